@@ -1,0 +1,38 @@
+"""Bijections: invertible layers with exact log-determinants, and the chain that composes them."""
+
+from .actnorm import ActNorm
+from .base import Bijection, initialize
+from .chain import Chain, set_memory
+from .channel_linear import ChannelLinear
+from .check import check_bijection
+from .coupling import Coupling, Diagonal, MaskedCoupling
+from .elementwise import Additive, Affine, Elementwise, RationalQuadraticSpline
+from .inverse import Inverse
+from .linear import Householder, Invertible1x1, Permute
+from .logit import Logit
+from .multiscale import Haar, Partial, Squeezed
+
+__all__ = [
+    "ActNorm",
+    "Additive",
+    "Affine",
+    "Bijection",
+    "Chain",
+    "ChannelLinear",
+    "Coupling",
+    "Diagonal",
+    "Elementwise",
+    "Haar",
+    "Householder",
+    "Inverse",
+    "Invertible1x1",
+    "Logit",
+    "MaskedCoupling",
+    "Partial",
+    "Permute",
+    "RationalQuadraticSpline",
+    "Squeezed",
+    "check_bijection",
+    "initialize",
+    "set_memory",
+]

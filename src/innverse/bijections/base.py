@@ -1,0 +1,76 @@
+"""The contract every bijection keeps, and how a chain walks back through one without storing it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .tape import Tape
+
+
+class Bijection(nn.Module):
+    """An invertible, differentiable map f: R^n -> R^n with its log|det| in closed form.
+
+    A subclass implements two methods with the same signature:
+
+    ``forward(x, c=None) -> (z, logdet)``
+        the normalising direction, z = f(x), logdet = log|det df/dx|.
+    ``inverse(z, c=None) -> (x, logdet)``
+        the generating direction, x = f^-1(z), logdet = log|det df^-1/dz|.
+
+    ``x`` and ``z`` have the same shape (B, C, *space), so vectors (B, C) and images (B, C, H, W)
+    share code. ``c`` is None, a vector (B, k) or a map (B, k, h, w). ``logdet`` has shape (B,) and
+    is float32 or wider.
+
+    A subclass must not write into its inputs, must not depend on data-dependent shapes and must
+    not initialise itself inside ``forward``; `initialize` calls `initialize_` once instead.
+    Everything else (memory-saving back-propagation, checks) follows from the two methods;
+    `innverse.bijections.check_bijection` tests that they keep the contract.
+    """
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def record(self, x: Tensor, c: Tensor | None, tape: Tape) -> tuple[Tensor, Tensor]:
+        """`forward` without a graph; containers leave what `undo` will need on the tape."""
+        return self(x, c)
+
+    def undo(
+        self, z: Tensor, g_z: Tensor, g_logdet: Tensor, c: Tensor | None, tape: Tape
+    ) -> tuple[Tensor, Tensor]:
+        """From the output and its gradients back to ``(x, g_x)``; other gradients go to the tape.
+
+        The default inverts and recomputes; a layer that can share the work of the two overrides.
+        """
+        with torch.no_grad():
+            x, _ = self.inverse(z, c)
+        return x, tape.pull_back(self, x, g_z, g_logdet, c, self.parameters())
+
+    def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        """Set data-dependent parameters from the batch ``x`` and return f(x)."""
+        return self(x, c)[0]
+
+
+def initialize(flow: nn.Module, batch: Tensor, c: Tensor | None = None) -> None:
+    """Set every `ActNorm` of ``flow`` from one batch of data (Kingma & Dhariwal 2018, 3.1).
+
+    ``batch`` is (B, C, *space) with B >= 2 where possible, ``c`` its condition. The state dict
+    remembers that it was done: layers that are initialised already are left as they are.
+    """
+    with torch.no_grad():
+        flow.initialize_(batch, c)
+
+
+def sum_per_item(t: Tensor) -> Tensor:
+    """Sum over all dimensions but the first: (B, ...) -> (B,), in float32 at least."""
+    if t.dtype in (torch.float16, torch.bfloat16):
+        t = t.float()
+    return t.flatten(1).sum(1)
+
+
+def zero_logdet(x: Tensor) -> Tensor:
+    """The log-determinant of a map that preserves volume."""
+    return x.new_zeros(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))

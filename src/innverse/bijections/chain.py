@@ -1,0 +1,137 @@
+"""Composition: a chain of bijections, and how much memory its gradient may take."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .base import Bijection, zero_logdet
+from .channel_linear import ChannelLinear, Folded
+from .reversible import run_reversible
+from .tape import Tape
+
+MEMORY_MODES = ("store", "checkpoint", "reversible")
+
+
+class Chain(Bijection):
+    """f = f_k o ... o f_1; log-determinants add.
+
+    ``memory`` says what back-propagation keeps: ``"store"`` every activation (fastest),
+    ``"checkpoint"`` one state per layer, ``"reversible"`` one state in all (layers are inverted
+    on the way back; ``anchor_every=m`` keeps every m-th state to bound the rounding drift, whose
+    size the last backward pass leaves in ``drift``). Conditioner networks must be deterministic.
+
+    Neighbouring channel-linear layers (ActNorm, 1x1 convolution, permutation ...) are folded
+    into one matrix when they run, so ActNorm before a 1x1 convolution costs one convolution.
+    """
+
+    def __init__(
+        self, *layers: Bijection, memory: str = "store", anchor_every: int | None = None
+    ):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.memory = memory
+        self.anchor_every = anchor_every
+        self.drift: Tensor | None = None
+        self.backward_count = 0
+        self._steps = _fold_neighbours(layers)
+
+    @property
+    def memory(self) -> str:
+        return self._memory
+
+    @memory.setter
+    def memory(self, mode: str) -> None:
+        if mode not in MEMORY_MODES:
+            raise ValueError(f"memory={mode!r}: choose one of {', '.join(MEMORY_MODES)}")
+        self._memory = mode
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.memory == "reversible" and torch.is_grad_enabled() and self.layers:
+            return run_reversible(self, x, c)
+        return self.walk(x, c)
+
+    def walk(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The chain as it is written, in store or checkpoint mode."""
+        total = zero_logdet(x)
+        save = self.memory == "checkpoint" and torch.is_grad_enabled()
+        for step in self._steps:
+            # a container checkpoints its own chain: doing it here too would compute it twice
+            if save and not _contains_chain(step):
+                x, logdet = checkpoint(step, x, c, use_reentrant=False)
+            else:
+                x, logdet = step(x, c)
+            total = total + logdet
+        return x, total
+
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        total = zero_logdet(z)
+        for step in reversed(self._steps):
+            z, logdet = step.inverse(z, c)
+            total = total + logdet
+        return z, total
+
+    def record(self, x: Tensor, c: Tensor | None, tape: Tape) -> tuple[Tensor, Tensor]:
+        total = zero_logdet(x)
+        for i, step in enumerate(self._steps):
+            if self._is_anchor(i):
+                tape.anchors.append(x)
+            x, logdet = step.record(x, c, tape)
+            total = total + logdet
+        return x, total
+
+    def undo(self, z, g_z, g_logdet, c, tape):
+        for i in reversed(range(len(self._steps))):
+            z, g_z = self._steps[i].undo(z, g_z, g_logdet, c, tape)
+            if self._is_anchor(i):
+                z = tape.replace_by_anchor(z)
+        return z, g_z
+
+    def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        for layer in self.layers:
+            x = layer.initialize_(x, c)
+        return x
+
+    def _is_anchor(self, i: int) -> bool:
+        return bool(self.anchor_every) and i > 0 and i % self.anchor_every == 0
+
+    def extra_repr(self) -> str:
+        return "" if self.memory == "store" else f"memory={self.memory!r}"
+
+
+def set_memory(module: nn.Module, mode: str, anchor_every: int | None = None) -> nn.Module:
+    """Set the memory mode of every chain in ``module``; returns ``module``.
+
+    In reversible mode the outermost chain walks back through those inside it.
+    """
+
+    def visit(m: nn.Module, inside: bool) -> None:
+        if isinstance(m, Chain):
+            m.memory = "store" if inside and mode == "reversible" else mode
+            m.anchor_every = anchor_every
+            inside = True
+        for child in m.children():
+            visit(child, inside)
+
+    visit(module, False)
+    return module
+
+
+def _contains_chain(step: nn.Module) -> bool:
+    return any(isinstance(m, Chain) for m in step.modules())
+
+
+def _fold_neighbours(layers) -> tuple[Bijection, ...]:
+    steps: list[Bijection] = []
+    run: list[ChannelLinear] = []
+    for layer in [*layers, None]:
+        if isinstance(layer, ChannelLinear):
+            run.append(layer)
+            continue
+        if run:
+            steps.append(run[0] if len(run) == 1 else Folded(run))
+            run = []
+        if layer is not None:
+            steps.append(layer)
+    return tuple(steps)

@@ -1,0 +1,164 @@
+"""Couplings: part of x is kept and drives the map of the rest, so the Jacobian is triangular."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .base import Bijection, sum_per_item
+from .elementwise import Affine, Elementwise
+
+
+class Coupling(Bijection):
+    """Keep some channels a, map the others b: z = (a, map(b; net(a, c))) (Dinh et al. 2016).
+
+    ``net`` takes (a, c) with ``keep`` channels and gives map.n_params * (channels - keep)
+    channels. ``keep`` defaults to half (rounded up); with ``swap`` the last channels are kept
+    instead of the first.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        net: nn.Module,
+        map: Elementwise | None = None,
+        *,
+        keep: int | None = None,
+        swap: bool = False,
+    ):
+        super().__init__()
+        if channels < 2:
+            raise ValueError(f"a coupling splits channels: it needs at least 2, got {channels}")
+        self.channels, self.net, self.map, self.swap = channels, net, map or Affine(), swap
+        self.keep = (channels + 1) // 2 if keep is None else keep
+
+    @classmethod
+    def build(
+        cls,
+        channels: int,
+        make_net: Callable[[int, int], nn.Module],
+        map: Elementwise | None = None,
+        *,
+        swap: bool = False,
+    ) -> Coupling:
+        """A coupling of halves whose network is ``make_net(in_channels, out_channels)``."""
+        map = map or Affine()
+        keep = (channels + 1) // 2
+        net = make_net(keep, map.n_params * (channels - keep))
+        return cls(channels, net, map, keep=keep, swap=swap)
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        a, b = self._split(x)
+        b, log_derivative = self.map.forward(b, self._params(a, c))
+        return self._merge(a, b), sum_per_item(log_derivative)
+
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        a, b = self._split(z)
+        b, log_derivative = self.map.inverse(b, self._params(a, c))
+        return self._merge(a, b), sum_per_item(log_derivative)
+
+    def undo(self, z, g_z, g_logdet, c, tape):
+        # a passes unchanged, so one evaluation of the network serves inversion and gradient
+        a, b_out = self._split(z)
+        g_a, g_b = self._split(g_z)
+        with tape.recompute():
+            a = a.detach().requires_grad_()
+            p = self._params(a, c)
+            with torch.no_grad():
+                b, _ = self.map.inverse(b_out, p)
+            b = b.detach().requires_grad_()
+            y, log_derivative = self.map.forward(b, p)
+            outputs = y, sum_per_item(log_derivative)
+        da, db = tape.collect(outputs, (g_b, g_logdet), (a, b), c, self.net.parameters())
+        return self._merge(a.detach(), b.detach()), self._merge(g_a + da, db)
+
+    def _params(self, a: Tensor, c: Tensor | None) -> Tensor:
+        p = self.net(a, c).to(a.dtype)
+        return p.unflatten(1, (self.map.n_params, self.channels - self.keep))
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.swap:
+            b, a = x.split((self.channels - self.keep, self.keep), 1)
+        else:
+            a, b = x.split((self.keep, self.channels - self.keep), 1)
+        return a, b
+
+    def _merge(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.cat((b, a) if self.swap else (a, b), 1)
+
+    def extra_repr(self) -> str:
+        return f"{self.keep} -> {self.channels - self.keep}, {self.map}" + ", swap" * self.swap
+
+
+class MaskedCoupling(Bijection):
+    """A coupling split by a 0/1 ``mask`` of shape (C, *space) instead of by channels.
+
+    Elements where the mask is 1 are kept; z = m x + (1 - m) map(x; net(m x, c)). ``net`` maps
+    (B, C, *space) to (B, n_params * C, *space).
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor, net: nn.Module, map: Elementwise | None = None):
+        super().__init__()
+        mask = torch.as_tensor(mask)
+        if not bool(((mask == 0) | (mask == 1)).all()):
+            raise ValueError("mask must hold only 0 (mapped) and 1 (kept)")
+        self.register_buffer("mask", mask.bool())
+        self.net, self.map = net, map or Affine()
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._join(x, *self.map.forward(x, self._params(x, c)))
+
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._join(z, *self.map.inverse(z, self._params(z, c)))
+
+    def undo(self, z, g_z, g_logdet, c, tape):
+        with tape.recompute():
+            kept = torch.where(self.mask, z, 0.0).detach().requires_grad_()
+            p = self._params(kept, c)
+            with torch.no_grad():
+                x, _ = self._join(z, *self.map.inverse(z, p))
+            x = x.detach().requires_grad_()
+            outputs = self._join(x, *self.map.forward(x, p))
+        g_kept, g_x = tape.collect(
+            outputs, (g_z, g_logdet), (kept, x), c, self.net.parameters()
+        )
+        return x.detach(), g_x + torch.where(self.mask, g_kept, 0.0)
+
+    def _params(self, x: Tensor, c: Tensor | None) -> Tensor:
+        p = self.net(torch.where(self.mask, x, 0.0), c).to(x.dtype)
+        return p.unflatten(1, (self.map.n_params, x.shape[1]))
+
+    def _join(self, kept: Tensor, mapped: Tensor, log_derivative: Tensor):
+        logdet = sum_per_item(torch.where(self.mask, 0.0, log_derivative))
+        return torch.where(self.mask, kept, mapped), logdet
+
+    def extra_repr(self) -> str:
+        return f"mask={tuple(self.mask.shape)}, {self.map}"
+
+
+class Diagonal(Bijection):
+    """The same learned map of one variable at every position, one per channel."""
+
+    def __init__(self, channels: int, map: Elementwise | None = None):
+        super().__init__()
+        self.map = map or Affine()
+        self.p = nn.Parameter(torch.zeros(self.map.n_params, channels))
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z, log_derivative = self.map.forward(x, self._params(x))
+        return z, sum_per_item(log_derivative)
+
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, log_derivative = self.map.inverse(z, self._params(z))
+        return x, sum_per_item(log_derivative)
+
+    def _params(self, x: Tensor) -> Tensor:
+        p = self.p.view(1, *self.p.shape, *[1] * (x.dim() - 2))
+        return p.expand(x.shape[0], -1, -1, *x.shape[2:])
+
+    def extra_repr(self) -> str:
+        return f"{self.p.shape[1]}, {self.map}"

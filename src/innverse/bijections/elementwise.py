@@ -1,0 +1,142 @@
+"""Formulas of one variable: a monotone map per element, with its parameters given.
+
+A map knows nothing of networks and wiring: `Coupling`, `Diagonal` (and autoregressive layers)
+supply the parameters and sum the log-derivatives.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .bounded import soft_bound
+
+
+class Elementwise:
+    """A strictly increasing map of each element of x under parameters p.
+
+    x, z: (B, C, *space); p: (B, n_params, C, *space), unconstrained reals, and p = 0 is (close
+    to) the identity. ``forward`` and ``inverse`` return the image and the elementwise log of the
+    derivative, both in the shape of x.
+    """
+
+    n_params: int
+
+    def forward(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def inverse(self, z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{k}={v}" for k, v in vars(self).items() if k != "n_params")
+        return f"{type(self).__name__}({settings})"
+
+
+class Additive(Elementwise):
+    """z = x + t (NICE, Dinh et al. 2014, arXiv 1410.8516)."""
+
+    n_params = 1
+
+    def forward(self, x, p):
+        return x + p[:, 0], torch.zeros_like(x)
+
+    def inverse(self, z, p):
+        return z - p[:, 0], torch.zeros_like(z)
+
+
+class Affine(Elementwise):
+    """z = x exp(s) + t, with s bounded to (-bound, bound) (RealNVP, Dinh et al. 2016)."""
+
+    n_params = 2
+
+    def __init__(self, bound: float = 2.0):
+        self.bound = float(bound)
+
+    def forward(self, x, p):
+        s = soft_bound(p[:, 0], self.bound)
+        return torch.addcmul(p[:, 1], x, s.exp()), s
+
+    def inverse(self, z, p):
+        s = -soft_bound(p[:, 0], self.bound)
+        return (z - p[:, 1]) * s.exp(), s
+
+
+class RationalQuadraticSpline(Elementwise):
+    """A monotone spline of ``bins`` rational-quadratic pieces on [-bound, bound], linear outside.
+
+    Durkan et al. 2019, arXiv 1906.04032, section 3. Knot derivatives at the two ends are 1, so
+    the map is continuously differentiable on the whole line. ``n_params`` = 3 bins - 1.
+    """
+
+    def __init__(
+        self,
+        bins: int = 8,
+        bound: float = 5.0,
+        min_bin: float = 1e-3,
+        min_derivative: float = 1e-3,
+    ):
+        if bins < 2:
+            raise ValueError(f"bins={bins}: a spline needs at least 2")
+        self.bins, self.bound = int(bins), float(bound)
+        self.min_bin, self.min_derivative = float(min_bin), float(min_derivative)
+        self.n_params = 3 * self.bins - 1
+
+    def forward(self, x, p):
+        inside = x.abs() < self.bound
+        x_in = torch.where(inside, x, 0.0)
+        xs, ys, w, h, d = self._knots(p)
+        x0, w, y0, h, d0, d1 = _piece(xs, x_in, xs, w, ys, h, d)
+        slope = h / w
+        t = (x_in - x0) / w
+        u = t * (1 - t)
+        below = slope + (d0 + d1 - 2 * slope) * u
+        z = y0 + h * (slope * t.square() + d0 * u) / below
+        top = d1 * t.square() + 2 * slope * u + d0 * (1 - t).square()
+        log_derivative = 2 * slope.log() + top.log() - 2 * below.log()
+        return torch.where(inside, z, x), torch.where(inside, log_derivative, 0.0)
+
+    def inverse(self, z, p):
+        inside = z.abs() < self.bound
+        z_in = torch.where(inside, z, 0.0)
+        xs, ys, w, h, d = self._knots(p)
+        x0, w, y0, h, d0, d1 = _piece(ys, z_in, xs, w, ys, h, d)
+        slope = h / w
+        # the fraction t of the bin solves a t^2 + b t + c = 0; this root form does not cancel
+        rise = z_in - y0
+        mix = rise * (d0 + d1 - 2 * slope)
+        a = h * (slope - d0) + mix
+        b = h * d0 - mix
+        c = -slope * rise
+        root = (b.square() - 4 * a * c).clamp_min(0).sqrt()
+        t = (2 * c / (-b - root)).clamp(0, 1)
+        x = x0 + t * w
+        u = t * (1 - t)
+        below = slope + (d0 + d1 - 2 * slope) * u
+        top = d1 * t.square() + 2 * slope * u + d0 * (1 - t).square()
+        log_derivative = 2 * below.log() - 2 * slope.log() - top.log()
+        return torch.where(inside, x, z), torch.where(inside, log_derivative, 0.0)
+
+    def _knots(self, p: Tensor):
+        """Left edges, widths, heights (B, bins, C, ...) and derivatives (B, bins + 1, C, ...)."""
+        k = self.bins
+        free = 1 - self.min_bin * k
+        w = (self.min_bin + free * p[:, :k].softmax(1)) * (2 * self.bound)
+        h = (self.min_bin + free * p[:, k : 2 * k].softmax(1)) * (2 * self.bound)
+        xs = F.pad(w.cumsum(1)[:, :-1].movedim(1, -1), (1, 0)).movedim(-1, 1) - self.bound
+        ys = F.pad(h.cumsum(1)[:, :-1].movedim(1, -1), (1, 0)).movedim(-1, 1) - self.bound
+        one = math.log(math.expm1(1 - self.min_derivative))  # p = 0 gives derivative 1
+        d = self.min_derivative + F.softplus(p[:, 2 * k :] + one)
+        d = F.pad(d.movedim(1, -1), (1, 1), value=1.0).movedim(-1, 1)
+        return xs, ys, w, h, d
+
+
+def _piece(edges: Tensor, at: Tensor, xs, w, ys, h, d) -> tuple[Tensor, ...]:
+    """The spline's values in the bin whose left edge lies below ``at``."""
+    k = edges.shape[1]
+    index = (at.unsqueeze(1) >= edges[:, 1:]).sum(1, keepdim=True).clamp_max(k - 1)
+    pick = [t.gather(1, index).squeeze(1) for t in (xs, w, ys, h)]
+    return *pick, d.gather(1, index).squeeze(1), d.gather(1, index + 1).squeeze(1)

@@ -1,0 +1,111 @@
+"""Linear mixing of channels: the invertible 1x1 convolution, permutations, reflections."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .base import zero_logdet
+from .bounded import inverse_soft_bound, soft_bound
+from .channel_linear import ChannelLinear
+
+_LIMIT = 5.0  # diagonal of U between e^-5 and e^5
+
+
+class Invertible1x1(ChannelLinear):
+    """z = P L (U + diag(s)) x at every position (Kingma & Dhariwal 2018, section 3.2).
+
+    P is a fixed permutation, L unit lower and U strictly upper triangular, so log|det| is
+    sum log|s| and the inverse takes two triangular solves. ``init`` is ``"orthogonal"`` (a random
+    rotation) or ``"identity"``. Works for vectors and for images of any dimension.
+    """
+
+    def __init__(self, channels: int, init: str = "orthogonal"):
+        super().__init__()
+        if init not in ("orthogonal", "identity"):
+            raise ValueError(f"init={init!r}: choose 'orthogonal' or 'identity'")
+        eye = torch.eye(channels)
+        w = torch.linalg.qr(torch.randn(channels, channels))[0] if init == "orthogonal" else eye
+        p, lower, upper = torch.linalg.lu(w)
+        diagonal = upper.diagonal()
+        self.register_buffer("permutation", p.argmax(1))
+        self.register_buffer("sign", diagonal.sign())
+        self.lower = nn.Parameter(lower.tril(-1))
+        self.upper = nn.Parameter(upper.triu(1))
+        self.log_s = nn.Parameter(inverse_soft_bound(diagonal.abs().log(), _LIMIT))
+
+    def matrix(self):
+        log_s = soft_bound(self.log_s, _LIMIT)
+        lower, upper = self._factors(log_s)
+        w = (lower @ upper)[self.permutation]
+        return w, w.new_zeros(len(w)), log_s.sum()
+
+    def inverse_matrix(self):
+        lower, upper = self._factors(soft_bound(self.log_s, _LIMIT))
+        eye = torch.eye(len(lower), dtype=torch.float64, device=lower.device)
+        p = eye[self.permutation]
+        w = torch.linalg.solve_triangular(lower.double(), p.T, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper.double(), w, upper=True)
+
+    def _factors(self, log_s: Tensor) -> tuple[Tensor, Tensor]:
+        eye = torch.eye(len(log_s), dtype=log_s.dtype, device=log_s.device)
+        return self.lower.tril(-1) + eye, self.upper.triu(1) + torch.diag(self.sign * log_s.exp())
+
+    def extra_repr(self) -> str:
+        return str(len(self.log_s))
+
+
+class Permute(ChannelLinear):
+    """z_i = x_{p(i)}: a fixed permutation of the channels (random, unless ``order`` is given)."""
+
+    def __init__(self, channels: int, order: Tensor | None = None):
+        super().__init__()
+        order = torch.randperm(channels) if order is None else torch.as_tensor(order)
+        if sorted(order.tolist()) != list(range(channels)):
+            raise ValueError(f"order must be a permutation of 0..{channels - 1}, got {order}")
+        self.register_buffer("order", order)
+        self.register_buffer("one", torch.ones(()), persistent=False)  # carries dtype, device
+
+    def forward(self, x: Tensor, c: Tensor | None = None):
+        return x[:, self.order], zero_logdet(x)
+
+    def inverse(self, z: Tensor, c: Tensor | None = None):
+        return z[:, self.order.argsort()], zero_logdet(z)
+
+    def matrix(self):
+        w = torch.eye(len(self.order), dtype=self.one.dtype, device=self.one.device)[self.order]
+        return w, w.new_zeros(len(w)), w.new_zeros(())
+
+    def inverse_matrix(self):
+        return self.matrix()[0].T
+
+    def extra_repr(self) -> str:
+        return str(len(self.order))
+
+
+class Householder(ChannelLinear):
+    """z = H_1 ... H_k x, a product of ``k`` learned reflections H = I - 2 v v^T / |v|^2.
+
+    Orthogonal, so log|det| = 0 and the inverse is the transpose (Tomczak & Welling 2016,
+    arXiv 1611.09630).
+    """
+
+    def __init__(self, channels: int, k: int | None = None):
+        super().__init__()
+        self.v = nn.Parameter(torch.randn(k or min(channels, 8), channels))
+
+    def matrix(self):
+        return self._rotation(self.v), self.v.new_zeros(self.v.shape[1]), self.v.new_zeros(())
+
+    def inverse_matrix(self):
+        return self._rotation(self.v.double()).T
+
+    @staticmethod
+    def _rotation(v: Tensor) -> Tensor:
+        w = torch.eye(v.shape[1], dtype=v.dtype, device=v.device)
+        for u in v / v.norm(dim=1, keepdim=True):
+            w = w - 2 * torch.outer(w @ u, u)
+        return w
+
+    def extra_repr(self) -> str:
+        return f"{self.v.shape[1]}, k={self.v.shape[0]}"

@@ -1,0 +1,98 @@
+"""Back-propagation through a chain whose states are recomputed from its output.
+
+An invertible network needs no stored activations: the input of every layer follows from its
+output (Gomez et al. 2017, arXiv 1707.04585). One `autograd.Function` per chain walks back.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from .tape import Tape
+
+log = logging.getLogger("innverse")
+
+DRIFT_TOLERANCE = 1e-2
+_CHECK_EVERY = 64  # reading the drift off a GPU costs a synchronisation
+
+
+@torch.compiler.disable
+def run_reversible(chain, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+    """``chain(x, c)`` at the memory of one layer instead of all of them."""
+    return _Reversible.apply(chain, x, c, *chain.parameters())
+
+
+class _Reversible(torch.autograd.Function):
+    # Parameters and condition are explicit inputs, so that autograd.grad, DDP hooks and frozen
+    # parameters behave as in any other module.
+
+    @staticmethod
+    def forward(ctx, chain, x, c, *params):
+        device = x.device.type
+        ctx.autocast = (
+            device,
+            torch.get_autocast_dtype(device),
+            torch.is_autocast_enabled(device),
+        )
+        tape = Tape()
+        z, logdet = chain.record(x, c, tape)
+        if z is x:  # a chain of identities: an output must not be an input
+            z = x.clone()
+        ctx.chain, ctx.n_anchors, ctx.has_c = chain, len(tape.anchors), c is not None
+        ctx.save_for_backward(x, z, *tape.anchors, *((c,) if ctx.has_c else ()), *params)
+        return z, logdet
+
+    @staticmethod
+    def backward(ctx, g_z, g_logdet):
+        saved = list(ctx.saved_tensors)
+        x, z, anchors = saved[0], saved[1], saved[2 : 2 + ctx.n_anchors]
+        rest = saved[2 + ctx.n_anchors :]
+        c, params = (rest[0], rest[1:]) if ctx.has_c else (None, rest)
+        if torch.is_grad_enabled():
+            return _exact(ctx, x, c, params, g_z, g_logdet)
+
+        if c is not None:
+            c = c.detach().requires_grad_(ctx.needs_input_grad[2])
+        tape = Tape(anchors, ctx.autocast)
+        rebuilt, g_x = ctx.chain.undo(z, g_z, g_logdet, c, tape)
+        tape.measure(rebuilt, x)
+        _report_drift(ctx.chain, tape.drift)
+        g_params = [tape.gradients.get(id(p)) for p in ctx.chain.parameters()]
+        return None, g_x, tape.condition_gradient, *g_params
+
+
+def _exact(ctx, x, c, params, g_z, g_logdet):
+    """create_graph=True: differentiate the stored chain, from the saved input, exactly."""
+    device, dtype, enabled = ctx.autocast
+    with torch.enable_grad(), torch.autocast(device, dtype, enabled=enabled):
+        z, logdet = ctx.chain.walk(x, c)
+    inputs = [x, *([c] if c is not None else []), *params]
+    wanted = [t for t in inputs if t.requires_grad]
+    pairs = [(o, g) for o, g in ((z, g_z), (logdet, g_logdet)) if o.requires_grad]
+    found = iter(
+        torch.autograd.grad(
+            [o for o, _ in pairs],
+            wanted,
+            [g for _, g in pairs],
+            create_graph=True,
+            allow_unused=True,
+        )
+    )
+    g_x, *others = [next(found) if t.requires_grad else None for t in inputs]
+    return None, g_x, *(others if c is not None else [None, *others])
+
+
+def _report_drift(chain, drift: Tensor) -> None:
+    chain.drift = drift
+    if chain.backward_count % _CHECK_EVERY == 0 and not drift <= DRIFT_TOLERANCE:
+        log.warning(
+            "reversible chain of %d layers: states rebuilt with error %.1e (tolerance %.0e); "
+            "gradients are inexact, set anchor_every or memory='checkpoint'",
+            len(chain.layers),
+            float(drift),
+            DRIFT_TOLERANCE,
+        )
+    chain.backward_count += 1

@@ -1,0 +1,92 @@
+"""Images inside tar archives, read in place: nothing is extracted to disk."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+
+from ..errors import InputError
+from .image_io import IMAGE_SUFFIXES
+
+_BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, ValueError)
+
+
+def is_tar(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except Exception:  # damaged compressed files raise much more than TarError
+        return False
+
+
+def tar_images(
+    path: Path, subset: str | None = None
+) -> tuple[list[tuple[str, Callable[[], bytes]]], list[tuple[str, str]]]:
+    """The image members of an archive, sorted: [(name, function that reads its bytes)], [failures].
+
+    Members of a plain tar are read from their offset when asked for; those of a compressed one,
+    which cannot be entered in the middle, are kept in memory as they are (still JPEG or PNG).
+
+    Raises:
+        InputError: no images, or no such folder in the archive.
+    """
+    found: dict[str, Callable[[], bytes]] = {}
+    failures: list[tuple[str, str]] = []
+    with tarfile.open(path) as archive:
+        plain = isinstance(archive.fileobj, io.BufferedReader)  # not a decompressor around it
+        try:
+            for member in archive:
+                name = posixpath.normpath(member.name)
+                pure = PurePosixPath(name)
+                image = pure.suffix.lower() in IMAGE_SUFFIXES and not pure.name.startswith(".")
+                if not member.isfile() or not image:
+                    continue
+                if plain and not member.issparse():
+                    found[name] = _Slice(path, member.offset_data, member.size)
+                else:
+                    found[name] = _Kept(archive.extractfile(member).read())
+        except _BROKEN as error:
+            failures.append((path.name, f"{path}: the archive is cut off or damaged ({error})"))
+    if not found:
+        broken = "; it is cut off or damaged" if failures else ""
+        raise InputError(f"{path} has no image files{broken}; give an archive of PNG, JPEG, ...")
+    if subset is None:
+        return sorted(found.items(), key=lambda item: item[0]), failures
+    prefix = posixpath.normpath(subset) + "/"
+    chosen = sorted((name, read) for name, read in found.items() if name.startswith(prefix))
+    if not chosen:
+        folders = {posixpath.dirname(name) for name in found} - {""}
+        raise InputError(f"{path} has no folder {subset!r} with images; {listing(folders)}")
+    return chosen, failures
+
+
+def listing(names: Iterable[str]) -> str:
+    """ "it has: a, b, c" for the end of an error."""
+    names = sorted(names)
+    if not names:
+        return "it has no folders"
+    return "it has: " + ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+
+
+class _Slice:
+    def __init__(self, path: Path, offset: int, size: int):
+        self.path, self.offset, self.size = path, offset, size
+
+    def __call__(self) -> bytes:
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.offset)
+                return file.read(self.size)
+        except OSError as error:
+            raise InputError(f"cannot read {self.path}: {error.strerror}") from error
+
+
+class _Kept:
+    def __init__(self, data: bytes):
+        self.data = data
+
+    def __call__(self) -> bytes:
+        return self.data

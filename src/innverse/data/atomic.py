@@ -1,0 +1,122 @@
+"""Writing files so that a crash, a full disk or a second reader never sees half a file.
+
+Everything goes to a temporary file beside the target, which is then renamed over it. A rename
+within one folder is atomic, so the target is at every moment either the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import InnverseError
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EFBIG: "the file is larger than the system allows here; choose another folder",
+    errno.EACCES: "no permission to write there; choose another folder",
+    errno.EPERM: "no permission to write there; choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EISDIR: "it is a folder; give a file name",
+    errno.ENOTDIR: "a part of its path is a file, not a folder; choose another folder",
+    errno.EEXIST: "a part of its path is a file, not a folder; choose another folder",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+def write_error(path: str | os.PathLike, error: BaseException) -> InnverseError:
+    """The one-line error for a failed write to ``path``."""
+    number = getattr(error, "errno", None)
+    reason = _ADVICE.get(number) or getattr(error, "strerror", None) or str(error)
+    if "No space left" in str(error):  # how libraries written in Rust report ENOSPC
+        reason = _ADVICE[errno.ENOSPC]
+    return InnverseError(f"cannot write {os.fspath(path)}: {reason}")
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` when the block succeeds.
+
+    For writers that want a path; write to exactly the yielded one. Missing folders are made. If the
+    block fails, the temporary file is removed and an existing ``path`` stays as it was.
+
+    Raises:
+        InnverseError: no permission, disk full, a name that cannot be written.
+    """
+    temporary = None
+    try:
+        target = Path(os.path.realpath(path))  # write through a symbolic link, do not replace it
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        if target.exists() and not target.is_file():
+            yield target  # a device or a pipe: renaming over it would destroy it
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        temporary = None
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        if isinstance(error, ValueError) and "null byte" not in str(error):
+            raise
+        raise write_error(path, error) from error
+    except Exception as error:
+        if "No space left" in str(error):
+            raise write_error(path, error) from error
+        raise
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def atomic_write(
+    path: str | os.PathLike, content: bytes | str | Callable[[BinaryIO], object]
+) -> Path:
+    """Write ``content`` to ``path`` atomically and return the path.
+
+    ``content`` is bytes, text (written as UTF-8) or a function that writes to the open binary file
+    it is given. Missing folders are made.
+
+    Raises:
+        InnverseError: no permission, disk full, a name that cannot be written. The old file, if
+            there was one, is untouched, and no temporary file is left.
+    """
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content.encode() if isinstance(content, str) else content)
+    return Path(path)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> Path:
+    """Write ``value`` as indented JSON, atomically. NaN and infinities become ``null``.
+
+    Numpy and torch scalars and arrays are written as numbers and lists, paths as text.
+    """
+    return atomic_write(path, json.dumps(jsonable(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` with everything that JSON does not know turned into what it does know."""
+    if hasattr(value, "tolist"):  # numpy and torch
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value

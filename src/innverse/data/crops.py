@@ -1,0 +1,149 @@
+"""Random crops as a pure function of the step, and uniform dequantisation."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError, UsageError
+from .sources import ImageSource
+
+
+class Crops:
+    """Batches of random crops; ``batch(step)`` depends on nothing but (seed, step, rank, world).
+
+    There is no state: a run that resumes at step 1000 sees what it would have seen, bit for bit.
+    Within an epoch every image is used once, in random order. Random numbers come from the
+    counter-based generator Philox (Salmon et al., SC 2011), with the step as its counter.
+
+    With ``world`` processes each one draws the same global batch and keeps its own rows, so the
+    global batch does not depend on the number of processes.
+
+    Images of exactly the crop size are taken whole. An image smaller than the crop is padded by
+    reflection if it is at least half as large, and refused otherwise.
+
+    Args:
+        source: the images.
+        size: height and width of the crops, or (height, width).
+        batch_size: of the global batch, over all processes.
+        flip: mirror left-right half of the time.
+        transpose: swap rows and columns half of the time (square crops only).
+        seed, rank, world: see above.
+        small: "reflect" as described, or "error" to refuse every image smaller than the crop.
+
+    Raises:
+        InputError: an image too small.
+        UsageError: sizes that do not fit together.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        size: int | tuple[int, int],
+        batch_size: int,
+        flip: bool = True,
+        transpose: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        small: str = "reflect",
+    ):
+        self.source = source
+        self.height, self.width = (size, size) if isinstance(size, int) else size
+        self.batch_size, self.flip, self.transpose = batch_size, flip, transpose
+        self.seed, self.rank, self.world, self.small = seed, rank, world, small
+        if min(self.height, self.width, batch_size) < 1:
+            raise UsageError(f"crop size {size} and batch size {batch_size} must be at least 1")
+        if batch_size % world or not 0 <= rank < world:
+            raise UsageError(
+                f"a batch of {batch_size} cannot be shared by {world} processes (this is number "
+                f"{rank}); use a multiple of {world}"
+            )
+        if transpose and self.height != self.width:
+            raise UsageError(f"transpose needs square crops, not {self.height}x{self.width}")
+        if small not in ("reflect", "error"):
+            raise UsageError(f'small={small!r} is unknown; use "reflect" or "error"')
+        for i, shape in source.known_sizes().items():
+            self._check(shape, source.name(i))
+        self._whole = source.size == (self.height, self.width)
+        self._epoch = (-1, np.empty(0))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, height, width) of one crop."""
+        return self.source.channels, self.height, self.width
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return len(self.source) / self.batch_size
+
+    def batch(self, step: int) -> Tensor:
+        """The crops of this process at ``step``: uint8 (batch_size / world, C, height, width)."""
+        rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, step]))
+        u, v = rng.random((2, self.batch_size))
+        mirrored, transposed = rng.random((2, self.batch_size)) < 0.5
+        local = self.batch_size // self.world
+        rows = range(self.rank * local, (self.rank + 1) * local)
+        picked = [self._image(step * self.batch_size + row) for row in rows]
+
+        if self._whole:
+            out = self.source.base[self.source.index[picked]]
+        else:
+            out = np.empty((local, *self.shape), np.uint8)
+            for k, row in enumerate(rows):
+                image = self._large_enough(picked[k])
+                top = int(u[row] * (image.shape[1] - self.height + 1))
+                left = int(v[row] * (image.shape[2] - self.width + 1))
+                out[k] = image[:, top : top + self.height, left : left + self.width]
+        if self.flip:
+            chosen = mirrored[rows.start : rows.stop]
+            out[chosen] = out[chosen, :, :, ::-1]
+        if self.transpose:
+            chosen = transposed[rows.start : rows.stop]
+            out[chosen] = out[chosen].swapaxes(2, 3)
+        return torch.from_numpy(out)
+
+    def _image(self, position: int) -> int:
+        """Which image stands at a position of the endless sequence of shuffled epochs."""
+        epoch, offset = divmod(position, len(self.source))
+        if epoch != self._epoch[0]:
+            # counter word 2 keeps these draws apart from those of the steps
+            philox = np.random.Philox(key=self.seed, counter=[0, 0, 1, epoch])
+            self._epoch = epoch, np.random.Generator(philox).permutation(len(self.source))
+        return int(self._epoch[1][offset])
+
+    def _large_enough(self, i: int) -> np.ndarray:
+        image = self.source.array(i)
+        down, right = self.height - image.shape[1], self.width - image.shape[2]
+        if down <= 0 and right <= 0:
+            return image
+        self._check(image.shape, self.source.name(i))
+        return np.pad(image, ((0, 0), (0, max(0, down)), (0, max(0, right))), "reflect")
+
+    def _check(self, shape: tuple[int, ...], name: str) -> None:
+        height, width = shape[-2:]
+        factor = 2 if self.small == "reflect" else 1
+        if height * factor < self.height or width * factor < self.width:
+            raise InputError(
+                f"{name} is {width}x{height} pixels, too small for crops of "
+                f"{self.width}x{self.height}; use smaller crops or leave it out"
+            )
+
+
+def dequantize(
+    u8: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
+) -> Tensor:
+    """Uniform dequantisation: (u8 + u) / 256 with u ~ U[0, 1), float32 in [0, 1).
+
+    u is rounded down to multiples of 2^-16, so that the float32 sum is exact: the result never
+    leaves its bin, ``floor(256 x) == u8``, and never reaches 1.
+
+    Args:
+        u8: uint8 values of any shape.
+        generator: for the noise, on the device of ``u8``.
+        noise: the uniform noise itself, same shape, in [0, 1).
+    """
+    if noise is None:
+        noise = torch.rand(u8.shape, generator=generator, device=u8.device)
+    return (u8 + (noise * 65536).floor() / 65536) / 256

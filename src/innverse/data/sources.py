@@ -1,0 +1,338 @@
+"""One view of every place images come from: folders, archives, arrays, single files, packages."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InnverseError, InputError, ShapeError, UsageError
+from . import archives, arrays
+from .image_io import IMAGE_SUFFIXES, decode, quiet, read_file
+
+CACHE_BYTES = 4 << 30
+
+# Photographs inside the scikit-image wheel: no download is ever needed for them.
+_PHOTOGRAPHS = (
+    "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png",
+    "grass.png", "gravel.png", "moon.png", "motorcycle_left.png", "rocket.jpg",
+)  # fmt: skip
+
+BUILTIN = ("digits", "skimage")
+
+
+class ImageSource:
+    """A sequence of uint8 images with names.
+
+    ``source[i]`` is a uint8 tensor (C, H, W); all images have the same number of channels, sizes
+    may differ. Pixels in memory are shared with the tensors: do not write into them.
+
+    Attributes:
+        names: one unique name per image, stable between runs (it decides the split).
+        failures: (name, reason) of every image that could not be read and is left out.
+        base: (M, C, H, W) uint8 array that holds all images when they are in memory and of one
+            size, else None; image i is ``base[index[i]]``.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        items: Sequence[np.ndarray] | np.ndarray,
+        failures: list[tuple[str, str]] | None = None,
+        index: np.ndarray | None = None,
+    ):
+        self._names = names
+        self._items = items
+        self.failures = [] if failures is None else failures
+        self.index = np.arange(len(items)) if index is None else index
+        self.base = items if isinstance(items, np.ndarray) else None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: int) -> Tensor:
+        array = self.array(i)
+        return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.size)) if self.size else "several sizes"
+        return f"ImageSource({len(self)} images, {self.channels} channels, {size})"
+
+    def array(self, i: int) -> np.ndarray:
+        """Image i as a uint8 array (C, H, W)."""
+        return np.asarray(self._items[self.index[i]])
+
+    def name(self, i: int) -> str:
+        return self._names[self.index[i]]
+
+    @property
+    def names(self) -> list[str]:
+        return [self._names[i] for i in self.index]
+
+    def known_sizes(self) -> dict[int, tuple[int, int]]:
+        """{i: (height, width)} of the images whose size is known without reading them from disk."""
+        if not isinstance(self._items, _Files):
+            return {0: self.array(0).shape[1:]}  # rows of one array: the first stands for all
+        cached = self._items.cached
+        return {i: cached[k].shape[1:] for i, k in enumerate(self.index) if k < len(cached)}
+
+    @property
+    def channels(self) -> int:
+        return self.array(0).shape[0]
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) when all images in memory have one size, else None."""
+        return None if self.base is None else tuple(self.base.shape[-2:])
+
+    def subset(self, indices: Iterable[int]) -> ImageSource:
+        """A source of the images at ``indices``, in that order; pixels are shared, not copied."""
+        index = self.index[np.fromiter(indices, dtype=np.int64)]
+        return ImageSource(self._names, self._items, self.failures, index)
+
+    def stack(self) -> Tensor:
+        """All images as one uint8 tensor (N, C, H, W).
+
+        Raises:
+            ShapeError: the images differ in size.
+        """
+        images = [self.array(i) for i in range(len(self))]
+        if len({image.shape for image in images}) > 1:
+            raise ShapeError("the images differ in size and cannot be stacked; crop them first")
+        return torch.from_numpy(np.stack(images))
+
+
+def open_images(
+    path: str | os.PathLike,
+    *,
+    subset: str | None = None,
+    channels: int | None = None,
+    layout: str | None = None,
+    cache_bytes: int = CACHE_BYTES,
+) -> ImageSource:
+    """Open images wherever they are.
+
+    ======================  ======================================================================
+    ``path``                what is read
+    ======================  ======================================================================
+    a folder                all image files in it and below, sorted by name
+    .tar, .tar.gz, ...      the image files in the archive (never extracted to disk)
+    .npy, .npz              (N, H, W), (N, H, W, C) or (N, C, H, W): uint8, bool, or float in [0, 1]
+    IDX, raw or .gz         MNIST's own format
+    an image file           that one image
+    ``"digits"``            scikit-learn's 1797 handwritten digits, 8x8
+    ``"skimage"``           the photographs inside scikit-image
+    ======================  ======================================================================
+
+    Unreadable images in a folder or an archive are skipped and listed in ``failures``. Images are
+    kept in memory up to ``cache_bytes``; the rest is read at each use. Built-in names win over a
+    folder of that name in the current directory: write ``./digits`` for the folder.
+
+    Args:
+        subset: a folder inside the folder or archive, the name of an array in a .npz, or for
+            ``"skimage"`` names separated by commas ("camera,coffee").
+        channels: 1 converts to gray, 3 to colour; None gives 3 if any image is in colour, else 1.
+        layout: "NHWC" or "NCHW" for an array where both would fit.
+
+    Raises:
+        InputError: nothing there, nothing readable, or a wrong type of data, in one line.
+        InnverseError: the package that holds a built-in is not installed.
+        UsageError: a wrong option.
+    """
+    if channels not in (None, 1, 3):
+        raise UsageError(f"channels={channels} is not supported; use 1 (gray) or 3 (colour)")
+    name = os.fspath(path)
+    if name == "digits":
+        _no_subset(name, subset)
+        return _from_array(arrays.digits(), name, channels, "NCHW", cache_bytes)
+    if name == "skimage":
+        return _from_files(_photographs(subset), channels, cache_bytes, name)
+    if not name or "\0" in name or not os.path.exists(path):
+        raise InputError(
+            f"no such file or folder: {name!r}; give images or one of the built-in sets "
+            + ", ".join(BUILTIN)
+        )
+    path = Path(path)
+    if path.is_dir():
+        return _from_files(_folder(path, subset), channels, cache_bytes, name)
+    if path.suffix.lower() in (".npy", ".npz"):
+        array = arrays.load_numpy(path, subset)
+        return _from_array(array, name, channels, layout, cache_bytes)
+    if archives.is_tar(path):
+        members, failures = archives.tar_images(path, subset)
+        return _from_files(members, channels, cache_bytes, name, failures)
+    _no_subset(name, subset)
+    if arrays.is_idx(path):
+        return _from_array(arrays.load_idx(path), name, channels, "NCHW", cache_bytes)
+    decode(read_file(path), name)  # the error of a single file is the error of the source
+    return _from_files([(path.name, _Bytes(path))], channels, cache_bytes, name)
+
+
+def split(
+    source: ImageSource, held_out: float | int = 0.1, seed: int = 0
+) -> tuple[ImageSource, ImageSource]:
+    """Split into (train, held out).
+
+    The order is that of a hash of seed and name, so it depends neither on the machine nor on the
+    order of the files, and adding images moves few others across.
+
+    Args:
+        held_out: a fraction in (0, 1), or a number of images >= 1.
+
+    Raises:
+        UsageError: a fraction out of range, or nothing left to train on.
+    """
+    if isinstance(held_out, float) and not 0 < held_out < 1:
+        raise UsageError(f"held_out={held_out} is not a fraction in (0, 1); or give a whole number")
+    n = max(1, round(held_out * len(source))) if isinstance(held_out, float) else held_out
+    if not 1 <= n < len(source):
+        raise UsageError(
+            f"cannot hold out {n} of {len(source)} images; hold out fewer or add images"
+        )
+    digests = [hashlib.blake2b(f"{seed}:{name}".encode()).digest() for name in source.names]
+    order = sorted(range(len(source)), key=digests.__getitem__)
+    return source.subset(sorted(order[n:])), source.subset(sorted(order[:n]))
+
+
+def _no_subset(name: str, subset: str | None) -> None:
+    if subset is not None:
+        raise UsageError(f"{name} has no subsets; leave out the subset {subset!r}")
+
+
+class _Bytes:
+    """The bytes of a file, read when called."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __call__(self) -> bytes:
+        return read_file(self.path)
+
+
+class _Files(Sequence):
+    """Encoded images, of which the first ones are kept decoded and the others decoded at each
+    use."""
+
+    def __init__(self, names, readers, cached, mode, failures):
+        self.names, self.readers, self.cached = names, readers, cached
+        self.mode, self.failures = mode, failures
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        if i < len(self.cached):
+            return self.cached[i]
+        for k in range(len(self)):  # a file that breaks later on is replaced by the next good one
+            j = (i + k) % len(self)
+            if j < len(self.cached):
+                return self.cached[j]
+            try:
+                with quiet():
+                    return decode(self.readers[j](), self.names[j], self.mode).as_uint8()
+            except InputError as error:
+                if (self.names[j], str(error)) not in self.failures:
+                    self.failures.append((self.names[j], str(error)))
+        raise InputError(f"none of the {len(self)} images can be read: {self.failures[-1][1]}")
+
+
+def _from_files(
+    entries: list[tuple[str, Callable[[], bytes]]],
+    channels: int | None,
+    cache_bytes: int,
+    label: str,
+    failures: list[tuple[str, str]] | None = None,
+) -> ImageSource:
+    mode = {None: None, 1: "L", 3: "RGB"}[channels]
+    failures = [] if failures is None else failures
+
+    def load(entry):
+        name, read = entry
+        try:
+            return decode(read(), name, mode).as_uint8()
+        except InputError as error:
+            return str(error)
+
+    names, readers, cached, used, done = [], [], [], 0, 0
+    workers = min(8, os.cpu_count() or 1)
+    # Pillow decodes outside the interpreter lock, so threads are enough
+    with quiet(), ThreadPoolExecutor(workers) as pool:
+        while done < len(entries) and used < cache_bytes:
+            chunk = entries[done : done + 64]
+            for (name, read), result in zip(chunk, pool.map(load, chunk), strict=True):
+                if isinstance(result, str):
+                    failures.append((name, result))
+                else:
+                    names.append(name)
+                    readers.append(read)
+                    cached.append(result)
+                    used += result.nbytes
+            done += len(chunk)
+    names += [name for name, _ in entries[done:]]
+    readers += [read for _, read in entries[done:]]
+    if not names:
+        first = f"; the first: {failures[0][1]}" if failures else ""
+        raise InputError(f"{label}: none of {len(entries)} images can be read{first}")
+
+    if mode is None and any(image.shape[0] == 3 for image in cached):
+        cached = [np.repeat(x, 3, axis=0) if x.shape[0] == 1 else x for x in cached]
+        mode = "RGB"
+    mode = mode or "L"
+    if done == len(entries) and len({image.shape for image in cached}) == 1:
+        return ImageSource(names, np.stack(cached), failures)
+    return ImageSource(names, _Files(names, readers, cached, mode, failures), failures)
+
+
+def _from_array(array, label, channels, layout, cache_bytes) -> ImageSource:
+    rows = arrays.Rows(array, label, channels, layout)
+    names = [f"{i:07d}" for i in range(len(rows))]
+    items = rows.whole() if rows.nbytes <= cache_bytes else rows
+    return ImageSource(names, items)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name is that of an image (hidden files are not)."""
+    pure = PurePosixPath(name)
+    return pure.suffix.lower() in IMAGE_SUFFIXES and not pure.name.startswith(".")
+
+
+def _folder(root: Path, subset: str | None) -> list[tuple[str, _Bytes]]:
+    start = root / subset if subset else root
+    if not start.is_dir():
+        inside = sorted(p.name for p in root.iterdir() if p.is_dir())
+        raise InputError(f"{root} has no folder {subset!r}; {archives.listing(inside)}")
+    found, seen = [], set()
+    for folder, inner, files in os.walk(start, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a symbolic link back to a parent
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        found += [Path(folder, name) for name in files if is_image_name(name)]
+    if not found:
+        raise InputError(f"{start} has no image files; give a folder with PNG, JPEG, ... in it")
+    return sorted((path.relative_to(root).as_posix(), _Bytes(path)) for path in found)
+
+
+def _photographs(subset: str | None) -> list[tuple[str, _Bytes]]:
+    from importlib.util import find_spec
+
+    spec = find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise InnverseError(
+            'the "skimage" photographs need scikit-image: pip install "innverse[demo]"'
+        )
+    folder = Path(spec.origin).parent / "data"
+    found = {Path(name).stem: folder / name for name in _PHOTOGRAPHS if (folder / name).is_file()}
+    wanted = [name.strip() for name in subset.split(",")] if subset else list(found)
+    for name in wanted:
+        if name not in found:
+            raise InputError(f"skimage has no photograph {name!r}; {archives.listing(found)}")
+    return [(name, _Bytes(found[name])) for name in wanted]

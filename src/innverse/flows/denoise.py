@@ -1,0 +1,70 @@
+"""The denoiser inside a noise-conditional density: Tweedie's formula."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .padding import pad_image, round_up
+
+# The squeeze sees the grid of pixels; averaging over places on that grid (and, as trained, over
+# mirror images and transposes) removes what depends on it. Each row: shift down, right, symmetry.
+_VIEWS = (
+    (0, 0, 0),
+    (1, 1, 1),
+    (2, 3, 2),
+    (3, 2, 4),
+    (1, 2, 7),
+    (3, 0, 6),
+    (0, 1, 3),
+    (2, 1, 5),
+    (0, 3, 1),
+    (3, 3, 3),
+    (1, 0, 5),
+    (2, 0, 7),
+    (0, 2, 4),
+    (1, 3, 6),
+    (2, 2, 0),
+    (3, 1, 2),
+)
+
+
+def denoise(flow, y: Tensor, sigma: Tensor | float, shifts: int = 1) -> Tensor:
+    """E[x | y] for y = x + N(0, sigma^2), by y + sigma^2 grad log p(y; sigma) (Efron 2011).
+
+    y (B, C, H, W) of any size on [0, 1], ``sigma`` a float or (B,) within ``flow.noise_range``.
+    ``shifts`` (1 to 16) averages that many shifted and mirrored views: 4 give most of the gain.
+    The result has no graph.
+    """
+    if flow.noise is None:
+        raise TypeError("denoise needs a noise-conditional flow (built with noise=(low, high))")
+    shifts = max(1, min(int(shifts), len(_VIEWS)))
+    sigma = torch.as_tensor(sigma, dtype=y.dtype, device=y.device).reshape(-1)
+    flow.noise.check(sigma)
+    total = torch.zeros_like(y)
+    for down, right, symmetry in _VIEWS[:shifts]:
+        total += _denoise_view(flow, y, sigma, down, right, symmetry)
+    return total / shifts
+
+
+def _denoise_view(flow, y: Tensor, sigma: Tensor, down: int, right: int, symmetry: int) -> Tensor:
+    h, w = y.shape[-2:]
+    bottom = round_up(h + down, flow.multiple) - h - down
+    side = round_up(w + right, flow.multiple) - w - right
+    view = _symmetry(pad_image(y, down, bottom, right, side), symmetry)
+    score = flow.score(view.contiguous(), sigma)
+    clean = _undo_symmetry(view + sigma.view(-1, 1, 1, 1).square() * score, symmetry)
+    return clean[..., down : down + h, right : right + w]
+
+
+def _symmetry(x: Tensor, k: int) -> Tensor:
+    """One of the eight symmetries of the square: bits are transpose, flip rows, flip columns."""
+    x = x.transpose(-1, -2) if k & 4 else x
+    x = x.flip(-2) if k & 2 else x
+    return x.flip(-1) if k & 1 else x
+
+
+def _undo_symmetry(x: Tensor, k: int) -> Tensor:
+    x = x.flip(-1) if k & 1 else x
+    x = x.flip(-2) if k & 2 else x
+    return x.transpose(-1, -2) if k & 4 else x

@@ -1,0 +1,88 @@
+"""Glow: generative flow with invertible 1x1 convolutions."""
+
+from __future__ import annotations
+
+import torch
+
+from ..bijections import (
+    ActNorm,
+    Affine,
+    Bijection,
+    Chain,
+    Coupling,
+    Haar,
+    Invertible1x1,
+    Partial,
+    Squeezed,
+    set_memory,
+)
+from ..errors import UsageError
+from ..nets import ConvNet
+from .flow import Flow
+from .registry import register
+
+_SQUEEZE = {"pixels": Squeezed, "haar": Haar}
+
+
+@register
+def glow(
+    shape: tuple[int, int, int],
+    *,
+    levels: int = 3,
+    steps: int = 8,
+    hidden: int = 64,
+    condition: int = 0,
+    noise: tuple[float, float] | None = None,
+    how: str = "concat",
+    activation: str = "relu",
+    squeeze: str = "pixels",
+    mix: str = "orthogonal",
+    bound: float = 2.0,
+    memory: str = "store",
+    anchor_every: int | None = None,
+) -> Flow:
+    """Multi-scale Glow for images (Kingma & Dhariwal 2018, arXiv 1807.03039).
+
+    Args:
+        shape: (C, H, W); being convolutional, the flow takes any H and W that divide by
+            2**levels, and pads others.
+        levels, steps, hidden: L, K and the width of the conditioner networks in the paper.
+        condition: channels of a condition c, a vector (B, k) or a map (B, k, h, w).
+        noise: (low, high) makes the flow conditional on a noise level instead.
+        how: a vector condition enters by ``"concat"`` or ``"film"``.
+        activation: ``"relu"``, ``"silu"`` or ``"gelu"`` in the networks.
+        squeeze: ``"pixels"`` as in the paper, or ``"haar"`` (averages and details: smoother).
+        mix: the 1x1 convolutions start ``"orthogonal"`` (random rotations) or ``"identity"``
+            (then halves alternate by a swap in every second coupling).
+        bound: log-scales of the couplings stay within (-bound, bound).
+        memory: what back-propagation keeps, see `Chain`; ``anchor_every`` likewise.
+    """
+    if squeeze not in _SQUEEZE:
+        raise UsageError(f"squeeze={squeeze!r}: choose 'pixels' or 'haar'")
+    if len(shape) != 3:
+        raise UsageError(f"glow is for images (C, H, W), got shape {tuple(shape)}")
+    context = 1 if noise is not None else condition
+
+    def coupling(channels: int, swap: bool = False) -> Coupling:
+        def net(n_in: int, n_out: int) -> ConvNet:
+            return ConvNet(
+                n_in, n_out, hidden, condition=context, how=how, activation=activation
+            )
+
+        return Coupling.build(channels, net, Affine(bound), swap=swap)
+
+    def step(channels: int, k: int) -> list[Bijection]:
+        swap = mix == "identity" and k % 2 == 1
+        return [ActNorm(channels), Invertible1x1(channels, mix), coupling(channels, swap)]
+
+    def level(channels: int, remaining: int) -> Bijection:
+        c = 4 * channels
+        layers = [layer for k in range(steps) for layer in step(c, k)]
+        if remaining > 1:
+            # this coupling is Glow's learned prior of the half that is factored out
+            layers += [ActNorm(c), coupling(c), Partial(level(c // 2, remaining - 1), c // 2)]
+        return _SQUEEZE[squeeze](Chain(*layers))
+
+    bijection = level(shape[0], levels).to(memory_format=torch.channels_last)
+    flow = Flow(bijection, shape, noise=noise, condition=condition, multiple=2**levels)
+    return set_memory(flow, memory, anchor_every)

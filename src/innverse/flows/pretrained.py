@@ -1,0 +1,104 @@
+"""Flows on disk: config.json + model.safetensors + README.md, never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as tensor_bytes
+
+from .. import __version__
+from ..data.atomic import atomic_write
+from ..errors import InputError, InnverseError
+from .flow import Flow
+from .registry import build
+
+FORMAT = "innverse-flow"
+FORMAT_VERSION = 1
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+
+
+def save(flow: Flow, folder: Path, card: str | None = None) -> None:
+    """Write ``flow`` into ``folder``; the config goes last, so that a torn write is noticed."""
+    if flow.name is None:
+        raise InnverseError(
+            "only flows made by innverse.flows.build can be saved with their structure; "
+            "for your own, save flow.state_dict() with safetensors"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in flow.state_dict().items()}
+    weights = tensor_bytes(tensors, metadata={"format": "pt"})
+    config = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "innverse": __version__,
+        "name": flow.name,
+        "shape": list(flow.shape),
+        "config": flow.config,
+        "parameters": flow.n_parameters,
+        "sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    atomic_write(folder / WEIGHTS, weights)
+    atomic_write(folder / CARD, card or f"# {flow.name}\n\nA flow saved by innverse {__version__}.\n")
+    atomic_write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+
+
+def load(path_or_id: str | Path, *, trainable: bool = False) -> Flow:
+    """The flow in a folder (or, with huggingface_hub installed, on the hub), in eval mode.
+
+    Parameters do not require gradients unless ``trainable``. Raises InputError when the folder is
+    missing, was written by another version, or its weights are damaged.
+    """
+    folder = Path(path_or_id)
+    if not folder.is_dir():
+        folder = _download(str(path_or_id))
+    config = _read_config(folder / CONFIG)
+    weights = _read_bytes(folder / WEIGHTS)
+    if hashlib.sha256(weights).hexdigest() != config["sha256"]:
+        raise InputError(f"{folder / WEIGHTS} is damaged (its checksum differs): fetch it again")
+    flow = build(config["name"], config["shape"], **config["config"])
+    flow.load_state_dict(read_tensors(weights))
+    return flow.eval().requires_grad_(trainable)
+
+
+def _read_config(path: Path) -> dict:
+    try:
+        config = json.loads(_read_bytes(path))
+    except ValueError:
+        raise InputError(f"{path} is not valid JSON: fetch or save the flow again") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise InputError(f"{path} does not describe an innverse flow")
+    version = config.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format version {version}, this innverse reads {FORMAT_VERSION}: "
+            "update innverse or save the flow again"
+        )
+    missing = {"name", "shape", "config", "sha256"} - config.keys()
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(sorted(missing))}: save the flow again")
+    return config
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}") from None
+
+
+def _download(name: str) -> Path:
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise InputError(f"{name} is no folder with a saved flow")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise InputError(
+            f"{name} is no folder; to fetch it from the hub install innverse[hub]"
+        ) from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=[WEIGHTS, CONFIG, CARD]))
+    except Exception as e:
+        raise InputError(f"cannot fetch {name} from the hub: {str(e).splitlines()[0]}") from None

@@ -1,0 +1,8 @@
+"""Conditioner networks: from the kept part (and a condition) to the parameters of the map."""
+
+from .conditioning import FiLM, concatenate
+from .conv import ConvNet, ConvResNet
+from .mlp import MLP
+from .precision import ConditionerNet, set_precision
+
+__all__ = ["MLP", "ConditionerNet", "ConvNet", "ConvResNet", "FiLM", "concatenate", "set_precision"]

@@ -1,0 +1,45 @@
+"""How a network takes a condition: a vector by FiLM or concatenation, a map by concatenation."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def concatenate(x: Tensor, c: Tensor | None) -> Tensor:
+    """Append the condition's channels to x (B, C, *space).
+
+    A vector (B, k) is repeated at every position; a map (B, k, h, w) of any resolution is
+    averaged down or interpolated up to that of x.
+    """
+    if c is None:
+        return x
+    c = c.to(x.dtype)
+    if x.dim() == 2:
+        return torch.cat((x, c), 1)
+    if c.dim() == 2:
+        c = c.view(*c.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+    elif c.shape[2:] != x.shape[2:]:
+        smaller = x.shape[-1] < c.shape[-1]
+        size = x.shape[2:]
+        c = F.adaptive_avg_pool2d(c, size) if smaller else F.interpolate(c, size, mode="bilinear")
+    return torch.cat((x, c), 1)
+
+
+class FiLM(nn.Module):
+    """Feature-wise scale and shift from a vector: h * (1 + s(c)) + t(c) (Perez et al. 2017).
+
+    ``c`` (B, k), ``h`` (B, channels, *space). Starts as the identity.
+    """
+
+    def __init__(self, k: int, channels: int, width: int = 32):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(k, width), nn.SiLU(), nn.Linear(width, 2 * channels))
+        nn.init.zeros_(self.net[-1].weight)
+        nn.init.zeros_(self.net[-1].bias)
+
+    def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        s, t = self.net(c.to(self.net[0].weight.dtype)).to(h.dtype).chunk(2, 1)
+        shape = (*s.shape, *[1] * (h.dim() - 2))
+        return torch.addcmul(t.view(shape), h, 1 + s.view(shape))

@@ -1,0 +1,89 @@
+"""Networks for images: Glow's 3x3 - 1x1 - 3x3 convolutions, and a residual one."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .conditioning import FiLM, concatenate
+from .precision import ConditionerNet
+
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
+
+
+class ConvNet(ConditionerNet):
+    """3x3 - 1x1 - 3x3 convolutions (Kingma & Dhariwal 2018); (B, n_in, H, W) -> (B, n_out, H, W).
+
+    The last convolution starts at zero. ``condition`` is the number k of channels of a condition,
+    a vector (B, k) or a map (B, k, h, w) of any resolution, taken by ``how`` = ``"concat"``, or
+    for vectors ``"film"``.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        hidden: int = 64,
+        *,
+        condition: int = 0,
+        how: str = "concat",
+        activation: str = "relu",
+    ):
+        super().__init__()
+        concat = condition if how == "concat" else 0
+        self.condition, self.how = condition, how
+        self.first = nn.Conv2d(n_in + concat, hidden, 3, padding=1)
+        self.middle = nn.Conv2d(hidden, hidden, 1)
+        self.last = nn.Conv2d(hidden, n_out, 3, padding=1)
+        self.activation = ACTIVATIONS[activation]()
+        film = condition > 0 and how == "film"
+        self.film = nn.ModuleList(FiLM(condition, hidden) for _ in range(2)) if film else None
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
+        h = self.first(concatenate(x, c) if self.condition and self.how == "concat" else x)
+        h = self.activation(h if self.film is None else self.film[0](h, c))
+        h = self.middle(h)
+        h = self.activation(h if self.film is None else self.film[1](h, c))
+        return self.last(h)
+
+
+class ConvResNet(ConditionerNet):
+    """Residual 3x3 blocks (RealNVP, Dinh et al. 2016); same interface as `ConvNet`."""
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        hidden: int = 64,
+        blocks: int = 2,
+        *,
+        condition: int = 0,
+        how: str = "concat",
+        activation: str = "relu",
+    ):
+        super().__init__()
+        concat = condition if how == "concat" else 0
+        self.condition, self.how = condition, how
+        self.first = nn.Conv2d(n_in + concat, hidden, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                ACTIVATIONS[activation](),
+                nn.Conv2d(hidden, hidden, 3, padding=1),
+                ACTIVATIONS[activation](),
+                nn.Conv2d(hidden, hidden, 3, padding=1),
+            )
+            for _ in range(blocks)
+        )
+        film = condition > 0 and how == "film"
+        self.film = nn.ModuleList(FiLM(condition, hidden) for _ in range(blocks)) if film else None
+        self.activation = ACTIVATIONS[activation]()
+        self.last = nn.Conv2d(hidden, n_out, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
+        h = self.first(concatenate(x, c) if self.condition and self.how == "concat" else x)
+        for i, block in enumerate(self.blocks):
+            h = h + block(h if self.film is None else self.film[i](h, c))
+        return self.last(self.activation(h))

@@ -1,0 +1,70 @@
+"""Measurement operators and noise: ``y = noise(A(x))``, with deepinv's names.
+
+The names below are loaded on first use, so that listing the operators costs no import of torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .adapt import as_physics as as_physics
+    from .base import LinearPhysics as LinearPhysics
+    from .blur import Blur as Blur
+    from .blur import gaussian_kernel as gaussian_kernel
+    from .blur import motion_kernel as motion_kernel
+    from .checks import check_adjoint as check_adjoint
+    from .checks import check_measurement as check_measurement
+    from .compressed import CompressedSensing as CompressedSensing
+    from .compressed import FastCompressedSensing as FastCompressedSensing
+    from .denoising import Denoising as Denoising
+    from .downsampling import Downsampling as Downsampling
+    from .fourier import SubsampledFourier as SubsampledFourier
+    from .fourier import cartesian_mask as cartesian_mask
+    from .inpainting import Inpainting as Inpainting
+    from .inpainting import read_mask as read_mask
+    from .matrix import MatrixPhysics as MatrixPhysics
+    from .noise import GaussianNoise as GaussianNoise
+    from .noise import NoNoise as NoNoise
+    from .noise import PoissonNoise as PoissonNoise
+    from .registry import build as build
+    from .registry import names as names
+    from .registry import options as options
+
+_PUBLIC = {
+    "as_physics": "adapt",
+    "LinearPhysics": "base",
+    "Blur": "blur",
+    "gaussian_kernel": "blur",
+    "motion_kernel": "blur",
+    "check_adjoint": "checks",
+    "check_measurement": "checks",
+    "CompressedSensing": "compressed",
+    "FastCompressedSensing": "compressed",
+    "Denoising": "denoising",
+    "Downsampling": "downsampling",
+    "SubsampledFourier": "fourier",
+    "cartesian_mask": "fourier",
+    "Inpainting": "inpainting",
+    "read_mask": "inpainting",
+    "MatrixPhysics": "matrix",
+    "GaussianNoise": "noise",
+    "NoNoise": "noise",
+    "PoissonNoise": "noise",
+    "build": "registry",
+    "names": "registry",
+    "options": "registry",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

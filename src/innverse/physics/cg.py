@@ -1,0 +1,94 @@
+"""Batched conjugate gradients: every item has its own step and its own stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of each item, shaped (B, 1, ..., 1)."""
+    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
+
+
+def default_tol(x: Tensor) -> float:
+    return 1e-11 if x.dtype == torch.float64 else 1e-6
+
+
+@torch.no_grad()
+def conjugate_gradient(
+    matvec: Callable[[Tensor], Tensor],
+    rhs: Tensor,
+    *,
+    x0: Tensor | None = None,
+    precondition: Callable[[Tensor], Tensor] | None = None,
+    tol: float | None = None,
+    max_iter: int = 500,
+) -> Tensor:
+    """Solve M x = rhs for a symmetric positive definite M that treats items separately.
+
+    An item stops once ||rhs - M x|| <= tol * ||rhs||; it is frozen from then on, so that its
+    result does not depend on the other items of the batch.
+    """
+    tol = default_tol(rhs) if tol is None else tol
+    x = torch.zeros_like(rhs) if x0 is None else x0.clone()
+    r = rhs.clone() if x0 is None else rhs - matvec(x)
+    z = r if precondition is None else precondition(r)
+    p = z.clone()
+    rz = dot(r, z)
+    limit = tol**2 * dot(rhs, rhs)
+    for _ in range(max_iter):
+        running = dot(r, r) > limit
+        if not bool(running.any()):
+            break
+        mp = matvec(p)
+        curvature = dot(p, mp)
+        running = running & (curvature > 0)
+        alpha = torch.where(running, rz / curvature, torch.zeros_like(rz))
+        x = x + alpha * p
+        r = torch.where(running, r - alpha * mp, r)
+        z = r if precondition is None else precondition(r)
+        rz_new = dot(r, z)
+        p = torch.where(running, z + rz_new / rz * p, p)
+        rz = torch.where(running, rz_new, rz)
+        if not bool(running.any()):
+            break
+    return x
+
+
+@torch.no_grad()
+def least_squares(
+    forward: Callable[[Tensor], Tensor],
+    adjoint: Callable[[Tensor], Tensor],
+    y: Tensor,
+    *,
+    tol: float | None = None,
+    max_iter: int = 500,
+) -> Tensor:
+    """CGLS from zero: the least-squares solution of A x = y that has the smallest norm."""
+    tol = default_tol(y) if tol is None else tol
+    r = y.clone()
+    s = adjoint(r)
+    x, p = torch.zeros_like(s), s.clone()
+    ss = dot(s, s)
+    limit = tol**2 * ss
+    for _ in range(max_iter):
+        running = ss > limit
+        if not bool(running.any()):
+            break
+        q = forward(p)
+        # measurements and images may have different ranks: reshape the per-item scalars
+        qq = dot(q, q).reshape(ss.shape)
+        running = running & (qq > 0)
+        alpha = torch.where(running, ss / qq, torch.zeros_like(ss))
+        x = x + alpha * p
+        r = r - alpha.reshape(-1, *[1] * (r.ndim - 1)) * q
+        s_new = adjoint(r)
+        ss_new = dot(s_new, s_new)
+        p = torch.where(running, s_new + ss_new / ss * p, p)
+        ss = torch.where(running, ss_new, ss)
+        if not bool(running.any()):
+            break
+    return x

@@ -1,0 +1,112 @@
+"""Compressed sensing: a few random projections of the whole image."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from .base import TightFrame
+from .matrix import MatrixPhysics
+
+DENSE_LIMIT = 2**31
+
+
+def _check_size(m: int, image_shape) -> int:
+    n = math.prod(image_shape)
+    if not 1 <= m <= n:
+        raise UsageError(f"the number of measurements must be in 1..{n} for {image_shape}, got {m}")
+    return n
+
+
+class CompressedSensing(MatrixPhysics):
+    """y = A vec(x) with A_ij ~ N(0, 1/m), an explicit matrix of m * n numbers.
+
+    Args:
+        m: number of measurements, 1 <= m <= n.
+        image_shape: (C, H, W), n = C * H * W.
+        generator, seed: source of the matrix; a generator wins over the seed.
+        noise: sigma or a noise model.
+    """
+
+    def __init__(self, m: int, image_shape, generator=None, seed: int = 0, noise=None):
+        n = _check_size(m, image_shape)
+        if 4 * m * n > DENSE_LIMIT:
+            raise UsageError(
+                f"a dense {m} x {n} matrix takes {4 * m * n / 2**30:.1f} GiB: use "
+                f"FastCompressedSensing, or reconstruct patches"
+            )
+        if generator is None:
+            generator = torch.Generator().manual_seed(seed)
+        matrix = torch.randn(m, n, generator=generator, device=generator.device) / math.sqrt(m)
+        super().__init__(matrix, image_shape, noise)
+
+
+class FastCompressedSensing(TightFrame):
+    """y = sqrt(n/m) S DCT diag(signs) vec(x): random signs, a cosine transform, m random rows.
+
+    Needs no matrix, so it works for any image size. Rows are orthogonal and scaled such that
+    E ||A x||^2 = ||x||^2, as for `CompressedSensing` (Do et al., IEEE TSP 60(1), 2012).
+
+    Args: as for `CompressedSensing`.
+    """
+
+    def __init__(self, m: int, image_shape, generator=None, seed: int = 0, noise=None):
+        super().__init__(image_shape, noise)
+        self.m, self.n = m, _check_size(m, image_shape)
+        self.frame = self.n / m
+        if generator is None:
+            generator = torch.Generator().manual_seed(seed)
+        device = generator.device
+        signs = torch.randint(0, 2, (self.n,), generator=generator, device=device)
+        rows = torch.randperm(self.n, generator=generator, device=device)[:m]
+        self.register_buffer("signs", 2.0 * signs - 1)
+        self.register_buffer("rows", rows.sort().values)
+
+    def A(self, x: Tensor) -> Tensor:
+        self.check_image(x)
+        spectrum = dct(x.flatten(1) * self.signs.to(x.dtype))
+        return math.sqrt(self.frame) * spectrum[:, self.rows]
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        self.check_data(y, (self.m,))
+        spectrum = y.new_zeros(y.shape[0], self.n).index_copy(1, self.rows, y)
+        x = math.sqrt(self.frame) * idct(spectrum) * self.signs.to(y.dtype)
+        return x.reshape(-1, *self.image_shape)
+
+    def extra_repr(self) -> str:
+        return f"m={self.m}, n={self.n}"
+
+
+def _twiddle(n: int, like: Tensor) -> Tensor:
+    k = torch.arange(n, dtype=torch.float64, device=like.device)
+    scale = torch.full_like(k, math.sqrt(2 / n))
+    scale[0] = math.sqrt(1 / n)
+    turn = torch.polar(scale, -math.pi * k / (2 * n))
+    return turn.to(torch.complex128 if like.dtype == torch.float64 else torch.complex64)
+
+
+def dct(x: Tensor) -> Tensor:
+    """Orthonormal DCT-II along the last axis, by one FFT of the same length (Makhoul, 1980)."""
+    n = x.shape[-1]
+    v = torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], -1)
+    return (torch.fft.fft(v) * _twiddle(n, x)).real
+
+
+def idct(s: Tensor) -> Tensor:
+    """The inverse (and transpose) of `dct`."""
+    n = s.shape[-1]
+    # cos and sin parts: S_k - i S_{n-k} undoes the real part taken in the forward transform
+    scaled = s * (1 / _twiddle(n, s).abs())
+    mirrored = torch.cat([torch.zeros_like(s[..., :1]), scaled[..., 1:].flip(-1)], -1)
+    turn = torch.polar(
+        torch.ones(n, dtype=s.dtype, device=s.device),
+        math.pi / (2 * n) * torch.arange(n, dtype=s.dtype, device=s.device),
+    )
+    v = torch.fft.ifft(torch.complex(scaled, -mirrored) * turn).real
+    x = torch.empty_like(v)
+    half = (n + 1) // 2
+    x = x.index_copy(-1, torch.arange(0, n, 2, device=s.device), v[..., :half])
+    return x.index_copy(-1, torch.arange(1, n, 2, device=s.device), v[..., half:].flip(-1))

@@ -1,0 +1,35 @@
+"""A = identity."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .base import LinearPhysics, per_item
+
+
+class Denoising(LinearPhysics):
+    """y = x + noise.
+
+    Args:
+        noise: sigma or a noise model.
+        image_shape: (C, H, W), or None for any image.
+    """
+
+    direct = True
+
+    def __init__(self, noise=None, image_shape=None):
+        super().__init__(image_shape, noise)
+
+    def A(self, x: Tensor) -> Tensor:
+        self.check_image(x)
+        return x
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        self.check_image(y)
+        return y
+
+    def A_dagger(self, y):
+        return self.A_adjoint(y)
+
+    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
+        return rhs / (1 + per_item(rho, rhs))

@@ -1,0 +1,143 @@
+"""A = low-pass filter and subsampling, as two small matrices R x C^T."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..errors import ShapeError, UsageError
+from .base import LinearPhysics, per_item
+from .convolution import BOUNDARIES, fold
+
+FILTERS = ("box", "bicubic", "gaussian", "none")
+
+
+class Downsampling(LinearPhysics):
+    """Shrink an image by an integer factor, anti-aliased; the inverse problem is superresolution.
+
+    Output pixel i is a weighted mean around the centre of its block of ``factor`` input pixels, so
+    that picture and measurement cover the same area. All filters are separable; the operator is
+    kept as one matrix per axis, which makes `solve_normal` a closed form for every boundary.
+
+    Args:
+        factor: integer >= 1.
+        image_shape: (C, H, W). Needed if H or W is not a multiple of the factor: the last block is
+            then completed by the boundary rule, and the output has ceil(H / factor) rows.
+        filter: "box" (mean of the block), "bicubic" (Keys' a = -1/2, stretched by the factor: what
+            Pillow's resize does), "gaussian" (standard deviation factor / 2), "none" (take one
+            pixel), or a 1-D tensor of weights.
+        boundary: "reflect", "replicate", "circular" or "zero".
+        noise: sigma or a noise model.
+    """
+
+    direct = True
+
+    def __init__(
+        self, factor: int, image_shape=None, filter="bicubic", boundary="reflect", noise=None
+    ):
+        super().__init__(image_shape, noise)
+        if int(factor) != factor or factor < 1:
+            raise UsageError(f"the downsampling factor must be an integer >= 1, got {factor}")
+        if boundary not in BOUNDARIES:
+            raise UsageError(f"unknown boundary {boundary!r}: choose {', '.join(BOUNDARIES)}")
+        self.factor = int(factor)
+        self.boundary = boundary
+        self.filter = filter if isinstance(filter, str) else "custom"
+        self.register_buffer("weights", _weights(self.factor, filter))
+        self._cache: dict = {}
+
+    def A(self, x: Tensor) -> Tensor:
+        self.check_image(x)
+        rows, columns = x.shape[-2:]
+        if self.image_shape is None and (rows % self.factor or columns % self.factor):
+            raise ShapeError(
+                f"{rows}x{columns} pixels are no multiple of the factor {self.factor}: crop the "
+                f"image, or give Downsampling its image_shape"
+            )
+        return self._matrix(rows, x) @ x @ self._matrix(columns, x).T
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        f = self.factor
+        if self.image_shape is None:
+            self.check_data(y, (None, None, None))
+            rows, columns = f * y.shape[-2], f * y.shape[-1]
+        else:
+            c, rows, columns = self.image_shape
+            self.check_data(y, (c, math.ceil(rows / f), math.ceil(columns / f)))
+        return self._matrix(rows, y).T @ y @ self._matrix(columns, y)
+
+    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
+        self.check_image(rhs)
+        # A^T A = (R^T R) kron (C^T C): divide in the basis of the two sets of eigenvectors
+        lam, u = self._eigen(rhs.shape[-2], rhs)
+        mu, v = self._eigen(rhs.shape[-1], rhs)
+        inside = u.T @ rhs @ v
+        return u @ (inside / (lam[:, None] * mu + per_item(rho, rhs))) @ v.T
+
+    def extra_repr(self) -> str:
+        return f"factor={self.factor}, filter={self.filter!r}, boundary={self.boundary!r}"
+
+    def _matrix(self, n: int, like: Tensor) -> Tensor:
+        """The matrix (ceil(n / factor), n) of one axis of n pixels."""
+        key = ("matrix", n, like.dtype, like.device)
+        if key not in self._cache:
+            f, w = self.factor, self.weights.double().cpu()
+            out = math.ceil(n / f)
+            k = w.numel()
+            start = f * torch.arange(out) - (k - f) // 2
+            index = fold(start[:, None] + torch.arange(k), n, self.boundary)
+            matrix = torch.zeros(out, n + 1, dtype=torch.float64)
+            # position -1 (a zero outside the image) goes to a spare column
+            matrix.scatter_add_(1, torch.where(index < 0, n, index), w.expand(out, k))
+            self._remember(key, matrix[:, :n].to(like).contiguous())
+        return self._cache[key]
+
+    def _eigen(self, n: int, like: Tensor):
+        key = ("eigen", n, like.dtype, like.device)
+        if key not in self._cache:
+            m = self._matrix(n, like.new_zeros((), dtype=torch.float64))
+            lam, u = torch.linalg.eigh(m.T @ m)
+            self._remember(key, (lam.clamp_min(0).to(like), u.to(like)))
+        return self._cache[key]
+
+    def _remember(self, key, value):
+        if len(self._cache) >= 16:
+            self._cache.clear()
+        self._cache[key] = value
+
+
+def _weights(factor: int, filter) -> Tensor:
+    """Symmetric weights with unit sum, centred on a block of ``factor`` pixels."""
+    if isinstance(filter, str):
+        reach = {"box": 0.5, "bicubic": 2.0, "gaussian": 1.5, "none": 0.0}.get(filter)
+        if reach is None:
+            raise UsageError(
+                f"unknown downsampling filter {filter!r}: choose {', '.join(FILTERS)}, or give a "
+                f"1-D tensor of weights"
+            )
+        if factor == 1 or filter == "none":
+            return torch.ones(1)
+        extra = math.ceil(reach * factor - factor / 2)
+        t = torch.arange(factor + 2 * extra, dtype=torch.float64) - extra - (factor - 1) / 2
+        t = t / factor
+        if filter == "box":
+            w = (t.abs() <= 0.5).double()
+        elif filter == "bicubic":
+            w = _keys(t.abs())
+        else:
+            w = torch.exp(-2 * t**2)
+    else:
+        w = torch.as_tensor(filter, dtype=torch.float64)
+        if w.ndim != 1 or w.numel() == 0 or not bool(torch.isfinite(w).all()):
+            raise ShapeError(f"filter weights must be a finite 1-D tensor, got {tuple(w.shape)}")
+        return w.float()
+    return (w / w.sum()).float()
+
+
+def _keys(t: Tensor) -> Tensor:
+    """Keys' cubic convolution kernel, a = -1/2 (IEEE Trans. ASSP 29(6), 1981)."""
+    near = 1.5 * t**3 - 2.5 * t**2 + 1
+    far = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+    return torch.where(t < 1, near, torch.where(t < 2, far, 0))

@@ -1,0 +1,142 @@
+"""A = a subset of the Fourier coefficients: single-coil MRI."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, ShapeError, UsageError
+from .base import LinearPhysics, per_item
+
+
+class SubsampledFourier(LinearPhysics):
+    """y = mask * F x with the orthonormal, centred 2-D Fourier transform F.
+
+    As in deepinv, complex numbers are two channels (real, imaginary) and low frequencies lie in the
+    middle of the mask. An image of C real channels gives (B, 2 C, H, W), first all real parts, then
+    all imaginary ones; with ``complex_image=True`` the image itself is complex, (B, 2, H, W).
+
+    Args:
+        mask: 1 = measured; (H, W), (1, H, W) or one per item (B, 1, H, W).
+        complex_image: whether images are complex, two channels.
+        noise: sigma (of each of the two parts) or a noise model.
+        image_shape: (C, H, W); defaults to one channel of the mask's size (two if complex).
+    """
+
+    direct = True
+
+    def __init__(self, mask: Tensor, complex_image=False, noise=None, image_shape=None):
+        mask = torch.as_tensor(mask)
+        if mask.ndim not in (2, 3, 4) or (mask.ndim > 2 and mask.shape[-3] != 1):
+            raise ShapeError(
+                f"a Fourier mask has shape (H, W), (1, H, W) or (B, 1, H, W), got "
+                f"{tuple(mask.shape)}"
+            )
+        if not mask.is_floating_point():
+            mask = mask.to(torch.get_default_dtype())
+        if not bool(torch.isfinite(mask).all()):
+            raise InputError("the Fourier mask contains NaN or Inf")
+        mask = mask.reshape(*[1] * (4 - mask.ndim), *mask.shape)
+        if image_shape is None:
+            image_shape = (2 if complex_image else 1, *mask.shape[-2:])
+        if complex_image and image_shape[0] != 2:
+            raise ShapeError(f"a complex image has 2 channels, got image_shape {image_shape}")
+        if tuple(image_shape[-2:]) != tuple(mask.shape[-2:]):
+            raise ShapeError(
+                f"the mask {tuple(mask.shape[-2:])} does not fit images of {tuple(image_shape)}"
+            )
+        super().__init__(image_shape, noise)
+        self.complex_image = complex_image
+        self.register_buffer("mask", mask)
+
+    def A(self, x: Tensor) -> Tensor:
+        self.check_image(x, self.mask.shape[-2:])
+        k = self._mask(x) * _fft(self._image_to_complex(x))
+        return torch.cat([k.real, k.imag], 1)
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return self._back(self._measured(y) * self._mask(y))
+
+    def forward(self, x, generator=None):
+        # a coefficient that was not measured carries no noise
+        return self.noise(self.A(x), generator) * (self.mask != 0)
+
+    def A_dagger(self, y):
+        power = self._power(y)
+        k = _fft(self._image_to_complex(self.A_adjoint(y)))
+        return self._back(torch.where(power > 0, k / torch.where(power > 0, power, 1), 0))
+
+    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
+        self.check_image(rhs, self.mask.shape[-2:])
+        k = _fft(self._image_to_complex(rhs))
+        return self._back(k / (self._power(rhs) + per_item(rho, rhs)))
+
+    def select(self, idx):
+        chosen = super().select(idx)
+        return chosen._copy(mask=self.mask[idx]) if self.mask.shape[0] > 1 else chosen
+
+    def _mask(self, like):
+        if self.mask.shape[0] not in (1, like.shape[0]):
+            raise ShapeError(f"{self.mask.shape[0]} masks for a batch of {like.shape[0]} images")
+        return self.mask.to(like.dtype)
+
+    def _power(self, like):
+        """Eigenvalues of A^T A. A real image ties the frequencies k and -k together."""
+        power = self._mask(like) ** 2
+        if self.complex_image:
+            return power
+        h, w = power.shape[-2:]
+        # in the centred layout, frequency -k of row i lies in row -i + 2 (h // 2)
+        rows = (2 * (h // 2) - torch.arange(h, device=power.device)) % h
+        columns = (2 * (w // 2) - torch.arange(w, device=power.device)) % w
+        return 0.5 * (power + power[..., rows, :][..., columns])
+
+    def _measured(self, y):
+        c, h, w = self.image_shape
+        self.check_data(y, (2 if self.complex_image else 2 * c, h, w))
+        return torch.complex(*y.chunk(2, 1))
+
+    def _image_to_complex(self, x):
+        if self.complex_image:
+            return torch.complex(x[:, :1], x[:, 1:])
+        return torch.complex(x, torch.zeros_like(x))
+
+    def _back(self, k):
+        x = _ifft(k)
+        return torch.cat([x.real, x.imag], 1) if self.complex_image else x.real
+
+
+def cartesian_mask(size, acceleration: float = 4.0, center: float = 0.08, seed: int = 0) -> Tensor:
+    """A random mask (H, W) of full columns, the usual one of fast MRI.
+
+    Args:
+        size: (H, W).
+        acceleration: about 1 / (fraction of columns measured), >= 1.
+        center: fraction of the columns, lowest frequencies first, that are always measured.
+        seed: of the random columns.
+    """
+    if not acceleration >= 1:
+        raise UsageError(f"the acceleration must be >= 1, got {acceleration}")
+    if not 0 <= center <= 1:
+        raise UsageError(f"the centre fraction must be in [0, 1], got {center}")
+    height, width = size
+    low = round(center * width)
+    first = width // 2 - low // 2
+    line = torch.zeros(width)
+    line[first : first + low] = 1
+    wanted = max(1, round(width / acceleration)) - low
+    if wanted > 0:
+        free = (line == 0).nonzero().flatten()
+        order = torch.randperm(free.numel(), generator=torch.Generator().manual_seed(seed))
+        line[free[order[:wanted]]] = 1
+    return line.expand(height, width).clone()
+
+
+def _fft(x):
+    k = torch.fft.fft2(torch.fft.ifftshift(x, (-2, -1)), norm="ortho")
+    return torch.fft.fftshift(k, (-2, -1))
+
+
+def _ifft(k):
+    x = torch.fft.ifft2(torch.fft.ifftshift(k, (-2, -1)), norm="ortho")
+    return torch.fft.fftshift(x, (-2, -1))

@@ -1,0 +1,134 @@
+"""A = multiplication with a mask."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError, ShapeError, UsageError
+from .base import LinearPhysics, per_item
+
+
+class Inpainting(LinearPhysics):
+    """y = mask * x (+ noise on the known pixels); unknown pixels are zero in y.
+
+    Args:
+        mask: 1 = known, 0 = missing; (H, W), (1 or C, H, W) or one per item (B, 1 or C, H, W).
+            Values between 0 and 1 are weights.
+        noise: sigma or a noise model.
+        image_shape: (C, H, W); needed only by callers that ask the operator for it.
+    """
+
+    direct = True
+
+    def __init__(self, mask: Tensor, noise=None, image_shape=None):
+        super().__init__(image_shape, noise)
+        mask = torch.as_tensor(mask)
+        if mask.ndim not in (2, 3, 4):
+            raise ShapeError(
+                f"a mask has shape (H, W), (C, H, W) or (B, C, H, W), got {tuple(mask.shape)}"
+            )
+        if not mask.is_floating_point():
+            mask = mask.to(torch.get_default_dtype())
+        if not bool(torch.isfinite(mask).all()):
+            raise InputError("the mask contains NaN or Inf")
+        mask = mask.reshape(*[1] * (4 - mask.ndim), *mask.shape)
+        if self.image_shape is None and mask.shape[1] > 1:
+            self.image_shape = tuple(mask.shape[1:])
+        if self.image_shape is not None and (
+            self.image_shape[-2:] != tuple(mask.shape[-2:])
+            or mask.shape[1] not in (1, self.image_shape[0])
+        ):
+            raise ShapeError(
+                f"the mask {tuple(mask.shape[1:])} does not fit images of {self.image_shape}"
+            )
+        self.register_buffer("mask", mask)
+
+    @classmethod
+    def random(cls, shape, keep: float = 0.5, generator=None, noise=None) -> Inpainting:
+        """Keep a fraction of the pixels, chosen at random, the same in all channels.
+
+        Args:
+            shape: (C, H, W) of the image.
+            keep: fraction of known pixels in (0, 1].
+            generator: source of randomness.
+        """
+        if not 0 < keep <= 1:
+            raise UsageError(f"keep must be in (0, 1], got {keep}")
+        _, height, width = shape
+        n = height * width
+        mask = torch.zeros(n)
+        mask[torch.randperm(n, generator=generator)[: max(1, round(keep * n))]] = 1
+        return cls(mask.reshape(1, 1, height, width), noise, shape)
+
+    def A(self, x: Tensor) -> Tensor:
+        self.check_image(x, self.mask.shape[-2:])
+        if self.mask.shape[0] not in (1, x.shape[0]):
+            raise ShapeError(f"{self.mask.shape[0]} masks for a batch of {x.shape[0]} images")
+        return self.mask.to(x.dtype) * x
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return self.A(y)
+
+    def forward(self, x, generator=None):
+        # a missing pixel carries no noise: it was not measured
+        return self.noise(self.A(x), generator) * (self.mask != 0)
+
+    def A_dagger(self, y):
+        self.check_image(y, self.mask.shape[-2:])
+        known = self.mask != 0
+        return torch.where(known, y / torch.where(known, self.mask, 1).to(y.dtype), 0)
+
+    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
+        return rhs / (self.mask.to(rhs.dtype) ** 2 + per_item(rho, rhs))
+
+    def select(self, idx):
+        chosen = super().select(idx)
+        return chosen._copy(mask=self.mask[idx]) if self.mask.shape[0] > 1 else chosen
+
+
+def read_mask(source, size: tuple[int, int] | None = None) -> Tensor:
+    """A mask (1, 1, H, W) of zeros and ones from a picture: white = known, black = missing.
+
+    Args:
+        source: path of an image file, a PIL image, a numpy array or a tensor. A picture with
+            several channels is averaged; values above half of the range are known.
+        size: (H, W) of the photograph; another size of the mask is an error.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    name = str(source) if isinstance(source, (str, os.PathLike)) else "the mask"
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            with Image.open(source) as image:
+                source = image.copy()
+        except FileNotFoundError:
+            raise InputError(f"mask not found: {name}") from None
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
+            raise InputError(f"cannot read the mask {name} as an image: {e}") from None
+    if isinstance(source, Image.Image):
+        keep_depth = source.mode in ("L", "1") or source.mode.startswith(("I", "F"))
+        source = np.asarray(source if keep_depth else source.convert("L"))
+    if isinstance(source, np.ndarray):
+        top = np.iinfo(source.dtype).max if source.dtype.kind in "ui" else 1.0
+        # a 32-bit or an already binary (0, 1) mask does not use the range of its type
+        if source.size and (source.dtype.itemsize >= 4 or source.max() <= 1):
+            top = max(float(source.max()), 1.0)
+        scaled = torch.from_numpy(source.astype(np.float32) / top)
+        if scaled.ndim == 3:
+            scaled = scaled[..., :3].mean(-1)
+    else:
+        scaled = torch.as_tensor(source).float()
+        while scaled.ndim > 2:
+            scaled = scaled.mean(0)
+    if scaled.ndim != 2:
+        raise ShapeError(f"{name} has shape {tuple(scaled.shape)}, expected an image (H, W)")
+    if size is not None and tuple(scaled.shape) != tuple(size):
+        raise ShapeError(
+            f"{name} is {scaled.shape[1]}x{scaled.shape[0]} pixels but the image is "
+            f"{size[1]}x{size[0]}: give a mask of the same size"
+        )
+    return (scaled > 0.5).float()[None, None]

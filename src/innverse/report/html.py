@@ -1,0 +1,183 @@
+"""A report in a single HTML file: no scripts, no links to other files, readable anywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+from torch import Tensor
+
+from ..data.atomic import atomic_write
+from ..data.image_io import to_pil
+from ..errors import UsageError
+from .table import Table
+
+_STYLE = """
+:root { color-scheme: light dark; --paper: #fdfdfc; --ink: #1d1d1b; --soft: #66645f;
+  --line: #dddad3; --tint: #f3f1ec; --mark: #2f6fb3; --warn: #b3541e; }
+@media (prefers-color-scheme: dark) { :root { --paper: #161718; --ink: #e8e6e1; --soft: #a19d95;
+  --line: #37383a; --tint: #202224; --mark: #7fb2e5; --warn: #e59a6b; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 17px/1.6 Charter, "Bitstream Charter", Cambria, Georgia, serif; }
+main { max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
+h1, h2, h3, table, figcaption, .soft { font-family: system-ui, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 2rem; line-height: 1.2; letter-spacing: -.01em; margin: 0 0 .3rem; }
+h2 { font-size: 1.35rem; margin: 3rem 0 .8rem; padding-top: .8rem;
+  border-top: 1px solid var(--line); }
+h3 { font-size: 1.08rem; margin: 2rem 0 .5rem; }
+p { margin: .6rem 0; max-width: 42rem; overflow-wrap: anywhere; }
+.soft, figcaption { color: var(--soft); font-size: .88rem; line-height: 1.45; }
+.note { border-left: 3px solid var(--mark); background: var(--tint); padding: .6rem .9rem;
+  border-radius: 0 4px 4px 0; }
+.warn { border-left-color: var(--warn); }
+.scroll { overflow-x: auto; margin: 1.2rem 0; }
+table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
+th, td { padding: .35rem .9rem .35rem 0; text-align: left; white-space: nowrap; }
+th { color: var(--soft); font-weight: 500; border-bottom: 1px solid var(--ink); }
+td { border-bottom: 1px solid var(--line); }
+.number { text-align: right; padding: .35rem 0 .35rem 1.4rem; }
+figure { margin: 1.2rem 0; }
+figure img { display: block; max-width: 100%; height: auto; border-radius: 3px; }
+figcaption { margin-top: .45rem; }
+figcaption b { color: var(--ink); font-weight: 600; }
+.plot img { background: #fff; padding: .4rem; }
+.pixels img { image-rendering: pixelated; }
+.row { display: grid; gap: 1.1rem; margin: 1.2rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(min(15rem, 45%), 1fr)); }
+.row figure { margin: 0; }
+.row img { width: 100%; }
+pre { background: var(--tint); padding: .8rem 1rem; border-radius: 4px; overflow-x: auto;
+  font-size: .82rem; line-height: 1.5; }
+@media print { main { max-width: none; } figure, tr { break-inside: avoid; } }
+"""
+
+
+class Report:
+    """Builds the page from top to bottom; every method appends one block and returns the report.
+
+    All text is escaped: it is shown as it was given, whatever it contains.
+
+    Example:
+        >>> page = Report("Half of the pixels missing", "cameraman, seed 0")
+        >>> page.heading("Result").text("Total variation against the flow.")  # doctest: +SKIP
+        >>> page.save("report.html")  # doctest: +SKIP
+    """
+
+    def __init__(self, title: str, subtitle: str = ""):
+        self.title = title
+        self._blocks = [f"<h1>{escape(title)}</h1>"]
+        if subtitle:
+            self._blocks.append(f'<p class="soft">{escape(subtitle)}</p>')
+
+    def heading(self, text: str, level: int = 2) -> Report:
+        """A heading of level 2 or 3."""
+        if level not in (2, 3):
+            raise UsageError(f"heading level {level} is not 2 or 3")
+        return self._add(f"<h{level}>{escape(text)}</h{level}>")
+
+    def text(self, text: str) -> Report:
+        """A paragraph; blank lines start new ones."""
+        for paragraph in text.split("\n\n"):
+            self._add(f"<p>{escape(paragraph)}</p>")
+        return self
+
+    def note(self, text: str, warning: bool = False) -> Report:
+        """A paragraph that is set apart."""
+        return self._add(f'<p class="note{" warn" if warning else ""}">{escape(text)}</p>')
+
+    def code(self, text: str) -> Report:
+        """Preformatted text, such as a command or a configuration."""
+        return self._add(f"<pre>{escape(text)}</pre>")
+
+    def table(self, table: Table) -> Report:
+        """A table; it scrolls sideways on a narrow screen."""
+        columns = range(len(table.headers))
+        kind = ['class="number"' if table.is_numeric(c) else "" for c in columns]
+        lines = ['<div class="scroll"><table>']
+        if table.title:
+            lines.append(f"<caption>{escape(table.title)}</caption>")
+        cells = [f"<th {kind[c]}>{escape(str(table.headers[c]))}</th>" for c in columns]
+        lines.append("<thead><tr>" + "".join(cells) + "</tr></thead><tbody>")
+        for r, row in enumerate(table.rows):
+            cells = []
+            for c, value in enumerate(row):
+                text = escape(table.text(value))
+                text = f"<b>{text}</b>" if table.is_best(r, c) else text
+                cells.append(f"<td {kind[c]}>{text}</td>")
+            lines.append("<tr>" + "".join(cells) + "</tr>")
+        return self._add("\n".join([*lines, "</tbody></table></div>"]))
+
+    def image(
+        self,
+        image: Tensor | PIL.Image.Image,
+        title: str = "",
+        caption: str = "",
+        pixels: bool = False,
+    ) -> Report:
+        """One image: a tensor (C, H, W) in [0, 1] or a Pillow image; ``pixels`` keeps enlarged
+        pixels sharp."""
+        return self._add(_figure(_png(image), title, caption, "pixels" if pixels else ""))
+
+    def images(
+        self, images: Sequence[tuple[str, str, Tensor | PIL.Image.Image]], pixels: bool = False
+    ) -> Report:
+        """Several images (title, subtitle, image) side by side, as many as the screen has room
+        for."""
+        kind = "pixels" if pixels else ""
+        figures = [_figure(_png(image), title, text, kind) for title, text, image in images]
+        return self._add('<div class="row">\n' + "\n".join(figures) + "\n</div>")
+
+    def figure(self, figure: Any, title: str = "", caption: str = "") -> Report:
+        """A matplotlib figure, embedded as a vector drawing."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        return self._add(_figure(_uri("svg+xml", buffer.getvalue()), title, caption, "plot"))
+
+    def html(self) -> str:
+        """The whole page."""
+        return (
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{escape(self.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+            + "\n".join(self._blocks)
+            + "\n</main>\n</body>\n</html>\n"
+        )
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the page atomically.
+
+        Raises:
+            InnverseError: the place cannot be written to.
+        """
+        return atomic_write(path, self.html())
+
+    def _add(self, block: str) -> Report:
+        self._blocks.append(block)
+        return self
+
+
+def _figure(uri: str, title: str, caption: str, kind: str) -> str:
+    words = [f"<b>{escape(title)}</b>"] if title else []
+    words += [escape(caption)] if caption else []
+    below = f"<figcaption>{'<br>'.join(words)}</figcaption>" if words else ""
+    alt = escape(": ".join(part for part in (title, caption) if part))
+    return f'<figure class="{kind}"><img src="{uri}" alt="{alt}">{below}</figure>'
+
+
+def _png(image: Tensor | PIL.Image.Image) -> str:
+    picture = image if isinstance(image, PIL.Image.Image) else to_pil(image)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return _uri("png", buffer.getvalue())
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

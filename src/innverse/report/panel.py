@@ -1,0 +1,149 @@
+"""Pictures of pictures: captioned panels and plain grids, drawn with Pillow alone."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+from torch import Tensor
+
+from ..data.image_io import to_pil
+from ..errors import UsageError
+
+_PAPER, _INK, _SOFT = "#ffffff", "#1a1a1a", "#6b6b6b"
+# The font inside Pillow has little beyond ASCII; these are written out.
+_SPELLED = {
+    "σ": "sigma", "γ": "gamma", "λ": "lambda", "μ": "mu", "µ": "u", "×": "x", "–": "-", "—": "-",
+    "−": "-", "→": "->", "²": "^2", "’": "'", "“": '"', "”": '"', "∞": "inf", "≥": ">=", "≤": "<=",
+}  # fmt: skip
+
+
+def panel(
+    images: Sequence[tuple[str, str, Tensor | PIL.Image.Image]],
+    columns: int | None = None,
+    cell: int = 256,
+    gap: int = 16,
+) -> PIL.Image.Image:
+    """Images side by side, each with a title and a subtitle below it.
+
+    Images narrower than ``cell`` are enlarged by a whole factor, without smoothing, so that single
+    pixels stay visible; larger ones are shown pixel by pixel. Captions too long for their column
+    are shortened.
+
+    Args:
+        images: (title, subtitle, tensor (C, H, W) in [0, 1] or Pillow image).
+        columns: images per row; None puts all in one row.
+        cell: width in pixels that small images are enlarged towards.
+        gap: white space between the cells.
+
+    Raises:
+        UsageError: no images.
+    """
+    if not images:
+        raise UsageError("a panel needs at least one image")
+    pictures = [_enlarge(_picture(image), cell) for _, _, image in images]
+    columns = min(columns or len(images), len(images))
+    rows = math.ceil(len(images) / columns)
+    width = max(cell // 2, *(p.width for p in pictures))
+    large = max(15, width // 16)
+    title_font, subtitle_font = _font(large), _font(round(0.85 * large))
+    caption = round(1.45 * large) if any(title for title, _, _ in images) else 0
+    caption += round(1.35 * large) if any(subtitle for _, subtitle, _ in images) else 0
+
+    heights = [
+        max(p.height for p in pictures[r * columns : (r + 1) * columns]) for r in range(rows)
+    ]
+    sheet = PIL.Image.new(
+        "RGB",
+        (gap + columns * (width + gap), gap + sum(h + caption + gap for h in heights)),
+        _PAPER,
+    )
+    draw = PIL.ImageDraw.Draw(sheet)
+    y = gap
+    for r in range(rows):
+        for k in range(r * columns, min((r + 1) * columns, len(images))):
+            x = gap + (k % columns) * (width + gap)
+            picture, (title, subtitle, _) = pictures[k], images[k]
+            sheet.paste(
+                picture, (x + (width - picture.width) // 2, y + heights[r] - picture.height)
+            )
+            line = y + heights[r] + round(0.3 * large)
+            if title:
+                draw.text((x, line), _fit(title, title_font, width), _INK, title_font)
+                line += round(1.35 * large)
+            if subtitle:
+                draw.text((x, line), _fit(subtitle, subtitle_font, width), _SOFT, subtitle_font)
+        y += heights[r] + caption + gap
+    return sheet
+
+
+def grid(
+    tensor: Tensor,
+    columns: int | None = None,
+    pad: int = 2,
+    scale: int = 1,
+    background: float = 1.0,
+) -> PIL.Image.Image:
+    """All images of a batch in one picture.
+
+    Args:
+        tensor: (N, C, H, W) in [0, 1], C = 1 or 3.
+        columns: images per row; None makes the picture about square.
+        pad: pixels between the images and around them.
+        scale: whole factor by which each pixel is enlarged.
+        background: gray value of the padding.
+
+    Raises:
+        UsageError: not a batch of images, or none in it.
+    """
+    if tensor.ndim != 4 or len(tensor) == 0:
+        raise UsageError(f"a grid needs images (N, C, H, W), not {tuple(tensor.shape)}")
+    n, c, h, w = tensor.shape
+    columns = min(columns or math.ceil(math.sqrt(n * h / w)), n)
+    rows = math.ceil(n / columns)
+    sheet = tensor.new_full((c, rows * (h + pad) + pad, columns * (w + pad) + pad), background)
+    for i, image in enumerate(tensor.detach()):
+        top, left = pad + i // columns * (h + pad), pad + i % columns * (w + pad)
+        sheet[:, top : top + h, left : left + w] = image
+    picture = to_pil(sheet)
+    return picture.resize(
+        (picture.width * scale, picture.height * scale), PIL.Image.Resampling.NEAREST
+    )
+
+
+def _picture(image: Tensor | PIL.Image.Image) -> PIL.Image.Image:
+    picture = image if isinstance(image, PIL.Image.Image) else to_pil(image)
+    return picture.convert("RGB")
+
+
+def _enlarge(picture: PIL.Image.Image, cell: int) -> PIL.Image.Image:
+    factor = max(1, cell // picture.width)
+    return picture.resize(
+        (picture.width * factor, picture.height * factor), PIL.Image.Resampling.NEAREST
+    )
+
+
+def _font(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
+    return PIL.ImageFont.load_default(size)
+
+
+def _fit(text: str, font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont, width: int) -> str:
+    text = _spell(text)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text.rstrip() + "..."
+
+
+def _spell(text: str) -> str:
+    """The text in the letters that Pillow's own font has."""
+    text = "".join(_SPELLED.get(letter, letter) for letter in " ".join(text.split()))
+    plain = unicodedata.normalize("NFKD", text)
+    return "".join(
+        c if c.isascii() or c in "±·" else "?" for c in plain if not unicodedata.combining(c)
+    )

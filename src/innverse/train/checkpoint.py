@@ -1,0 +1,128 @@
+"""Checkpoints: tensors in safetensors, everything else in JSON, both checked by SHA-256.
+
+A checkpoint of step n is the pair ``n.safetensors`` and ``n.json``. The tensors are written first;
+the JSON, which holds their hash and its own, is renamed into place last and is what makes the
+checkpoint exist. A process killed at any moment, or a full disk, therefore leaves the previous
+checkpoint as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from innverse.data.atomic import atomic_write
+from innverse.errors import InnverseError, InputError
+
+__all__ = ["FORMAT", "Checkpoint", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]
+
+FORMAT = 1
+"""Version of the layout; a checkpoint of another version is refused."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run needs to continue: ``tensors`` by name and JSON-able ``state``."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
+    """Write a checkpoint into ``folder``, then remove all but the newest ``keep``.
+
+    Raises:
+        InnverseError: no permission, or the disk is full; older checkpoints survive.
+    """
+    from safetensors.torch import save
+
+    stem = f"{checkpoint.step:09d}"
+    tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
+    data = save(tensors)
+    record = {
+        "format": FORMAT,
+        "step": checkpoint.step,
+        "tensors_sha256": hashlib.sha256(data).hexdigest(),
+        "state": checkpoint.state,
+    }
+    record["sha256"] = _digest(record)
+    path = folder / f"{stem}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        atomic_write(folder / f"{stem}.safetensors", data)
+        atomic_write(path, json.dumps(record, indent=1).encode())
+    except (OSError, InnverseError) as e:
+        (folder / f"{stem}.safetensors").unlink(missing_ok=True)
+        older = _records(folder)
+        kept = f"the checkpoint of step {int(older[0].stem)} is intact" if older else "none is saved"
+        reason = e if isinstance(e, InnverseError) else f"cannot write {folder}: {e.strerror}"
+        raise InnverseError(f"{reason} ({kept}; then the same command continues)") from e
+    for old in _records(folder)[keep:]:
+        old.unlink(missing_ok=True)
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    return path
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The JSON file of the newest checkpoint in ``folder``, or None."""
+    records = _records(folder)
+    return records[0] if records else None
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint (the path of its JSON file) and check every byte of it.
+
+    Raises:
+        InputError: damaged, truncated or of another format version; the message says what to do.
+    """
+    from safetensors.torch import load
+
+    weights = path.with_suffix(".safetensors")
+    advice = f"delete {path} to go on from the checkpoint before it, or start over with --no-resume"
+    try:
+        record = json.loads(path.read_bytes())
+        data = weights.read_bytes()
+    except OSError as e:
+        raise InputError(f"cannot read {e.filename}: {e.strerror}; {advice}") from None
+    except ValueError:
+        raise InputError(f"checkpoint {path} is damaged (not JSON); {advice}") from None
+    if not isinstance(record, Mapping) or "format" not in record:
+        raise InputError(f"checkpoint {path} is damaged (no format version); {advice}")
+    if record["format"] != FORMAT:
+        raise InputError(
+            f"checkpoint {path} has format {record['format']}, this innverse reads format {FORMAT}: "
+            "continue it with the version that wrote it, or start over with --no-resume"
+        )
+    if record.get("sha256") != _digest(record):
+        raise InputError(f"checkpoint {path} is damaged (its checksum does not match); {advice}")
+    if record["tensors_sha256"] != hashlib.sha256(data).hexdigest():
+        raise InputError(f"checkpoint {weights} is damaged (checksum does not match); {advice}")
+    return Checkpoint(step=record["step"], tensors=load(data), state=record["state"])
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a record without its own ``sha256`` entry."""
+    body = {key: value for key, value in record.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _records(folder: Path) -> list[Path]:
+    """JSON files of all checkpoints, newest first."""
+    return sorted((p for p in folder.glob("*.json") if p.stem.isdigit()), reverse=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process left: temporary files, and tensors without a record."""
+    for temporary in folder.glob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
+    for weights in folder.glob("*.safetensors"):
+        if not weights.with_suffix(".json").exists():
+            weights.unlink(missing_ok=True)

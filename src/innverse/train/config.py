@@ -1,0 +1,234 @@
+"""The settings of a training run: one schema for TOML files, flags and checkpoints.
+
+A file has four tables, ``[data]``, ``[model]``, ``[train]`` and ``[out]``. Only ``data.path`` has no
+default. Every key that is not listed here is an error that names the nearest key that exists; the
+options of the model itself (``levels``, ``hidden``, ...) belong to its builder, see
+:func:`innverse.flows.build`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from innverse.errors import InputError, UsageError
+
+__all__ = ["DataConfig", "ModelConfig", "OutConfig", "TrainConfig", "TrainingConfig", "load_config"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Table):
+    """Where the images come from and how crops are cut from them."""
+
+    path: str
+    """Folder, tar, ``.npy``/``.npz``, IDX file or built-in name; see `innverse.data.open_images`."""
+    subset: str | None = None
+    """A part of it: a folder inside a folder or archive, an array of a ``.npz``."""
+    held_out: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = 64
+    """Images kept out of training for the evaluation, as a number or a fraction; 0 for none, and
+    never more than a fifth of them all."""
+    channels: Literal[1, 3] = 3
+    crop: int = Field(64, ge=2)
+    """Side of the square crops in pixels."""
+    flip: bool = True
+    transpose: bool = False
+    license: str = "not stated"
+    """Goes to the card of the saved model."""
+
+
+class ModelConfig(BaseModel):
+    """The flow: its registered name, the noise range, and any option of its builder."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = "glow"
+    noise: tuple[float, float] | None = None
+    """``[lo, hi]``: condition on sigma, log-uniform in this range (units of images in [0, 1])."""
+    init: str | None = None
+    """Folder of a saved model to start from (fine-tuning); its options must be the same."""
+
+    @field_validator("noise")
+    @classmethod
+    def _ordered(cls, noise):
+        if noise is not None and not 0 < noise[0] <= noise[1]:
+            raise ValueError("noise = [lo, hi] needs 0 < lo <= hi")
+        return noise
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of the builder."""
+        return dict(self.model_extra or {})
+
+
+class TrainConfig(_Table):
+    """Optimisation, evaluation and book-keeping."""
+
+    steps: int = Field(10_000, ge=1)
+    batch_size: int = Field(16, ge=1)
+    """Images of one step, all processes together."""
+    lr: float = Field(1e-3, gt=0)
+    lr_floor: float = Field(0.01, ge=0, le=1)
+    """Learning rate at the last step, as a fraction of ``lr``."""
+    warmup: int = Field(200, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = Field(1.0, gt=0)
+    """Largest gradient norm; larger gradients are scaled down to it."""
+    ema: float = Field(0.999, ge=0, lt=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """``bf16``: conditioner networks in bfloat16; the flow state stays float32."""
+    memory: Literal["store", "checkpoint", "reversible"] = "store"
+    """What back-propagation keeps, see `innverse.bijections.Chain`."""
+    score_matching: float = Field(0.0, ge=0)
+    """Weight of the denoising score matching term (needs ``model.noise``)."""
+    score_matching_from: float = Field(0.0, ge=0, le=1)
+    """Fraction of the steps after which that term starts."""
+    seed: int = Field(0, ge=0)
+    skip_factor: float = Field(20.0, gt=1)
+    """A step whose gradient norm exceeds this multiple of the running median is skipped."""
+    skip_jump: float = Field(3.0, gt=0)
+    """A step whose loss is this many nats/dim above the running median is skipped."""
+    max_skips: int = Field(50, ge=1)
+    """So many skipped steps in a row end the run with an error."""
+    log_every: int = Field(10, ge=1)
+    eval_every: int = Field(1000, ge=1)
+    eval_images: int = Field(64, ge=1)
+    checkpoint_every: int = Field(1000, ge=1)
+    sample_every: int = Field(5000, ge=1)
+    keep: int = Field(2, ge=1)
+    """Checkpoints that stay on disk."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads per process; None leaves PyTorch's choice."""
+
+
+class OutConfig(_Table):
+    """Where the run lives."""
+
+    dir: str | None = None
+    """Folder of the run; None means ``runs/<name of the config file>``."""
+    name: str | None = None
+    """Name on the card of the saved model; None means the folder's name."""
+
+
+class TrainingConfig(_Table):
+    """A whole training run."""
+
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    out: OutConfig = OutConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.train.score_matching and self.model.noise is None:
+            raise ValueError("train.score_matching needs model.noise = [lo, hi]")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one training crop."""
+        return (self.data.channels, self.data.crop, self.data.crop)
+
+    def curve(self) -> dict[str, Any]:
+        """The part of the settings that the loss curve depends on, as JSON types, flat.
+
+        A checkpoint may only be continued under the same values; how often one evaluates or saves,
+        and where, may change.
+        """
+        tables = self.model_dump(mode="json")
+        free = {
+            "train": {"log_every", "eval_every", "eval_images", "checkpoint_every", "sample_every",
+                      "keep", "max_skips", "threads"},
+            "data": {"license"},
+        }  # fmt: skip
+        return {
+            f"{table}.{key}": value
+            for table in ("data", "model", "train")
+            for key, value in tables[table].items()
+            if key not in free.get(table, ())
+        }
+
+
+_TABLES: dict[str, type[BaseModel]] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "train": TrainConfig,
+    "out": OutConfig,
+}
+
+
+def load_config(
+    path: str | Path | None = None, overrides: dict[str, Any] | None = None
+) -> TrainingConfig:
+    """Read a TOML file and lay ``overrides`` (``{"train.lr": 1e-4}``; None is ignored) over it.
+
+    Raises:
+        InputError: the file cannot be read.
+        UsageError: bad TOML, an unknown key or a wrong type; one line per fault, each naming the
+            key and the file.
+    """
+    where = str(path) if path is not None else "the command line"
+    raw: dict[str, Any] = {}
+    if path is not None:
+        try:
+            raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as e:
+            raise UsageError(f"{path} is not valid TOML: {e}") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{path} is not a text file; a TOML config is needed") from None
+        except OSError as e:
+            raise InputError(f"cannot read the config {path}: {e.strerror}") from None
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            table, _, name = key.partition(".")
+            raw.setdefault(table, {})[name] = value
+    raw.setdefault("data", {})
+    try:
+        return TrainingConfig.model_validate(raw)
+    except ValidationError as e:
+        raise UsageError("\n".join(_line(error, where) for error in e.errors())) from None
+
+
+def _line(error: dict[str, Any], where: str) -> str:
+    """One fault as one line: the key, what is wrong, what would be right, the file."""
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key} in {where}{_hint(location)}"
+    if error["type"] == "missing":
+        return f"{key} is missing in {where}: add {location[-1]} under [{location[0]}]"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    given = error["input"]
+    got = f", not {given!r}" if isinstance(given, str | int | float | bool | list) else ""
+    return f"{key or 'config'} in {where}: {message}{got}"
+
+
+def _hint(location: list[str]) -> str:
+    if len(location) == 1:
+        valid, prefix = list(_TABLES), ""
+    else:
+        valid, prefix = list(_TABLES[location[0]].model_fields), f"{location[0]}."
+    near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {prefix}{near[0]}?"
+    owners = [name for name, table in _TABLES.items() if location[-1] in table.model_fields]
+    if owners and len(location) == 2:
+        return f"; it belongs under [{owners[0]}]"
+    if len(location) == 1 and owners:
+        return f"; write it under [{owners[0]}]"
+    return f"; valid: {', '.join(prefix + v for v in valid)}"

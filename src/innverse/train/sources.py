@@ -1,0 +1,67 @@
+"""The crops a run trains on and is judged by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from innverse.train.distributed import World
+
+if TYPE_CHECKING:
+    from innverse.train.config import TrainingConfig
+
+__all__ = ["Data"]
+
+
+class Data:
+    """Training crops as a function of the step, and fixed held-out crops.
+
+    Args:
+        config: the settings; ``its ``[data]`` is what `innverse.data.open_images` takes.
+        world: the processes that share each batch.
+
+    Raises:
+        InputError: no readable image, or one too small for the crop.
+    """
+
+    def __init__(self, config: TrainingConfig, world: World | None = None):
+        from innverse.data import Crops, open_images, split
+
+        self._config, self._world = config, world or World()
+        d = config.data
+        source = open_images(d.path, subset=d.subset, channels=d.channels)
+        self.failures = source.failures
+        self._train, self._test = source, None
+        if d.held_out:
+            # never more than a fifth; seed 0: runs of different seeds are judged on the same images
+            n = round(d.held_out * len(source)) if isinstance(d.held_out, float) else d.held_out
+            n = min(n, len(source) // 5)
+            if n:
+                self._train, self._test = split(source, n, 0)
+        self.n_train, self.n_held_out = len(self._train), len(source) - len(self._train)
+        self._crops_type = Crops
+        self._crops: dict[tuple[int, int], object] = {}
+
+    def batch(self, step: int, world: World | None = None) -> Tensor:
+        """(B / world.size, C, s, s) uint8: this process's share of the crops of a step."""
+        world = world or self._world
+        key = (world.rank, world.size)
+        if key not in self._crops:
+            d, t = self._config.data, self._config.train
+            self._crops[key] = self._crops_type(
+                self._train, d.crop, t.batch_size, flip=d.flip, transpose=d.transpose,
+                seed=t.seed, rank=world.rank, world=world.size,
+            )  # fmt: skip
+        return self._crops[key].batch(step)
+
+    def held_out(self, n: int) -> list[Tensor]:
+        """About n held-out crops in batches, the same ones every time."""
+        if self._test is None:
+            return []
+        size = min(n, 32)
+        crops = self._crops_type(
+            self._test, self._config.data.crop, size, flip=False, transpose=False,
+            seed=self._config.train.seed + 1, rank=0, world=1,
+        )  # fmt: skip
+        return [crops.batch(step) for step in range(max(n // size, 1))]

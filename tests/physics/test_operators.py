@@ -1,0 +1,210 @@
+"""Each operator against an independent implementation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from innverse import physics as P
+from innverse.errors import InputError, ShapeError, UsageError
+
+SCIPY_MODE = {"circular": "wrap", "reflect": "mirror", "replicate": "nearest", "zero": "constant"}
+
+
+@pytest.mark.parametrize("boundary", SCIPY_MODE)
+@pytest.mark.parametrize("size", [(3, 5), (4, 6), (7, 2), (1, 1)])
+def test_blur_is_scipys_convolution(boundary, size):
+    ndimage = pytest.importorskip("scipy.ndimage")
+    rng = np.random.default_rng(0)
+    x, k = rng.random((12, 13)), rng.random(size)
+    expected = ndimage.convolve(x, k, mode=SCIPY_MODE[boundary])
+    found = P.Blur(torch.from_numpy(k), boundary).A(torch.from_numpy(x)[None, None])
+    assert np.allclose(found[0, 0].numpy(), expected, atol=1e-12)
+
+
+def test_valid_blur_is_scipys_valid_convolution():
+    signal = pytest.importorskip("scipy.signal")
+    rng = np.random.default_rng(0)
+    x, k = rng.random((12, 13)), rng.random((4, 5))
+    found = P.Blur(torch.from_numpy(k), "valid").A(torch.from_numpy(x)[None, None])
+    assert np.allclose(found[0, 0].numpy(), signal.convolve2d(x, k, "valid"), atol=1e-12)
+
+
+def test_kernels():
+    g = P.gaussian_kernel(1.5)
+    assert g.shape == (11, 11) and abs(float(g.sum()) - 1) < 1e-6 and g.argmax() == 60
+    assert P.gaussian_kernel(2.0, 8).shape == (8, 8)
+    flat = P.motion_kernel(5, 0)
+    assert torch.allclose(flat[flat.shape[0] // 2].sum(), torch.tensor(1.0), atol=1e-6)
+    rising = P.motion_kernel(9, 45)
+    assert rising[3, 7] > 0.05 and rising[7, 3] > 0.05 and rising[3, 3] == rising[7, 7] == 0
+    with pytest.raises(UsageError, match="width of a Gaussian"):
+        P.gaussian_kernel(0)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_bicubic_downsampling_is_pillows_away_from_the_border(factor):
+    x = torch.rand(1, 1, 12 * factor, 10 * factor, generator=torch.Generator().manual_seed(1))
+    y = P.Downsampling(factor, filter="bicubic").A(x)[0, 0].numpy()
+    image = Image.fromarray(x[0, 0].numpy())
+    expected = np.asarray(image.resize((10, 12), Image.Resampling.BICUBIC))
+    assert np.allclose(y[2:-2, 2:-2], expected[2:-2, 2:-2], atol=1e-5)
+
+
+def test_box_downsampling_is_the_block_mean():
+    x = torch.rand(2, 3, 12, 9)
+    y = P.Downsampling(3, filter="box").A(x)
+    assert torch.allclose(y, torch.nn.functional.avg_pool2d(x, 3), atol=1e-6)
+
+
+@pytest.mark.parametrize("filter", ["box", "bicubic", "gaussian", "none"])
+def test_downsampling_keeps_constants_and_any_size(filter):
+    physics = P.Downsampling(3, (1, 10, 11), filter)
+    y = physics.A(torch.full((1, 1, 10, 11), 0.7))
+    assert y.shape == (1, 1, 4, 4) and torch.allclose(y, torch.tensor(0.7), atol=1e-6)
+
+
+def test_random_inpainting_keeps_the_fraction():
+    physics = P.Inpainting.random((3, 20, 10), 0.3, torch.Generator().manual_seed(0), noise=0.1)
+    assert int(physics.mask.sum()) == 60
+    y = physics(torch.rand(2, 3, 20, 10), torch.Generator().manual_seed(1))
+    assert bool((y[:, :, physics.mask[0, 0] == 0] == 0).all())
+
+
+def test_mask_from_a_picture(tmp_path):
+    known = np.zeros((6, 8), np.uint8)
+    known[:, 3:] = 255
+    for mode in ("L", "RGB", "RGBA", "1", "P"):
+        path = tmp_path / f"{mode}.png"
+        Image.fromarray(known).convert(mode).save(path)
+        assert np.array_equal(P.read_mask(path, (6, 8))[0, 0].numpy(), known > 0), mode
+    Image.fromarray(known.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    assert np.array_equal(P.read_mask(tmp_path / "deep.png")[0, 0].numpy(), known > 0)
+    assert np.array_equal(P.read_mask(known > 0)[0, 0].numpy(), known > 0)
+    assert np.array_equal(P.read_mask((known > 0).astype(np.uint8))[0, 0].numpy(), known > 0)
+    with pytest.raises(ShapeError, match="8x6 pixels but the image is 9x6"):
+        P.read_mask(tmp_path / "L.png", (6, 9))
+    with pytest.raises(InputError, match="mask not found"):
+        P.read_mask(tmp_path / "missing.png")
+    (tmp_path / "text.png").write_text("not a picture")
+    with pytest.raises(InputError, match="cannot read the mask"):
+        P.read_mask(tmp_path / "text.png")
+
+
+def test_compressed_sensing_matrix_has_variance_one_over_m():
+    physics = P.CompressedSensing(200, (1, 16, 16), seed=3)
+    assert abs(float(physics.matrix.var()) * 200 - 1) < 0.02
+    assert torch.equal(physics.matrix, P.CompressedSensing(200, (1, 16, 16), seed=3).matrix)
+    assert not torch.equal(physics.matrix, P.CompressedSensing(200, (1, 16, 16), seed=4).matrix)
+
+
+def test_fast_compressed_sensing_preserves_the_norm_and_is_a_dct():
+    physics = P.FastCompressedSensing(400, (1, 32, 31))
+    x = torch.rand(16, 1, 32, 31)
+    ratio = physics.A(x).square().flatten(1).sum(1) / x.square().flatten(1).sum(1)
+    assert 0.8 < float(ratio.mean()) < 1.2
+    fft = pytest.importorskip("scipy.fft")
+    v = x.flatten(1).double() * physics.signs.double()
+    expected = fft.dct(v.numpy(), norm="ortho")[:, physics.rows] * np.sqrt(physics.frame)
+    assert np.allclose(physics.A(x.double()).numpy(), expected, atol=1e-10)
+
+
+def test_full_fourier_is_unitary_and_centred():
+    physics = P.SubsampledFourier(torch.ones(8, 10))
+    x = torch.rand(2, 1, 8, 10, dtype=torch.float64)
+    y = physics.A(x)
+    assert torch.allclose(y.square().sum(), x.square().sum())
+    assert torch.allclose(physics.A_adjoint(y), x, atol=1e-12)
+    # the mean of the image sits in the middle of the mask
+    assert torch.allclose(y[:, 0, 4, 5] / 80**0.5, x.mean((1, 2, 3)), atol=1e-12)
+
+
+def test_cartesian_mask_has_full_columns_and_the_right_number():
+    mask = P.cartesian_mask((16, 64), 4, 0.1, seed=1)
+    assert mask[0].sum() == 16 and bool((mask == mask[0]).all())
+    assert bool((mask[0, 29:35] == 1).all())
+
+
+def test_gaussian_noise_level_and_seed():
+    physics = P.Denoising(0.2)
+    x = torch.full((2, 1, 64, 64), 0.5)
+    y = physics(x, torch.Generator().manual_seed(5))
+    assert torch.equal(y, physics(x, torch.Generator().manual_seed(5)))
+    assert abs(float((y - x).std()) - 0.2) < 0.01 and physics.sigma == 0.2
+    each = P.GaussianNoise(torch.tensor([0.0, 0.3]))
+    y = each(x, torch.Generator().manual_seed(5))
+    assert torch.equal(y[0], x[0]) and abs(float((y - x)[1].std()) - 0.3) < 0.02
+    assert each.select(torch.tensor([1])).level(x[:1]).tolist() == pytest.approx([0.3])
+    with pytest.raises(UsageError, match="sigma must be >= 0"):
+        P.GaussianNoise(-1.0)
+
+
+def test_poisson_noise_has_the_right_mean_and_variance():
+    noise = P.PoissonNoise(0.02)
+    x = torch.full((1, 1, 200, 200), 0.5)
+    y = noise(x, torch.Generator().manual_seed(0))
+    assert abs(float(y.mean()) - 0.5) < 0.003
+    assert abs(float(y.std()) - 0.1) < 0.003
+    assert noise.sigma == pytest.approx(0.1)
+    assert noise.level(y).tolist() == pytest.approx([0.1], abs=1e-3)
+    assert bool((noise(-x) == 0).all())
+
+
+def test_no_noise_has_no_sigma():
+    physics = P.Denoising()
+    x = torch.rand(1, 1, 4, 4)
+    assert physics.sigma is None and torch.equal(physics(x), x)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: P.Inpainting(torch.ones(4, 5)).A(torch.ones(1, 1, 5, 5)), "4x5 pixels, got 5x5"),
+        (lambda: P.Inpainting(torch.ones(2)), "a mask has shape"),
+        (lambda: P.Inpainting(torch.ones(4, 5), image_shape=(1, 5, 5)), "does not fit"),
+        (lambda: P.Inpainting(torch.ones(3, 1, 4, 4)).A(torch.ones(2, 1, 4, 4)), "3 masks"),
+        (lambda: P.Denoising().A(torch.ones(4, 4)), r"\(B, C, H, W\), got"),
+        (lambda: P.Denoising(image_shape=(1, 4, 4)).A(torch.ones(1, 3, 4, 4)), "got"),
+        (lambda: P.Blur(torch.ones(2, 2, 3)), "a kernel has shape"),
+        (lambda: P.Blur(torch.ones(9, 9), "valid").A(torch.ones(1, 1, 4, 4)), "larger image"),
+        (lambda: P.Downsampling(3).A(torch.ones(1, 1, 10, 9)), "no multiple of the factor"),
+        (lambda: P.CompressedSensing(3, (1, 2, 2)).A_adjoint(torch.ones(1, 4)), "measurements"),
+        (lambda: P.MatrixPhysics(torch.ones(3, 4), (1, 2, 3)), "does not fit"),
+        (lambda: P.SubsampledFourier(torch.ones(3, 4, 4)), "Fourier mask"),
+    ],
+)
+def test_wrong_shapes_give_one_clear_line(make, message):
+    with pytest.raises(ShapeError, match=message) as e:
+        make()
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: P.Blur(torch.ones(3, 3), "mirror"),
+        lambda: P.Downsampling(2.5),
+        lambda: P.Downsampling(2, filter="lanczos"),
+        lambda: P.CompressedSensing(100, (1, 2, 2)),
+        lambda: P.CompressedSensing(100_000, (3, 512, 512)),
+        lambda: P.Inpainting.random((1, 4, 4), keep=0.0),
+        lambda: P.Denoising(noise="loud"),
+        lambda: P.Denoising().solve_normal(torch.ones(1, 1, 2, 2), 0.0),
+        lambda: P.cartesian_mask((4, 4), 0.5),
+    ],
+)
+def test_wrong_options_are_usage_errors(make):
+    with pytest.raises(UsageError):
+        make()
+
+
+def test_moves_between_dtypes_and_survives_pickling():
+    import pickle
+
+    physics = P.Blur(P.gaussian_kernel(1.0), "reflect", noise=0.1)
+    x = torch.rand(1, 1, 9, 9, dtype=torch.float64)
+    y = physics.A(x)
+    copy = pickle.loads(pickle.dumps(physics)).double()
+    assert torch.allclose(copy.A(x), y) and copy.sigma == 0.1
