@@ -89,7 +89,8 @@ LAYERS = {
     "actnorm, image": lambda: (b.ActNorm(4), image()),
     "invertible 1x1": lambda: (b.Invertible1x1(6), vector()),
     "invertible 1x1, image": lambda: (b.Invertible1x1(4), image()),
-    "invertible 1x1, from identity": lambda: (b.Invertible1x1(4, init="identity"), image()),
+    "invertible 1x1, from a swap": lambda: (b.Invertible1x1(4, init="swap"), image()),
+    "conditional scale": lambda: (b.ConditionalScale(4, 3), image(), vector(3, batch=2)),
     "permute": lambda: (b.Permute(6), vector()),
     "householder": lambda: (b.Householder(6), vector()),
     "folded actnorm, 1x1, permute": lambda: (

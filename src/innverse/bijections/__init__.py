@@ -1,6 +1,6 @@
 """Bijections: invertible layers with exact log-determinants, and the chain that composes them."""
 
-from .actnorm import ActNorm
+from .actnorm import ActNorm, ConditionalScale
 from .base import Bijection, initialize
 from .chain import Chain, set_memory
 from .channel_linear import ChannelLinear
@@ -19,6 +19,7 @@ __all__ = [
     "Bijection",
     "Chain",
     "ChannelLinear",
+    "ConditionalScale",
     "Coupling",
     "Diagonal",
     "Elementwise",

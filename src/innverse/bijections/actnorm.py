@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .base import Bijection
 from .bounded import inverse_soft_bound, soft_bound
 from .channel_linear import ChannelLinear
 
@@ -46,3 +47,34 @@ class ActNorm(ChannelLinear):
 
     def extra_repr(self) -> str:
         return str(len(self.shift))
+
+
+class ConditionalScale(Bijection):
+    """z = exp(s(c)) x + t(c) per channel, with s and t linear in a vector condition c (B, k).
+
+    Starts as the identity; before an `ActNorm` it lets the normalisation follow the condition,
+    a noise level for example.
+    """
+
+    def __init__(self, channels: int, condition: int):
+        super().__init__()
+        self.linear = nn.Linear(condition, 2 * channels)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        s, t = self._scale_and_shift(x, c)
+        return torch.addcmul(t, x, s.exp()), s.flatten(1).sum(1) * x[0, 0].numel()
+
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        s, t = self._scale_and_shift(z, c)
+        return (z - t) * (-s).exp(), -s.flatten(1).sum(1) * z[0, 0].numel()
+
+    def _scale_and_shift(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+        with torch.autocast(x.device.type, enabled=False):
+            p = self.linear(c.to(x.dtype)).view(len(c), -1, *[1] * (x.dim() - 2))
+        s, t = p.chunk(2, 1)
+        return soft_bound(s, _LIMIT), t
+
+    def extra_repr(self) -> str:
+        return str(self.linear.out_features // 2)

@@ -17,15 +17,17 @@ class Invertible1x1(ChannelLinear):
 
     P is a fixed permutation, L unit lower and U strictly upper triangular, so log|det| is
     sum log|s| and the inverse takes two triangular solves. ``init`` is ``"orthogonal"`` (a random
-    rotation) or ``"identity"``. Works for vectors and for images of any dimension.
+    rotation) or ``"swap"`` (the two halves of the channels change places). Works for vectors and for images of any dimension.
     """
 
     def __init__(self, channels: int, init: str = "orthogonal"):
         super().__init__()
-        if init not in ("orthogonal", "identity"):
-            raise ValueError(f"init={init!r}: choose 'orthogonal' or 'identity'")
-        eye = torch.eye(channels)
-        w = torch.linalg.qr(torch.randn(channels, channels))[0] if init == "orthogonal" else eye
+        if init not in ("orthogonal", "swap"):
+            raise ValueError(f"init={init!r}: choose 'orthogonal' or 'swap'")
+        if init == "orthogonal":
+            w = torch.linalg.qr(torch.randn(channels, channels))[0]
+        else:
+            w = torch.eye(channels).roll(channels // 2, 0)
         p, lower, upper = torch.linalg.lu(w)
         diagonal = upper.diagonal()
         self.register_buffer("permutation", p.argmax(1))

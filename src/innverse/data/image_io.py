@@ -50,7 +50,7 @@ class Image:
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
-        return tuple(self.tensor.shape[-2:])
+        return self.tensor.shape[-2], self.tensor.shape[-1]
 
     @property
     def channels(self) -> int:
@@ -263,7 +263,7 @@ def decode(data: bytes, label: str, mode: str | None = None) -> Decoded:
 
 def _convert(file: PIL.Image.Image, label: str, mode: str | None) -> Decoded:
     original, notes = file.mode, []
-    deep = ";16" in repr(file.tile)
+    deep = ";16" in repr(getattr(file, "tile", ""))
     if file.format != "MPO" and _frames(file) > 1:
         notes.append(f"first of {_frames(file)} frames")
         file.seek(0)
@@ -314,7 +314,7 @@ def _eight_bit(image: PIL.Image.Image, mode: str | None, notes: list[str]) -> np
     gray = image.mode in ("1", "L", "LA", "La")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        if rgba.getextrema()[3][0] < 255:
+        if rgba.getchannel("A").getextrema()[0] < 255:
             white = PIL.Image.new("RGBA", rgba.size, "white")
             rgba = PIL.Image.alpha_composite(white, rgba)
             notes.append("alpha channel dropped: transparent pixels are shown over white")

@@ -243,7 +243,7 @@ class _Files(Sequence):
 
 
 def _from_files(
-    entries: list[tuple[str, Callable[[], bytes]]],
+    entries: Sequence[tuple[str, Callable[[], bytes]]],
     channels: int | None,
     cache_bytes: int,
     label: str,

@@ -23,7 +23,7 @@ class Flow(nn.Module):
         bijection: f, from data x to latent z of the same shape.
         shape: of one item, (D,) or (C, H, W). A convolutional flow takes other H and W too.
         noise: (low, high) if the flow is conditioned on a noise level; the condition ``c`` is
-            then sigma, a float or a tensor (B,) or (B, 1).
+            then sigma, a float or a tensor (B,) or (B, 1), embedded in ``noise_width`` features.
         condition: the number of channels of any other condition (0: none).
         multiple: H and W must divide by this; other sizes are padded by reflection.
         name, config: what `innverse.flows.build` needs to make the same flow again.
@@ -37,6 +37,7 @@ class Flow(nn.Module):
         shape: tuple[int, ...],
         *,
         noise: tuple[float, float] | None = None,
+        noise_width: int = 32,
         condition: int = 0,
         multiple: int = 1,
         name: str | None = None,
@@ -45,7 +46,7 @@ class Flow(nn.Module):
         super().__init__()
         self.bijection = bijection
         self.shape = tuple(int(n) for n in shape)
-        self.noise = NoiseLevel(*noise) if noise is not None else None
+        self.noise = NoiseLevel(*noise, noise_width) if noise is not None else None
         self.condition = condition
         self.multiple = multiple
         self.name, self.config = name, dict(config or {})

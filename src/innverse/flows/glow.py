@@ -9,6 +9,7 @@ from ..bijections import (
     Affine,
     Bijection,
     Chain,
+    ConditionalScale,
     Coupling,
     Haar,
     Invertible1x1,
@@ -37,6 +38,7 @@ def glow(
     activation: str = "relu",
     squeeze: str = "pixels",
     mix: str = "orthogonal",
+    width: int = 32,
     bound: float = 2.0,
     memory: str = "store",
     anchor_every: int | None = None,
@@ -48,12 +50,13 @@ def glow(
             2**levels, and pads others.
         levels, steps, hidden: L, K and the width of the conditioner networks in the paper.
         condition: channels of a condition c, a vector (B, k) or a map (B, k, h, w).
-        noise: (low, high) makes the flow conditional on a noise level instead.
-        how: a vector condition enters by ``"concat"`` or ``"film"``.
+        noise: (low, high) makes the flow conditional on a noise level instead; its embedding
+            has ``width`` features and also scales the channels before every step.
+        how: a vector condition enters the networks by ``"concat"`` or ``"film"``.
         activation: ``"relu"``, ``"silu"`` or ``"gelu"`` in the networks.
         squeeze: ``"pixels"`` as in the paper, or ``"haar"`` (averages and details: smoother).
-        mix: the 1x1 convolutions start ``"orthogonal"`` (random rotations) or ``"identity"``
-            (then halves alternate by a swap in every second coupling).
+        mix: the 1x1 convolutions start ``"orthogonal"`` (random rotations) or ``"swap"`` (the
+            halves change places, so the meaning of wavelet channels is kept).
         bound: log-scales of the couplings stay within (-bound, bound).
         memory: what back-propagation keeps, see `Chain`; ``anchor_every`` likewise.
     """
@@ -61,28 +64,39 @@ def glow(
         raise UsageError(f"squeeze={squeeze!r}: choose 'pixels' or 'haar'")
     if len(shape) != 3:
         raise UsageError(f"glow is for images (C, H, W), got shape {tuple(shape)}")
-    context = 1 if noise is not None else condition
+    context = width if noise is not None else condition
 
-    def coupling(channels: int, swap: bool = False) -> Coupling:
+    def coupling(channels: int) -> Coupling:
         def net(n_in: int, n_out: int) -> ConvNet:
             return ConvNet(
                 n_in, n_out, hidden, condition=context, how=how, activation=activation
             )
 
-        return Coupling.build(channels, net, Affine(bound), swap=swap)
+        return Coupling.build(channels, net, Affine(bound))
 
-    def step(channels: int, k: int) -> list[Bijection]:
-        swap = mix == "identity" and k % 2 == 1
-        return [ActNorm(channels), Invertible1x1(channels, mix), coupling(channels, swap)]
+    def normalise(channels: int) -> list[Bijection]:
+        follow = [ConditionalScale(channels, context)] if noise is not None else []
+        return [*follow, ActNorm(channels)]
+
+    def step(channels: int) -> list[Bijection]:
+        return [*normalise(channels), Invertible1x1(channels, mix), coupling(channels)]
 
     def level(channels: int, remaining: int) -> Bijection:
         c = 4 * channels
-        layers = [layer for k in range(steps) for layer in step(c, k)]
+        layers = [layer for _ in range(steps) for layer in step(c)]
         if remaining > 1:
             # this coupling is Glow's learned prior of the half that is factored out
-            layers += [ActNorm(c), coupling(c), Partial(level(c // 2, remaining - 1), c // 2)]
+            inner = Partial(level(c // 2, remaining - 1), c // 2)
+            layers += [*normalise(c), coupling(c), inner]
         return _SQUEEZE[squeeze](Chain(*layers))
 
     bijection = level(shape[0], levels).to(memory_format=torch.channels_last)
-    flow = Flow(bijection, shape, noise=noise, condition=condition, multiple=2**levels)
+    flow = Flow(
+        bijection,
+        shape,
+        noise=noise,
+        noise_width=width,
+        condition=condition,
+        multiple=2**levels,
+    )
     return set_memory(flow, memory, anchor_every)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -9,21 +11,25 @@ from ..errors import InputError
 
 
 class NoiseLevel(nn.Module):
-    """The condition a noise level gives to every layer: log(sigma), scaled to about (-1, 1).
+    """The condition a noise level gives to every layer: a learned function of log(sigma).
 
-    sigma (B,), (B, 1) or a float, on the [0, 1] scale of images, within ``[low, high]``.
+    sigma (B,), (B, 1) on the [0, 1] scale of images, within ``[low, high]``, to (B, width).
     """
 
-    def __init__(self, low: float, high: float):
+    def __init__(self, low: float, high: float, width: int = 32):
         super().__init__()
         if not 0 < low < high:
             raise InputError(f"noise range [{low}, {high}]: needs 0 < low < high")
         self.low, self.high = float(low), float(high)
+        self.net = nn.Sequential(
+            nn.Linear(3, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
 
     def forward(self, sigma: Tensor) -> Tensor:
-        middle = 0.5 * (torch.tensor(self.low).log() + torch.tensor(self.high).log())
-        half = 0.5 * (torch.tensor(self.high).log() - torch.tensor(self.low).log())
-        return (sigma.reshape(len(sigma), 1).log() - middle) / half
+        middle = 0.5 * math.log(self.low * self.high)
+        half = 0.5 * math.log(self.high / self.low)
+        t = (sigma.reshape(len(sigma), 1).log() - middle) / half  # in [-1, 1]
+        return self.net(torch.cat((t, (3 * t).sin(), (3 * t).cos()), 1))
 
     def check(self, sigma: Tensor) -> None:
         if bool((sigma < 0.999 * self.low).any() | (sigma > 1.001 * self.high).any()):

@@ -28,18 +28,18 @@ def concatenate(x: Tensor, c: Tensor | None) -> Tensor:
 
 
 class FiLM(nn.Module):
-    """Feature-wise scale and shift from a vector: h * (1 + s(c)) + t(c) (Perez et al. 2017).
+    """Feature-wise scale and shift, linear in a vector: h * (1 + s(c)) + t(c) (Perez et al. 2017).
 
     ``c`` (B, k), ``h`` (B, channels, *space). Starts as the identity.
     """
 
-    def __init__(self, k: int, channels: int, width: int = 32):
+    def __init__(self, k: int, channels: int):
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(k, width), nn.SiLU(), nn.Linear(width, 2 * channels))
-        nn.init.zeros_(self.net[-1].weight)
-        nn.init.zeros_(self.net[-1].bias)
+        self.linear = nn.Linear(k, 2 * channels)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
-        s, t = self.net(c.to(self.net[0].weight.dtype)).to(h.dtype).chunk(2, 1)
+        s, t = self.linear(c).to(h.dtype).chunk(2, 1)
         shape = (*s.shape, *[1] * (h.dim() - 2))
         return torch.addcmul(t.view(shape), h, 1 + s.view(shape))

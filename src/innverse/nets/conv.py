@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conditioning import FiLM, concatenate
 from .precision import ConditionerNet
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
+
+
+class ZeroConv2d(nn.Conv2d):
+    """A 3x3 convolution that starts at zero, with a learned gain per output channel.
+
+    The gain e^g lets the output grow quickly from zero (Kingma & Dhariwal 2018, section 3.3).
+    """
+
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__(n_in, n_out, 3, padding=1)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+        self.log_gain = nn.Parameter(torch.zeros(n_out))
+
+    def forward(self, h: Tensor) -> Tensor:
+        gain = self.log_gain.exp()
+        return F.conv2d(h, self.weight * gain.view(-1, 1, 1, 1), self.bias * gain, padding=1)
 
 
 class ConvNet(ConditionerNet):
@@ -33,12 +52,10 @@ class ConvNet(ConditionerNet):
         self.condition, self.how = condition, how
         self.first = nn.Conv2d(n_in + concat, hidden, 3, padding=1)
         self.middle = nn.Conv2d(hidden, hidden, 1)
-        self.last = nn.Conv2d(hidden, n_out, 3, padding=1)
+        self.last = ZeroConv2d(hidden, n_out)
         self.activation = ACTIVATIONS[activation]()
         film = condition > 0 and how == "film"
         self.film = nn.ModuleList(FiLM(condition, hidden) for _ in range(2)) if film else None
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         h = self.first(concatenate(x, c) if self.condition and self.how == "concat" else x)
@@ -78,9 +95,7 @@ class ConvResNet(ConditionerNet):
         film = condition > 0 and how == "film"
         self.film = nn.ModuleList(FiLM(condition, hidden) for _ in range(blocks)) if film else None
         self.activation = ACTIVATIONS[activation]()
-        self.last = nn.Conv2d(hidden, n_out, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.last = ZeroConv2d(hidden, n_out)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         h = self.first(concatenate(x, c) if self.condition and self.how == "concat" else x)

@@ -62,7 +62,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
     except (OSError, InnverseError) as e:
         (folder / f"{stem}.safetensors").unlink(missing_ok=True)
         older = _records(folder)
-        kept = f"the checkpoint of step {int(older[0].stem)} is intact" if older else "none is saved"
+        kept = (
+            f"the checkpoint of step {int(older[0].stem)} is intact" if older else "none is saved"
+        )
         reason = e if isinstance(e, InnverseError) else f"cannot write {folder}: {e.strerror}"
         raise InnverseError(f"{reason} ({kept}; then the same command continues)") from e
     for old in _records(folder)[keep:]:

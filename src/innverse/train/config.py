@@ -24,7 +24,15 @@ from pydantic import (
 
 from innverse.errors import InputError, UsageError
 
-__all__ = ["DataConfig", "ModelConfig", "OutConfig", "TrainConfig", "TrainingConfig", "load_config"]
+__all__ = [
+    "DataConfig",
+    "ModelConfig",
+    "OutConfig",
+    "TrainConfig",
+    "TrainingConfig",
+    "load_config",
+    "parse_setting",
+]
 
 
 class _Table(BaseModel):
@@ -201,6 +209,18 @@ def load_config(
         return TrainingConfig.model_validate(raw)
     except ValidationError as e:
         raise UsageError("\n".join(_line(error, where) for error in e.errors())) from None
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """``"table.key=value"`` to the pair an override is; the value is read as TOML, else as text."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or key.count(".") != 1:
+        raise UsageError(f"{text!r} is no setting; write table.key=value, e.g. train.ema=0.99")
+    try:
+        return key, tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        return key, value.strip()
 
 
 def _line(error: dict[str, Any], where: str) -> str:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from innverse.bijections import initialize, set_memory
+from innverse.data.atomic import atomic_write
 from innverse.errors import InnverseError, InputError, UsageError
 from innverse.nets import set_precision
 from innverse.train.allocator import keep_buffers
@@ -149,7 +150,8 @@ class Trainer:
         )
         loss, nll, score, stop = self.world.mean(values.double()).tolist()
         norm = norm.item()
-        reason = self.guard.judge(loss, norm)
+        # the reported likelihood is steadier than the loss, which moves with sigma
+        reason = self.guard.judge(nll if math.isfinite(loss) else loss, norm)
         if reason is None:
             self.optimizer.step()
             self._average(n)
@@ -203,9 +205,7 @@ class Trainer:
     def _average(self, step: int) -> None:
         """EMA; the decay grows from 0.1, so that early weights are forgotten."""
         decay = min(self.settings.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(
-            list(self.ema.parameters()), list(self.flow.parameters()), 1 - decay
-        )
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.flow.parameters()), 1 - decay)
         for mean, now in zip(self.ema.buffers(), self.flow.buffers(), strict=True):
             mean.copy_(now)
 
@@ -447,9 +447,12 @@ class _Run:
         return self._smooth
 
     def _picture(self, step: int) -> None:
-        from innverse.train.pictures import save_grid
+        from innverse.report.panel import grid
 
-        save_grid(self.out / "samples" / f"{step:09d}.png", self.trainer.sample())
+        images = self.trainer.sample()
+        picture = grid(images, scale=max(1, 64 // images.shape[-1]))
+        path = self.out / "samples" / f"{step:09d}.png"
+        atomic_write(path, lambda file: picture.save(file, format="PNG"))
 
     def _save(self) -> None:
         save_checkpoint(self.checkpoints, self.trainer.checkpoint(), self.config.train.keep)
@@ -466,7 +469,7 @@ class _Run:
             "skipped": t.guard.skipped,
             "held_out": t.held_out,
         }
-        save_model(t._averaged(), self.out / "model", self.config, facts, self.command)
+        save_model(t._averaged(), self.out / "model", self.config, facts)
 
 
 @contextmanager

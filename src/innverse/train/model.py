@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innverse.data.atomic import atomic_write
+from innverse import __version__
 from innverse.errors import InnverseError, UsageError
 
 if TYPE_CHECKING:
@@ -25,23 +25,31 @@ def build_flow(config: TrainingConfig):
 
     options = config.model.options
     if config.model.noise is not None:
-        options["noise_range"] = config.model.noise
+        options["noise"] = config.model.noise
     try:
         flow = flows.build(config.model.name, config.shape, **options)
     except InnverseError:
         raise
     except (TypeError, ValueError) as e:
         raise UsageError(f"[model] name = {config.model.name!r}: {e}") from None
+    if config.model.init is not None:
+        trained = flows.Flow.from_pretrained(config.model.init)
+        try:
+            flow.load_state_dict(trained.state_dict())
+        except RuntimeError:
+            raise UsageError(
+                f"model.init = {config.model.init!r} is a {trained.name} with options "
+                f"{trained.config}; give [model] the same ones"
+            ) from None
     return flow
 
 
-def save_model(flow, folder: Path, config: TrainingConfig, facts: dict, command: str) -> None:
+def save_model(flow, folder: Path, config: TrainingConfig, facts: dict) -> None:
     """Save weights and configuration for ``Flow.from_pretrained``, with a card beside them."""
-    flow.save_pretrained(folder)
-    atomic_write(folder / "README.md", model_card(config, facts, command).encode())
+    flow.save_pretrained(folder, card=model_card(config, facts))
 
 
-def model_card(config: TrainingConfig, facts: dict, command: str) -> str:
+def model_card(config: TrainingConfig, facts: dict) -> str:
     """Markdown: what the model is, what it was trained on and how, what it reaches."""
     name = config.out.name or "model"
     noise = config.model.noise
@@ -60,7 +68,12 @@ def model_card(config: TrainingConfig, facts: dict, command: str) -> str:
         f"| {units.get(key, key)} | {value:.4f} |" for key, value in facts["held_out"].items()
     )
     settings = config.model_dump(mode="json", exclude={"out"}, exclude_none=True)
-    settings["data"].pop("path")  # a path of somebody's machine helps nobody
+    # the folder on somebody's machine helps nobody
+    settings["data"]["path"] = Path(config.data.path).name
+    toml = "\n\n".join(
+        f"[{table}]\n" + "\n".join(f"{key} = {_toml(value)}" for key, value in entries.items())
+        for table, entries in settings.items()
+    )
     subset = f" (subset {config.data.subset})" if config.data.subset else ""
     color = "gray" if config.data.channels == 1 else "RGB"
     return f"""---
@@ -84,11 +97,10 @@ License of the data: {config.data.license}.
 ## Training
 {facts["steps"]} steps of {config.train.batch_size} crops in {facts["seconds"] / 60:.1f} minutes on
 {facts["device"]}; {facts["skipped"]} steps refused as unstable. The weights are the moving average.
+The settings of `innverse train` (innverse {__version__}):
 
-    {command}
-
-```json
-{json.dumps(settings, indent=1)}
+```toml
+{toml}
 ```
 
 ## Results
@@ -96,3 +108,8 @@ License of the data: {config.data.license}.
 |---|---|
 {numbers or "| none (no held-out images) | |"}
 """
+
+
+def _toml(value) -> str:
+    """A JSON value in TOML; the two agree but for inf and nan, which no setting is."""
+    return json.dumps(value)

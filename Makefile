@@ -1,0 +1,57 @@
+# Each of these sets the environment up first (a no-op when it is up to date).
+#   make demo    reconstruct real photographs; writes runs/demo/report.html
+#   make test    the tests          make test-slow   those that take minutes
+#   make lint    ruff               make types       ty, for information
+#   make bench   speed and memory beside other libraries, in .venv-bench
+#   make lock    renew the two lock files (make lock UPGRADE=--upgrade for newer versions)
+SHELL := bash
+JOBS ?= 2
+ARGS ?=
+PY := .venv/bin/python
+THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: setup demo test test-slow lint format types bench bench-quick bench-setup lock clean
+
+setup:
+	@./setup.sh
+
+demo: setup
+	.venv/bin/innverse demo $(ARGS)
+
+test: setup
+	$(THREADS) $(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+test-slow: setup
+	$(THREADS) $(PY) -m pytest -n $(JOBS) --dist worksteal -m slow $(ARGS)
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+format: setup
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+types: setup
+	.venv/bin/ty check src
+
+bench-setup:
+	@./setup.sh bench
+
+bench: bench-setup
+	.venv-bench/bin/python benchmarks/step.py $(ARGS)
+
+bench-quick: bench-setup
+	.venv-bench/bin/python benchmarks/step.py --quick $(ARGS)
+
+LOCK := .venv/bin/uv --config-file requirements/uv.toml pip compile --quiet --universal \
+	--python-version 3.11 --constraint requirements/torch.txt --no-emit-package torch \
+	--custom-compile-command "make lock" $(UPGRADE)
+
+lock: setup
+	@test -x .venv/bin/uv || $(PY) -m pip install --quiet uv
+	$(LOCK) pyproject.toml --extra dev --output-file requirements/dev.lock
+	$(LOCK) pyproject.toml benchmarks/peers.in --output-file benchmarks/peers.lock
+
+clean:
+	rm -rf .venv .venv-bench build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,122 @@
+"""``innverse train``: train a flow from a TOML file, from flags, or both."""
+
+from __future__ import annotations
+
+import json as json_
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def train(
+    config: Path | None = None,
+    *,
+    data: str | None = None,
+    subset: str | None = None,
+    model: str | None = None,
+    out: Path | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    crop: int | None = None,
+    channels: int | None = None,
+    lr: float | None = None,
+    precision: str | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    set: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    resume: bool = True,
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
+) -> int:
+    """Train a flow on images; the same command continues an interrupted run.
+
+    Several processes or machines: torchrun --nproc-per-node N -m innverse train ...
+
+    Parameters
+    ----------
+    config
+        TOML file with the tables [data], [model], [train], [out]. Flags go over it.
+    data
+        Folder, tar, .npy/.npz, IDX file, or a built-in set (digits, skimage).
+    subset
+        A part of the data, such as a folder in a tar.
+    model
+        Name of the flow (see innverse info).
+    out
+        Folder of the run; default runs/NAME.
+    steps
+        Length of the training.
+    batch_size
+        Images of a step, all processes together.
+    crop
+        Side of the square crops.
+    channels
+        1 (gray) or 3 (RGB).
+    lr
+        Peak learning rate.
+    precision
+        fp32, or bf16 for the networks inside the flow.
+    seed
+        Seed of everything random.
+    device
+        auto, cpu or cuda.
+    set
+        Any other setting, as table.key=value; may be given repeatedly.
+    resume
+        Continue the run in --out if there is one; --no-resume deletes it and starts over.
+    json
+        Print the outcome as JSON on stdout.
+    quiet
+        No progress.
+
+    Returns
+    -------
+    int
+        The exit code: 0 when complete, 130 when interrupted (all is saved).
+    """
+    from innverse.train.config import load_config, parse_setting
+
+    overrides = {
+        "data.path": data,
+        "data.subset": subset,
+        "data.crop": crop,
+        "data.channels": channels,
+        "model.name": model,
+        "train.steps": steps,
+        "train.batch_size": batch_size,
+        "train.lr": lr,
+        "train.precision": precision,
+        "train.seed": seed,
+    }
+    overrides |= dict(parse_setting(text) for text in set or ())
+    settings = load_config(config, overrides)
+    name = config.stem if config is not None else settings.model.name
+    folder = out or Path(settings.out.dir or Path("runs") / name)
+
+    from innverse.train.loop import train as run
+
+    outcome = run(settings, folder, resume=resume, device=device, quiet=quiet, command=_command())
+    if int(os.environ.get("RANK", "0")) == 0:
+        if json:
+            print(json_.dumps(outcome.to_json()))
+        elif outcome.complete:
+            numbers = ", ".join(f"{k} {v:.4f}" for k, v in outcome.held_out.items())
+            print(f"{outcome.model}" + (f"  ({numbers})" if numbers else ""))
+    return 0 if outcome.complete else 130
+
+
+def _command() -> str:
+    """The command line that continues this run."""
+    arguments = [a for a in sys.argv[1:] if a != "--no-resume"]
+    size = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
+    if size:
+        launch = f"torchrun --nproc-per-node {size} -m innverse"
+    elif Path(sys.argv[0]).name == "__main__.py":
+        launch = "python -m innverse"
+    else:
+        launch = Path(sys.argv[0]).name
+    return f"{launch} {shlex.join(arguments)}"

@@ -1,0 +1,1 @@
+"""Solvers: reconstruct x from y = A(x) + noise with a prior."""
