@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
 from .padding import pad_image, round_up
 
 # The squeeze sees the grid of pixels; averaging over places on that grid (and, as trained, over
@@ -29,22 +32,20 @@ _VIEWS = (
 )
 
 
-def denoise(flow, y: Tensor, sigma: Tensor | float, shifts: int = 1) -> Tensor:
+def denoise(flow, y: Tensor, sigma: Tensor | float, views: int | Iterable[int] = 1) -> Tensor:
     """E[x | y] for y = x + N(0, sigma^2), by y + sigma^2 grad log p(y; sigma) (Efron 2011).
 
     y (B, C, H, W) of any size on [0, 1], ``sigma`` a float or (B,) within ``flow.noise_range``.
-    ``shifts`` (1 to 16) averages that many shifted and mirrored views: 4 give most of the gain.
-    The result has no graph.
+    ``views`` (1 to 16) averages that many shifted and mirrored views, of which 4 give most of the
+    gain; or it names the views to take. The result has no graph.
     """
     if flow.noise is None:
-        raise TypeError("denoise needs a noise-conditional flow (built with noise=(low, high))")
-    shifts = max(1, min(int(shifts), len(_VIEWS)))
+        raise UsageError("denoise needs a noise-conditional flow (built with noise=(low, high))")
+    chosen = range(min(views, len(_VIEWS))) if isinstance(views, int) else views
     sigma = torch.as_tensor(sigma, dtype=y.dtype, device=y.device).reshape(-1)
     flow.noise.check(sigma)
-    total = torch.zeros_like(y)
-    for down, right, symmetry in _VIEWS[:shifts]:
-        total += _denoise_view(flow, y, sigma, down, right, symmetry)
-    return total / shifts
+    estimates = [_denoise_view(flow, y, sigma, *_VIEWS[k]) for k in chosen]
+    return sum(estimates[1:], estimates[0]) / len(estimates)
 
 
 def _denoise_view(flow, y: Tensor, sigma: Tensor, down: int, right: int, symmetry: int) -> Tensor:

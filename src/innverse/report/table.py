@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,8 +37,8 @@ class Table:
             return "–"
         if isinstance(value, bool):
             return "yes" if value else "no"
-        if isinstance(value, float):
-            return f"{value:.{self.digits}f}"
+        if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
+            return f"{float(value):.{self.digits}f}"
         return str(value)
 
     def is_numeric(self, column: int) -> bool:
@@ -101,7 +102,7 @@ class Table:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _escape(text: str) -> str:

@@ -1,1 +1,6 @@
-"""Solvers: reconstruct x from y = A(x) + noise with a prior."""
+"""Solvers: reconstruct images from measurements under a prior, or without one."""
+
+from .reconstruction import Reconstruction
+from .solve import METHODS, solve
+
+__all__ = ["METHODS", "Reconstruction", "solve"]

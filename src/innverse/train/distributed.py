@@ -54,9 +54,13 @@ class World:
                 dist.broadcast(data, 0)
                 tensor.data.copy_(data)
 
-    def barrier(self) -> None:
+    def tell(self, value):
+        """Rank 0's value, for everybody (the other machines may not see rank 0's disk)."""
         if self.size > 1:
-            dist.barrier()
+            box = [value]
+            dist.broadcast_object_list(box, 0)
+            value = box[0]
+        return value
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module under DistributedDataParallel, or itself when there is one process."""

@@ -386,12 +386,12 @@ class _Run:
                 raise InputError(
                     f"cannot write to {self.out}: {e.strerror or e}; choose another --out"
                 ) from None
-        self.world.barrier()
-        newest = latest_checkpoint(self.checkpoints)
-        if newest is None:
+        newest = latest_checkpoint(self.checkpoints) if self.world.first else None
+        checkpoint = self.world.tell(load_checkpoint(newest) if newest else None)
+        if checkpoint is None:
             self.trainer.initialize()
         else:
-            self.trainer.restore(load_checkpoint(newest), str(newest))
+            self.trainer.restore(checkpoint, f"the checkpoint in {self.checkpoints}")
 
     def _greet(self, progress: Progress) -> None:
         trainer, data = self.trainer, self.trainer.data
@@ -431,7 +431,8 @@ class _Run:
             begun = time.perf_counter()
             held_out = trainer.evaluate()
             if held_out:
-                metrics.add(kind="eval", step=step, **held_out, seconds=round(trainer.seconds, 2))
+                numbers = {key: _finite(value) for key, value in held_out.items()}
+                metrics.add(kind="eval", step=step, **numbers, seconds=round(trainer.seconds, 2))
                 numbers = ", ".join(f"{k} {v:.4f}" for k, v in held_out.items())
                 took = time.perf_counter() - begun
                 progress.say(f"step {step} held-out: {numbers} ({took:.1f} s)")

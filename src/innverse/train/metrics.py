@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from innverse.data.atomic import atomic_write
+from innverse.data.atomic import atomic_write, write_error
 
 __all__ = ["MetricsFile", "read_metrics"]
 
@@ -30,11 +30,15 @@ class MetricsFile:
     def __init__(self, path: Path, step: int):
         rows = [row for row in read_metrics(path) if row["step"] <= step]
         atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        self._path = path
         self._file = path.open("a", encoding="utf-8")
 
     def add(self, **row: Any) -> None:
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        except OSError as e:
+            raise write_error(self._path, e) from e
 
     def close(self) -> None:
         self._file.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -83,7 +85,7 @@ def test_finds_the_minimum_of_images(dtype):
     assert result.z.shape == target.shape and result.z.dtype == dtype
     assert torch.allclose(result.z, target, atol=1e-5)
     assert [t[-1] for t in result.trace] == pytest.approx(result.value.tolist())
-    assert all(b <= a for t in result.trace for a, b in zip(t, t[1:], strict=False))
+    assert all(b <= a for t in result.trace for a, b in pairwise(t))
 
 
 def test_gradients_may_be_given():
@@ -119,7 +121,10 @@ def test_finished_items_leave_the_batch():
     def fun(z, idx):
         seen.append(idx.tolist())
         return torch.stack(
-            [rosenbrock(row[None])[0] if i else row.square().sum() for i, row in zip(idx, z)]
+            [
+                rosenbrock(row[None])[0] if i else row.square().sum()
+                for i, row in zip(idx, z, strict=True)
+            ]
         )
 
     result = lbfgs.minimize(fun, start(3, 6))

@@ -72,10 +72,9 @@ class LineSearch:
         width = math.inf if self.hi is None else abs(self.hi[0] - self.lo[0])
         hopeless = -self.slope0 * max(self.step, self.lo[0] + width) <= 0.1 * self.rounding
         if self.trials >= MAX_TRIALS or hopeless or width <= 1e-12 * max(self.lo[0], t):
-            # the trial may be the best point itself, whose gradient the optimiser then keeps
-            if verdict == "better":
-                return "accept"
-            return "settle" if self.lo[0] > 0 and self.lo[1] < self.value0 else "fail"
+            if not self.lo[1] < self.value0:
+                return "fail"
+            return "accept" if verdict == "better" else "settle"
         return verdict
 
     def at_rounding(self) -> bool:

@@ -1,0 +1,104 @@
+"""Plug and play: the flow's own denoiser, from coarse to fine, alternating with the data.
+
+Half-quadratic splitting (Zhang et al. 2021, arXiv 2008.13751) with an exact-density denoiser:
+
+    x_k = argmin_x ||A x - y||^2 / (2 s^2) + strength ||x - v||^2 / (2 sigma_k^2)
+    v   = x_k + sigma_k^2 grad log p(x_k; sigma_k)
+
+while sigma_k falls from large to the level of the noise.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from .problem import Problem
+from .reconstruction import Reconstruction
+from .tiling import denoise_tiled
+
+_FIRST_SIGMA = 0.3
+_STRENGTH = 0.25
+_STEPS = 30
+
+
+def solve_pnp(
+    problem: Problem,
+    prior,
+    *,
+    sigma: float | None = None,
+    steps: int | None = None,
+    strength: float = _STRENGTH,
+    shifts: int = 1,
+    init: Tensor | None = None,
+    tile: int | str | None = "auto",
+) -> Reconstruction:
+    """``steps`` (30) denoisings at noise levels falling geometrically.
+
+    ``sigma`` is the last level; by default the level of the noise, at least the lowest the prior
+    knows. ``strength`` weighs the prior against the data. Each step uses another of the
+    denoiser's views, so that the squeeze leaves no grid; the last averages ``shifts`` of them.
+    """
+    if getattr(prior, "noise_range", None) is None:
+        raise UsageError(
+            "method 'pnp' needs a noise-conditional prior (natural-gray, natural-color, or one "
+            "trained with noise = [low, high]): use method 'map' or 'latent' with this one"
+        )
+    low, high = prior.noise_range
+    noise = problem.noise_level()
+    last = noise.clamp(low, high) if sigma is None else torch.full_like(noise, sigma)
+    first = last.clamp_min(min(_FIRST_SIGMA, high))
+    steps = steps or _STEPS
+    x = problem.first_guess() if init is None else init.clone()
+    v = x
+    aty = problem.physics.A_adjoint(problem.y)
+    trace: list[dict] = []
+    alive = torch.ones(problem.batch, dtype=torch.bool, device=x.device)
+    for k in range(steps):
+        t = 1.0 if steps == 1 else k / (steps - 1)
+        level = first * (last / first) ** t
+        if k or init is not None:  # the first guess has met the data already
+            rho = strength * (noise / level).square()
+            weight = rho.view(-1, 1, 1, 1)
+            with torch.no_grad():
+                x = problem.physics.solve_normal(aty + weight * v, rho, x0=v)
+        final = k == steps - 1
+        views = range(shifts) if final else (k % 8,)
+        new = denoise_tiled(prior, x, level, views, tile)
+        alive &= torch.isfinite(new).flatten(1).all(1)
+        new = torch.where(alive.view(-1, 1, 1, 1), new, v)  # an item that fails stops where it was
+        change = (new - v).flatten(1).norm(dim=1) / new.flatten(1).norm(dim=1).clamp_min(1e-12)
+        v = new
+        trace.append({"sigma": level.tolist(), "change": change.tolist()})
+        problem.progress(k + 1, steps, f"sigma {float(level.max()):.3f}")
+    v = _agree_with_data(problem, v, noise, level, strength)
+    calm = change < 0.05
+    return Reconstruction(
+        x=v,
+        z=None,
+        log_prob=None,
+        residual=problem.residual(v),
+        converged=alive & calm,
+        status=[_status(a, c) for a, c in zip(alive.tolist(), calm.tolist(), strict=True)],
+        evaluations=torch.full((problem.batch,), steps - 1 + shifts),
+        method="pnp",
+        trace=trace,
+    )
+
+
+@torch.no_grad()
+def _agree_with_data(problem: Problem, v: Tensor, noise: Tensor, level: Tensor, strength: float):
+    """Without noise, the data have the last word."""
+    exact = torch.as_tensor(problem.noise is None or bool((noise <= 2e-3).all()))
+    if not exact:
+        return v
+    rho = strength * (noise / level).square()
+    rhs = problem.physics.A_adjoint(problem.y) + rho.view(-1, 1, 1, 1) * v
+    return problem.physics.solve_normal(rhs, rho, x0=v)
+
+
+def _status(alive: bool, calm: bool) -> str:
+    if not alive:
+        return "failed: the denoiser gave NaN"
+    return "converged" if calm else "not converged: the last step still changed the image"

@@ -1,0 +1,46 @@
+"""What every solver returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass
+class Reconstruction:
+    """Images reconstructed from measurements, item by item.
+
+    Attributes:
+        x: the images (B, C, H, W).
+        z: their latents under the prior, or None where the method has none.
+        std, samples: posterior spread (B, C, H, W) and draws (S, B, C, H, W), from the methods
+            that sample; else None.
+        log_prob: log p(x) of the prior in nats (B,), or None.
+        residual: ||A x - y|| / ||y|| of each item (B,).
+        trace: per iteration a dict of what the solver watched.
+        converged: bool (B,).
+        status: per item a word on how it ended.
+        evaluations: gradient or denoiser evaluations of each item (B,).
+        method, seconds: how, and how long it took (the whole batch).
+    """
+
+    x: Tensor
+    z: Tensor | None
+    log_prob: Tensor | None
+    residual: Tensor
+    converged: Tensor
+    status: list[str]
+    evaluations: Tensor
+    method: str
+    seconds: float = 0.0
+    trace: list[dict] = field(default_factory=list)
+    std: Tensor | None = None
+    samples: Tensor | None = None
+
+    def __repr__(self) -> str:
+        done = int(self.converged.sum())
+        return (
+            f"Reconstruction({self.method}: {len(self.x)} of {tuple(self.x.shape[1:])}, "
+            f"{done} converged, residual {float(self.residual.max()):.2e}, {self.seconds:.1f} s)"
+        )

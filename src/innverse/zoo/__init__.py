@@ -1,0 +1,40 @@
+"""Shipped weights: ``load(name)`` gives a trained flow, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import UsageError
+
+_HOME = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The models that ship with this package."""
+    return sorted(p.parent.name for p in _HOME.glob("*/config.json"))
+
+
+def folder(name: str | Path) -> Path:
+    """Where the weights of a shipped model, or of a user's own, lie."""
+    shipped = _HOME / str(name)
+    return shipped if str(name) in names() else Path(name)
+
+
+def load(name: str | Path, **options):
+    """A trained flow by its name in the zoo, the folder it was saved to, or a hub id.
+
+    In eval mode, parameters frozen (``trainable=True`` thaws them). Raises UsageError for an
+    unknown name, InputError for damaged files.
+    """
+    from ..flows.pretrained import load as read
+
+    path = folder(name)
+    if not path.is_dir() and "/" not in str(name):
+        raise UsageError(f"no model is called {name!r}: choose {', '.join(names())}, or a folder")
+    return read(path, **options)
+
+
+def card(name: str | Path) -> str:
+    """The model card: data, licence, settings, command, metrics."""
+    path = folder(name) / "README.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -1,0 +1,54 @@
+"""What all tests share: one torch thread per worker, fixed seeds, the command line as a fixture."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+hypothesis.settings.register_profile(
+    "innverse", deadline=None, derandomize=True, print_blob=True, max_examples=50
+)
+hypothesis.settings.load_profile("innverse")
+
+
+def pytest_configure():
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores among themselves
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """The same random numbers for a test, whether it runs alone or after others."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - for the libraries that still use it
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def cli(tmp_path):
+    """``cli("info", "natural-gray", timeout=60)`` runs the command in an empty folder.
+
+    Returns the finished process with ``returncode``, ``stdout`` and ``stderr`` (text). Keyword
+    arguments other than ``timeout``, ``cwd`` and ``input`` become environment variables.
+    """
+
+    def run(*args, timeout: float = 120, cwd=tmp_path, input=None, **env):
+        return subprocess.run(
+            [sys.executable, "-m", "innverse", *map(str, args)],
+            cwd=cwd,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", **env},
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run

@@ -1,0 +1,182 @@
+"""The package as an installed thing: light imports, clean dependencies, a complete wheel."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import innverse
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+HEAVY = ("torch", "numpy", "PIL", "scipy", "skimage", "matplotlib", "h5py")
+MB = 2**20
+
+
+def _run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _loaded(code: str, names: tuple[str, ...]) -> set[str]:
+    """Which of the packages are loaded after ``code`` in a fresh interpreter."""
+    last = _run(f"import sys\n{code}\nprint(*sorted(set({names!r}) & set(sys.modules)))")
+    return set(last.splitlines()[-1].split())
+
+
+def _imported_packages(path: Path) -> set[str]:
+    """The top-level packages that a file imports anywhere, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+# ---- imports ------------------------------------------------------------------------------------
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert _loaded("import innverse", HEAVY) == set()
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_does_not_load_torch(flag):
+    code = f"""
+from innverse.cli import main
+sys.argv = ["innverse", {flag!r}]
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code"""
+    assert "torch" not in _loaded(code, HEAVY)
+
+
+def test_version_on_the_command_line(cli):
+    assert cli("--version").stdout.strip().endswith(innverse.__version__)
+
+
+def test_no_file_imports_torchvision():
+    files = [*SOURCES, *(ROOT / "tests").rglob("*.py")]
+    assert [str(f) for f in files if "torchvision" in _imported_packages(f)] == []
+
+
+def test_every_import_is_declared():
+    declared = {Requirement(line).name.lower() for line in PROJECT["dependencies"]}
+    extras = PROJECT["optional-dependencies"]
+    declared |= {Requirement(line).name.lower() for lines in extras.values() for line in lines}
+    distribution = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}
+    distribution |= {"pywt": "pywavelets"}
+    known = sys.stdlib_module_names | {"innverse"}
+    used = {(n, f.name) for f in SOURCES for n in _imported_packages(f) if n not in known}
+    assert [u for u in used if distribution.get(u[0], u[0]).lower() not in declared] == []
+
+
+def test_public_names_can_be_loaded():
+    for name in innverse.__all__:
+        assert getattr(innverse, name) is not None
+
+
+# ---- metadata -----------------------------------------------------------------------------------
+
+
+def test_version_has_one_source():
+    assert "version" not in PROJECT
+    assert metadata.version("innverse") == innverse.__version__
+
+
+def test_requirements_of_every_extra_are_installed_or_optional():
+    """What .venv promises (dev, demo, science) is there, in a version that the extra admits."""
+    extras = PROJECT["optional-dependencies"]
+    lines = PROJECT["dependencies"] + extras["demo"] + extras["science"] + extras["dev"]
+    for requirement in map(Requirement, lines):
+        if requirement.name != "innverse":
+            assert requirement.specifier.contains(metadata.version(requirement.name)), requirement
+
+
+def test_extras_name_only_extras_that_exist():
+    for lines in PROJECT["optional-dependencies"].values():
+        for requirement in map(Requirement, lines):
+            if requirement.name == "innverse":
+                assert requirement.extras <= set(PROJECT["optional-dependencies"])
+
+
+@pytest.mark.parametrize("lock", ["requirements/dev.lock", "benchmarks/peers.lock"])
+def test_locks_bring_neither_torch_nor_cuda(lock):
+    names = re.findall(r"^([A-Za-z0-9_.-]+)==", (ROOT / lock).read_text(), re.MULTILINE)
+    unwanted = re.compile(r"(nvidia|cuda)-.*|torch|torchvision|torchaudio|triton")
+    assert len(names) > 40
+    assert [n for n in names if unwanted.fullmatch(n.lower())] == []
+
+
+def test_the_lock_satisfies_the_declared_dependencies():
+    text = (ROOT / "requirements/dev.lock").read_text() + (ROOT / "requirements/torch.txt").read_text()
+    pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \n;]+)", text, re.MULTILINE)
+    extras = PROJECT["optional-dependencies"]
+    lines = PROJECT["dependencies"] + extras["demo"] + extras["science"] + extras["dev"]
+    for requirement in map(Requirement, lines):
+        if requirement.name == "innverse":
+            continue
+        versions = [v for name, v in pins if name.lower() == requirement.name.lower()]
+        assert versions, f"{requirement.name} is not in the lock: run `make lock`"
+        assert all(requirement.specifier.contains(v) for v in versions), requirement
+
+
+def test_environment_has_no_cuda_package():
+    names = {(d.metadata["Name"] or "").lower() for d in metadata.distributions()}
+    assert [n for n in names if n.startswith("nvidia-") or n == "torchvision"] == []
+
+
+# ---- the wheel ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dist")
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    (path,) = out.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        yield {info.filename: info.file_size for info in archive.infolist()}
+
+
+def test_wheel_has_every_source_file_and_the_weights(wheel):
+    package = ROOT / "src" / "innverse"
+    kinds = {".py", ".safetensors", ".json", ".md", ".toml", ".html", ".css"}
+    wanted = {
+        str(f.relative_to(ROOT / "src"))
+        for f in package.rglob("*")
+        if f.suffix in kinds and "__pycache__" not in f.parts
+    }
+    assert wanted - set(wheel) == set()
+
+
+def test_wheel_has_the_licence_and_nothing_else(wheel):
+    assert any(name.endswith("licenses/LICENSE") for name in wheel)
+    tops = {name.partition("/")[0] for name in wheel}
+    assert tops == {"innverse", f"innverse-{innverse.__version__}.dist-info"}
+
+
+def test_no_shipped_file_is_larger_than_12_mb(wheel):
+    assert [name for name, size in wheel.items() if size > 12 * MB] == []
