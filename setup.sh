@@ -85,7 +85,7 @@ for name, variable, joint in table:
 }
 
 with_uv() { "$uv" pip install --quiet --python "$python" "$@"; }
-with_pip() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }
+with_pip() { "$python" -m pip install -qq --no-compile --disable-pip-version-check "$@"; }
 
 use_uv() {
   [ "${INNVERSE_INSTALLER:-uv}" = uv ] || return 1

@@ -125,7 +125,9 @@ def test_locks_bring_neither_torch_nor_cuda(lock):
 
 
 def test_the_lock_satisfies_the_declared_dependencies():
-    text = (ROOT / "requirements/dev.lock").read_text() + (ROOT / "requirements/torch.txt").read_text()
+    text = (ROOT / "requirements/dev.lock").read_text() + (
+        ROOT / "requirements/torch.txt"
+    ).read_text()
     pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \n;]+)", text, re.MULTILINE)
     extras = PROJECT["optional-dependencies"]
     lines = PROJECT["dependencies"] + extras["demo"] + extras["science"] + extras["dev"]

@@ -150,7 +150,9 @@ def test_cut_off(tmp_path, kind):
     data = encoded(PIL.Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)), kind)
     path = tmp_path / "half"
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match="half is damaged or cut off|half is not an image") as caught:
+    with pytest.raises(
+        InputError, match="half is damaged or cut off|half is not an image"
+    ) as caught:
         read_image(path)
     one_line(caught)
 
@@ -160,7 +162,9 @@ def test_a_decompression_bomb_is_refused_without_being_unpacked():
     import zlib
 
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99)))

@@ -31,7 +31,7 @@ def test_the_true_density_has_no_gap_and_the_true_score_no_error():
     black = torch.zeros(64, 1, 32, 32, dtype=torch.uint8)
     noise = torch.randn(black.shape)
     sigma = log_uniform(torch.rand(64), 0.01, 0.4)
-    assert 0.01 <= sigma.min() and sigma.max() < 0.4
+    assert sigma.min() >= 0.01 and sigma.max() < 0.4
     loss, gap, score = Objective(Gaussian())(black, noise, sigma, 1.0)
     assert abs(gap.item()) < 0.01
     assert score.item() < 1e-10

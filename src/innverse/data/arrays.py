@@ -139,7 +139,7 @@ def load_numpy(path: Path, key: str | None = None) -> np.ndarray:
 
 
 def _broken(path: Path, error: Exception) -> str:
-    if "allow_pickle" in str(error) or "pickle" in str(error):
+    if "pickle" in str(error) or "Python objects" in str(error):
         return f"{path} is not a plain numeric numpy array; save images as uint8 with numpy.save"
     reason = " ".join(str(error).split())[:100] or type(error).__name__
     return f"{path} is damaged or not a numpy file ({reason}); save it again"

@@ -60,6 +60,8 @@ class Crops:
                 f"a batch of {batch_size} cannot be shared by {world} processes (this is number "
                 f"{rank}); use a multiple of {world}"
             )
+        if seed < 0:
+            raise UsageError(f"seed {seed} is negative; use 0 or more")
         if transpose and self.height != self.width:
             raise UsageError(f"transpose needs square crops, not {self.height}x{self.width}")
         if small not in ("reflect", "error"):

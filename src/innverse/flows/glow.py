@@ -18,7 +18,7 @@ from ..bijections import (
     set_memory,
 )
 from ..errors import UsageError
-from ..nets import ConvNet
+from ..nets import ConvNet, SingleConv
 from .flow import Flow
 from .registry import register
 
@@ -38,6 +38,7 @@ def glow(
     activation: str = "relu",
     squeeze: str = "pixels",
     mix: str = "orthogonal",
+    split: str = "net",
     width: int = 32,
     bound: float = 2.0,
     memory: str = "store",
@@ -57,11 +58,15 @@ def glow(
         squeeze: ``"pixels"`` as in the paper, or ``"haar"`` (averages and details: smoother).
         mix: the 1x1 convolutions start ``"orthogonal"`` (random rotations) or ``"swap"`` (the
             halves change places, so the meaning of wavelet channels is kept).
+        split: the half that is factored out is standardised by a coupling with the same ``"net"``
+            as the steps (a stronger prior), or with one ``"conv"`` as in the paper.
         bound: log-scales of the couplings stay within (-bound, bound).
         memory: what back-propagation keeps, see `Chain`; ``anchor_every`` likewise.
     """
     if squeeze not in _SQUEEZE:
         raise UsageError(f"squeeze={squeeze!r}: choose 'pixels' or 'haar'")
+    if split not in ("net", "conv"):
+        raise UsageError(f"split={split!r}: choose 'net' or 'conv'")
     if len(shape) != 3:
         raise UsageError(f"glow is for images (C, H, W), got shape {tuple(shape)}")
     context = width if noise is not None else condition
@@ -74,6 +79,13 @@ def glow(
 
         return Coupling.build(channels, net, Affine(bound))
 
+    def learned_prior(channels: int) -> Coupling:
+        if split == "net":
+            return coupling(channels)
+        return Coupling.build(
+            channels, lambda i, o: SingleConv(i, o, condition=context), Affine(bound)
+        )
+
     def normalise(channels: int) -> list[Bijection]:
         follow = [ConditionalScale(channels, context)] if noise is not None else []
         return [*follow, ActNorm(channels)]
@@ -85,9 +97,8 @@ def glow(
         c = 4 * channels
         layers = [layer for _ in range(steps) for layer in step(c)]
         if remaining > 1:
-            # this coupling is Glow's learned prior of the half that is factored out
             inner = Partial(level(c // 2, remaining - 1), c // 2)
-            layers += [*normalise(c), coupling(c), inner]
+            layers += [*normalise(c), learned_prior(c), inner]
         return _SQUEEZE[squeeze](Chain(*layers))
 
     bijection = level(shape[0], levels).to(memory_format=torch.channels_last)

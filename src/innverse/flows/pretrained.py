@@ -64,8 +64,9 @@ def load(path_or_id: str | Path, *, trainable: bool = False) -> Flow:
 
 
 def _read_config(path: Path) -> dict:
+    data = _read_bytes(path)
     try:
-        config = json.loads(_read_bytes(path))
+        config = json.loads(data)
     except ValueError:
         raise InputError(f"{path} is not valid JSON: fetch or save the flow again") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:

@@ -29,6 +29,18 @@ class ZeroConv2d(nn.Conv2d):
         return F.conv2d(h, self.weight * gain.view(-1, 1, 1, 1), self.bias * gain, padding=1)
 
 
+class SingleConv(ConditionerNet):
+    """One 3x3 convolution that starts at zero; a condition (vector or map) is concatenated."""
+
+    def __init__(self, n_in: int, n_out: int, *, condition: int = 0):
+        super().__init__()
+        self.condition = condition
+        self.last = ZeroConv2d(n_in + condition, n_out)
+
+    def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
+        return self.last(concatenate(x, c) if self.condition else x)
+
+
 class ConvNet(ConditionerNet):
     """3x3 - 1x1 - 3x3 convolutions (Kingma & Dhariwal 2018); (B, n_in, H, W) -> (B, n_out, H, W).
 

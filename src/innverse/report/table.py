@@ -96,8 +96,8 @@ class Table:
                 )
             )
         console = rich.console.Console(file=file or sys.stdout)
-        if not console.is_terminal:  # a pipe or a file: never wrap or cut to a width nobody has
-            console.width = max(console.width, console.measure(table).maximum + 2)
+        if not console.is_terminal:
+            console.width = 10_000  # a pipe or a file: never cut to a width nobody has
         console.print(table)
 
 

@@ -14,30 +14,48 @@ import torch
 from torch import Tensor
 
 from ...errors import ShapeError, UsageError
+from ...physics import as_physics
 
 RELAX = 1.8
 CHECK_EVERY = 10
 
 
-def default_lam(sigma: float | Tensor | None, physics=None) -> float | Tensor:
-    """The weight of TV for noise of standard deviation sigma, tuned on photographs.
+NOISELESS = 3e-5
 
-    Without noise a tiny weight remains: the data is then met almost exactly.
+
+def default_lam(sigma: float | Tensor | None, physics=None) -> float | Tensor:
+    """The weight of TV for noise of standard deviation sigma.
+
+    Fitted on fourteen crops of photographs: on their mean, within 0.1 dB of the best weight for
+    denoising, Gaussian blur and motion; checked on fewer for the operators that sample.
 
     Args:
-        sigma: noise level on the [0, 1] scale, one number or (B,); None or 0 without noise.
-        physics: the operator; blurred data wants less smoothing than plain denoising.
+        sigma: noise level on the [0, 1] scale, one number or (B,). None or 0 means no noise: a
+            tiny weight remains, and the data is met almost exactly.
+        physics: the operator; None means denoising. A blur amplifies noise less than it hides
+            detail, so it wants less smoothing; so do fewer data per pixel.
     """
     if sigma is None:
         return NOISELESS
-    factor, power = _TUNED.get(type(physics).__name__, _TUNED["Denoising"])
+    kind = "Denoising" if physics is None else type(physics).__name__
+    if kind in _SAMPLED:
+        factor, power = 1.5 * _SAMPLED[kind](physics) ** 0.5, 1.27
+    else:
+        factor, power = 1.5, 1.64
     if isinstance(sigma, Tensor):
         return (factor * sigma**power).clamp_min(NOISELESS)
     return max(factor * float(sigma) ** power, NOISELESS)
 
 
-NOISELESS = 1e-4
-_TUNED = {"Denoising": (0.7, 1.0)}
+# measurements per pixel of the operators that sample without blurring
+_SAMPLED = {
+    "Denoising": lambda physics: 1.0,
+    "Inpainting": lambda physics: float((physics.mask != 0).float().mean()),
+    "SubsampledFourier": lambda physics: float((physics.mask != 0).float().mean()),
+    "Downsampling": lambda physics: 1 / physics.factor**2,
+    "CompressedSensing": lambda physics: physics.matrix.shape[0] / physics.matrix.shape[1],
+    "FastCompressedSensing": lambda physics: physics.m / physics.n,
+}
 
 
 @torch.no_grad()
@@ -59,19 +77,19 @@ def tv(
 
     Args:
         y: measurement, batch of B.
-        physics: a `LinearPhysics`.
+        physics: a `LinearPhysics`, or anything that `as_physics` accepts.
         lam: weight of TV, > 0, one number or (B,); None takes `default_lam` of the noise level.
         iters: most iterations.
         coupled: whether the channels of a colour image share their edges.
         tol: an item stops when ten iterations change it by less than this, relatively.
-        x0: first guess; the pseudo-inverse is a good one only without noise, so the default is
-            A_adjoint(y), or for missing pixels their mean.
+        x0: first guess; defaults to A_adjoint(y).
         step: ratio of primal and dual steps, on the [0, 1] scale of intensities.
         callback: sees (iteration, x) at every check; returning True stops.
 
     Returns:
         x (B, C, H, W), not clipped.
     """
+    physics = as_physics(physics)
     if lam is None:
         lam = default_lam(physics.sigma, physics)
     lam = torch.as_tensor(lam, dtype=y.dtype, device=y.device).reshape(-1)
@@ -110,7 +128,11 @@ def tv(
 
 
 class _State:
-    """Primal x and dual (p, q): min_x max_{|p| <= 1, q} <D x, p> + <A x, q> - ..., times 1 / lam."""
+    """Primal x and duals p (of the gradient), q (of the data) of TV(x) + 1/(2 lam) ||A x - y||^2.
+
+    Divided by lam, the problem keeps its dual p in the unit ball, and the limit lam -> 0 (meet the
+    data, then minimise TV) is as well behaved as any other: no continuation is needed.
+    """
 
     def __init__(self, physics, y, back, lam, x, coupled, step):
         self.physics, self.y, self.back, self.lam = physics, y, back, lam

@@ -1,0 +1,221 @@
+"""How everything here is measured.
+
+A *cell* is one library in one setting. Each cell runs in a fresh process with the same number of
+threads and the same allocator settings, warms up, and is timed in short stretches; a stretch during
+which other processes used the processor is thrown away. Cells are interleaved (all of them once,
+then all of them again), and the median over the rounds is reported, so that a slow minute of the
+machine hits every library alike.
+
+A benchmark is a script with ``main`` (the parent) and cells (the children):
+
+    harness.run(__file__, {"library": "FrEIA", ...})   in the parent, gives the child's dictionary
+    harness.cell()                                     in the child, the cell asked for, or None
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+# glibc gives big buffers back to the kernel after every step, and page faults then cost everybody
+# 10-20 %. These settings let it keep them; each cell gets the same.
+ALLOCATOR = {
+    "MALLOC_TOP_PAD_": str(64 * 2**20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the largest value glibc accepts
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+}
+
+OTHERS_MAY_USE = 0.05  # of the machine, for a stretch to count
+
+
+# ---- the parent ---------------------------------------------------------------------------------
+
+
+def run(script: str, cell: dict, threads: int, timeout: float = 1800) -> dict:
+    """Run ``cell`` of ``script`` in a fresh process; its result, or {"error": last line}."""
+    environment = {
+        **os.environ,
+        **ALLOCATOR,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "BENCHMARK_CELL": json.dumps(cell),
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, script],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"took longer than {timeout:.0f} s"}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not lines:
+        return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1]}
+    return json.loads(lines[-1])
+
+
+def interleaved(script: str, cells: list[dict], rounds: int, threads: int) -> list[list[dict]]:
+    """The results of each cell, one per round; every round runs all cells once."""
+    results: list[list[dict]] = [[] for _ in cells]
+    for i in range(rounds):
+        for cell, found in zip(cells, results, strict=True):
+            found.append(run(script, cell, threads))
+            label = ", ".join(str(v) for v in cell.values())
+            print(f"round {i + 1}/{rounds}: {label}: {found[-1]}", file=sys.stderr, flush=True)
+    return results
+
+
+def median(results: list[dict], key: str) -> float | None:
+    """The median of ``key`` over the rounds that have it."""
+    values = [r[key] for r in results if r.get(key) is not None]
+    return statistics.median(values) if values else None
+
+
+def machine(packages: tuple[str, ...], threads: int) -> dict:
+    """What a reader needs to judge the numbers."""
+    info: dict = {
+        "processor": _first_line("/proc/cpuinfo", "model name") or platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
+        "python": platform.python_version(),
+    }
+    flags = (_first_line("/proc/cpuinfo", "flags") or "").split()
+    info["instructions"] = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f in flags]
+    for name in packages:
+        try:
+            info[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            info[name] = None
+    return info
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write(name: str, markdown: str, data: dict, folder: Path | None = None) -> None:
+    """Save ``results/name.md`` and ``results/name.json``."""
+    folder = folder or RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(markdown)
+    (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    print(f"wrote {name}.md and {name}.json in {folder}", file=sys.stderr)
+
+
+# ---- the child ----------------------------------------------------------------------------------
+
+
+def cell() -> dict | None:
+    """The cell this process is to run, or None in the parent."""
+    text = os.environ.get("BENCHMARK_CELL")
+    return json.loads(text) if text else None
+
+
+def answer(result: dict) -> None:
+    """Hand the child's result to the parent."""
+    print(json.dumps(result))
+
+
+def seconds(step: Callable[[], object], warm_up: int = 3, enough: float = 3.0) -> dict:
+    """Median seconds of ``step``, from stretches of 0.5 s until ``enough`` seconds are good.
+
+    Gives up waiting for a quiet machine after ten times that; ``idle`` says whether it was quiet.
+    """
+    for _ in range(warm_up):
+        step()
+    good: list[float] = []
+    noisy: list[float] = []
+    begin = time.perf_counter()
+    while sum(good) < enough or len(good) < 3:
+        times: list[float] = []
+        before = _busy()
+        while sum(times) < 0.5:
+            start = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - start)
+        (good if _others(before, _busy()) <= OTHERS_MAY_USE else noisy).extend(times)
+        if time.perf_counter() - begin > 10 * enough + 10 * times[0]:
+            break
+    times = good or noisy
+    return {
+        "seconds": statistics.median(times),
+        "fastest": min(times),
+        "steps": len(times),
+        "idle": bool(good),
+    }
+
+
+def peak_tensor_bytes(step: Callable[[], object]) -> int:
+    """Largest sum of live bytes among the tensors that ``step`` allocates.
+
+    Counted from the allocator's own events, so it is exact and does not depend on what the C
+    library keeps. What was allocated before (parameters, optimiser state) does not count.
+    """
+    import torch
+
+    step()
+    activity = torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[activity], profile_memory=True) as profile:
+        step()
+    events = profile.profiler.kineto_results.events()
+    memory = sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns())
+    live = peak = 0
+    for event in memory:
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
+
+
+def resident_bytes() -> int:
+    """The largest resident size that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if platform.system() == "Darwin" else 1024
+    )
+
+
+def _busy() -> tuple[float, float, float] | None:
+    """Ticks: (all cores busy, this process busy, all cores in total); None where unknown."""
+    try:
+        fields = [int(v) for v in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    except OSError:
+        return None
+    own = os.times()
+    ticks = os.sysconf("SC_CLK_TCK")
+    idle = fields[3] + fields[4]
+    return sum(fields) - idle, (own.user + own.system) * ticks, sum(fields)
+
+
+def _others(before, after) -> float:
+    """The share of the machine that other processes used in between."""
+    if before is None or after is None:
+        return 0.0
+    busy, own, total = (b - a for a, b in zip(before, after, strict=True))
+    return max(0.0, busy - own) / max(1.0, total)
+
+
+def _first_line(path: str, key: str) -> str | None:
+    try:
+        for line in Path(path).read_text().splitlines():
+            if line.startswith(key):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return None
