@@ -40,7 +40,13 @@ class Innverse(nn.Module):
         from innverse import flows, nets
 
         self.flow = flows.build(
-            "glow", SHAPE, levels=levels, steps=steps, hidden=hidden, memory=memory
+            "glow",
+            SHAPE,
+            levels=levels,
+            steps=steps,
+            hidden=hidden,
+            split="conv",
+            memory=memory,
         )
         if bf16:
             nets.set_precision(self.flow, "bf16")
@@ -67,7 +73,7 @@ class FreiaGlow(nn.Module):
         import FrEIA.modules as fm
 
         nodes = [ff.InputNode(*SHAPE, name="x")]
-        latents = []
+        outputs = []  # one per level, unflattened: its Flatten cannot read channels_last
 
         def add(*args, **kwargs):
             nodes.append(ff.Node(*args, **kwargs))
@@ -85,19 +91,18 @@ class FreiaGlow(nn.Module):
                 last = add(last, fm.AllInOneBlock, options)
             if level < levels - 1:
                 split = add(last, fm.Split, {})
-                latents.append(add(split.out1, fm.Flatten, {}))
+                outputs.append(ff.OutputNode(split.out1))
                 last = split.out0
-        latents.append(add(last, fm.Flatten, {}))
-        joined = add([node.out0 for node in latents], fm.Concat1d, {})
-        nodes.append(ff.OutputNode(joined))
-        self.inn = ff.GraphINN(nodes)
+        outputs.append(ff.OutputNode(last))
+        self.inn = ff.GraphINN([*nodes, *outputs])
 
     def prepare(self, x: Tensor) -> None:
         """AllInOneBlock's global affine map has a fixed start."""
 
     def log_prob(self, x: Tensor) -> Tensor:
-        z, logdet = self.inn(x)
-        return logdet - 0.5 * z.square().sum(1) - 0.5 * SIZE * math.log(2 * math.pi)
+        latents, logdet = self.inn(x)
+        energy = sum(z.square().sum((1, 2, 3)) for z in latents)
+        return logdet - 0.5 * energy - 0.5 * SIZE * math.log(2 * math.pi)
 
     def encode(self, x: Tensor):
         return self.inn(x, jac=False)[0]

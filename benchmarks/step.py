@@ -263,7 +263,7 @@ def main() -> None:
     enough = 0.5 if args.quick else 3.0
     k_speed, k_memory, k_round = (2, 4, 2) if args.quick else (8, 64, 32)
     train = 10 if args.quick else 200
-    out = args.out or (harness.RESULTS / "quick" if args.quick else None)
+    out = args.out or (Path("runs/bench") if args.quick else None)
 
     info = harness.machine(PACKAGES, threads)
     data: dict = {"machine": info, "rounds": rounds}

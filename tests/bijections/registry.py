@@ -105,7 +105,9 @@ LAYERS = {
     "chain": lambda: (b.Chain(step(4), step(4)), image()),
     "empty chain": lambda: (b.Chain(), vector()),
     "two scales": lambda: (
-        b.Squeezed(b.Chain(step(4), b.Coupling.build(4, conv()), b.Partial(b.Squeezed(step(8)), 2))),
+        b.Squeezed(
+            b.Chain(step(4), b.Coupling.build(4, conv()), b.Partial(b.Squeezed(step(8)), 2))
+        ),
         image(1, 8),
     ),
 }

@@ -42,7 +42,9 @@ def test_a_consistently_wrong_logdet_is_caught(name):
 def test_every_public_layer_is_registered():
     entries = " ".join(str(LAYERS[name]()[0]) for name in LAYERS)
     public = [getattr(b, n) for n in b.__all__]
-    layers = [t for t in public if isinstance(t, type) and issubclass(t, b.Bijection | b.Elementwise)]
+    layers = [
+        t for t in public if isinstance(t, type) and issubclass(t, b.Bijection | b.Elementwise)
+    ]
     abstract = {b.Bijection, b.Elementwise, b.ChannelLinear}
     missing = [t.__name__ for t in layers if t not in abstract and t.__name__ not in entries]
     assert not missing, f"add these to tests/bijections/registry.py: {missing}"

@@ -26,9 +26,7 @@ class Chain(Bijection):
     into one matrix when they run, so ActNorm before a 1x1 convolution costs one convolution.
     """
 
-    def __init__(
-        self, *layers: Bijection, memory: str = "store", anchor_every: int | None = None
-    ):
+    def __init__(self, *layers: Bijection, memory: str = "store", anchor_every: int | None = None):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.memory = memory

@@ -112,7 +112,9 @@ class _Probe:
 
     def gradients(self, layer: Bijection) -> list[Tensor]:
         leaves = self.leaves(layer)
-        found = torch.autograd.grad(self.loss(layer, *leaves[:2]), _present(leaves), allow_unused=True)
+        found = torch.autograd.grad(
+            self.loss(layer, *leaves[:2]), _present(leaves), allow_unused=True
+        )
         return [torch.zeros(()) if g is None else g for g in found]
 
     def leaves(self, layer: Bijection) -> list[Tensor | None]:
@@ -285,4 +287,3 @@ def _compiles(p: _Probe) -> float:
     x, ld_back = back(p.z, p.c)
     worst = _worst([(z, p.z), (ld, p.logdet), (x, p.x), (-ld_back, p.logdet)])
     return max(worst, _worst(zip(p.gradients(run), p.gradients(layer), strict=True)))
-

@@ -123,9 +123,7 @@ class MaskedCoupling(Bijection):
                 x, _ = self._join(z, *self.map.inverse(z, p))
             x = x.detach().requires_grad_()
             outputs = self._join(x, *self.map.forward(x, p))
-        g_kept, g_x = tape.collect(
-            outputs, (g_z, g_logdet), (kept, x), c, self.net.parameters()
-        )
+        g_kept, g_x = tape.collect(outputs, (g_z, g_logdet), (kept, x), c, self.net.parameters())
         return x.detach(), g_x + torch.where(self.mask, g_kept, 0.0)
 
     def _params(self, x: Tensor, c: Tensor | None) -> Tensor:

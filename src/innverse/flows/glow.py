@@ -73,9 +73,7 @@ def glow(
 
     def coupling(channels: int) -> Coupling:
         def net(n_in: int, n_out: int) -> ConvNet:
-            return ConvNet(
-                n_in, n_out, hidden, condition=context, how=how, activation=activation
-            )
+            return ConvNet(n_in, n_out, hidden, condition=context, how=how, activation=activation)
 
         return Coupling.build(channels, net, Affine(bound))
 

@@ -21,9 +21,7 @@ class NoiseLevel(nn.Module):
         if not 0 < low < high:
             raise InputError(f"noise range [{low}, {high}]: needs 0 < low < high")
         self.low, self.high = float(low), float(high)
-        self.net = nn.Sequential(
-            nn.Linear(3, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
-        )
+        self.net = nn.Sequential(nn.Linear(3, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
     def forward(self, sigma: Tensor) -> Tensor:
         middle = 0.5 * math.log(self.low * self.high)

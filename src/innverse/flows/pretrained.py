@@ -11,7 +11,7 @@ from safetensors.torch import save as tensor_bytes
 
 from .. import __version__
 from ..data.atomic import atomic_write
-from ..errors import InputError, InnverseError
+from ..errors import InnverseError, InputError
 from .flow import Flow
 from .registry import build
 
@@ -41,7 +41,9 @@ def save(flow: Flow, folder: Path, card: str | None = None) -> None:
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     atomic_write(folder / WEIGHTS, weights)
-    atomic_write(folder / CARD, card or f"# {flow.name}\n\nA flow saved by innverse {__version__}.\n")
+    atomic_write(
+        folder / CARD, card or f"# {flow.name}\n\nA flow saved by innverse {__version__}.\n"
+    )
     atomic_write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 

@@ -65,7 +65,9 @@ class ConvNet(ConditionerNet):
         self.first = nn.Conv2d(n_in + concat, hidden, 3, padding=1)
         self.middle = nn.Conv2d(hidden, hidden, 1)
         self.last = ZeroConv2d(hidden, n_out)
-        self.activation = ACTIVATIONS[activation]()
+        # relu in place: convolutions keep their input for the gradient, not their output
+        in_place = {"inplace": True} if activation == "relu" else {}
+        self.activation = ACTIVATIONS[activation](**in_place)
         film = condition > 0 and how == "film"
         self.film = nn.ModuleList(FiLM(condition, hidden) for _ in range(2)) if film else None
 

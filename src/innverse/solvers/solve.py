@@ -81,9 +81,7 @@ def solve(
         )
     elif method == "latent":
         prior = _at_level(prior, sigma)
-        result = solve_latent(
-            problem, prior, gamma=gamma, penalty=penalty, steps=steps, init=init
-        )
+        result = solve_latent(problem, prior, gamma=gamma, penalty=penalty, steps=steps, init=init)
     else:
         result = solve_map(problem, prior, sigma=sigma or _PRIOR_SIGMA, steps=steps, init=init)
     result.seconds = time.perf_counter() - begun

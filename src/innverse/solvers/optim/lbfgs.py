@@ -296,23 +296,26 @@ class _Memory:
             return grad
         rows = torch.tensor(items, device=grad.device)
         count = torch.tensor([self.count[i] for i in items], device=grad.device)
-        q, weights = grad, []
-        # empty slots hold zeros and change nothing
+        # two buffers for the pairs (s, y) of one age: fresh memory would cost more than the sums
+        s, y = torch.empty_like(grad), torch.empty_like(grad)
+
+        def load(age):
+            slot = ((count - 1 - age) % self.size).clamp_max(width - 1)
+            torch.index_select(self.s.flatten(0, 1), 0, rows * width + slot, out=s)
+            torch.index_select(self.y.flatten(0, 1), 0, rows * width + slot, out=y)
+            # an item with fewer steps than this age takes no part
+            return (age < count).to(grad) / self.sy[rows, slot]
+
         depth = min(width, max(self.count[i] for i in items))
+        r, alphas = grad.clone(), []
         for age in range(depth):
-            slot = (count - 1 - age) % self.size
-            slot = torch.where(slot < width, slot, width - 1)
-            # an item with fewer steps than this age must not read a step twice
-            fresh = (age < count).to(grad)
-            s, y = self.s[rows, slot], self.y[rows, slot]
-            rho = fresh / self.sy[rows, slot]
-            alpha = rho * (s * q).sum(1)
-            q = q - alpha[:, None] * y
-            weights.append((s, y, rho, alpha))
-        r = self.scale[idx][:, None] * q
-        for s, y, rho, alpha in reversed(weights):
-            beta = rho * (y * r).sum(1)
-            r = r + (alpha - beta)[:, None] * s
+            alpha = load(age) * _dot(s, r)
+            r.addcmul_(y, alpha[:, None], value=-1)
+            alphas.append(alpha)
+        r *= self.scale[idx][:, None]
+        for age in reversed(range(depth)):
+            beta = load(age) * _dot(y, r)
+            r.addcmul_(s, (alphas[age] - beta)[:, None])
         return r
 
     def _grow(self, width: int) -> None:
@@ -322,6 +325,10 @@ class _Memory:
             pad = self.s.new_zeros(self.s.shape[0], width - have, self.s.shape[2])
             self.s = torch.cat([self.s, pad], 1)
             self.y = torch.cat([self.y, pad], 1)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return torch.bmm(a[:, None], b[:, :, None]).flatten()
 
 
 def _scalars(*columns: Tensor) -> list[list[float]]:

@@ -1,0 +1,141 @@
+"""The entry point: finds the verb, runs it, and turns every error into one line and an exit code.
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not converged, 4 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import InnverseError, UsageError
+
+# verb: (function or app, one line for the list of verbs)
+VERBS = {
+    "demo": ("demo:demo", "Reconstruct real photographs and write a report."),
+    "solve": ("solve:solve", "Reconstruct images from degraded measurements."),
+    "train": ("train:train", "Train a flow on images; continues an interrupted run."),
+    "sample": ("sample:sample", "Draw images from a model."),
+    "logprob": ("logprob:logprob", "The exact log-density of images under a model."),
+    "eval": ("eval:app", "Measure a model on a test set."),
+    "info": ("info:info", "Show what a model is made of, or list the models."),
+    "doctor": ("doctor:doctor", "Check that this installation works."),
+}
+
+_PURPOSE = "Invertible neural networks as exact densities and as priors for inverse problems."
+_MORE = """\
+innverse VERB --help tells more, with examples. With every verb, -v shows logs and tracebacks.
+
+Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not converged, 4 bad input, 130 interrupted."""
+
+_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (default: that of the process); returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verbose = _take_verbose(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a terminal without these letters gets "?"
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # the reader (head, less) has left; what is still buffered must not complain at exit
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+    except InnverseError as error:
+        if verbose:
+            traceback.print_exc()
+        complain(error)
+        return error.exit_code
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
+        if verbose:
+            traceback.print_exc()
+        complain(_unexpected(error) + ("" if verbose else " (-v shows the traceback)"))
+        return 1
+
+
+def complain(message: object) -> None:
+    """One line on stderr."""
+    with contextlib.suppress(OSError, ValueError):  # stderr may be closed
+        print("innverse:", " ".join(str(message).split()), file=sys.stderr, flush=True)
+
+
+def build_app(active: str | None = None):
+    """The cyclopts app. Help of a verb comes from its docstring, so only the ``active`` one is
+    imported; the others are represented by their line in `VERBS`.
+    """
+    from cyclopts import App, Parameter
+
+    app = App(
+        name="innverse",
+        help=_PURPOSE,
+        help_epilogue=None if active else _MORE,
+        help_format="plaintext",
+        version=__version__,
+        default_parameter=Parameter(negative=()),
+        suppress_keyboard_interrupt=False,
+    )
+    for place, (verb, (target, line)) in enumerate(VERBS.items()):
+        app.command(
+            f"innverse.cli.{target}",
+            name=verb,
+            help=None if verb == active else line,
+            sort_key=place,
+        )
+    return app
+
+
+def _run(arguments: list[str]) -> int:
+    from cyclopts import CycloptsError
+
+    verb = arguments[0] if arguments else None
+    if verb is not None and not verb.startswith("-") and verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose {', '.join(VERBS)}"
+        raise UsageError(f"no verb {verb!r}: {hint}")
+    app = build_app(verb if verb in VERBS else None)
+    try:
+        result = app(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
+    except CycloptsError as error:
+        help_ = f"innverse {verb} --help" if verb in VERBS else "innverse --help"
+        raise UsageError(f"{str(error).strip()} (see {help_})") from None
+    return result if isinstance(result, int) else 0
+
+
+def _take_verbose(arguments: list[str]) -> bool:
+    """Remove -v and --verbose, which every verb has, from the options."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [a for a in arguments[:end] if a not in ("-v", "--verbose")]
+    found = len(kept) < end
+    arguments[:end] = kept
+    return found
+
+
+def _unexpected(error: Exception) -> str:
+    if isinstance(error, MemoryError) or "not enough memory" in str(error):
+        return "out of memory: give smaller or fewer images, or --tile 256 to solve"
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"unexpected {type(error).__name__}: {lines[0] if lines else 'no message'}"

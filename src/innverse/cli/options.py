@@ -1,0 +1,133 @@
+"""Flags that several verbs share, and what they mean."""
+
+from __future__ import annotations
+
+import json as json_
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
+Seed = Annotated[int, Parameter(help="Seed of everything random.")]
+Json = Annotated[bool, Parameter(help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="No progress and no notes.")]
+
+
+def start(device: str = "auto") -> torch.device:
+    """Prepare this process for computing and return the device.
+
+    Raises:
+        UsageError: an unknown device, or one that this machine does not have.
+    """
+    import torch
+
+    from ..train.allocator import keep_buffers
+
+    keep_buffers()
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"--device {device}: choose auto, cpu or cuda") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {device}: choose auto, cpu or cuda")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: torch finds no CUDA device here; use --device cpu")
+    return chosen
+
+
+def load_model(name: str, device: torch.device):
+    """A model by name or folder, on the device."""
+    from ..zoo import load
+
+    return load(name).to(device)
+
+
+def noise_level(flow, sigma: float | None) -> float | None:
+    """The noise level at which to use a flow; None where it knows none.
+
+    Raises:
+        UsageError: a level that the flow does not know.
+    """
+    if flow.noise_range is None:
+        if sigma is not None:
+            raise UsageError("--sigma: this model is not conditioned on a noise level; leave it out")
+        return None
+    low, high = flow.noise_range
+    if sigma is None:
+        return low
+    if not low <= sigma <= high:
+        raise UsageError(f"--sigma {sigma:g}: this model knows noise levels from {low:g} to {high:g}")
+    return sigma
+
+
+def parse_number(text: str, option: str) -> float:
+    """A number or a fraction such as 25/255.
+
+    Raises:
+        UsageError: neither, or not finite.
+    """
+    import math
+
+    try:
+        top, slash, bottom = text.partition("/")
+        value = float(top) / float(bottom) if slash else float(text)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"{option} {text}: give a number, or a fraction like 25/255") from None
+    if not math.isfinite(value):
+        raise UsageError(f"{option} {text}: give a finite number")
+    return value
+
+
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
+    """(height, width) from HxW or one number.
+
+    Raises:
+        UsageError: something else.
+    """
+    parts = text.lower().split("x")
+    if len(parts) <= 2 and all(part.isascii() and part.isdigit() for part in parts):
+        height, width = int(parts[0]), int(parts[-1])
+        if height > 0 and width > 0:
+            return height, width
+    raise UsageError(f"{option} {text}: give HEIGHTxWIDTH in pixels, such as 128x192")
+
+
+def check_writable(folder: Path) -> None:
+    """Raise InnverseError unless files can be made in ``folder``, which need not exist yet.
+
+    Called before a computation starts, so that its result cannot be lost at the end.
+    """
+    import tempfile
+
+    from ..data.atomic import write_error
+
+    try:
+        place = folder.absolute()
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except (OSError, ValueError) as error:
+        raise write_error(folder, error) from None
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout; NaN and infinities become null."""
+    from ..data.atomic import jsonable
+
+    print(json_.dumps(jsonable(value), indent=2))
+
+
+def note(text: str, quiet: bool = False) -> None:
+    """A line for the person who watches, on stderr."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)

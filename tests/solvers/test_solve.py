@@ -1,0 +1,226 @@
+"""Solvers against closed forms: under a Gaussian prior every method has a known answer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from innverse import flows
+from innverse import physics as P
+from innverse.bijections import Bijection
+from innverse.errors import InputError, ShapeError, UsageError
+from innverse.flows import Flow
+from innverse.solvers import solve
+
+S = 0.3  # standard deviation of the Gaussian prior
+
+
+class Gaussian(Bijection):
+    """f(x; sigma) = (x - 1/2) / sqrt(S^2 + sigma^2): the density of N(1/2, S^2) plus noise."""
+
+    def _scale(self, x, c):
+        sigma = torch.zeros(len(x), dtype=x.dtype) if c is None else c[:, 0]
+        return (S**2 + sigma.square()).rsqrt().expand(len(x)).view(-1, 1, 1, 1)
+
+    def forward(self, x, c=None):
+        scale = self._scale(x, c)
+        return (x - 0.5) * scale, scale.log().flatten() * x[0].numel()
+
+    def inverse(self, z, c=None):
+        scale = self._scale(z, c)
+        return z / scale + 0.5, -scale.log().flatten() * z[0].numel()
+
+
+class Plain(torch.nn.Module):
+    """The noise level itself as the condition."""
+
+    low, high = 0.01, 0.4
+
+    def forward(self, sigma):
+        return sigma.view(-1, 1)
+
+    def check(self, sigma):
+        pass
+
+
+def gaussian_prior(noise_conditional=True):
+    flow = Flow(Gaussian(), (1, 8, 8))
+    if noise_conditional:
+        flow.noise = Plain()
+    flow.register_parameter("nothing", torch.nn.Parameter(torch.zeros(1), requires_grad=False))
+    return flow.eval()
+
+
+def measurement(batch=3, noise=0.05, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    physics = P.CompressedSensing(40, (1, 8, 8), seed=1, noise=noise)
+    x = 0.5 + S * torch.randn(batch, 1, 8, 8, generator=g)
+    return x, physics, physics(x, g)
+
+
+def ridge(physics, y, variance, noise):
+    """argmin ||A x - y||^2 / (2 noise^2) + ||x - 1/2||^2 / (2 variance)."""
+    rho = noise**2 / variance
+    rhs = physics.A_adjoint(y) + rho * 0.5
+    return physics.solve_normal(rhs, rho, tol=1e-7)
+
+
+def test_map_is_the_closed_form():
+    _, physics, y = measurement()
+    r = solve(y, physics, gaussian_prior(), "map", sigma=0.02, steps=400)
+    torch.testing.assert_close(r.x, ridge(physics, y, S**2 + 0.02**2, 0.05), atol=2e-3, rtol=0)
+    assert r.converged.all() and r.log_prob.shape == (3,)
+
+
+def test_latent_with_square_penalty_is_the_closed_form():
+    _, physics, y = measurement()
+    gamma = 0.05**2  # ||A G(z) - y||^2 + noise^2 ||z||^2 is the MAP of a Gaussian
+    r = solve(y, physics, gaussian_prior(False), "latent", gamma=gamma, penalty="square", steps=300)
+    torch.testing.assert_close(r.x, ridge(physics, y, S**2, 0.05), atol=2e-3, rtol=0)
+    torch.testing.assert_close(r.z, (r.x - 0.5) / S, atol=1e-4, rtol=0)
+
+
+def test_latent_without_penalty_reaches_the_data():
+    _, physics, y = measurement(noise=None)
+    r = solve(y, physics, gaussian_prior(False), "latent", steps=300)
+    assert r.residual.max() < 1e-4
+    # from z0 = 0 the search stays in the row space: the solution nearest to the mean
+    torch.testing.assert_close(r.x, ridge(physics, y, S**2, 1e-3), atol=0.03, rtol=0)
+
+
+def test_pnp_improves_on_the_first_guess_and_agrees_with_noiseless_data():
+    _, physics, y = measurement(noise=None)
+    r = solve(y, physics, gaussian_prior(), "pnp")
+    assert r.residual.max() < 1e-2
+    torch.testing.assert_close(r.x, ridge(physics, y, S**2, 1e-3), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("method", "dtype"),
+    # float32 L-BFGS on this rough density amplifies the rounding of different batch sizes
+    [("pnp", torch.float32), ("latent", torch.float64), ("map", torch.float64)],
+)
+def test_items_do_not_influence_each_other(method, dtype):
+    torch.manual_seed(0)
+    flow = flows.build(
+        "glow", (1, 8, 8), levels=2, steps=2, hidden=8, noise=(0.01, 0.4), activation="silu"
+    )
+    flow = flow.eval().to(dtype)
+    for p in flow.parameters():
+        p.data.add_(0.05 * torch.randn_like(p)).requires_grad_(False)
+    mask = (torch.rand(1, 1, 8, 8) > 0.4).to(dtype)
+    physics = P.Inpainting(mask, noise=0.02)
+    x = torch.rand(4, 1, 8, 8, dtype=dtype)
+    y = physics(x, torch.Generator().manual_seed(1))
+    together = solve(y, physics, flow, method, steps=12).x
+    alone = torch.cat([solve(y[i : i + 1], physics, flow, method, steps=12).x for i in range(4)])
+    mse = ((together - x) ** 2).flatten(1).mean(1), ((alone - x) ** 2).flatten(1).mean(1)
+    decibel = 10 * (mse[0].log10() - mse[1].log10())
+    assert decibel.abs().max() < 1e-4
+
+
+def test_an_item_that_turns_nan_leaves_the_others_alone():
+    class Fragile(Gaussian):
+        def inverse(self, z, c=None):
+            x, ld = super().inverse(z, c)
+            broken = (x.mean((1, 2, 3), keepdim=True) > 0.9) * float("nan")
+            return torch.where(x.mean((1, 2, 3), keepdim=True) > 0.9, x + broken, x), ld
+
+    good = gaussian_prior(False)
+    fragile = gaussian_prior(False)
+    fragile.bijection = Fragile()
+    physics = P.Denoising()
+    y = torch.rand(3, 1, 8, 8)
+    y[1] += 2  # this item's solution lies where the generator breaks
+    r = solve(y, physics, fragile, "latent", steps=20)
+    expected = solve(y, physics, good, "latent", steps=20)
+    torch.testing.assert_close(r.x[[0, 2]], expected.x[[0, 2]], atol=1e-5, rtol=0)
+    assert torch.isfinite(r.x).all()
+
+
+def test_sizes_that_do_not_divide_are_padded():
+    torch.manual_seed(0)
+    flow = flows.build("glow", (1, 8, 8), levels=2, steps=1, hidden=8, noise=(0.01, 0.4)).eval()
+    y = torch.rand(2, 1, 9, 14)
+    for method in ("pnp", "latent", "map"):
+        assert solve(y, P.Denoising(noise=0.1), flow, method, steps=4).x.shape == y.shape
+
+
+def test_tiles_agree_with_the_whole():
+    from innverse.solvers.tiling import denoise_tiled
+
+    torch.manual_seed(0)
+    flow = flows.build("glow", (1, 8, 8), levels=2, steps=1, hidden=8, noise=(0.01, 0.4)).eval()
+    for p in flow.parameters():
+        p.data.add_(0.02 * torch.randn_like(p))
+    y = torch.rand(1, 1, 150, 210)
+    sigma = torch.tensor([0.1])
+    whole = denoise_tiled(flow, y, sigma, (0, 1), None)
+    tiled = denoise_tiled(flow, y, sigma, (0, 1), 96)
+    torch.testing.assert_close(tiled, whole, atol=1e-4, rtol=0)
+    with pytest.raises(UsageError, match="at least 96 pixels"):
+        denoise_tiled(flow, y, sigma, (0,), 10)
+
+
+def test_foreign_operators():
+    from scipy.sparse.linalg import aslinearoperator
+
+    matrix = np.random.default_rng(0).normal(size=(30, 64)).astype(np.float32) / 30**0.5
+    x = 0.5 + S * torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = x.flatten(1) @ torch.from_numpy(matrix).T
+
+    class Deepinv:  # nothing but the two methods
+        def A(self, x):
+            return x.flatten(1) @ torch.from_numpy(matrix).T
+
+        def A_adjoint(self, y):
+            return (y @ torch.from_numpy(matrix)).view(-1, 1, 8, 8)
+
+    prior = gaussian_prior(False)
+    results = [
+        solve(y, Deepinv(), prior, "latent", steps=60).x,
+        solve(y, aslinearoperator(matrix), prior, "latent", steps=60, image_shape=(1, 8, 8)).x,
+        solve(y, torch.from_numpy(matrix), prior, "latent", steps=60, image_shape=(1, 8, 8)).x,
+    ]
+    for r in results[1:]:
+        torch.testing.assert_close(r, results[0], atol=1e-3, rtol=0)
+
+
+def test_progress_and_repr():
+    _, physics, y = measurement(2)
+    seen = []
+    r = solve(y, physics, gaussian_prior(), steps=5, progress=lambda *a: seen.append(a))
+    assert [s[:2] for s in seen] == [(k, 5) for k in range(1, 6)]
+    assert "2 of (1, 8, 8)" in repr(r) and len(r.trace) == 5
+
+
+def test_bad_input_is_named():
+    x, physics, y = measurement(1)
+    prior = gaussian_prior()
+    bad = y.clone()
+    bad[0, :3] = math.nan
+    with pytest.raises(InputError, match="contains 3 NaN"):
+        solve(bad, physics, prior)
+
+    class WrongAdjoint:
+        def A(self, x):
+            return 2 * x
+
+        def A_adjoint(self, y):
+            return y
+
+    with pytest.raises(InputError, match="adjoint of WrongAdjoint is wrong"):
+        solve(x, WrongAdjoint(), prior)
+    with pytest.raises(UsageError, match="choose one of pnp, latent, map"):
+        solve(y, physics, prior, "magic")
+    with pytest.raises(UsageError, match="needs a noise-conditional prior"):
+        solve(y, physics, gaussian_prior(False), "pnp")
+    with pytest.raises(ShapeError, match="3 channels but the prior knows 1"):
+        solve(torch.rand(1, 3, 8, 8), P.Denoising(), prior)
+    with pytest.raises(UsageError, match="penalty='l3'"):
+        solve(y, physics, prior, "latent", penalty="l3")
+    with pytest.raises(UsageError, match="gamma=-1"):
+        solve(y, physics, prior, "latent", gamma=-1)
