@@ -111,7 +111,8 @@ install_torch() {
   fi
   "$1" --no-deps "$pinned+cpu" 2>/dev/null && return
   say "no CPU build of torch in the configured index; looking at $torch_index"
-  "$1" --no-deps --index-url "$torch_index" "$pinned+cpu"
+  "$1" --no-deps --index-url "$torch_index" "$pinned+cpu" ||
+    { say "no CPU build of torch there either; INNVERSE_TORCH_INDEX=URL names another index"; return 1; }
 }
 
 install_all() {

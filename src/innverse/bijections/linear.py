@@ -17,7 +17,8 @@ class Invertible1x1(ChannelLinear):
 
     P is a fixed permutation, L unit lower and U strictly upper triangular, so log|det| is
     sum log|s| and the inverse takes two triangular solves. ``init`` is ``"orthogonal"`` (a random
-    rotation) or ``"swap"`` (the two halves of the channels change places). Works for vectors and for images of any dimension.
+    rotation) or ``"swap"`` (the two halves of the channels change places). Works for vectors and
+    for images of any dimension.
     """
 
     def __init__(self, channels: int, init: str = "orthogonal"):

@@ -41,9 +41,10 @@ def logprob(
     innverse logprob natural-gray photo.png --sigma 0.02
     innverse logprob runs/digits/model digits.npy --json
 
-    The density is one of real-valued images in [0, 1]. An 8-bit picture is therefore spread over
-    its 256 levels by uniform noise; a model conditioned on a noise level sigma is the density of
-    pictures with that much Gaussian noise, which is added. Both come from --seed.
+    The density is one of real-valued images in [0, 1]. An 8-bit picture is
+    therefore spread over its 256 levels by uniform noise; a model conditioned on a
+    noise level sigma is the density of pictures with that much Gaussian noise,
+    which is added. Both come from --seed.
 
     Parameters
     ----------

@@ -87,8 +87,12 @@ class Setup:
         return operators.build(self.name, shape, sigma=self.noise, **given)
 
     def describe(self) -> dict[str, Any]:
-        """For result.json."""
-        return {"name": self.name, **self.options, "noise": self.noise}
+        """For result.json: the operator with the options in force."""
+        defaults = operators.options(self.name) | {"kernel": "gaussian:1.6"}
+        options = {flag: self.options.get(flag, defaults[flag]) for flag in _FLAGS[self.name]}
+        if options.get("mask") is not None:
+            options = {"mask": options["mask"]}
+        return {"name": self.name, **options, "noise": self.noise}
 
 
 @dataclass
@@ -172,6 +176,8 @@ def prepare(job: Job, setup: Setup, choose_prior) -> None:
     picture = job.picture.tensor[None]
     job.channels = picture.shape[1]
     job.prior, known = choose_prior(job.channels)
+    if known == 1 and job.channels == 3 and bool((picture == picture[:, :1]).all()):
+        picture, job.channels = picture[:, :1], 1  # a gray picture saved as colour
     planes = _planes(job, picture, known)
     if setup.simulate:
         job.clean = picture

@@ -59,13 +59,17 @@ def noise_level(flow, sigma: float | None) -> float | None:
     """
     if flow.noise_range is None:
         if sigma is not None:
-            raise UsageError("--sigma: this model is not conditioned on a noise level; leave it out")
+            raise UsageError(
+                "--sigma: this model is not conditioned on a noise level; leave it out"
+            )
         return None
     low, high = flow.noise_range
     if sigma is None:
         return low
     if not low <= sigma <= high:
-        raise UsageError(f"--sigma {sigma:g}: this model knows noise levels from {low:g} to {high:g}")
+        raise UsageError(
+            f"--sigma {sigma:g}: this model knows noise levels from {low:g} to {high:g}"
+        )
     return sigma
 
 

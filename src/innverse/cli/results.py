@@ -117,4 +117,3 @@ def _caption(quality: dict[str, float | None] | None) -> str:
         return ""
     text = "equal" if math.isinf(quality["psnr"]) else f"{quality['psnr']:.2f} dB"
     return text if quality["ssim"] is None else f"{text}, SSIM {quality['ssim']:.3f}"
-

@@ -41,7 +41,7 @@ def sample(
 ) -> int:
     """Draw images from a model.
 
-    innverse sample natural-gray --n 16 --size 96x128 --temperature 0.7 --out samples.png
+    innverse sample natural-gray --size 96x128 --temperature 0.7 --out samples.png
     innverse sample runs/digits/model --n 1000 --out samples.npy
 
     Parameters

@@ -66,11 +66,11 @@ def solve(
     innverse solve photo.png --physics inpainting --mask mask.png --out result
     innverse solve grainy.jpg --physics denoising --noise 25/255 --out result
     innverse solve small/ --physics downsampling --factor 2 --out large
-    innverse solve clean.png --simulate --physics blur --kernel motion:15:30 --noise 0.02 --out test
+    innverse solve clean.png --simulate --physics blur --kernel motion:15:30 --out r
 
-    Each file gives result.png, panel.png (side by side) and result.json: in --out, or for several
-    files in a folder of their name below it. Exit code 3 if a result did not converge, 4 if a file
-    could not be used.
+    Each file gives result.png, panel.png (side by side) and result.json: in --out,
+    or for several files in a folder of their name below it. Exit code 3 if a result
+    did not converge, 4 if a file could not be used.
 
     Parameters
     ----------
@@ -215,9 +215,7 @@ def _prepare(job: Job, setup: Setup, priors: _Priors) -> None:
         failure(job, error)
 
 
-def _batches(
-    jobs: list[Job], priors: _Priors, method: str | None
-) -> list[tuple[list[Job], str]]:
+def _batches(jobs: list[Job], priors: _Priors, method: str | None) -> list[tuple[list[Job], str]]:
     """Jobs of equal size together, as many as memory allows; each with its method."""
     from .measurements import failure
 

@@ -28,13 +28,17 @@ def train(
     seed: int | None = None,
     device: str = "auto",
     set: Annotated[list[str] | None, Parameter(name="--set")] = None,
-    resume: bool = True,
+    resume: Annotated[bool, Parameter(negative="--no-resume")] = True,
     json: bool = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
 ) -> int:
     """Train a flow on images; the same command continues an interrupted run.
 
-    Several processes or machines: torchrun --nproc-per-node N -m innverse train ...
+    innverse train configs/digits.toml
+    innverse train --data photos/ --model glow --steps 5000 --out runs/photos
+    torchrun --nproc-per-node 4 -m innverse train config.toml
+
+    Ctrl-C saves everything first. The trained model is in the folder "model" of the run.
 
     Parameters
     ----------

@@ -21,6 +21,7 @@ from .tiling import denoise_tiled
 _FIRST_SIGMA = 0.3
 _STRENGTH = 0.25
 _STEPS = 30
+_RELAX = 0.7
 
 
 def solve_pnp(
@@ -30,6 +31,7 @@ def solve_pnp(
     sigma: float | None = None,
     steps: int | None = None,
     strength: float = _STRENGTH,
+    relax: float = _RELAX,
     shifts: int = 1,
     init: Tensor | None = None,
     tile: int | str | None = "auto",
@@ -50,7 +52,7 @@ def solve_pnp(
     last = noise.clamp(low, high) if sigma is None else torch.full_like(noise, sigma)
     first = last.clamp_min(min(_FIRST_SIGMA, high))
     steps = steps or _STEPS
-    x = problem.first_guess() if init is None else init.clone()
+    x = problem.first_guess(first * strength**-0.5) if init is None else init.clone()
     v = x
     aty = problem.physics.A_adjoint(problem.y)
     trace: list[dict] = []
@@ -65,7 +67,10 @@ def solve_pnp(
                 x = problem.physics.solve_normal(aty + weight * v, rho, x0=v)
         final = k == steps - 1
         views = range(shifts) if final else (k % 8,)
-        new = denoise_tiled(prior, x, level, views, tile)
+        # images live on [0, 1]; a denoiser far from what it was trained on may leave it for good
+        new = denoise_tiled(prior, x, level, views, tile).clamp(0, 1)
+        if not final:
+            new = v + relax * (new - v)
         alive &= torch.isfinite(new).flatten(1).all(1)
         new = torch.where(alive.view(-1, 1, 1, 1), new, v)  # an item that fails stops where it was
         change = (new - v).flatten(1).norm(dim=1) / new.flatten(1).norm(dim=1).clamp_min(1e-12)

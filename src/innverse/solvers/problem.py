@@ -76,15 +76,20 @@ class Problem:
         return (physics.A(x) - self.y[idx]).flatten(1).square().sum(1)
 
     @torch.no_grad()
-    def first_guess(self) -> Tensor:
-        """The image that agrees with y and is constant where A sees nothing."""
+    def first_guess(self, prior_sigma: float | Tensor = 0.3) -> Tensor:
+        """The image closest to a constant that explains y (Tikhonov, in closed form or by CG).
+
+        ``prior_sigma`` is how far images stray from the constant: what keeps noise bounded where
+        A hardly sees, which a pseudo-inverse would amplify without limit.
+        """
         one = self.y.new_ones((self.batch, *self.shape))
         seen = self.physics.A(one).flatten(1)
         level = (seen * self.y.flatten(1)).sum(1) / seen.square().sum(1).clamp_min(1e-12)
         level = torch.where((level > 0) & (level < 1), level, 0.5).view(-1, 1, 1, 1)
         flat = level * one
-        rest = self.y - self.physics.A(flat)
-        return (flat + self.physics.A_dagger(rest)).clamp(-0.5, 1.5)
+        rho = (self.noise_level() / prior_sigma).square()
+        rhs = self.physics.A_adjoint(self.y) + rho.view(-1, 1, 1, 1) * flat
+        return self.physics.solve_normal(rhs, rho, x0=flat).clamp(-0.5, 1.5)
 
     def padded_shape(self, multiple: int) -> tuple[int, int, int]:
         """The shape the prior works on: sides rounded up; `crop` undoes it."""

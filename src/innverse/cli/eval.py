@@ -1,0 +1,216 @@
+"""``innverse eval``: how well a model denoises or inpaints a set of test images."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from ..errors import UsageError
+from .options import Device, Json, Quiet, Seed, load_model, note, print_json, start
+from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+app = App(name="eval", help="Measure a model on a test set.")
+
+Data = Annotated[
+    str, Parameter(help="Folder, tar, .npy/.npz, one image, or a built-in set (skimage).")
+]
+Subset = Annotated[str | None, Parameter(help="A part of the data, such as a folder in a tar.")]
+Model = Annotated[str, Parameter(help="Name or folder of a noise-conditional flow.")]
+
+
+@app.command
+def denoise(
+    *,
+    data: Data,
+    sigma: Annotated[list[float], Parameter(consume_multiple=True)],
+    subset: Subset = None,
+    model: Model = "natural-gray",
+    shifts: int = 8,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Remove Gaussian noise from every image and compare with the clean one.
+
+    innverse eval denoise --data photos/ --sigma 15 25 50
+
+    Parameters
+    ----------
+    sigma
+        Standard deviation of the noise, on the scale of 0 to 255; one or several.
+    shifts
+        Views (shifted, mirrored) that are averaged, 1 to 16.
+    """
+    chosen = start(device)
+    flow = _noise_conditional(model, chosen)
+    low, high = flow.noise_range
+    for value in sigma:
+        if not low <= value / 255 <= high:
+            raise UsageError(
+                f"--sigma {value:g}: {model} knows noise from {255 * low:.3g} to {255 * high:.3g} "
+                "on the scale of 0 to 255"
+            )
+    _check_shifts(shifts)
+    import torch
+
+    from ..solvers.tiling import denoise_tiled
+
+    source = _open(data, subset, flow)
+    results = []
+    for value in sigma:
+        generator = torch.Generator().manual_seed(seed)
+
+        def restore(x: Tensor, value=value, generator=generator) -> dict[str, Tensor]:
+            noise = torch.randn(x.shape, generator=generator).to(x.device)
+            level = torch.full((1,), value / 255, device=x.device)
+            y = x + level * noise
+            return {"": denoise_tiled(flow, y, level, range(shifts))}
+
+        results.append({"sigma": value} | _measure(source, restore, chosen, quiet))
+    _show(results, "sigma", json, f"denoising by {model}")
+    return 0
+
+
+@app.command
+def inpaint(
+    *,
+    data: Data,
+    keep: Annotated[list[float], Parameter(consume_multiple=True)] = [0.5],  # noqa: B006
+    compare: Literal["tv"] | None = None,
+    subset: Subset = None,
+    model: Model = "natural-gray",
+    steps: int | None = None,
+    shifts: int = 4,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Remove pixels at random from every image, fill them in, and compare with the clean image.
+
+    innverse eval inpaint --data photos/ --keep 0.5 --compare tv
+
+    Parameters
+    ----------
+    keep
+        Fraction of the pixels that are known; one or several.
+    compare
+        tv: total variation on the same measurements, beside.
+    steps
+        Iterations of the plug-and-play solver.
+    shifts
+        Views that its last denoising averages, 1 to 16.
+    """
+    chosen = start(device)
+    flow = _noise_conditional(model, chosen)
+    _check_shifts(shifts)
+    import torch
+
+    from ..physics import Inpainting
+    from ..solvers import solve
+    from ..solvers.baselines import tv
+
+    source = _open(data, subset, flow)
+    results = []
+    for fraction in keep:
+        generator = torch.Generator().manual_seed(seed)
+
+        def restore(x: Tensor, fraction=fraction, generator=generator) -> dict[str, Tensor]:
+            physics = Inpainting.random(tuple(x.shape[1:]), fraction, generator).to(x.device)
+            y = physics(x)
+            found = {"": solve(y, physics, flow, "pnp", steps=steps, shifts=shifts).x}
+            if compare == "tv":
+                begun = time.perf_counter()
+                found["tv"] = tv(y, physics)
+                found["tv seconds"] = time.perf_counter() - begun
+            return found
+
+        results.append({"keep": fraction} | _measure(source, restore, chosen, quiet))
+    _show(results, "keep", json, f"inpainting by {model}")
+    return 0
+
+
+def _noise_conditional(model: str, device):
+    flow = load_model(model, device)
+    if flow.noise_range is None:
+        raise UsageError(
+            f"--model {model} is not conditioned on a noise level; take natural-gray, or train one "
+            "with noise = [low, high]"
+        )
+    return flow
+
+
+def _open(data: str, subset: str | None, flow):
+    from ..data import open_images
+
+    return open_images(data, subset=subset, channels=flow.shape[0])
+
+
+def _check_shifts(shifts: int) -> None:
+    if not 1 <= shifts <= 16:
+        raise UsageError(f"--shifts {shifts}: choose 1 to 16")
+
+
+def _pictures(source) -> Iterator[tuple[str, Tensor]]:
+    for i in range(len(source)):
+        yield source.name(i), source[i].float()[None] / 255
+
+
+def _measure(source, restore: Callable[[Tensor], dict[str, Any]], device, quiet: bool) -> dict:
+    """PSNR and SSIM of every restored image, and their means.
+
+    ``restore(x)`` gives the result under the key "", and others under their names.
+    """
+    from ..metrics import psnr8, ssim
+
+    rows, seconds, rival_seconds = [], 0.0, 0.0
+    with progress_bar("eval", quiet) as progress:
+        for name, x in _pictures(source):
+            x = x.to(device)
+            begun = time.perf_counter()
+            found = restore(x)
+            spent = time.perf_counter() - begun
+            rival = found.pop("tv seconds", 0.0)
+            seconds, rival_seconds = seconds + spent - rival, rival_seconds + rival
+            row: dict[str, Any] = {"name": name}
+            for label, image in found.items():
+                score = {"psnr": float(psnr8(image, x)), "ssim": float(ssim(image, x))}
+                row |= {label: score} if label else score
+            rows.append(row)
+            progress(len(rows), len(source), name)
+    for name, reason in source.failures:
+        note(f"left out: {name}: {reason}", quiet)
+    result = _means(rows) | {"n": len(rows), "per_image": rows, "seconds": seconds}
+    if "tv" in rows[0]:
+        result["tv"] = _means([row["tv"] for row in rows]) | {"seconds": rival_seconds}
+    return result
+
+
+def _means(rows: list[dict]) -> dict[str, float]:
+    return {key: math.fsum(r[key] for r in rows) / len(rows) for key in ("psnr", "ssim")}
+
+
+def _show(results: list[dict], variable: str, json: bool, title: str) -> None:
+    if json:
+        print_json(results[0] if len(results) == 1 else {"results": results})
+        return
+    from ..report import Table
+
+    rival = "tv" in results[0]
+    table = Table([variable, "images", "PSNR", "SSIM", "seconds"], title=title)
+    if rival:
+        table.headers = [*table.headers, "TV PSNR", "TV SSIM", "TV seconds"]
+    for r in results:
+        row = [f"{r[variable]:g}", r["n"], r["psnr"], f"{r['ssim']:.3f}", round(r["seconds"], 1)]
+        if rival:
+            row += [r["tv"]["psnr"], f"{r['tv']['ssim']:.3f}", round(r["tv"]["seconds"], 1)]
+        table.add(*row)
+    table.print()
