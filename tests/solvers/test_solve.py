@@ -54,10 +54,10 @@ def gaussian_prior(noise_conditional=True):
     return flow.eval()
 
 
-def measurement(batch=3, noise=0.05, seed=0):
+def measurement(batch=3, noise=0.05, seed=0, spread=S):
     g = torch.Generator().manual_seed(seed)
     physics = P.CompressedSensing(40, (1, 8, 8), seed=1, noise=noise)
-    x = 0.5 + S * torch.randn(batch, 1, 8, 8, generator=g)
+    x = 0.5 + spread * torch.randn(batch, 1, 8, 8, generator=g)
     return x, physics, physics(x, g)
 
 
@@ -92,7 +92,7 @@ def test_latent_without_penalty_reaches_the_data():
 
 
 def test_pnp_improves_on_the_first_guess_and_agrees_with_noiseless_data():
-    _, physics, y = measurement(noise=None)
+    _, physics, y = measurement(noise=None, spread=0.1)  # stays within [0, 1], as images do
     r = solve(y, physics, gaussian_prior(), "pnp")
     assert r.residual.max() < 1e-2
     torch.testing.assert_close(r.x, ridge(physics, y, S**2, 1e-3), atol=0.05, rtol=0)
@@ -224,3 +224,11 @@ def test_bad_input_is_named():
         solve(y, physics, prior, "latent", penalty="l3")
     with pytest.raises(UsageError, match="gamma=-1"):
         solve(y, physics, prior, "latent", gamma=-1)
+
+
+def test_denoising_is_the_posterior_mean_in_one_step():
+    y = torch.rand(2, 1, 8, 8)
+    r = solve(y, P.Denoising(noise=0.1), gaussian_prior())
+    wiener = 0.5 + (y - 0.5) * S**2 / (S**2 + 0.1**2)
+    torch.testing.assert_close(r.x, wiener, atol=1e-5, rtol=0)
+    assert r.evaluations.tolist() == [4, 4]

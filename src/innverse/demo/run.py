@@ -59,9 +59,7 @@ def run_scene(
     options = dict(scene.problem.options)
     if steps is not None:
         options["steps"] = steps
-    inn = solve(
-        scene.y, scene.physics, prior, scene.problem.method, progress=progress, **options
-    )
+    inn = solve(scene.y, scene.physics, prior, scene.problem.method, progress=progress, **options)
     return Outcome(
         scene,
         by_tv,

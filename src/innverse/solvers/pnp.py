@@ -21,7 +21,6 @@ from .tiling import denoise_tiled
 _FIRST_SIGMA = 0.3
 _STRENGTH = 0.25
 _STEPS = 30
-_RELAX = 0.7
 
 
 def solve_pnp(
@@ -31,7 +30,6 @@ def solve_pnp(
     sigma: float | None = None,
     steps: int | None = None,
     strength: float = _STRENGTH,
-    relax: float = _RELAX,
     shifts: int = 1,
     init: Tensor | None = None,
     tile: int | str | None = "auto",
@@ -69,8 +67,6 @@ def solve_pnp(
         views = range(shifts) if final else (k % 8,)
         # images live on [0, 1]; a denoiser far from what it was trained on may leave it for good
         new = denoise_tiled(prior, x, level, views, tile).clamp(0, 1)
-        if not final:
-            new = v + relax * (new - v)
         alive &= torch.isfinite(new).flatten(1).all(1)
         new = torch.where(alive.view(-1, 1, 1, 1), new, v)  # an item that fails stops where it was
         change = (new - v).flatten(1).norm(dim=1) / new.flatten(1).norm(dim=1).clamp_min(1e-12)

@@ -11,6 +11,7 @@ from ..errors import UsageError
 from .latent import solve_latent
 from .map import solve_map
 from .pnp import solve_pnp
+from .posterior_mean import knows_posterior_mean, solve_denoising
 from .problem import Problem, Progress
 from .reconstruction import Reconstruction
 
@@ -48,7 +49,8 @@ def solve(
             LinearOperator, a matrix, a pair of callables; see `innverse.physics.as_physics`.
         prior: a `Flow` (for "latent" any generator with ``decode``), a name that
             `innverse.load` knows, or a folder.
-        method: ``"pnp"`` the flow's denoiser from coarse to fine (any image size, fast);
+        method: ``"pnp"`` the flow's denoiser from coarse to fine (any image size, fast; for plain
+            denoising it is the posterior mean in one step);
             ``"latent"`` min_z ||A G(z) - y||^2 + gamma ||z|| from z = 0 (Asim et al. 2020);
             ``"map"`` max_x log p(x) - ||A x - y||^2 / (2 noise^2).
         noise: standard deviation of the measurement noise; by default what the physics says.
@@ -76,9 +78,12 @@ def solve(
     begun = time.perf_counter()
     problem = Problem.build(y, physics, prior, noise, image_shape, progress)
     if method == "pnp":
-        result = solve_pnp(
-            problem, prior, sigma=sigma, steps=steps, shifts=shifts, init=init, tile=tile
-        )
+        if sigma is None and getattr(prior, "noise", None) and knows_posterior_mean(problem, prior):
+            result = solve_denoising(problem, prior, shifts=shifts, tile=tile)
+        else:
+            result = solve_pnp(
+                problem, prior, sigma=sigma, steps=steps, shifts=shifts, init=init, tile=tile
+            )
     elif method == "latent":
         prior = _at_level(prior, sigma)
         result = solve_latent(problem, prior, gamma=gamma, penalty=penalty, steps=steps, init=init)
