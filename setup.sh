@@ -30,7 +30,7 @@ up_to_date && exit 0
 
 mkdir -p "$venv"
 if command -v flock >/dev/null; then # two set-ups at once: the second one waits and finds it done
-  exec 9>"$venv/.lock"
+  exec 9>"$venv/.innverse.lock" # not .lock: that one is uv's own
   flock 9
   up_to_date && exit 0
 fi

@@ -156,7 +156,7 @@ PROBLEMS = (
         region=(0, 90, 400, 400),
         side=256,
         physics=shaken,
-        tv=6e-4,
+        tv=8e-4,
         method="pnp",
         options={},
     ),

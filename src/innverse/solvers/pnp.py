@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .problem import Problem
+from .problem import NOISELESS, Problem
 from .reconstruction import Reconstruction
 from .tiling import denoise_tiled
 
@@ -90,13 +90,13 @@ def solve_pnp(
 
 @torch.no_grad()
 def _agree_with_data(problem: Problem, v: Tensor, noise: Tensor, level: Tensor, strength: float):
-    """Without noise, the data have the last word."""
-    exact = torch.as_tensor(problem.noise is None or bool((noise <= 2e-3).all()))
-    if not exact:
+    """Where there is no noise, the data have the last word."""
+    exact = (noise <= NOISELESS).view(-1, 1, 1, 1)
+    if not bool(exact.any()):
         return v
     rho = strength * (noise / level).square()
     rhs = problem.physics.A_adjoint(problem.y) + rho.view(-1, 1, 1, 1) * v
-    return problem.physics.solve_normal(rhs, rho, x0=v)
+    return torch.where(exact, problem.physics.solve_normal(rhs, rho, x0=v), v)
 
 
 def _status(alive: bool, calm: bool) -> str:

@@ -14,7 +14,7 @@ from ..physics import as_physics, check_adjoint, check_measurement
 
 Progress = Callable[[int, int, str], None]
 
-_NOISELESS = 2e-3  # standard deviation that stands for "no noise": half a level of 8 bits
+NOISELESS = 2e-3  # standard deviation that stands for "no noise": half a level of 8 bits
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Problem:
         level = level.to(self.y).expand(self.batch)
         if not bool((level >= 0).all()):
             raise InputError(f"the noise level must be >= 0, got {float(level.min()):g}")
-        return level.clamp_min(_NOISELESS)
+        return level.clamp_min(NOISELESS)
 
     def residual(self, x: Tensor) -> Tensor:
         """||A x - y|| / ||y|| of each item."""
