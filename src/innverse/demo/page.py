@@ -84,7 +84,7 @@ def make_page(outcomes: Sequence[Outcome], prior_names: Sequence[str], command: 
     page.text(_FAIR.format(", ".join(TUNING_PHOTOGRAPHS)))
     for o in outcomes:
         page.heading(o.scene.problem.name.capitalize()).text(o.scene.problem.story)
-        page.images(_row(o), pixels=o.scene.problem.side < 128)
+        page.images(_row(o), pixels=o.scene.problem.side < 200)
         if not o.flow_wins:
             page.note(
                 f"Here the network does not beat total variation ({o.gain:+.2f} dB).", warning=True

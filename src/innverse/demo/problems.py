@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import open_images
-from ..physics import Blur, CompressedSensing, Inpainting, LinearPhysics, motion_kernel
+from ..physics import Blur, FastCompressedSensing, Inpainting, LinearPhysics, motion_kernel
 
 # On these photographs, none of which is shown, the weight of total variation was chosen for each
 # problem (benchmarks/demo_tv.py), and so were the method and the settings of the flow.
@@ -26,7 +26,7 @@ class Problem:
 
     Attributes:
         photograph: name in scikit-image.
-        region: top, left, height, width in the photograph, a whole multiple of the final side.
+        region: top, left, height, width in the photograph, averaged down to the final side.
         side: height and width of the test image, area-averaged down from ``region``.
         colour: whether it is shown in colour (if a colour prior is at hand).
         physics: (image_shape, generator) -> operator with its noise.
@@ -95,9 +95,9 @@ def shaken(shape, generator) -> Blur:
     return Blur(motion_kernel(length, 30), boundary="reflect", noise=0.01, image_shape=shape)
 
 
-def few_sums(shape, generator) -> CompressedSensing:
+def few_sums(shape, generator) -> FastCompressedSensing:
     n = shape[0] * shape[1] * shape[2]
-    return CompressedSensing(n // 4, shape, generator=generator)
+    return FastCompressedSensing(n // 4, shape, generator=generator)
 
 
 def writing(height: int, width: int, generator: torch.Generator) -> Tensor:
@@ -163,14 +163,14 @@ PROBLEMS = (
     Problem(
         key="sums",
         name="compressed sensing",
-        story="Instead of pixels there are random weighted sums of all of them, a quarter as many "
-        "as there are pixels. What is shown as degraded is the least-squares image.",
+        story="Instead of pixels there are weighted sums of all of them with random signs, a "
+        "quarter as many as there are pixels. What is shown as degraded is the least-squares image.",
         photograph="astronaut",
-        region=(0, 128, 192, 192),
-        side=96,
+        region=(0, 96, 256, 256),
+        side=128,
         physics=few_sums,
         tv=3e-5,
         method="pnp",
-        options={},
+        options={"steps": 60},
     ),
 )

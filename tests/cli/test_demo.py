@@ -1,0 +1,50 @@
+"""``innverse demo`` from end to end with a small untrained prior."""
+
+from __future__ import annotations
+
+import json
+
+import PIL.Image
+import pytest
+
+pytest.importorskip("skimage")
+pytest.importorskip("matplotlib")
+
+
+@pytest.mark.parametrize("prior", ["gray", "color"])
+def test_quick_demo_writes_page_panel_and_results(run, models, photos, prior):
+    code, out, err = run("demo", "--quick", "--prior", models / prior, "--json")
+    assert code == 0
+    folder = photos / "runs" / "demo"
+    assert sorted(p.name for p in folder.iterdir()) == ["panel.png", "report.html", "results.json"]
+    assert out == json.loads((folder / "results.json").read_text())
+    assert len(out["problems"]) == 4
+    for problem in out["problems"]:
+        assert set(problem) == {"name", "degraded", "tv", "inn"}
+        assert set(problem["inn"]) == {"psnr", "ssim", "seconds", "method"}
+        # a fair rival: total variation repairs all of these
+        assert problem["tv"]["psnr"] > problem["degraded"]["psnr"] + 3
+    assert "1/4" in err and "4/4" in err
+    page = (folder / "report.html").read_text()
+    assert page.count("<img") >= 4 * 6 and "<script" not in page and "http://" not in page
+    # an untrained network loses, and the page says so
+    assert "does NOT beat total variation" in page
+    with PIL.Image.open(folder / "panel.png") as picture:
+        assert picture.width > 4 * 256 and picture.height > 4 * 256
+
+
+def test_a_prior_that_cannot_denoise_is_refused(run, models, photos):
+    code, _, err = run("demo", "--quick", "--prior", models / "plain")
+    assert code == 2 and "noise-conditional" in err
+
+
+def test_the_same_seed_gives_the_same_numbers(run, models, photos):
+    def numbers(seed):
+        _, out, _ = run(
+            "demo", "--quick", "--prior", models / "gray", "--seed", seed, "--json", "-q"
+        )
+        return [(p["degraded"], p["inn"]["psnr"]) for p in out["problems"]]
+
+    first = numbers(1)
+    assert first == numbers(1)
+    assert first != numbers(2)
