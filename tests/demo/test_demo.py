@@ -20,7 +20,7 @@ pytest.importorskip("skimage")
 def test_scenes_are_degraded_photographs_that_a_seed_repeats(problem):
     scene = make_scene(problem, 1, seed=3, scale=4)
     assert scene.truth.shape == (1, 1, problem.side // 4, problem.side // 4)
-    assert 0 <= scene.truth.min() and scene.truth.max() <= 1 and scene.truth.std() > 0.05
+    assert scene.truth.min() >= 0 and scene.truth.max() <= 1 and scene.truth.std() > 0.05
     assert scene.degraded.shape == scene.truth.shape
     assert (scene.degraded - scene.truth).abs().mean() > 5e-3
     again = make_scene(problem, 1, seed=3, scale=4)
