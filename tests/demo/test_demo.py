@@ -29,7 +29,7 @@ def test_scenes_are_degraded_photographs_that_a_seed_repeats(problem):
     assert not torch.equal(scene.y, other.y)
 
 
-def test_nothing_shown_was_used_for_tuning():
+def test_total_variation_was_tuned_on_other_photographs():
     assert not {p.photograph for p in PROBLEMS} & set(TUNING_PHOTOGRAPHS)
     assert len({p.photograph for p in PROBLEMS}) == len(PROBLEMS)
 

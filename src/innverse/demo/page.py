@@ -18,8 +18,9 @@ x + sigma^2 grad log p(x; sigma) that each step uses."""
 
 _FAIR = """\
 The weight of total variation was chosen for each problem on other photographs of scikit-image \
-({}), and so were the settings of the network. No photograph shown here was used to train or tune \
-anything."""
+({}), and so were the settings of the network. No photograph shown here was used to train a \
+network. Remains of the text that were visible in the photograph chelsea did prompt the search \
+that led to adding noise before each denoising; its strength was chosen on the other photographs."""
 
 
 def make_table(outcomes: Sequence[Outcome]) -> Table:

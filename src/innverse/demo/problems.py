@@ -108,7 +108,7 @@ def writing(height: int, width: int, generator: torch.Generator) -> Tensor:
     canvas = Image.new("L", (width, height), 255)
     draw = ImageDraw.Draw(canvas)
     unit = height / 256
-    font = ImageFont.load_default(round(15 * unit))
+    font = ImageFont.load_default(max(6, round(15 * unit)))
     words = "an invertible network maps every photograph to noise and back again, exactly; "
     line_height, offset = 30 * unit, 0
     for row in range(int(height / line_height) + 1):
@@ -171,6 +171,6 @@ PROBLEMS = (
         physics=few_sums,
         tv=3e-5,
         method="pnp",
-        options={"steps": 60},
+        options={},
     ),
 )

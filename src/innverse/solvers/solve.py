@@ -58,7 +58,7 @@ def solve(
             (default: that of the measurement), the only one for "latent", the last for "map"
             (default 0.02).
         gamma, penalty: weight of ``"norm"`` ||z|| or ``"square"`` ||z||^2 in "latent".
-        steps: iterations (default: 30 for pnp, 150 for latent, 200 for map).
+        steps: iterations (default: 45 for pnp, 150 for latent, 200 for map).
         shifts: views that the last denoising of "pnp" averages, 1 to 16.
         init: images to start from ("pnp", "map") or latents ("latent").
         image_shape: (C, H, W), for operators that do not know it (scipy).
