@@ -37,7 +37,7 @@ class ChannelLinear(Bijection):
         return _apply(w, b, z), -_per_item(logabsdet, z)
 
     def _matrices(self, inverse: bool):
-        """W, b, log|det W| and, if asked for, W^-1 and -W^-1 b; kept while nothing trains."""
+        """W, b, log|det W| and, if asked for, W^-1 and -W^-1 b; kept while nothing changes."""
         if torch.compiler.is_compiling() or any(part.training for part in self._parts()):
             return self._compute(inverse)
         params = list(self.parameters())
@@ -46,11 +46,10 @@ class ChannelLinear(Bijection):
         state = [*params, *self.buffers()]
         if any(t.is_inference() for t in state):
             return self._compute(inverse)
-        key = tuple((id(t), t._version, t.dtype, t.device) for t in state)
         cached = self.__dict__.get("_cache")
-        if cached is None or cached[0] != key:
+        if cached is None or not _same(state, cached[0]):
             with torch.inference_mode(False), torch.no_grad():
-                cached = (key, self._compute(inverse=True))
+                cached = ([t.clone() for t in state], self._compute(inverse=True))
             self.__dict__["_cache"] = cached
         return cached[1]
 
@@ -92,6 +91,14 @@ class Folded(ChannelLinear):
         for part in list(self.parts)[-2::-1]:
             w = _compose(part.inverse_matrix().double(), w)
         return w
+
+
+def _same(state: Sequence[Tensor], kept: Sequence[Tensor]) -> bool:
+    """Equal values. Version counters would be cheaper, but fused optimisers do not move them."""
+    return all(
+        t.dtype == k.dtype and t.device == k.device and torch.equal(t, k)
+        for t, k in zip(state, kept, strict=True)
+    )
 
 
 def _compose(a: Tensor, b: Tensor) -> Tensor:

@@ -225,7 +225,6 @@ class Trainer:
         return sample_images(self._averaged(), self.config.model.noise, self.settings.seed, n)
 
     def _averaged(self):
-        self.ema.train()  # drops what layers cached for the weights of the last evaluation
         return self.ema.eval()
 
     # -- checkpoints ------------------------------------------------------------------------
