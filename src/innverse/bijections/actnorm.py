@@ -25,9 +25,13 @@ class ActNorm(ChannelLinear):
         self.shift = nn.Parameter(torch.zeros(channels))
         self.register_buffer("initialized", torch.tensor(False))
 
-    def matrix(self):
-        log_scale = soft_bound(self.log_scale, _LIMIT)
-        return log_scale.exp(), self.shift, log_scale.sum()
+    def arguments(self):
+        return self.log_scale, self.shift
+
+    @staticmethod
+    def formula(log_scale, shift):
+        log_scale = soft_bound(log_scale, _LIMIT)
+        return log_scale.exp(), shift, log_scale.sum(-1)
 
     def inverse_matrix(self):
         return (-soft_bound(self.log_scale, _LIMIT)).exp()

@@ -68,7 +68,7 @@ def sum_per_item(t: Tensor) -> Tensor:
     """Sum over all dimensions but the first: (B, ...) -> (B,), in float32 at least."""
     if t.dtype in (torch.float16, torch.bfloat16):
         t = t.float()
-    return t.flatten(1).sum(1)
+    return t.sum(tuple(range(1, t.dim())))  # not flatten: it would copy channels_last
 
 
 def zero_logdet(x: Tensor) -> Tensor:

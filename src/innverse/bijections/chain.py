@@ -7,7 +7,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .base import Bijection, zero_logdet
-from .channel_linear import ChannelLinear, Folded
+from .channel_linear import (
+    ChannelLinear,
+    Folded,
+    apply_matrix,
+    evaluate_together,
+    kind,
+    per_item,
+)
 from .reversible import run_reversible
 from .tape import Tape
 
@@ -54,7 +61,14 @@ class Chain(Bijection):
         """The chain as it is written, in store or checkpoint mode."""
         total = zero_logdet(x)
         save = self.memory == "checkpoint" and torch.is_grad_enabled()
-        for step in self._steps:
+        matrices, logabsdet = self._matrices()
+        if matrices:
+            total = total + per_item(logabsdet, x)
+        for i, step in enumerate(self._steps):
+            if i in matrices:
+                w, b, _ = matrices[i]
+                x = apply_matrix(w, b, x)
+                continue
             # a container checkpoints its own chain: doing it here too would compute it twice
             if save and not _contains_chain(step):
                 x, logdet = checkpoint(step, x, c, use_reentrant=False)
@@ -62,6 +76,19 @@ class Chain(Bijection):
                 x, logdet = step(x, c)
             total = total + logdet
         return x, total
+
+    def _matrices(self):
+        """Those of the channel-linear steps (by index), all at once, and the sum of log|det|."""
+        kinds: dict[tuple, list[int]] = {}
+        for i, step in enumerate(self._steps):
+            if isinstance(step, ChannelLinear) and not step.can_cache():
+                kinds.setdefault(kind(step), []).append(i)
+        matrices, total = {}, 0.0
+        for indices in kinds.values():
+            found, logabsdet = evaluate_together([self._steps[i] for i in indices])
+            matrices |= dict(zip(indices, found, strict=True))
+            total = total + logabsdet
+        return matrices, total
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         total = zero_logdet(z)

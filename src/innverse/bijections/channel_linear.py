@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -10,42 +11,49 @@ from torch import Tensor
 
 from .base import Bijection
 
+Matrix = tuple[Tensor, Tensor, Tensor]  # W, b, log|det W|
+
+_FEW = 64  # channels up to which a matrix product beats a convolution with a 1x1 kernel
 _CONV = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 
 
 class ChannelLinear(Bijection):
     """z = W x + b on the channels of (B, C, *space).
 
-    A subclass gives ``matrix() -> (W, b, logabsdet)``, with W of shape (C, C), or (C,) for a
-    diagonal, b of shape (C,), and log|det W| a scalar; and ``inverse_matrix() -> W^-1`` in the
-    same form (float64 is welcome: it is rounded once, when applied). The log-determinant of an
-    image is log|det W| times its number of pixels.
+    A subclass gives ``arguments()``, its tensors, and ``formula(*arguments) -> (W, b, logabsdet)``,
+    with W of shape (..., C, C), or (..., C) for a diagonal, b of shape (..., C), and log|det W| of
+    shape (...); the leading dimensions let a chain evaluate its layers in one batch. And
+    ``inverse_matrix() -> W^-1`` without them (float64 is welcome: it is rounded once, when
+    applied). The log-determinant of an image is log|det W| times its number of pixels.
     """
 
-    def matrix(self) -> tuple[Tensor, Tensor, Tensor]:
+    def arguments(self) -> tuple[Tensor, ...]:
         raise NotImplementedError
+
+    @staticmethod
+    def formula(*arguments: Tensor) -> Matrix:
+        raise NotImplementedError
+
+    def matrix(self) -> Matrix:
+        """W, b and log|det W| of this layer."""
+        return self.formula(*self.arguments())
 
     def inverse_matrix(self) -> Tensor:
         raise NotImplementedError
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         (w, b, logabsdet), _, _ = self._matrices(inverse=False)
-        return _apply(w, b, x), _per_item(logabsdet, x)
+        return apply_matrix(w, b, x), per_item(logabsdet, x)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         (_, _, logabsdet), w, b = self._matrices(inverse=True)
-        return _apply(w, b, z), -_per_item(logabsdet, z)
+        return apply_matrix(w, b, z), -per_item(logabsdet, z)
 
     def _matrices(self, inverse: bool):
         """W, b, log|det W| and, if asked for, W^-1 and -W^-1 b; kept while nothing changes."""
-        if torch.compiler.is_compiling() or any(part.training for part in self._parts()):
+        if not self.can_cache():
             return self._compute(inverse)
-        params = list(self.parameters())
-        if torch.is_grad_enabled() and any(p.requires_grad for p in params):
-            return self._compute(inverse)
-        state = [*params, *self.buffers()]
-        if any(t.is_inference() for t in state):
-            return self._compute(inverse)
+        state = self._state()
         cached = self.__dict__.get("_cache")
         if cached is None or not _same(state, cached[0]):
             with torch.inference_mode(False), torch.no_grad():
@@ -53,16 +61,30 @@ class ChannelLinear(Bijection):
             self.__dict__["_cache"] = cached
         return cached[1]
 
+    def can_cache(self) -> bool:
+        """Whether W may be kept between calls: in eval mode, when no gradient reaches it."""
+        state = self._state()
+        return not (
+            torch.compiler.is_compiling()
+            or any(part.training for part in self.parts)
+            or (torch.is_grad_enabled() and any(t.requires_grad for t in state))
+            or any(t.is_inference() for t in state)
+        )
+
     def _compute(self, inverse: bool):
-        device = next(self.parameters(), torch.empty(0)).device.type
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(self._state()[0].device.type, enabled=False):
             forward = w, b, _ = self.matrix()
             if not inverse:
                 return forward, None, None
             w_inv = self.inverse_matrix().double()
             return forward, w_inv.to(w.dtype), -_act(w_inv, b.double()).to(b.dtype)
 
-    def _parts(self) -> Sequence[ChannelLinear]:
+    def _state(self) -> list[Tensor]:
+        return [t for part in self.parts for t in part.arguments()]
+
+    @property
+    def parts(self) -> Sequence[ChannelLinear]:
+        """The layers whose product this is."""
         return (self,)
 
     def __getstate__(self):
@@ -74,23 +96,40 @@ class Folded(ChannelLinear):
 
     def __init__(self, parts: Sequence[ChannelLinear]):
         super().__init__()
-        self.parts = torch.nn.ModuleList(parts)
+        self._layers = torch.nn.ModuleList(parts)
 
-    def _parts(self):  # they belong to the chain, which alone switches train() and eval()
-        return self.parts
+    @property
+    def parts(self):  # they belong to the chain, which alone switches train() and eval()
+        return tuple(self._layers)
 
     def matrix(self):
-        w, b, logabsdet = self.parts[0].matrix()
-        for part in list(self.parts)[1:]:
-            w2, b2, d2 = part.matrix()
-            w, b, logabsdet = _compose(w2, w), _act(w2, b) + b2, logabsdet + d2
-        return w, b, logabsdet
+        return functools.reduce(_then, [part.matrix() for part in self.parts])
 
     def inverse_matrix(self):
         w = self.parts[-1].inverse_matrix().double()
-        for part in list(self.parts)[-2::-1]:
-            w = _compose(part.inverse_matrix().double(), w)
+        for part in self.parts[-2::-1]:
+            v = part.inverse_matrix().double()
+            w = _product(v, v.dim() == 1, w, w.dim() == 1)
         return w
+
+
+def evaluate_together(layers: Sequence[ChannelLinear]) -> tuple[list[Matrix], Tensor]:
+    """The matrices of all ``layers``, of one kind and size, and the sum of their log|det|."""
+    factors = []
+    with torch.autocast(layers[0].parts[0].arguments()[0].device.type, enabled=False):
+        for parts in zip(*(layer.parts for layer in layers), strict=True):
+            arguments = zip(*(part.arguments() for part in parts), strict=True)
+            factors.append(parts[0].formula(*(torch.stack(a) for a in arguments)))
+        w, b, logabsdet = functools.reduce(_then, factors)
+    return list(zip(w.unbind(), b.unbind(), logabsdet.unbind(), strict=True)), logabsdet.sum()
+
+
+def kind(layer: ChannelLinear) -> tuple:
+    """What two layers must share to be evaluated together."""
+    return tuple(
+        (type(part), tuple((a.shape, a.dtype, a.device) for a in part.arguments()))
+        for part in layer.parts
+    )
 
 
 def _same(state: Sequence[Tensor], kept: Sequence[Tensor]) -> bool:
@@ -101,11 +140,19 @@ def _same(state: Sequence[Tensor], kept: Sequence[Tensor]) -> bool:
     )
 
 
-def _compose(a: Tensor, b: Tensor) -> Tensor:
-    """The matrix a b, where a vector stands for a diagonal matrix."""
-    if a.dim() == 1:
-        return a[:, None] * b if b.dim() == 2 else a * b
-    return a * b if b.dim() == 1 else a @ b
+def _then(first: Matrix, second: Matrix) -> Matrix:
+    """The map ``first`` followed by ``second``."""
+    (w1, b1, d1), (w2, b2, d2) = first, second
+    diagonal1, diagonal2 = w1.dim() == b1.dim(), w2.dim() == b2.dim()
+    b = w2 * b1 if diagonal2 else (w2 @ b1.unsqueeze(-1)).squeeze(-1)
+    return _product(w2, diagonal2, w1, diagonal1), b + b2, d1 + d2
+
+
+def _product(v: Tensor, v_diagonal: bool, w: Tensor, w_diagonal: bool) -> Tensor:
+    """The matrix v w, where the entries of a diagonal may stand for it."""
+    if v_diagonal:
+        return v * w if w_diagonal else v.unsqueeze(-1) * w
+    return v * w.unsqueeze(-2) if w_diagonal else v @ w
 
 
 def _act(a: Tensor, v: Tensor) -> Tensor:
@@ -113,7 +160,8 @@ def _act(a: Tensor, v: Tensor) -> Tensor:
     return a * v if a.dim() == 1 else a @ v
 
 
-def _apply(w: Tensor, b: Tensor, x: Tensor) -> Tensor:
+def apply_matrix(w: Tensor, b: Tensor, x: Tensor) -> Tensor:
+    """W x + b at every position of x (B, C, *space)."""
     # the state of the flow keeps its precision whatever autocast the caller is under
     with torch.autocast(x.device.type, enabled=False):
         if w.dim() == 1:
@@ -121,9 +169,12 @@ def _apply(w: Tensor, b: Tensor, x: Tensor) -> Tensor:
             return torch.addcmul(b.view(shape), x, w.view(shape))
         if x.dim() == 2:
             return F.linear(x, w, b)
+        if x.dim() == 4 and len(w) <= _FEW and x.is_contiguous(memory_format=torch.channels_last):
+            return F.linear(x.permute(0, 2, 3, 1), w, b).permute(0, 3, 1, 2)
         return _CONV[x.dim()](x, w.view(w.shape + (1,) * (x.dim() - 2)), b)
 
 
-def _per_item(logabsdet: Tensor, x: Tensor) -> Tensor:
+def per_item(logabsdet: Tensor, x: Tensor) -> Tensor:
+    """log|det| of the whole item: once per position, for each of the batch."""
     positions = x[0, 0].numel()
     return (logabsdet * positions).expand(x.shape[0])

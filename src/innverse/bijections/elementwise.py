@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .bounded import soft_bound
+from .affine import affine, affine_inverse
 
 
 class Elementwise:
@@ -57,12 +57,10 @@ class Affine(Elementwise):
         self.bound = float(bound)
 
     def forward(self, x, p):
-        s = soft_bound(p[:, 0], self.bound)
-        return torch.addcmul(p[:, 1], x, s.exp()), s
+        return affine(x, p, self.bound)
 
     def inverse(self, z, p):
-        s = -soft_bound(p[:, 0], self.bound)
-        return (z - p[:, 1]) * s.exp(), s
+        return affine_inverse(z, p, self.bound)
 
 
 class RationalQuadraticSpline(Elementwise):

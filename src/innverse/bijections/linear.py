@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import zero_logdet
@@ -37,25 +38,31 @@ class Invertible1x1(ChannelLinear):
         self.upper = nn.Parameter(upper.triu(1))
         self.log_s = nn.Parameter(inverse_soft_bound(diagonal.abs().log(), _LIMIT))
 
-    def matrix(self):
-        log_s = soft_bound(self.log_s, _LIMIT)
-        lower, upper = self._factors(log_s)
-        w = (lower @ upper)[self.permutation]
-        return w, w.new_zeros(len(w)), log_s.sum()
+    def arguments(self):
+        return self.lower, self.upper, self.log_s, self.sign, self.permutation
+
+    @staticmethod
+    def formula(lower, upper, log_s, sign, permutation):
+        log_s = soft_bound(log_s, _LIMIT)
+        lower, upper = _factors(lower, upper, log_s, sign)
+        w = (lower @ upper).take_along_dim(permutation.unsqueeze(-1), -2)
+        return w, torch.zeros_like(log_s), log_s.sum(-1)
 
     def inverse_matrix(self):
-        lower, upper = self._factors(soft_bound(self.log_s, _LIMIT))
+        log_s = soft_bound(self.log_s, _LIMIT)
+        lower, upper = _factors(self.lower, self.upper, log_s, self.sign)
         eye = torch.eye(len(lower), dtype=torch.float64, device=lower.device)
         p = eye[self.permutation]
         w = torch.linalg.solve_triangular(lower.double(), p.T, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(upper.double(), w, upper=True)
 
-    def _factors(self, log_s: Tensor) -> tuple[Tensor, Tensor]:
-        eye = torch.eye(len(log_s), dtype=log_s.dtype, device=log_s.device)
-        return self.lower.tril(-1) + eye, self.upper.triu(1) + torch.diag(self.sign * log_s.exp())
-
     def extra_repr(self) -> str:
         return str(len(self.log_s))
+
+
+def _factors(lower, upper, log_s, sign) -> tuple[Tensor, Tensor]:
+    eye = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
+    return lower.tril(-1) + eye, upper.triu(1) + torch.diag_embed(sign * log_s.exp())
 
 
 class Permute(ChannelLinear):
@@ -75,9 +82,13 @@ class Permute(ChannelLinear):
     def inverse(self, z: Tensor, c: Tensor | None = None):
         return z[:, self.order.argsort()], zero_logdet(z)
 
-    def matrix(self):
-        w = torch.eye(len(self.order), dtype=self.one.dtype, device=self.one.device)[self.order]
-        return w, w.new_zeros(len(w)), w.new_zeros(())
+    def arguments(self):
+        return self.order, self.one
+
+    @staticmethod
+    def formula(order, one):
+        w = F.one_hot(order, order.shape[-1]).to(one)
+        return w, torch.zeros_like(w[..., 0]), torch.zeros_like(one)
 
     def inverse_matrix(self):
         return self.matrix()[0].T
@@ -97,18 +108,20 @@ class Householder(ChannelLinear):
         super().__init__()
         self.v = nn.Parameter(torch.randn(k or min(channels, 8), channels))
 
-    def matrix(self):
-        return self._rotation(self.v), self.v.new_zeros(self.v.shape[1]), self.v.new_zeros(())
-
-    def inverse_matrix(self):
-        return self._rotation(self.v.double()).T
+    def arguments(self):
+        return (self.v,)
 
     @staticmethod
-    def _rotation(v: Tensor) -> Tensor:
-        w = torch.eye(v.shape[1], dtype=v.dtype, device=v.device)
-        for u in v / v.norm(dim=1, keepdim=True):
-            w = w - 2 * torch.outer(w @ u, u)
-        return w
+    def formula(v):
+        u = v / v.norm(dim=-1, keepdim=True)
+        w = torch.eye(v.shape[-1], dtype=v.dtype, device=v.device)
+        for i in range(v.shape[-2]):
+            row = u[..., i, None, :]
+            w = w - 2 * (w @ row.mT) @ row
+        return w, torch.zeros_like(v[..., 0, :]), torch.zeros_like(v[..., 0, 0])
+
+    def inverse_matrix(self):
+        return self.formula(self.v.double())[0].mT
 
     def extra_repr(self) -> str:
         return f"{self.v.shape[1]}, k={self.v.shape[0]}"

@@ -11,6 +11,7 @@ import logging
 import torch
 from torch import Tensor
 
+from .. import handwritten
 from .tape import Tape
 
 log = logging.getLogger("innverse")
@@ -66,23 +67,30 @@ class _Reversible(torch.autograd.Function):
 
 def _exact(ctx, x, c, params, g_z, g_logdet):
     """create_graph=True: differentiate the stored chain, from the saved input, exactly."""
+    names = [f"chain.{name}" for name, _ in ctx.chain.named_parameters()]
     device, dtype, enabled = ctx.autocast
-    with torch.enable_grad(), torch.autocast(device, dtype, enabled=enabled):
-        z, logdet = ctx.chain.walk(x, c)
-    inputs = [x, *([c] if c is not None else []), *params]
-    wanted = [t for t in inputs if t.requires_grad]
-    pairs = [(o, g) for o, g in ((z, g_z), (logdet, g_logdet)) if o.requires_grad]
-    found = iter(
-        torch.autograd.grad(
-            [o for o, _ in pairs],
-            wanted,
-            [g for _, g in pairs],
-            create_graph=True,
-            allow_unused=True,
-        )
-    )
-    g_x, *others = [next(found) if t.requires_grad else None for t in inputs]
-    return None, g_x, *(others if c is not None else [None, *others])
+
+    def formula(x, *rest):
+        c, params = (rest[0], rest[1:]) if ctx.has_c else (None, rest)
+        with torch.autocast(device, dtype, enabled=enabled):
+            weights = dict(zip(names, params, strict=True))
+            return torch.func.functional_call(_Walk(ctx.chain), weights, (x, c))
+
+    inputs = [x, *([c] if ctx.has_c else []), *params]
+    needed = [t.requires_grad for t in inputs]
+    g_x, *others = handwritten.exact(formula, inputs, (g_z, g_logdet), needed)
+    return None, g_x, *(others if ctx.has_c else [None, *others])
+
+
+class _Walk(torch.nn.Module):
+    """A chain in store mode, for `functional_call`."""
+
+    def __init__(self, chain):
+        super().__init__()
+        self.chain = chain
+
+    def forward(self, x, c):
+        return self.chain.walk(x, c)
 
 
 def _report_drift(chain, drift: Tensor) -> None:

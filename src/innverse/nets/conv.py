@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conditioning import FiLM, concatenate
-from .precision import ConditionerNet
+from .precision import ConditionerNet, in_autocast_dtype
+from .three_convolutions import three_convolutions
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
 
@@ -72,11 +73,18 @@ class ConvNet(ConditionerNet):
         self.film = nn.ModuleList(FiLM(condition, hidden) for _ in range(2)) if film else None
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        h = self.first(concatenate(x, c) if self.condition and self.how == "concat" else x)
+        x = concatenate(x, c) if self.condition and self.how == "concat" else x
+        if self.film is None and isinstance(self.activation, nn.ReLU):
+            return three_convolutions(*in_autocast_dtype(x, *self._tensors()))
+        h = self.first(x)
         h = self.activation(h if self.film is None else self.film[0](h, c))
         h = self.middle(h)
         h = self.activation(h if self.film is None else self.film[1](h, c))
         return self.last(h)
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        convs = (self.first, self.middle, self.last)
+        return *(t for conv in convs for t in (conv.weight, conv.bias)), self.last.log_gain
 
 
 class ConvResNet(ConditionerNet):

@@ -28,6 +28,15 @@ class ConditionerNet(nn.Module):
         return contextlib.nullcontext()
 
 
+def in_autocast_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """``tensors`` in the type that autocast asks for here, or as they are; keeps the graph."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(t.to(dtype) for t in tensors)
+
+
 def set_precision(module: nn.Module, precision: str) -> nn.Module:
     """Let every conditioner network in ``module`` compute in ``"fp32"`` or ``"bf16"``.
 
