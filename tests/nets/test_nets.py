@@ -50,27 +50,3 @@ def test_bf16_networks_return_nearly_the_same():
     torch.testing.assert_close(net(x).float(), exact, rtol=0.1, atol=0.3)
     with pytest.raises(ValueError, match="fp32, bf16"):
         set_precision(net, "fp8")
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_the_gradient_by_hand_of_three_convolutions_is_autograds(frozen):
-    from innverse.nets.three_convolutions import _formula, three_convolutions
-
-    def tensors():
-        torch.manual_seed(0)
-        shapes = [(2, 3, 5, 7), (6, 3, 3, 3), (6,), (6, 6, 1, 1), (6,), (4, 6, 3, 3), (4,), (4,)]
-        made = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
-        return [t if i == 0 or not frozen else t.detach() for i, t in enumerate(made)]
-
-    def first_and_second(f):
-        inputs = tensors()
-        wanted = [t for t in inputs if t.requires_grad]
-        out = f(*inputs)
-        plain = torch.autograd.grad(out.square().sum(), wanted, retain_graph=True)
-        kept = torch.autograd.grad(out.square().sum(), wanted, create_graph=True)
-        second = torch.autograd.grad(sum(g.square().sum() for g in kept), wanted)
-        return [out, *plain, *kept, *second]
-
-    torch.testing.assert_close(
-        first_and_second(three_convolutions), first_and_second(lambda *t: _formula(*t)[0])
-    )

@@ -6,13 +6,11 @@ supply the parameters and sum the log-derivatives.
 
 from __future__ import annotations
 
-import math
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .affine import affine, affine_inverse
+from .spline import piece
 
 
 class Elementwise:
@@ -86,8 +84,7 @@ class RationalQuadraticSpline(Elementwise):
     def forward(self, x, p):
         inside = x.abs() < self.bound
         x_in = torch.where(inside, x, 0.0)
-        xs, ys, w, h, d = self._knots(p)
-        x0, w, y0, h, d0, d1 = _piece(xs, x_in, xs, w, ys, h, d)
+        x0, w, y0, h, d0, d1 = piece(p, x_in, self, by_height=False)
         slope = h / w
         t = (x_in - x0) / w
         u = t * (1 - t)
@@ -100,8 +97,7 @@ class RationalQuadraticSpline(Elementwise):
     def inverse(self, z, p):
         inside = z.abs() < self.bound
         z_in = torch.where(inside, z, 0.0)
-        xs, ys, w, h, d = self._knots(p)
-        x0, w, y0, h, d0, d1 = _piece(ys, z_in, xs, w, ys, h, d)
+        x0, w, y0, h, d0, d1 = piece(p, z_in, self, by_height=True)
         slope = h / w
         # the fraction t of the bin solves a t^2 + b t + c = 0; this root form does not cancel
         rise = z_in - y0
@@ -117,24 +113,3 @@ class RationalQuadraticSpline(Elementwise):
         top = d1 * t.square() + 2 * slope * u + d0 * (1 - t).square()
         log_derivative = 2 * below.log() - 2 * slope.log() - top.log()
         return torch.where(inside, x, z), torch.where(inside, log_derivative, 0.0)
-
-    def _knots(self, p: Tensor):
-        """Left edges, widths, heights (B, bins, C, ...) and derivatives (B, bins + 1, C, ...)."""
-        k = self.bins
-        free = 1 - self.min_bin * k
-        w = (self.min_bin + free * p[:, :k].softmax(1)) * (2 * self.bound)
-        h = (self.min_bin + free * p[:, k : 2 * k].softmax(1)) * (2 * self.bound)
-        xs = F.pad(w.cumsum(1)[:, :-1].movedim(1, -1), (1, 0)).movedim(-1, 1) - self.bound
-        ys = F.pad(h.cumsum(1)[:, :-1].movedim(1, -1), (1, 0)).movedim(-1, 1) - self.bound
-        one = math.log(math.expm1(1 - self.min_derivative))  # p = 0 gives derivative 1
-        d = self.min_derivative + F.softplus(p[:, 2 * k :] + one)
-        d = F.pad(d.movedim(1, -1), (1, 1), value=1.0).movedim(-1, 1)
-        return xs, ys, w, h, d
-
-
-def _piece(edges: Tensor, at: Tensor, xs, w, ys, h, d) -> tuple[Tensor, ...]:
-    """The spline's values in the bin whose left edge lies below ``at``."""
-    k = edges.shape[1]
-    index = (at.unsqueeze(1) >= edges[:, 1:]).sum(1, keepdim=True).clamp_max(k - 1)
-    pick = [t.gather(1, index).squeeze(1) for t in (xs, w, ys, h)]
-    return *pick, d.gather(1, index).squeeze(1), d.gather(1, index + 1).squeeze(1)

@@ -18,6 +18,7 @@ def realnvp(
     depth: int = 2,
     condition: int = 0,
     how: str = "concat",
+    activation: str = "silu",
     bound: float = 2.0,
     memory: str = "store",
     anchor_every: int | None = None,
@@ -28,6 +29,7 @@ def realnvp(
         shape: (D,), D >= 2.
         layers, width, depth: number of couplings; hidden width and depth of each network.
         condition: the size k of a condition c (B, k), taken by ``how`` = "concat" or "film".
+        activation: ``"relu"``, ``"silu"`` or ``"gelu"`` in the networks.
         bound: log-scales stay within (-bound, bound).
     """
     if len(shape) != 1 or shape[0] < 2:
@@ -35,7 +37,7 @@ def realnvp(
     (d,) = shape
 
     def net(n_in: int, n_out: int) -> MLP:
-        return MLP(n_in, n_out, width, depth, condition=condition, how=how)
+        return MLP(n_in, n_out, width, depth, condition=condition, how=how, activation=activation)
 
     steps = [
         layer

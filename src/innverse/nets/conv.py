@@ -6,11 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .activations import ACTIVATIONS
 from .conditioning import FiLM, concatenate
 from .precision import ConditionerNet, in_autocast_dtype
 from .three_convolutions import three_convolutions
-
-ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
 
 
 class ZeroConv2d(nn.Conv2d):

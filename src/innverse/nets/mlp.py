@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .activations import ACTIVATIONS
 from .conditioning import FiLM, concatenate
-from .precision import ConditionerNet
+from .perceptron import perceptron
+from .precision import ConditionerNet, in_autocast_dtype
 
 
 class MLP(ConditionerNet):
     """``depth`` hidden layers of ``width``; (B, n_in) -> (B, n_out), zero at the start.
 
     ``condition`` is the size k of a vector condition (B, k), taken by ``how`` = ``"concat"`` (at
-    the input) or ``"film"`` (at every hidden layer). With ``residual`` the hidden layers are
-    skip-connected.
+    the input) or ``"film"`` (at every hidden layer). ``activation`` is ``"relu"``, ``"silu"`` or
+    ``"gelu"``. With ``residual`` the hidden layers are skip-connected.
     """
 
     def __init__(
@@ -25,9 +27,12 @@ class MLP(ConditionerNet):
         *,
         condition: int = 0,
         how: str = "concat",
+        activation: str = "silu",
         residual: bool = False,
     ):
         super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation!r}: choose one of {', '.join(ACTIVATIONS)}")
         concat = condition if how == "concat" else 0
         self.condition, self.how, self.residual = condition, how, residual
         self.first = nn.Linear(n_in + concat, width)
@@ -35,17 +40,26 @@ class MLP(ConditionerNet):
         film = condition > 0 and how == "film"
         self.film = nn.ModuleList(FiLM(condition, width) for _ in range(depth)) if film else None
         self.last = nn.Linear(width, n_out)
-        self.activation = nn.SiLU()
+        self.activation, self._name = ACTIVATIONS[activation](), activation
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        h = self.first(concatenate(x, c) if self.condition and self.how == "concat" else x)
+        x = concatenate(x, c) if self.condition and self.how == "concat" else x
+        if self.film is None and not self.residual:
+            return self._plain(x)
+        h = self.first(x)
         h = self.activation(self._modulate(0, h, c))
         for i, layer in enumerate(self.hidden):
             new = self.activation(self._modulate(i + 1, layer(h), c))
             h = h + new if self.residual else new
         return self.last(h)
+
+    def _plain(self, x: Tensor) -> Tensor:
+        layers = (self.first, *self.hidden, self.last)
+        tensors = [t for layer in layers for t in (layer.weight, layer.bias)]
+        x, *tensors = in_autocast_dtype(x, *tensors)
+        return perceptron(x, self._name, *tensors)
 
     def _modulate(self, i: int, h: Tensor, c: Tensor | None) -> Tensor:
         return h if self.film is None else self.film[i](h, c)
