@@ -207,3 +207,15 @@ def test_wrong_options_say_so():
         b.Squeezed(b.Chain())(torch.zeros(1, 1, 3, 4))
     with pytest.raises(ValueError, match="only 0"):
         b.MaskedCoupling(torch.tensor([0.5]), MLP(1, 2))
+
+
+def test_a_layer_put_in_later_counts():
+    chain = b.Chain(b.ActNorm(3), b.Permute(3, [2, 0, 1]))
+    x = torch.randn(2, 3)
+    torch.testing.assert_close(chain(x)[0], x[:, [2, 0, 1]])
+    chain.layers[1] = b.Permute(3, [0, 2, 1])
+    torch.testing.assert_close(chain(x)[0], x[:, [0, 2, 1]])
+    chain.layers.append(b.Permute(3, [1, 0, 2]))
+    z, _ = chain(x)
+    torch.testing.assert_close(z, x[:, [2, 0, 1]])
+    torch.testing.assert_close(chain.inverse(z)[0], x)

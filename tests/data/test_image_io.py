@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from innverse.data import decode_image, read_image, read_mask, to_pil, write_image
+from innverse.data import decode_image, read_image, to_pil, write_image
 from innverse.errors import InnverseError, InputError, ShapeError, UsageError
 
 RNG = np.random.default_rng(0)
@@ -257,17 +257,3 @@ def test_write_refuses(tmp_path):
         with pytest.raises(error, match=message) as caught:
             write_image(tmp_path / name, tensor, bits)
         one_line(caught)
-
-
-def test_masks(tmp_path):
-    holes = GRAY > 128
-    path = save(tmp_path / "m.png", np.where(holes, 250, 3).astype(np.uint8))
-    mask = read_mask(path, (7, 11))
-    assert mask.shape == (1, 7, 11) and mask.dtype == torch.float32
-    np.testing.assert_array_equal(mask[0], holes.astype(np.float32))
-    np.testing.assert_array_equal(read_mask(path, invert=True)[0], 1.0 - holes)
-    with pytest.raises(ShapeError, match="mask is 11x7 pixels but the image is 20x10") as caught:
-        read_mask(path, (10, 20))
-    one_line(caught)
-    with pytest.raises(InputError, match="no measured pixel"):
-        read_mask(save(tmp_path / "black.png", np.zeros((4, 4), np.uint8)))

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from innverse import physics as P
-from innverse.errors import InputError, ShapeError, UsageError
+from innverse.errors import ShapeError, UsageError
 
 SCIPY_MODE = {"circular": "wrap", "reflect": "mirror", "replicate": "nearest", "zero": "constant"}
 
@@ -71,26 +71,6 @@ def test_random_inpainting_keeps_the_fraction():
     assert int(physics.mask.sum()) == 60
     y = physics(torch.rand(2, 3, 20, 10), torch.Generator().manual_seed(1))
     assert bool((y[:, :, physics.mask[0, 0] == 0] == 0).all())
-
-
-def test_mask_from_a_picture(tmp_path):
-    known = np.zeros((6, 8), np.uint8)
-    known[:, 3:] = 255
-    for mode in ("L", "RGB", "RGBA", "1", "P"):
-        path = tmp_path / f"{mode}.png"
-        Image.fromarray(known).convert(mode).save(path)
-        assert np.array_equal(P.read_mask(path, (6, 8))[0, 0].numpy(), known > 0), mode
-    Image.fromarray(known.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    assert np.array_equal(P.read_mask(tmp_path / "deep.png")[0, 0].numpy(), known > 0)
-    assert np.array_equal(P.read_mask(known > 0)[0, 0].numpy(), known > 0)
-    assert np.array_equal(P.read_mask((known > 0).astype(np.uint8))[0, 0].numpy(), known > 0)
-    with pytest.raises(ShapeError, match="8x6 pixels but the image is 9x6"):
-        P.read_mask(tmp_path / "L.png", (6, 9))
-    with pytest.raises(InputError, match="mask not found"):
-        P.read_mask(tmp_path / "missing.png")
-    (tmp_path / "text.png").write_text("not a picture")
-    with pytest.raises(InputError, match="cannot read the mask"):
-        P.read_mask(tmp_path / "text.png")
 
 
 def test_compressed_sensing_matrix_has_variance_one_over_m():

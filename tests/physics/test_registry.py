@@ -47,7 +47,7 @@ def test_errors():
         P.build("inpainting", (1, 8, 8), keep="half")
     with pytest.raises(UsageError, match="not both"):
         P.build("denoising", (1, 8, 8), sigma=0.1, gain=0.1)
-    with pytest.raises(ShapeError, match="same size"):
+    with pytest.raises(ShapeError, match="size of the image"):
         P.build("inpainting", (1, 8, 8), mask=torch.ones(4, 4))
 
 

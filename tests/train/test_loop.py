@@ -183,7 +183,7 @@ def test_bad_places(settings, tmp_path):
     with pytest.raises(UsageError, match="unknown device"):
         train(settings(), tmp_path / "run", device="abacus")
     if not torch.cuda.is_available():
-        with pytest.raises(UsageError, match="no GPU"):
+        with pytest.raises(UsageError, match="no such CUDA"):
             train(settings(), tmp_path / "run", device="cuda")
 
 

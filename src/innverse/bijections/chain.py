@@ -40,7 +40,15 @@ class Chain(Bijection):
         self.anchor_every = anchor_every
         self.drift: Tensor | None = None
         self.backward_count = 0
-        self._steps = _fold_neighbours(layers)
+        self._folded: tuple = ((), ())
+
+    @property
+    def _steps(self) -> tuple[Bijection, ...]:
+        """The layers with neighbours folded; made again when ``layers`` has changed."""
+        layers = tuple(self.layers)
+        if layers != self._folded[0]:
+            self._folded = layers, _fold_neighbours(layers)
+        return self._folded[1]
 
     @property
     def memory(self) -> str:
@@ -61,10 +69,11 @@ class Chain(Bijection):
         """The chain as it is written, in store or checkpoint mode."""
         total = zero_logdet(x)
         save = self.memory == "checkpoint" and torch.is_grad_enabled()
-        matrices, logabsdet = self._matrices()
+        steps = self._steps
+        matrices, logabsdet = _matrices(steps)
         if matrices:
             total = total + per_item(logabsdet, x)
-        for i, step in enumerate(self._steps):
+        for i, step in enumerate(steps):
             if i in matrices:
                 w, b, _ = matrices[i]
                 x = apply_matrix(w, b, x)
@@ -76,19 +85,6 @@ class Chain(Bijection):
                 x, logdet = step(x, c)
             total = total + logdet
         return x, total
-
-    def _matrices(self):
-        """Those of the channel-linear steps (by index), all at once, and the sum of log|det|."""
-        kinds: dict[tuple, list[int]] = {}
-        for i, step in enumerate(self._steps):
-            if isinstance(step, ChannelLinear) and not step.can_cache():
-                kinds.setdefault(kind(step), []).append(i)
-        matrices, total = {}, 0.0
-        for indices in kinds.values():
-            found, logabsdet = evaluate_together([self._steps[i] for i in indices])
-            matrices |= dict(zip(indices, found, strict=True))
-            total = total + logabsdet
-        return matrices, total
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         total = zero_logdet(z)
@@ -107,8 +103,8 @@ class Chain(Bijection):
         return x, total
 
     def undo(self, z, g_z, g_logdet, c, tape):
-        for i in reversed(range(len(self._steps))):
-            z, g_z = self._steps[i].undo(z, g_z, g_logdet, c, tape)
+        for i, step in reversed(list(enumerate(self._steps))):
+            z, g_z = step.undo(z, g_z, g_logdet, c, tape)
             if self._is_anchor(i):
                 z = tape.replace_by_anchor(z)
         return z, g_z
@@ -141,6 +137,20 @@ def set_memory(module: nn.Module, mode: str, anchor_every: int | None = None) ->
 
     visit(module, False)
     return module
+
+
+def _matrices(steps):
+    """Those of the channel-linear steps (by index), all at once, and the sum of log|det|."""
+    kinds: dict[tuple, list[int]] = {}
+    for i, step in enumerate(steps):
+        if isinstance(step, ChannelLinear) and not step.can_cache():
+            kinds.setdefault(kind(step), []).append(i)
+    matrices, total = {}, 0.0
+    for indices in kinds.values():
+        found, logabsdet = evaluate_together([steps[i] for i in indices])
+        matrices |= dict(zip(indices, found, strict=True))
+        total = total + logabsdet
+    return matrices, total
 
 
 def _contains_chain(step: nn.Module) -> bool:

@@ -49,8 +49,7 @@ def denoise(
     shifts
         Views (shifted, mirrored) that are averaged, 1 to 16.
     """
-    chosen = start(device)
-    flow = _noise_conditional(model, chosen)
+    flow, source, chosen = _prepare(model, data, subset, shifts, device)
     low, high = flow.noise_range
     for value in sigma:
         if not low <= value / 255 <= high:
@@ -58,12 +57,10 @@ def denoise(
                 f"--sigma {value:g}: {model} knows noise from {255 * low:.3g} to {255 * high:.3g} "
                 "on the scale of 0 to 255"
             )
-    _check_shifts(shifts)
     import torch
 
     from ..solvers.tiling import denoise_tiled
 
-    source = _open(data, subset, flow)
     results = []
     for value in sigma:
         generator = torch.Generator().manual_seed(seed)
@@ -109,16 +106,13 @@ def inpaint(
     shifts
         Views that its last denoising averages, 1 to 16.
     """
-    chosen = start(device)
-    flow = _noise_conditional(model, chosen)
-    _check_shifts(shifts)
+    flow, source, chosen = _prepare(model, data, subset, shifts, device)
     import torch
 
     from ..physics import Inpainting
     from ..solvers import solve
     from ..solvers.baselines import tv
 
-    source = _open(data, subset, flow)
     results = []
     for fraction in keep:
         generator = torch.Generator().manual_seed(seed)
@@ -138,25 +132,24 @@ def inpaint(
     return 0
 
 
-def _noise_conditional(model: str, device):
-    flow = load_model(model, device)
+def _prepare(model: str, data: str, subset: str | None, shifts: int, device: str):
+    """The flow, the pictures in its colours, and the device.
+
+    Raises:
+        UsageError: a flow that knows no noise level, or too many views.
+    """
+    if not 1 <= shifts <= 16:
+        raise UsageError(f"--shifts {shifts}: choose 1 to 16")
+    chosen = start(device)
+    flow = load_model(model, chosen)
     if flow.noise_range is None:
         raise UsageError(
             f"--model {model} is not conditioned on a noise level; take natural-gray, or train one "
             "with noise = [low, high]"
         )
-    return flow
-
-
-def _open(data: str, subset: str | None, flow):
     from ..data import open_images
 
-    return open_images(data, subset=subset, channels=flow.shape[0])
-
-
-def _check_shifts(shifts: int) -> None:
-    if not 1 <= shifts <= 16:
-        raise UsageError(f"--shifts {shifts}: choose 1 to 16")
+    return flow, open_images(data, subset=subset, channels=flow.shape[0]), chosen
 
 
 def _pictures(source) -> Iterator[tuple[str, Tensor]]:

@@ -26,22 +26,11 @@ def start(device: str = "auto") -> torch.device:
     Raises:
         UsageError: an unknown device, or one that this machine does not have.
     """
-    import torch
-
+    from ..device import choose_device
     from ..train.allocator import keep_buffers
 
     keep_buffers()
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise UsageError(f"--device {device}: choose auto, cpu or cuda") from None
-    if chosen.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {device}: choose auto, cpu or cuda")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: torch finds no CUDA device here; use --device cpu")
-    return chosen
+    return choose_device(device)
 
 
 def load_model(name: str, device: torch.device):

@@ -8,9 +8,9 @@ from .crops import dequantize as dequantize
 from .image_io import Image as Image
 from .image_io import decode_image as decode_image
 from .image_io import read_image as read_image
-from .image_io import read_mask as read_mask
 from .image_io import to_pil as to_pil
 from .image_io import write_image as write_image
+from .masks import read_mask as read_mask
 from .sources import ImageSource as ImageSource
 from .sources import open_images as open_images
 from .sources import split as split

@@ -103,39 +103,6 @@ def decode_image(data: bytes, label: str = "image", mode: str | None = None) -> 
     )
 
 
-def read_mask(
-    path: str | os.PathLike, size: tuple[int, int] | None = None, invert: bool = False
-) -> Tensor:
-    """Read a mask image: white (brighter than half) is 1 = measured, black is 0 = missing.
-
-    Args:
-        path: the image file.
-        size: (height, width) that the mask must have; None accepts any.
-        invert: take black as measured instead.
-
-    Returns:
-        float32 (1, H, W) of zeros and ones.
-
-    Raises:
-        InputError: unreadable file, or a mask without a single measured pixel.
-        ShapeError: a mask of another size than ``size``.
-    """
-    tensor = read_image(path, "L").tensor
-    if size is not None and tuple(tensor.shape[-2:]) != tuple(size):
-        (h, w), (height, width) = tensor.shape[-2:], size
-        raise ShapeError(
-            f"{os.fspath(path)}: the mask is {w}x{h} pixels but the image is {width}x{height} "
-            "(width x height); draw the mask at the size of the image"
-        )
-    mask = ((tensor > 0.5) != invert).to(torch.float32)
-    if not mask.any():
-        raise InputError(
-            f"{os.fspath(path)}: the mask has no measured pixel; white means measured and black "
-            "means missing, swap them if it is drawn the other way round"
-        )
-    return mask
-
-
 def write_image(path: str | os.PathLike, tensor: Tensor, bits: int = 8) -> Path:
     """Write an image atomically; the format follows the suffix (PNG without one), missing folders
     are made.

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .fourier import SubsampledFourier as SubsampledFourier
     from .fourier import cartesian_mask as cartesian_mask
     from .inpainting import Inpainting as Inpainting
-    from .inpainting import read_mask as read_mask
     from .matrix import MatrixPhysics as MatrixPhysics
     from .noise import GaussianNoise as GaussianNoise
     from .noise import NoNoise as NoNoise
@@ -47,7 +46,6 @@ _PUBLIC = {
     "SubsampledFourier": "fourier",
     "cartesian_mask": "fourier",
     "Inpainting": "inpainting",
-    "read_mask": "inpainting",
     "MatrixPhysics": "matrix",
     "GaussianNoise": "noise",
     "NoNoise": "noise",

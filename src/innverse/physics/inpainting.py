@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,47 +85,3 @@ class Inpainting(LinearPhysics):
     def select(self, idx):
         chosen = super().select(idx)
         return chosen._copy(mask=self.mask[idx]) if self.mask.shape[0] > 1 else chosen
-
-
-def read_mask(source, size: tuple[int, int] | None = None) -> Tensor:
-    """A mask (1, 1, H, W) of zeros and ones from a picture: white = known, black = missing.
-
-    Args:
-        source: path of an image file, a PIL image, a numpy array or a tensor. A picture with
-            several channels is averaged; values above half of the range are known.
-        size: (H, W) of the photograph; another size of the mask is an error.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    name = str(source) if isinstance(source, (str, os.PathLike)) else "the mask"
-    if isinstance(source, (str, os.PathLike)):
-        try:
-            with Image.open(source) as image:
-                source = image.copy()
-        except FileNotFoundError:
-            raise InputError(f"mask not found: {name}") from None
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
-            raise InputError(f"cannot read the mask {name} as an image: {e}") from None
-    if isinstance(source, Image.Image):
-        keep_depth = source.mode in ("L", "1") or source.mode.startswith(("I", "F"))
-        source = np.asarray(source if keep_depth else source.convert("L"))
-    if isinstance(source, np.ndarray):
-        top = np.iinfo(source.dtype).max if source.dtype.kind in "ui" else 1.0
-        # a 32-bit or an already binary (0, 1) mask does not use the range of its type
-        if source.size and (source.dtype.itemsize >= 4 or source.max() <= 1):
-            top = max(float(source.max()), 1.0)
-        scaled = torch.from_numpy(source.astype(np.float32) / top)
-        if scaled.ndim == 3:
-            scaled = scaled[..., :3].mean(-1)
-    else:
-        scaled = torch.as_tensor(source).float()
-        while scaled.ndim > 2:
-            scaled = scaled.mean(0)
-    if scaled.ndim != 2:
-        raise ShapeError(f"{name} has shape {tuple(scaled.shape)}, expected an image (H, W)")
-    if size is not None and tuple(scaled.shape) != tuple(size):
-        raise ShapeError(
-            f"{name} is {scaled.shape[1]}x{scaled.shape[0]} pixels but the image is "
-            f"{size[1]}x{size[0]}: give a mask of the same size"
-        )
-    return (scaled > 0.5).float()[None, None]

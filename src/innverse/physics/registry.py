@@ -82,7 +82,8 @@ def _denoising(shape):
 
 
 def _inpainting(shape, mask=None, keep=0.5, seed=0):
-    from .inpainting import Inpainting, read_mask
+    from ..data.masks import read_mask
+    from .inpainting import Inpainting
 
     if mask is None:
         return Inpainting.random(shape, float(keep), _generator(seed))
@@ -121,13 +122,13 @@ def _compressed_sensing(shape, ratio=0.2, m=None, fast=None, seed=0):
 
 
 def _fourier(shape, mask=None, acceleration=4.0, center=0.08, seed=0):
+    from ..data.masks import read_mask
     from .fourier import SubsampledFourier, cartesian_mask
-    from .inpainting import read_mask
 
     if mask is None:
         mask = cartesian_mask(shape[-2:], float(acceleration), float(center), int(seed))
     else:
-        mask = read_mask(mask, shape[-2:])[0, 0]
+        mask = read_mask(mask, shape[-2:])[0]
     return SubsampledFourier(mask, image_shape=shape)
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from innverse.bijections import initialize, set_memory
 from innverse.data.atomic import atomic_write
+from innverse.device import choose_device
 from innverse.errors import InnverseError, InputError, UsageError
 from innverse.nets import set_precision
 from innverse.train.allocator import keep_buffers
@@ -319,7 +320,7 @@ def train(
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     out = Path(out)
-    target = _device(device)
+    target = choose_device(device)
     with distributed(target) as world:
         if target.type == "cuda" and world.size > 1:
             target = torch.device("cuda", torch.cuda.current_device())
@@ -492,18 +493,6 @@ def _stop_requests():
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"unknown device {name!r}; use auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device cuda was asked for but PyTorch sees no GPU; use --device cpu")
-    return device
 
 
 def _finite(value: float) -> float | str:

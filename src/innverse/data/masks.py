@@ -1,0 +1,64 @@
+"""Masks from pictures: white is measured, black is missing."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError, ShapeError
+from .image_io import read_image
+
+
+def read_mask(source, size: tuple[int, int] | None = None, invert: bool = False) -> Tensor:
+    """A mask of zeros and ones: 1 = measured (brighter than half), 0 = missing.
+
+    Args:
+        source: path of an image file, a PIL image, a numpy array (H, W) or (H, W, C), or a tensor
+            (..., H, W); channels are averaged. Integers count relative to the largest value of
+            their type, but values that are only 0 and 1 are taken as they are.
+        size: (height, width) that the mask must have; None accepts any.
+        invert: take black as measured instead.
+
+    Returns:
+        float32 (1, H, W).
+
+    Raises:
+        InputError: unreadable file, or a mask without a single measured pixel.
+        ShapeError: not a picture, or another size than ``size``.
+    """
+    is_path = isinstance(source, (str, os.PathLike))
+    name = os.fspath(source) if is_path else "mask"
+    values = read_image(source, "L").tensor[0].double() if is_path else _gray(source, name)
+    if size is not None and tuple(values.shape) != tuple(size):
+        (h, w), (height, width) = values.shape, size
+        raise ShapeError(
+            f"{name}: the mask is {w}x{h} pixels but the image is {width}x{height} "
+            "(width x height); draw the mask at the size of the image"
+        )
+    # a mask of zeros and ones does not use the range of its type
+    if values.numel() and 0 < values.max() <= 1 / 255:
+        values = values / values.max()
+    mask = ((values > 0.5) != invert).to(torch.float32)[None]
+    if not mask.any():
+        raise InputError(
+            f"{name}: the mask has no measured pixel; white means measured and black means "
+            "missing, swap them if it is drawn the other way round"
+        )
+    return mask
+
+
+def _gray(source, name: str) -> Tensor:
+    """(H, W) in float64, integers divided by the largest value of their type."""
+    if isinstance(source, Tensor):
+        array = source.detach().cpu().numpy()
+        array = array.reshape(-1, *array.shape[-2:]) if array.ndim > 2 else array[None]
+    else:
+        array = np.asarray(source)
+        array = np.moveaxis(array, -1, 0)[:3] if array.ndim == 3 else array[None]
+    if array.ndim != 3:
+        raise ShapeError(f"{name} has shape {tuple(np.shape(source))}, expected a picture (H, W)")
+    top = np.iinfo(array.dtype).max if array.dtype.kind in "ui" else 1
+    return torch.from_numpy(array.astype(np.float64).mean(0) / top)
