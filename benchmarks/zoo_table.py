@@ -40,7 +40,9 @@ def main() -> None:
         f"{tv['ssim']:.3f}",
     )  # fmt: skip
     name = f"{Path(options.data).name}{' ' + options.subset if options.subset else ''}"
-    text = f"`natural-gray` on {name}, seed 0, float32; denoising averages 8 views\n(printed by `benchmarks/zoo_table.py`):\n\n{table.markdown()}"
+    settings = "seed 0, float32; denoising averages 8 views"
+    source = "(printed by `benchmarks/zoo_table.py`)"
+    text = f"`natural-gray` on {name}, {settings}\n{source}:\n\n{table.markdown()}"
     print(text)
     if options.write:
         block = f"<!-- results -->\n{text}<!-- /results -->"
