@@ -105,6 +105,17 @@ def machine(packages: tuple[str, ...], threads: int) -> dict:
     return info
 
 
+def machine_text(info: dict, packages: tuple[str, ...], rounds: int) -> str:
+    """What `machine` found, and how it was measured, in words."""
+    versions = ", ".join(f"{n} {info[n]}" for n in packages)
+    return (
+        f"{info['processor']}, {info['cores']} cores ({', '.join(info['instructions'])}), "
+        f"{info['threads']} threads, {info['memory_gb']} GB, {info['system']}, "
+        f"Python {info['python']}; {versions}.\nEvery cell in a fresh process with the same allocator "
+        f"settings; median of {rounds} interleaved rounds.\n"
+    )
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table; the first column is text, the others are numbers."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]

@@ -237,16 +237,6 @@ def roundtrip_text(rows: list[dict], k: int, train: int, lr: float) -> str:
     )
 
 
-def machine_text(info: dict, rounds: int) -> str:
-    versions = ", ".join(f"{n} {info[n]}" for n in PACKAGES)
-    return (
-        f"{info['processor']}, {info['cores']} cores ({', '.join(info['instructions'])}), "
-        f"{info['threads']} threads, {info['memory_gb']} GB, {info['system']}, "
-        f"Python {info['python']}; {versions}.\nEvery cell in a fresh process with the same allocator "
-        f"settings; median of {rounds} interleaved rounds.\n"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small and rough: does it run?")
@@ -267,7 +257,7 @@ def main() -> None:
 
     info = harness.machine(PACKAGES, threads)
     data: dict = {"machine": info, "rounds": rounds}
-    parts = ["# A training step of Glow\n", machine_text(info, rounds)]
+    parts = ["# A training step of Glow\n", harness.machine_text(info, PACKAGES, rounds)]
     if "speed" in args.only:
         common = {"steps": k_speed, "enough": enough}
         data["speed"] = collect("speed", SPEED, common, rounds, threads)

@@ -34,14 +34,18 @@ def test_noise_conditional_glow_keeps_the_contract():
     check_bijection(flow.bijection, torch.rand(2, 1, 4, 4), c)
 
 
-def test_realnvp_keeps_the_contract():
-    flow = flows.build("realnvp", (5,), layers=3, width=16, condition=2)
+@pytest.mark.parametrize("mix", ["permute", "lu", "swap"])
+@pytest.mark.parametrize("name", ["realnvp", "spline"])
+def test_flows_of_vectors_keep_the_contract(name, mix):
+    torch.manual_seed(0)
+    flow = flows.build(name, (5,), layers=3, width=16, condition=2, mix=mix, norm=mix != "swap")
     check_bijection(flow.bijection, torch.randn(3, 5), torch.randn(3, 2))
 
 
-def test_density_of_a_two_dimensional_flow_integrates_to_one():
+@pytest.mark.parametrize("name", ["realnvp", "spline"])
+def test_density_of_a_two_dimensional_flow_integrates_to_one(name):
     torch.manual_seed(0)
-    flow = flows.build("realnvp", (2,), layers=4, width=16).double()
+    flow = flows.build(name, (2,), layers=4, width=16).double()
     for p in flow.parameters():
         p.data.add_(0.1 * torch.randn_like(p))
     axis = torch.linspace(-12, 12, 801, dtype=torch.float64)

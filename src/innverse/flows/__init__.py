@@ -4,5 +4,15 @@ from .flow import ConditionedFlow, Flow
 from .glow import glow
 from .realnvp import realnvp
 from .registry import build, names, register
+from .spline import spline
 
-__all__ = ["ConditionedFlow", "Flow", "build", "glow", "names", "realnvp", "register"]
+__all__ = [
+    "ConditionedFlow",
+    "Flow",
+    "build",
+    "glow",
+    "names",
+    "realnvp",
+    "register",
+    "spline",
+]

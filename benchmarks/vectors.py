@@ -1,0 +1,139 @@
+"""Coupling flows for vectors: training step, log_prob and sampling beside six libraries.
+
+    python benchmarks/vectors.py [--quick] [--only affine-64 affine-6 spline-64 spline-6]
+                                 [--libraries ...] [--rounds 5] [--out FOLDER]
+
+D = 64: 12 couplings, networks of width 256; D = 6: 8 couplings, width 128; batch 512, float32.
+Splines have 8 bins on [-5, 5].
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import harness
+
+SIZES = {64: (12, 256), 6: (8, 128)}
+QUESTIONS = [("affine", 64), ("affine", 6), ("spline", 64), ("spline", 6)]
+LIBRARIES = ["innverse", "FrEIA", "nflows", "normflows", "zuko", "torchflows", "flowjax"]
+PACKAGES = ("torch", "innverse", *LIBRARIES[1:], "jax")
+CALLS = ("step", "log_prob", "sample")
+
+
+def cells(only: list[str], libraries: list[str]) -> list[dict]:
+    return [
+        {"kind": kind, "d": d, "library": name}
+        for kind, d in QUESTIONS
+        for name in libraries
+        if f"{kind}-{d}" in only and (kind, name) != ("spline", "FrEIA")
+    ]
+
+
+def measure(cell: dict) -> dict:
+    layers, width = SIZES[cell["d"]]
+    kind, d = cell["kind"], cell["d"]
+    if cell["library"] == "flowjax":
+        from vector_flows import flowjax_trial
+
+        trial = flowjax_trial(kind, d, layers, width, cell["threads"])
+    else:
+        import torch
+        from vector_flows import torch_trial
+
+        torch.set_num_threads(cell["threads"])
+        trial = torch_trial(cell["library"], kind, d, layers, width, cell.get("bf16", False))
+    result: dict = {"parameters": trial.parameters, "idle": True}
+    for call in CALLS:
+        timed = harness.seconds(getattr(trial, call), warm_up=5, enough=cell["enough"])
+        result[call] = timed["seconds"]
+        result["idle"] &= timed["idle"]
+    return result
+
+
+def summary(cells: list[dict], results: list[list[dict]]) -> list[dict]:
+    rows = []
+    for cell, found in zip(cells, results, strict=True):
+        row = dict(cell)
+        for key in (*CALLS, "parameters"):
+            row[key] = harness.median(found, key)
+        steps = [r["step"] for r in found if "step" in r]
+        row["range"] = [min(steps), max(steps)] if steps else None
+        errors = [r["error"] for r in found if "error" in r]
+        row |= {"error": errors[-1]} if errors else {}
+        row["idle"] = all(r.get("idle", True) for r in found)
+        rows.append(row)
+    return rows
+
+
+def text_of(kind: str, d: int, rows: list[dict]) -> str:
+    layers, width = SIZES[d]
+    lines = []
+    for r in rows:
+        if r["step"] is None:
+            lines.append([r["library"], f"failed: {r['error'][:60]}", *[""] * 4])
+            continue
+        times = [f"{r[call] * 1e3:.2f}" for call in CALLS]
+        low, high = (f"{t * 1e3:.1f}" for t in r["range"])
+        busy = "" if r["idle"] else " (machine was busy)"
+        lines.append(
+            [r["library"] + busy, times[0], f"{low}-{high}", *times[1:], f"{r['parameters']:,}"]
+        )
+    header = ["", "step ms", "range of rounds", "log_prob ms", "sample ms", "parameters"]
+    title = {"affine": "Affine", "spline": "Rational-quadratic spline"}[kind]
+    return (
+        f"## {title} couplings, D = {d}, {layers} layers, width {width}, batch 512\n\n"
+        + harness.table(header, lines)
+        + "\n\n"
+        + ratios(rows)
+    )
+
+
+def ratios(rows: list[dict]) -> str:
+    """How many times faster innverse is than the best other library, call by call."""
+    ours = next((r for r in rows if r["library"] == "innverse"), None)
+    if ours is None or ours["step"] is None:
+        return ""
+    words = []
+    for call in CALLS:
+        peers = [(r[call], r["library"]) for r in rows if r is not ours and r[call]]
+        if peers:
+            fastest, name = min(peers)
+            words.append(f"{call} {fastest / ours[call]:.2f} (of {name})")
+    return "Time of the best other library / innverse's: " + ", ".join(words) + ".\n"
+
+
+def main() -> None:
+    every = [f"{kind}-{d}" for kind, d in QUESTIONS]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one short round: does it run?")
+    parser.add_argument("--only", nargs="+", choices=every, default=every)
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=LIBRARIES)
+    parser.add_argument("--rounds", type=int, default=None)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
+    args = parser.parse_args()
+    rounds = args.rounds or (1 if args.quick else 5)
+    common = {"threads": args.threads, "enough": 0.5 if args.quick else 1.5}
+    asked = cells(args.only, args.libraries)
+    full = [cell | common for cell in asked]
+    rows = summary(asked, harness.interleaved(__file__, full, rounds, args.threads))
+    info = harness.machine(PACKAGES, args.threads)
+    parts = ["# Coupling flows for vectors\n", harness.machine_text(info, PACKAGES, rounds)]
+    for kind, d in QUESTIONS:
+        mine = [r for r in rows if (r["kind"], r["d"]) == (kind, d)]
+        if mine:
+            parts.append(text_of(kind, d, mine))
+    text = "\n".join(parts)
+    print(text)
+    out = args.out or (Path("runs/bench") if args.quick else None)
+    harness.write("vectors", text, {"machine": info, "rounds": rounds, "cells": rows}, out)
+
+
+if __name__ == "__main__":
+    asked = harness.cell()
+    if asked is None:
+        main()
+    else:
+        harness.answer(measure(asked))
