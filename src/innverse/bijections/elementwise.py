@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..native import spline as native
 from .affine import affine, affine_inverse
 from .spline import piece
 
@@ -82,6 +83,17 @@ class RationalQuadraticSpline(Elementwise):
         self.n_params = 3 * self.bins - 1
 
     def forward(self, x, p):
+        if native.applies(x, p, self.bins):
+            return native.forward(x, p, self)
+        return self.forward_formula(x, p)
+
+    def inverse(self, z, p):
+        if native.applies(z, p, self.bins):
+            return native.inverse(z, p, self)
+        return self.inverse_formula(z, p)
+
+    def forward_formula(self, x, p):
+        """`forward` in PyTorch's own operations."""
         inside = x.abs() < self.bound
         x_in = torch.where(inside, x, 0.0)
         x0, w, y0, h, d0, d1 = piece(p, x_in, self, by_height=False)
@@ -94,7 +106,8 @@ class RationalQuadraticSpline(Elementwise):
         log_derivative = 2 * slope.log() + top.log() - 2 * below.log()
         return torch.where(inside, z, x), torch.where(inside, log_derivative, 0.0)
 
-    def inverse(self, z, p):
+    def inverse_formula(self, z, p):
+        """`inverse` in PyTorch's own operations."""
         inside = z.abs() < self.bound
         z_in = torch.where(inside, z, 0.0)
         x0, w, y0, h, d0, d1 = piece(p, z_in, self, by_height=True)

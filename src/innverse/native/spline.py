@@ -1,0 +1,109 @@
+"""The rational-quadratic spline in C++ as a node of the graph."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from .. import handwritten
+from .build import Unavailable, load
+
+_MAX_BINS = 32
+
+
+class _Settings(ctypes.Structure):
+    """`struct Spline` of spline.cpp."""
+
+    _fields_ = (
+        ("batch", ctypes.c_int64),
+        ("inner", ctypes.c_int64),
+        ("bins", ctypes.c_int),
+        ("bound", ctypes.c_float),
+        ("min_bin", ctypes.c_float),
+        ("min_derivative", ctypes.c_float),
+        ("one", ctypes.c_float),
+    )
+
+
+def applies(x: Tensor, p: Tensor, bins: int) -> bool:
+    """True where the kernel serves x (B, C, ...) and p (B, 3 bins - 1, C, ...)."""
+    return (
+        handwritten.applies()
+        and x.dtype == p.dtype == torch.float32
+        and x.device.type == p.device.type == "cpu"
+        and bins <= _MAX_BINS
+        and x.numel() > 0
+        and _library() is not None
+    )
+
+
+def forward(x: Tensor, p: Tensor, map) -> tuple[Tensor, Tensor]:
+    """(z, log dz/dx) of a `RationalQuadraticSpline`; differentiable, twice by its formula."""
+    return _Forward.apply(x, p, map)
+
+
+def inverse(z: Tensor, p: Tensor, map) -> tuple[Tensor, Tensor]:
+    """(x, log dx/dz); differentiable likewise."""
+    return _Inverse.apply(z, p, map)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    try:
+        return load("spline")
+    except Unavailable:
+        return None
+
+
+def _call(name: str, map, x: Tensor, *tensors: Tensor) -> None:
+    """Run a kernel; x gives the shape, all tensors are dense and stay alive until it returns."""
+    one = math.log(math.expm1(1 - map.min_derivative))
+    inner = x[0].numel()
+    settings = _Settings(
+        x.shape[0], inner, map.bins, map.bound, map.min_bin, map.min_derivative, one
+    )
+    pointers = (ctypes.c_void_p(t.data_ptr()) for t in (x, *tensors))
+    getattr(_library(), name)(ctypes.byref(settings), torch.get_num_threads(), *pointers)
+
+
+class _Forward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, p, map):
+        x, p = x.contiguous(), p.contiguous()
+        z, log_derivative = torch.empty_like(x), torch.empty_like(x)
+        _call("spline_forward", map, x, p, z, log_derivative)
+        ctx.save_for_backward(x, p)
+        ctx.map = map
+        return z, log_derivative
+
+    @staticmethod
+    def backward(ctx, g_z, g_l):
+        x, p = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            needed = ctx.needs_input_grad[:2]
+            return *handwritten.exact(ctx.map.forward_formula, (x, p), (g_z, g_l), needed), None
+        g_x, g_p = torch.empty_like(x), torch.empty_like(p)
+        _call("spline_backward", ctx.map, x, p, g_z.contiguous(), g_l.contiguous(), g_x, g_p)
+        return g_x, g_p, None
+
+
+class _Inverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z, p, map):
+        z, p = z.contiguous(), p.contiguous()
+        x, log_derivative = torch.empty_like(z), torch.empty_like(z)
+        _call("spline_inverse", map, z, p, x, log_derivative)
+        ctx.save_for_backward(z, p)
+        ctx.map = map
+        return x, log_derivative
+
+    @staticmethod
+    def backward(ctx, g_x, g_l):
+        formula, needed = ctx.map.inverse_formula, ctx.needs_input_grad[:2]
+        create = torch.is_grad_enabled()
+        found = handwritten.exact(formula, ctx.saved_tensors, (g_x, g_l), needed)
+        return *(g if create or g is None else g.detach() for g in found), None
