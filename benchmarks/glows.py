@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 SHAPE = (3, 32, 32)
-SIZE = math.prod(SHAPE)
 
 
 def networks(hidden: int):
@@ -35,13 +34,15 @@ def networks(hidden: int):
 
 
 class Innverse(nn.Module):
-    def __init__(self, levels: int, steps: int, hidden: int, memory: str = "store", bf16=False):
+    def __init__(
+        self, levels: int, steps: int, hidden: int, memory: str = "store", bf16=False, shape=SHAPE
+    ):
         super().__init__()
         from innverse import flows, nets
 
         self.flow = flows.build(
             "glow",
-            SHAPE,
+            shape,
             levels=levels,
             steps=steps,
             hidden=hidden,
@@ -67,12 +68,13 @@ class Innverse(nn.Module):
 
 
 class FreiaGlow(nn.Module):
-    def __init__(self, levels: int, steps: int, hidden: int):
+    def __init__(self, levels: int, steps: int, hidden: int, shape=SHAPE):
         super().__init__()
         import FrEIA.framework as ff
         import FrEIA.modules as fm
 
-        nodes = [ff.InputNode(*SHAPE, name="x")]
+        self.size = math.prod(shape)
+        nodes = [ff.InputNode(*shape, name="x")]
         outputs = []  # one per level, unflattened: its Flatten cannot read channels_last
 
         def add(*args, **kwargs):
@@ -102,7 +104,7 @@ class FreiaGlow(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         latents, logdet = self.inn(x)
         energy = sum(z.square().sum((1, 2, 3)) for z in latents)
-        return logdet - 0.5 * energy - 0.5 * SIZE * math.log(2 * math.pi)
+        return logdet - 0.5 * energy - 0.5 * self.size * math.log(2 * math.pi)
 
     def encode(self, x: Tensor):
         return self.inn(x, jac=False)[0]
@@ -112,11 +114,11 @@ class FreiaGlow(nn.Module):
 
 
 class NormflowsGlow(nn.Module):
-    def __init__(self, levels: int, steps: int, hidden: int):
+    def __init__(self, levels: int, steps: int, hidden: int, shape=SHAPE):
         super().__init__()
         import normflows as nf
 
-        channels, height, width = SHAPE
+        channels, height, width = shape
         bases, merges, flows = [], [], []
         for i in range(levels):  # its order is from latent to image: the coarsest level first
             depth = levels - i
@@ -151,16 +153,16 @@ class NormflowsGlow(nn.Module):
 LIBRARIES = {"innverse": Innverse, "FrEIA": FreiaGlow, "normflows": NormflowsGlow}
 
 
-def textures(n: int, generator: torch.Generator, beta: float = 1.0) -> Tensor:
-    """Random pictures (n, 3, 32, 32) on [0, 1] with the 1/f amplitude of photographs, 8 bits.
+def textures(n: int, generator: torch.Generator, beta: float = 1.0, shape=SHAPE) -> Tensor:
+    """Random pictures (n, 3, H, W) on [0, 1] with the 1/f amplitude of photographs, 8 bits.
 
     Colours are correlated and grey levels dequantised, so that a flow has something to learn.
     """
-    _, height, width = SHAPE
+    _, height, width = shape
     fy = torch.fft.fftfreq(height)[:, None]
     fx = torch.fft.rfftfreq(width)[None]
     amplitude = (fy.square() + fx.square()).sqrt().clamp_min(1 / height) ** -beta
-    noise = torch.randn((n, *SHAPE), generator=generator)
+    noise = torch.randn((n, *shape), generator=generator)
     smooth = torch.fft.irfft2(torch.fft.rfft2(noise) * amplitude, s=(height, width))
     smooth = smooth / smooth.std((1, 2, 3), keepdim=True)
     colours = torch.tensor([[1.0, 0.2, 0.1], [1.0, -0.1, 0.1], [1.0, -0.1, -0.2]])

@@ -79,6 +79,24 @@ def interleaved(script: str, cells: list[dict], rounds: int, threads: int) -> li
     return results
 
 
+def summaries(cells: list[dict], results: list[list[dict]]) -> list[dict]:
+    """One row per cell: the medians of its numbers over the rounds, and the range of "seconds".
+
+    ``idle`` says whether the machine was quiet in all rounds; ``error`` holds the last failure.
+    """
+    rows = []
+    for cell, found in zip(cells, results, strict=True):
+        keys = sorted({k for r in found for k in r} - {"idle", "error", "steps"})
+        row = {**cell, **{k: median(found, k) for k in keys}}
+        times = [r["seconds"] for r in found if "seconds" in r]
+        row |= {"range": [min(times), max(times)]} if times else {}
+        row["idle"] = all(r.get("idle", True) for r in found)
+        errors = [r["error"] for r in found if "error" in r]
+        row |= {"error": errors[-1]} if errors else {}
+        rows.append(row)
+    return rows
+
+
 def median(results: list[dict], key: str) -> float | None:
     """The median of ``key`` over the rounds that have it."""
     values = [r[key] for r in results if r.get(key) is not None]

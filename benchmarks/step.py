@@ -145,20 +145,8 @@ def name_of(cell: dict) -> str:
 
 def collect(kind: str, cells: list[dict], common: dict, rounds: int, threads: int) -> list[dict]:
     full = [{"kind": kind, **cell, **common, "threads": threads} for cell in cells]
-    results = harness.interleaved(__file__, full, rounds, threads)
-    rows = []
-    for cell, found in zip(cells, results, strict=True):
-        keys = {k for r in found for k in r} - {"idle", "error", "steps"}
-        row = {"name": name_of(cell), **cell, **{k: harness.median(found, k) for k in sorted(keys)}}
-        times = [r["seconds"] for r in found if "seconds" in r]
-        if times:
-            row["range"] = [min(times), max(times)]
-            row["idle"] = all(r["idle"] for r in found if "idle" in r)
-        errors = [r["error"] for r in found if "error" in r]
-        if errors:
-            row["error"] = errors[-1]
-        rows.append(row)
-    return rows
+    rows = harness.summaries(cells, harness.interleaved(__file__, full, rounds, threads))
+    return [{"name": name_of(cell), **row} for cell, row in zip(cells, rows, strict=True)]
 
 
 def best(rows: list[dict], library: str, key: str) -> float:

@@ -19,7 +19,7 @@ SIZES = {64: (12, 256), 6: (8, 128)}
 QUESTIONS = [("affine", 64), ("affine", 6), ("spline", 64), ("spline", 6)]
 LIBRARIES = ["innverse", "FrEIA", "nflows", "normflows", "zuko", "torchflows", "flowjax"]
 PACKAGES = ("torch", "innverse", *LIBRARIES[1:], "jax")
-CALLS = ("step", "log_prob", "sample")
+CALLS = {"step": "seconds", "log_prob": "log_prob", "sample": "sample"}  # and their keys
 
 
 def cells(only: list[str], libraries: list[str]) -> list[dict]:
@@ -45,36 +45,21 @@ def measure(cell: dict) -> dict:
         torch.set_num_threads(cell["threads"])
         trial = torch_trial(cell["library"], kind, d, layers, width, cell.get("bf16", False))
     result: dict = {"parameters": trial.parameters, "idle": True}
-    for call in CALLS:
+    for call, key in CALLS.items():
         timed = harness.seconds(getattr(trial, call), warm_up=5, enough=cell["enough"])
-        result[call] = timed["seconds"]
+        result[key] = timed["seconds"]
         result["idle"] &= timed["idle"]
     return result
-
-
-def summary(cells: list[dict], results: list[list[dict]]) -> list[dict]:
-    rows = []
-    for cell, found in zip(cells, results, strict=True):
-        row = dict(cell)
-        for key in (*CALLS, "parameters"):
-            row[key] = harness.median(found, key)
-        steps = [r["step"] for r in found if "step" in r]
-        row["range"] = [min(steps), max(steps)] if steps else None
-        errors = [r["error"] for r in found if "error" in r]
-        row |= {"error": errors[-1]} if errors else {}
-        row["idle"] = all(r.get("idle", True) for r in found)
-        rows.append(row)
-    return rows
 
 
 def text_of(kind: str, d: int, rows: list[dict]) -> str:
     layers, width = SIZES[d]
     lines = []
     for r in rows:
-        if r["step"] is None:
+        if r.get("seconds") is None:
             lines.append([r["library"], f"failed: {r['error'][:60]}", *[""] * 4])
             continue
-        times = [f"{r[call] * 1e3:.2f}" for call in CALLS]
+        times = [f"{r[key] * 1e3:.2f}" for key in CALLS.values()]
         low, high = (f"{t * 1e3:.1f}" for t in r["range"])
         busy = "" if r["idle"] else " (machine was busy)"
         lines.append(
@@ -93,14 +78,14 @@ def text_of(kind: str, d: int, rows: list[dict]) -> str:
 def ratios(rows: list[dict]) -> str:
     """How many times faster innverse is than the best other library, call by call."""
     ours = next((r for r in rows if r["library"] == "innverse"), None)
-    if ours is None or ours["step"] is None:
+    if ours is None or ours.get("seconds") is None:
         return ""
     words = []
-    for call in CALLS:
-        peers = [(r[call], r["library"]) for r in rows if r is not ours and r[call]]
+    for call, key in CALLS.items():
+        peers = [(r[key], r["library"]) for r in rows if r is not ours and r.get(key)]
         if peers:
             fastest, name = min(peers)
-            words.append(f"{call} {fastest / ours[call]:.2f} (of {name})")
+            words.append(f"{call} {fastest / ours[key]:.2f} (of {name})")
     return "Time of the best other library / innverse's: " + ", ".join(words) + ".\n"
 
 
@@ -118,7 +103,7 @@ def main() -> None:
     common = {"threads": args.threads, "enough": 0.5 if args.quick else 1.5}
     asked = cells(args.only, args.libraries)
     full = [cell | common for cell in asked]
-    rows = summary(asked, harness.interleaved(__file__, full, rounds, args.threads))
+    rows = harness.summaries(asked, harness.interleaved(__file__, full, rounds, args.threads))
     info = harness.machine(PACKAGES, args.threads)
     parts = ["# Coupling flows for vectors\n", harness.machine_text(info, PACKAGES, rounds)]
     for kind, d in QUESTIONS:

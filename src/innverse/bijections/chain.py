@@ -7,14 +7,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .base import Bijection, zero_logdet
-from .channel_linear import (
-    ChannelLinear,
-    Folded,
-    apply_matrix,
-    evaluate_together,
-    kind,
-    per_item,
-)
+from .channel_linear import ChannelLinear, Folded, per_item
+from .matrices import Matrices
 from .reversible import run_reversible
 from .tape import Tape
 
@@ -67,22 +61,32 @@ class Chain(Bijection):
 
     def walk(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
         """The chain as it is written, in store or checkpoint mode."""
-        total = zero_logdet(x)
         save = self.memory == "checkpoint" and torch.is_grad_enabled()
-        steps = self._steps
-        matrices, logabsdet = _matrices(steps)
-        if matrices:
-            total = total + per_item(logabsdet, x)
-        for i, step in enumerate(steps):
-            if i in matrices:
-                w, b, _ = matrices[i]
-                x = apply_matrix(w, b, x)
-                continue
+
+        def run(step: Bijection, x: Tensor) -> tuple[Tensor, Tensor]:
             # a container checkpoints its own chain: doing it here too would compute it twice
             if save and not _contains_chain(step):
-                x, logdet = checkpoint(step, x, c, use_reentrant=False)
-            else:
-                x, logdet = step(x, c)
+                return checkpoint(step, x, c, use_reentrant=False)
+            return step(x, c)
+
+        return self._walk(x, run)
+
+    def record(self, x: Tensor, c: Tensor | None, tape: Tape) -> tuple[Tensor, Tensor]:
+        return self._walk(x, lambda step, x: step.record(x, c, tape), tape)
+
+    def _walk(self, x: Tensor, run, tape: Tape | None = None) -> tuple[Tensor, Tensor]:
+        steps = self._steps
+        matrices = Matrices(steps)
+        total = zero_logdet(x)
+        if matrices:
+            total = total + per_item(matrices.logabsdet, x)
+        for i, step in enumerate(steps):
+            if tape is not None and self._is_anchor(i):
+                tape.anchors.append(x)
+            if i in matrices:
+                x = matrices.apply(i, x)
+                continue
+            x, logdet = run(step, x)
             total = total + logdet
         return x, total
 
@@ -93,20 +97,18 @@ class Chain(Bijection):
             total = total + logdet
         return z, total
 
-    def record(self, x: Tensor, c: Tensor | None, tape: Tape) -> tuple[Tensor, Tensor]:
-        total = zero_logdet(x)
-        for i, step in enumerate(self._steps):
-            if self._is_anchor(i):
-                tape.anchors.append(x)
-            x, logdet = step.record(x, c, tape)
-            total = total + logdet
-        return x, total
-
     def undo(self, z, g_z, g_logdet, c, tape):
-        for i, step in reversed(list(enumerate(self._steps))):
-            z, g_z = step.undo(z, g_z, g_logdet, c, tape)
+        steps = self._steps
+        with tape.recompute():
+            matrices = Matrices(steps)
+        for i, step in reversed(list(enumerate(steps))):
+            if i in matrices:
+                z, g_z = matrices.undo(i, z, g_z)
+            else:
+                z, g_z = step.undo(z, g_z, g_logdet, c, tape)
             if self._is_anchor(i):
                 z = tape.replace_by_anchor(z)
+        matrices.collect(g_logdet, z[0, 0].numel(), tape)
         return z, g_z
 
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
@@ -137,20 +139,6 @@ def set_memory(module: nn.Module, mode: str, anchor_every: int | None = None) ->
 
     visit(module, False)
     return module
-
-
-def _matrices(steps):
-    """Those of the channel-linear steps (by index), all at once, and the sum of log|det|."""
-    kinds: dict[tuple, list[int]] = {}
-    for i, step in enumerate(steps):
-        if isinstance(step, ChannelLinear) and not step.can_cache():
-            kinds.setdefault(kind(step), []).append(i)
-    matrices, total = {}, 0.0
-    for indices in kinds.values():
-        found, logabsdet = evaluate_together([steps[i] for i in indices])
-        matrices |= dict(zip(indices, found, strict=True))
-        total = total + logabsdet
-    return matrices, total
 
 
 def _contains_chain(step: nn.Module) -> bool:

@@ -59,6 +59,8 @@ class Tape:
         params = [p for p in parameters if p.requires_grad]
         conditions = [c] if c is not None and c.requires_grad else []
         pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad]
+        if not pairs:
+            return [torch.zeros_like(x) for x in inputs]
         found = torch.autograd.grad(
             [o for o, _ in pairs],
             [*inputs, *conditions, *params],

@@ -1,0 +1,83 @@
+"""The channel-linear steps of a chain, evaluated together: one batch of matrices per kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .base import Bijection
+from .channel_linear import ChannelLinear, apply_matrix, evaluate_together, kind
+from .tape import Tape
+
+
+class Matrices:
+    """W, b and log|det W| of the steps whose matrices cannot be kept, by index.
+
+    ``logabsdet`` is the sum over those steps. Made with gradients on, `undo` walks back through a
+    step and `collect` then sends what it gathered to the parameters, in one go.
+    """
+
+    def __init__(self, steps: Sequence[Bijection]):
+        self.steps = steps
+        kinds: dict[tuple, list[int]] = {}
+        for i, step in enumerate(steps):
+            if isinstance(step, ChannelLinear) and not step.can_cache():
+                kinds.setdefault(kind(step), []).append(i)
+        self._of = {}
+        self.logabsdet: Tensor | float = 0.0
+        for indices in kinds.values():
+            found, logabsdet = evaluate_together([steps[i] for i in indices])
+            self._of |= dict(zip(indices, found, strict=True))
+            self.logabsdet = self.logabsdet + logabsdet
+        self._gradients: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __contains__(self, i: int) -> bool:
+        return i in self._of
+
+    def __bool__(self) -> bool:
+        return bool(self._of)
+
+    def apply(self, i: int, x: Tensor) -> Tensor:
+        """W x + b of step i."""
+        w, b, _ = self._of[i]
+        return apply_matrix(w, b, x)
+
+    @torch.no_grad()
+    def undo(self, i: int, z: Tensor, g_z: Tensor) -> tuple[Tensor, Tensor]:
+        """From the output of step i and its gradient to those of its input."""
+        w, b, _ = (t.detach() for t in self._of[i])
+        if w.dim() == 1:
+            x, g_x = apply_matrix(1 / w, -b / w, z), apply_matrix(w, torch.zeros_like(b), g_z)
+            g_w = _per_channel(g_z * x)
+        else:
+            w_inv = torch.linalg.inv(w.double())
+            x = apply_matrix(w_inv.to(w.dtype), -(w_inv @ b.double()).to(b.dtype), z)
+            g_x = apply_matrix(w.T, torch.zeros_like(b), g_z)
+            g_w = _rows(g_z).T @ _rows(x)
+        self._gradients[i] = g_w, _per_channel(g_z)
+        return x, g_x
+
+    def collect(self, g_logdet: Tensor, positions: int, tape: Tape) -> None:
+        """The gradients of the parameters, from those of the matrices and of log|det|."""
+        if not self._of:
+            return
+        outputs, gradients = [self.logabsdet], [g_logdet.sum() * positions]
+        for i, (g_w, g_b) in self._gradients.items():
+            w, b, _ = self._of[i]
+            outputs += [w, b]
+            gradients += [g_w.to(w.dtype), g_b.to(b.dtype)]
+        parameters = [
+            p for i in self._of for part in self.steps[i].parts for p in part.parameters()
+        ]
+        tape.collect(outputs, gradients, (), None, parameters)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(B, C, *space) as one row of C channels per position."""
+    return x.movedim(1, -1).reshape(-1, x.shape[1])
+
+
+def _per_channel(x: Tensor) -> Tensor:
+    return _rows(x).sum(0)
