@@ -3,6 +3,7 @@
 #   make test    the tests          make test-slow   those that take minutes
 #   make lint    ruff               make types       ty, for information
 #   make bench   speed and memory beside other libraries, in .venv-bench
+#   make bench-guard   is it still faster than a textbook version of the same flows?
 #   make lock    renew the two lock files (make lock UPGRADE=--upgrade for newer versions)
 SHELL := bash
 JOBS ?= 2
@@ -10,7 +11,7 @@ ARGS ?=
 PY := .venv/bin/python
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: setup demo test test-slow lint format types bench bench-quick bench-setup lock clean
+.PHONY: setup demo test test-slow lint format types bench bench-quick bench-setup bench-guard lock clean
 
 setup:
 	@./setup.sh
@@ -38,11 +39,18 @@ types: setup
 bench-setup:
 	@./setup.sh bench
 
-bench: bench-setup
-	.venv-bench/bin/python benchmarks/step.py $(ARGS)
+BENCHMARKS := step vectors memory inverse_loop peak
+
+bench: setup bench-setup
+	for name in $(BENCHMARKS); do .venv-bench/bin/python benchmarks/$$name.py $(ARGS) || exit 1; done
+	$(PY) benchmarks/startup.py $(ARGS)
+	$(PY) benchmarks/speed.py
 
 bench-quick: bench-setup
-	.venv-bench/bin/python benchmarks/step.py --quick $(ARGS)
+	for name in $(BENCHMARKS); do .venv-bench/bin/python benchmarks/$$name.py --quick $(ARGS) || exit 1; done
+
+bench-guard: setup
+	$(PY) benchmarks/guard.py
 
 LOCK := .venv/bin/uv --config-file requirements/uv.toml pip compile --quiet --universal \
 	--python-version 3.11 --constraint requirements/torch.txt --no-emit-package torch \

@@ -105,8 +105,10 @@ def main() -> None:
     parts = [
         "# Gradient of ||A G(z) - y||^2\n",
         harness.machine_text(info, PACKAGES, rounds),
-        f"Glow {'x'.join(map(str, SHAPE))}, L = {LEVELS}, hidden {HIDDEN}, float32, parameters "
-        "frozen; MB is the peak of the live tensors.\n",
+        (
+            f"Glow {'x'.join(map(str, SHAPE))}, L = {LEVELS}, hidden {HIDDEN}, float32, parameters "
+            "frozen; MB is the peak of the live tensors.\n"
+        ),
     ]
     cells = [{**cell, "batch": batch} for batch in args.batches for cell in CELLS]
     found = harness.interleaved(__file__, [c | common for c in cells], rounds, args.threads)

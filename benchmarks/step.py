@@ -29,6 +29,8 @@ SPEED = [
     {"library": "FrEIA", "layout": "channels_last"},
     {"library": "normflows"},
     {"library": "normflows", "layout": "channels_last"},
+    {"library": "FrEIA", "layout": "channels_last", "bf16": True},
+    {"library": "normflows", "layout": "channels_last", "bf16": True},
 ]
 MEMORY = [
     {"library": "innverse", "memory": "store"},
@@ -52,9 +54,11 @@ class Training:
 
         torch.set_num_threads(cell["threads"])
         torch.manual_seed(0)
-        options = {k: cell[k] for k in ("memory", "bf16") if k in cell}
+        ours = cell["library"] == "innverse"
+        options = {k: cell[k] for k in ("memory", "bf16") if k in cell and ours}
+        self.autocast = cell.get("bf16", False) and not ours
         self.model = LIBRARIES[cell["library"]](LEVELS, cell["steps"], HIDDEN, **options)
-        self.channels_last = cell.get("layout") == "channels_last" or cell["library"] == "innverse"
+        self.channels_last = cell.get("layout") == "channels_last" or ours
         if self.channels_last:  # innverse's Glow sets its own layout
             self.model.to(memory_format=torch.channels_last)
         self.textures = textures
@@ -73,7 +77,10 @@ class Training:
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
 
     def gradient(self, keep_buffers: bool = False):
-        loss = -self.model.log_prob(self.x).mean()
+        import torch
+
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+            loss = -self.model.log_prob(self.x).mean()
         self.optimizer.zero_grad(set_to_none=not keep_buffers)
         loss.backward()
         return loss.detach()
@@ -138,7 +145,8 @@ def roundtrip(cell: dict) -> dict:
 
 def name_of(cell: dict) -> str:
     extra = [cell[k] for k in ("memory", "layout") if k in cell]
-    extra += ["bf16 networks"] if cell.get("bf16") else []
+    if cell.get("bf16"):
+        extra += ["bf16 networks" if cell["library"] == "innverse" else "bf16 autocast"]
     extra = extra or (["store"] if cell["library"] == "innverse" else [])
     return f"{cell['library']} ({', '.join(extra)})" if extra else cell["library"]
 

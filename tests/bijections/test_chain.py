@@ -219,3 +219,35 @@ def test_a_layer_put_in_later_counts():
     z, _ = chain(x)
     torch.testing.assert_close(z, x[:, [2, 0, 1]])
     torch.testing.assert_close(chain.inverse(z)[0], x)
+
+
+@pytest.mark.parametrize(
+    ("room", "expected"), [(1e12, "store"), (4e5, "checkpoint"), (100, "reversible")]
+)
+def test_auto_takes_the_fastest_mode_that_fits(monkeypatch, room, expected):
+    from innverse.bijections import automatic
+
+    monkeypatch.setattr(automatic, "_total_memory", lambda device: room)
+    chain = b.set_memory(deep_chain(), "auto")
+    x = torch.randn(64, 6)
+    with torch.no_grad():
+        chain(x)
+    assert chain.memory == "auto"  # nothing to choose without a gradient
+    z, logdet = chain(x)
+    assert chain.memory == expected
+    stored = b.set_memory(copy.deepcopy(chain), "store")
+    (z.sum() + logdet.sum()).backward()
+    w, other = stored(x)
+    (w.sum() + other.sum()).backward()
+    for p, q in zip(chain.parameters(), stored.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_auto_measures_what_store_mode_keeps():
+    from innverse.bijections.automatic import _measure
+
+    chain = deep_chain()
+    x = torch.randn(1, 6)
+    measured, layers = _measure(chain, x, None)
+    assert layers == 72
+    assert abs(measured / saved_bytes(chain, x.requires_grad_()) - 1) < 0.2

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .automatic import choose_memory
 from .base import Bijection, zero_logdet
 from .channel_linear import ChannelLinear, Folded, per_item
 from .matrices import Matrices
 from .reversible import run_reversible
 from .tape import Tape
 
-MEMORY_MODES = ("store", "checkpoint", "reversible")
+MEMORY_MODES = ("store", "checkpoint", "reversible", "auto")
 
 
 class Chain(Bijection):
@@ -21,7 +22,8 @@ class Chain(Bijection):
     ``memory`` says what back-propagation keeps: ``"store"`` every activation (fastest),
     ``"checkpoint"`` one state per layer, ``"reversible"`` one state in all (layers are inverted
     on the way back; ``anchor_every=m`` keeps every m-th state to bound the rounding drift, whose
-    size the last backward pass leaves in ``drift``). Conditioner networks must be deterministic.
+    size the last backward pass leaves in ``drift``). ``"auto"`` picks one of them at the first
+    batch, see `choose_memory`. Conditioner networks must be deterministic.
 
     Neighbouring channel-linear layers (ActNorm, 1x1 convolution, permutation ...) are folded
     into one matrix when they run, so ActNorm before a 1x1 convolution costs one convolution.
@@ -55,6 +57,8 @@ class Chain(Bijection):
         self._memory = mode
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.memory == "auto" and torch.is_grad_enabled():
+            set_memory(self, *choose_memory(self, x, c))
         if self.memory == "reversible" and torch.is_grad_enabled() and self.layers:
             return run_reversible(self, x, c)
         return self.walk(x, c)
@@ -131,7 +135,8 @@ def set_memory(module: nn.Module, mode: str, anchor_every: int | None = None) ->
 
     def visit(m: nn.Module, inside: bool) -> None:
         if isinstance(m, Chain):
-            m.memory = "store" if inside and mode == "reversible" else mode
+            # the outermost chain walks back through the others, and chooses for them
+            m.memory = "store" if inside and mode in ("reversible", "auto") else mode
             m.anchor_every = anchor_every
             inside = True
         for child in m.children():

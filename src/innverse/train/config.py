@@ -99,7 +99,7 @@ class TrainConfig(_Table):
     ema: float = Field(0.999, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     """``bf16``: conditioner networks in bfloat16; the flow state stays float32."""
-    memory: Literal["store", "checkpoint", "reversible"] = "store"
+    memory: Literal["store", "checkpoint", "reversible", "auto"] = "store"
     """What back-propagation keeps, see `innverse.bijections.Chain`."""
     score_matching: float = Field(0.0, ge=0)
     """Weight of the denoising score matching term (needs ``model.noise``)."""

@@ -1,0 +1,240 @@
+"""Every question about speed and memory in one table, with its target, wins and losses alike.
+
+    python benchmarks/speed.py [--out FOLDER]
+
+Reads what the other benchmarks left in results/ and writes speed.md, speed.json and speed.png:
+{"machine", "targets": [{"question", "ours", "best_peer", "peer", "ratio", "target", "met"}],
+"cells"}. A ratio is always "how many times better than the best other library".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import harness
+
+
+def read(name: str) -> dict:
+    path = harness.RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def question(text: str, ours, peers: list[tuple], target: float, unit: str = "s") -> list[dict]:
+    """One target: ``peers`` holds (value, name), smaller is better; nothing if not measured."""
+    peers = [(value, name) for value, name in peers if value]
+    if not ours or not peers:
+        return []
+    best, name = min(peers)
+    ratio = best / ours
+    return [
+        {
+            "question": text,
+            "ours": ours,
+            "best_peer": best,
+            "peer": name,
+            "unit": unit,
+            "ratio": ratio,
+            "target": target,
+            "met": ratio >= target,
+        }
+    ]
+
+
+def limit(text: str, ours, most: float, unit: str) -> list[dict]:
+    """One target without a rival: ``ours`` may be at most ``most``; the ratio is most / ours."""
+    if ours is None:
+        return []
+    return [
+        {
+            "question": text,
+            "ours": ours,
+            "best_peer": None,
+            "peer": None,
+            "unit": unit,
+            "ratio": most / ours if ours else None,
+            "target": most,
+            "met": ours <= most,
+        }
+    ]
+
+
+def of_step() -> list[dict]:
+    data = read("step")
+    speed, memory = data.get("speed", []), data.get("memory", [])
+    fp32 = [r for r in speed if not r.get("bf16")]
+    ours = min((r["seconds"] for r in fp32 if r["library"] == "innverse"), default=None)
+    peers = [(r.get("seconds"), r["library"]) for r in fp32 if r["library"] != "innverse"]
+    found = question("Glow K=8, training step, float32", ours, peers, 1.3)
+    bf16 = [r for r in speed if r.get("bf16")]
+    ours = min((r["seconds"] for r in bf16 if r["library"] == "innverse"), default=None)
+    peers = [(r.get("seconds"), r["library"]) for r in bf16 if r["library"] != "innverse"]
+    found += question("Glow K=8, training step, bf16", ours, peers, 1.5)
+    mine = [r for r in memory if r["library"] == "innverse"]
+    others = [r for r in memory if r["library"] != "innverse"]
+    if mine and others:
+        least = min(mine, key=lambda r: r["activation_bytes"])
+        peers = [(r["activation_bytes"], r["library"]) for r in others]
+        found += question(
+            f"Glow K=64, activations ({least['memory']})",
+            least["activation_bytes"],
+            peers,
+            10,
+            "bytes",
+        )
+        peers = [(r["seconds"], r["library"]) for r in others]
+        found += question(
+            f"Glow K=64, time at that memory ({least['memory']})", least["seconds"], peers, 1
+        )
+    return found
+
+
+def of_memory() -> list[dict]:
+    rows = {(r["memory"], r["depth"]): r for r in read("memory").get("cells", []) if r["size"] == 32}
+    if ("reversible", 16) not in rows or ("reversible", 128) not in rows:
+        return []
+    grown = rows["reversible", 128]["bytes"] / rows["reversible", 16]["bytes"]
+    slower = rows["reversible", 128]["seconds"] / rows["store", 128]["seconds"]
+    return [
+        *limit("memory at K=128 / at K=16, reversible", grown, 1.15, "ratio"),
+        *limit("time at K=128, reversible / store", slower, 1.35, "ratio"),
+    ]
+
+
+# (kind, D): (call, target) against every library, then (call, peer, target) against one
+VECTORS = {
+    ("affine", 64): ([("step", 1.5), ("log_prob", 1.8), ("sample", 1.8)], []),
+    ("affine", 6): ([], [("step", "flowjax", 1.0), ("step", "torch", 1.6)]),
+    ("spline", 64): (
+        [],
+        [("step", "nflows", 2.5), ("step", "flowjax", 2.0), ("log_prob", "nflows", 3.0)],
+    ),
+    ("spline", 6): ([], [("step", "torch", 2.0)]),
+}
+
+
+def of_vectors() -> list[dict]:
+    cells, found = read("vectors").get("cells", []), []
+    for (kind, d), (against_all, against_one) in VECTORS.items():
+        rows = {r["library"]: r for r in cells if (r["kind"], r["d"]) == (kind, d)}
+        ours = rows.pop("innverse", {})
+        for call, target in against_all:
+            key = "seconds" if call == "step" else call
+            peers = [(r.get(key), name) for name, r in rows.items()]
+            found += question(f"{kind} couplings D={d}, {call}", ours.get(key), peers, target)
+        for call, peer, target in against_one:
+            key = "seconds" if call == "step" else call
+            peers = [
+                (r.get(key), name)
+                for name, r in rows.items()
+                if name == peer or (peer == "torch" and name != "flowjax")
+            ]
+            text = f"{kind} couplings D={d}, {call}, against {peer}"
+            found += question(text, ours.get(key), peers, target)
+    return found
+
+
+def of_inverse_loop() -> list[dict]:
+    cells, found = read("inverse_loop").get("cells", []), []
+    for batch in (16, 1):
+        rows = [r for r in cells if r["batch"] == batch]
+        ours = next((r.get("seconds") for r in rows if r["library"] == "innverse"), None)
+        peers = [(r.get("seconds"), r["library"]) for r in rows if r["library"] != "innverse"]
+        found += question(f"gradient of ||A G(z) - y||^2, batch {batch}", ours, peers, 1.5)
+    return found
+
+
+def of_peak() -> list[dict]:
+    row = next((r for r in read("peak").get("cells", []) if r["library"] == "innverse"), None)
+    if row is None:
+        return []
+    text = "step of Glow, seconds at 0.55 of the convolution peak"
+    allowed = row["gflop"] / (0.55 * read("peak")["peak"]["gflops"])
+    return limit(text, row["seconds"], allowed, "s")
+
+
+def of_startup() -> list[dict]:
+    cells = {r["name"]: r for r in read("startup").get("cells", [])}
+    found = []
+    for name in ("import innverse", "innverse --help"):
+        if name in cells:
+            found += limit(f"{name} / import torch", cells[name]["ratio"], 1.15, "ratio")
+    first = next((r for n, r in cells.items() if n.startswith("first log_prob")), None)
+    return found + (limit(first["name"], first["seconds"], 3.0, "s") if first else [])
+
+
+def shown(value: float | None, unit: str) -> str:
+    if value is None:
+        return "–"
+    scale, digits, name = {"s": (1e3, 1, " ms"), "bytes": (1e-6, 0, " MB"), "ratio": (1, 2, "")}[unit]
+    return f"{value * scale:.{digits}f}{name}"
+
+
+def table(targets: list[dict]) -> str:
+    lines = []
+    for t in targets:
+        alone = t["best_peer"] is None
+        lines.append(
+            [
+                t["question"],
+                shown(t["ours"], t["unit"]),
+                shown(t["best_peer"], t["unit"]),
+                t["peer"] or "–",
+                "–" if alone else f"{t['ratio']:.2f}",
+                f"≤ {shown(t['target'], t['unit'])}" if alone else f"≥ {t['target']:g}",
+                "met" if t["met"] else "**missed**",
+            ]
+        )
+    return harness.table(["question", "innverse", "best other", "", "ratio", "target", ""], lines)
+
+
+def plot(targets: list[dict], path: Path) -> None:
+    """Ratio of every comparison as a bar, its target as a tick."""
+    from matplotlib.figure import Figure
+
+    rows = [t for t in targets if t["best_peer"] is not None][::-1]
+    figure = Figure(figsize=(9, 0.35 * len(rows) + 1), layout="constrained")
+    axes = figure.add_subplot()
+    colours = ["#3a8f5c" if t["met"] else "#c8553d" for t in rows]
+    axes.barh([t["question"] for t in rows], [t["ratio"] for t in rows], color=colours)
+    for y, t in enumerate(rows):
+        axes.plot([t["target"]] * 2, [y - 0.4, y + 0.4], color="black")
+    axes.axvline(1, color="grey", linewidth=0.8)
+    axes.set_xlabel("times better than the best other library; black: target")
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
+    args = parser.parse_args()
+    targets = [
+        *of_step(),
+        *of_memory(),
+        *of_vectors(),
+        *of_inverse_loop(),
+        *of_peak(),
+        *of_startup(),
+    ]
+    names = ("step", "memory", "vectors", "inverse_loop", "peak", "startup")
+    cells = {name: {k: v for k, v in read(name).items() if k != "machine"} for name in names}
+    info = read("vectors").get("machine") or read("step").get("machine", {})
+    met = sum(t["met"] for t in targets)
+    text = "\n".join(
+        [
+            "# Speed and memory: all questions\n",
+            f"![Ratios and targets](speed.png)\n\n{met} of {len(targets)} targets met. A ratio under 1.2 is noise on the machine that "
+            "measured. Details: " + ", ".join(f"[{n}]({n}.md)" for n in names) + ".\n",
+            table(targets) + "\n",
+        ]
+    )
+    print(text)
+    plot(targets, (args.out or harness.RESULTS) / "speed.png")
+    harness.write("speed", text, {"machine": info, "targets": targets, "cells": cells}, args.out)
+
+
+if __name__ == "__main__":
+    main()
