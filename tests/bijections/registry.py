@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from innverse import bijections as b
-from innverse.nets import MLP, ConvNet, ConvResNet
+from innverse.nets import MLP, ConvNet, ConvResNet, LipschitzConv, LipschitzMLP, ViT
 
 
 def vector(n=6, batch=3):
@@ -26,6 +26,15 @@ def conv(**options):
 
 def mlp(**options):
     return lambda i, o: MLP(i, o, width=16, **options)
+
+
+def residual(net):
+    """Few steps to converge, since tracing unrolls them."""
+    return b.Residual(net, logdet="exact", tolerance=1e-11)
+
+
+def vit(n_in, n_out, **options):
+    return ViT(n_in, n_out, width=8, depth=1, heads=2, **options)
 
 
 def step(c):
@@ -100,6 +109,22 @@ LAYERS = {
     "squeezed": lambda: (b.Squeezed(step(8)), image(2, 4)),
     "haar": lambda: (b.Haar(step(8)), image(2, 4)),
     "partial": lambda: (b.Partial(step(3), 3), image(4)),
+    "residual": lambda: (residual(LipschitzMLP(5, 8, lipschitz=0.1)), vector(5)),
+    "residual, conditional image": lambda: (
+        residual(LipschitzConv(2, 4, lipschitz=0.1, condition=2)),
+        image(2, 3),
+        image(2, 6),
+    ),
+    "causal": lambda: (b.Causal(vit(3, 6, causal=True)), image(3, 2)),
+    "causal backwards, conditional": lambda: (
+        b.Causal(vit(2, 4, causal=True, backwards=True, condition=3)),
+        image(2, 2),
+        vector(3, batch=2),
+    ),
+    "patches, coupling by attention": lambda: (
+        b.Patches(b.Coupling.build(8, vit), 2),
+        image(2, 4),
+    ),
     "inverse": lambda: (b.Inverse(b.Coupling.build(6, mlp())), vector()),
     "logit": lambda: (b.Logit(0.05), unit((3, 6))),
     "chain": lambda: (b.Chain(step(4), step(4)), image()),

@@ -2,6 +2,7 @@
 
 from .actnorm import ActNorm, ConditionalScale
 from .base import Bijection, initialize
+from .causal import Causal
 from .chain import Chain, set_memory
 from .channel_linear import ChannelLinear
 from .check import check_bijection
@@ -11,12 +12,15 @@ from .inverse import Inverse
 from .linear import Householder, Invertible1x1, Permute
 from .logit import Logit
 from .multiscale import Haar, Partial, Squeezed
+from .patches import Patches
+from .residual import Residual
 
 __all__ = [
     "ActNorm",
     "Additive",
     "Affine",
     "Bijection",
+    "Causal",
     "Chain",
     "ChannelLinear",
     "ConditionalScale",
@@ -30,8 +34,10 @@ __all__ = [
     "Logit",
     "MaskedCoupling",
     "Partial",
+    "Patches",
     "Permute",
     "RationalQuadraticSpline",
+    "Residual",
     "Squeezed",
     "check_bijection",
     "initialize",

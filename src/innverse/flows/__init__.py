@@ -2,17 +2,24 @@
 
 from .flow import ConditionedFlow, Flow
 from .glow import glow
+from .matching import ContinuousFlow, matching
 from .realnvp import realnvp
 from .registry import build, names, register
+from .residual import residual
 from .spline import spline
+from .transformer import transformer
 
 __all__ = [
     "ConditionedFlow",
+    "ContinuousFlow",
     "Flow",
     "build",
     "glow",
+    "matching",
     "names",
     "realnvp",
     "register",
+    "residual",
     "spline",
+    "transformer",
 ]

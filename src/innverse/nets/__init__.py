@@ -2,8 +2,11 @@
 
 from .conditioning import FiLM, concatenate
 from .conv import ConvNet, ConvResNet, SingleConv
+from .lipschitz import LipschitzConv, LipschitzMLP
 from .mlp import MLP
 from .precision import ConditionerNet, set_precision
+from .transformer import ViT
+from .unet import UNet
 
 __all__ = [
     "MLP",
@@ -11,7 +14,11 @@ __all__ = [
     "ConvNet",
     "ConvResNet",
     "FiLM",
+    "LipschitzConv",
+    "LipschitzMLP",
     "SingleConv",
+    "UNet",
+    "ViT",
     "concatenate",
     "set_precision",
 ]

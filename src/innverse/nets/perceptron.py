@@ -14,6 +14,7 @@ from .. import handwritten
 
 _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _WORTH = 1 << 16  # multiplications below which a product is all overhead
+_SHORT = 16  # and length of its sums
 
 
 def perceptron(x: Tensor, activation: str, *tensors: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ class _Perceptron(torch.autograd.Function):
         g = g.contiguous()
         for i in reversed(range(depth)):
             if need[2 * i + 1]:
-                found[2 * i] = _product(g.T, after[i].T)
+                found[2 * i] = _outer(g, after[i])
             if need[2 * i + 2]:
                 found[2 * i + 1] = g.sum(0)
             if i > 0:
@@ -85,6 +86,11 @@ def _through(activation: str, g: Tensor, h: Tensor) -> Tensor:
     return torch.ops.aten.gelu_backward(g, h)
 
 
+def _outer(g: Tensor, x: Tensor) -> Tensor:
+    """g^T x, with the shorter of the two first, which oneDNN does faster."""
+    return _product(g.T, x.T) if g.shape[1] <= x.shape[1] else _product(x.T, g.T).T
+
+
 def _product(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """x W^T + b."""
     if (
@@ -93,6 +99,7 @@ def _product(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         and x.device.type == "cpu"
         and x.dim() == 2
         and x.shape[0] * w.numel() >= _WORTH
+        and x.shape[1] >= _SHORT
         and torch.backends.mkldnn.enabled
     ):
         return _ONEDNN(x, w, b, "none", [], "")

@@ -38,7 +38,7 @@ from innverse.train.config import TrainingConfig
 from innverse.train.distributed import World, distributed
 from innverse.train.evaluate import evaluate, sample_images
 from innverse.train.guard import Guard
-from innverse.train.losses import Objective, log_uniform, to_bits
+from innverse.train.losses import Objective, log_uniform, measure, to_bits
 from innverse.train.metrics import MetricsFile
 from innverse.train.model import build_flow, save_model
 from innverse.train.progress import Progress
@@ -410,7 +410,7 @@ class _Run:
         step, last = trainer.step_number, trainer.step_number == s.steps
         rate = s.batch_size / elapsed
         row = {key: value for key, value in row.items() if key not in ("stop",)}
-        name = "bits_per_dim" if self.config.model.noise is None else "gap"
+        name = measure(trainer.flow, self.config.model.noise)
         row[name] = to_bits(row["nll"]) if name == "bits_per_dim" else row["nll"]
         reason = row.pop("skipped")
         if reason is not None:

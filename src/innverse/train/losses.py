@@ -4,6 +4,8 @@ Plain flows learn the density of 8-bit images after uniform dequantisation (Thei
 that bits/dim is comparable across papers. Noise-conditional flows learn, for every sigma in a range,
 the density of clean image + N(0, sigma^2); the score of that density is the minimum-mean-square
 denoiser (Tweedie), and the optional score-matching term (Vincent 2011) trains that use directly.
+A flow with a ``training_loss`` of its own (flow matching) is trained by that, and evaluated by its
+likelihood.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from innverse.data import dequantize
 
-__all__ = ["Objective", "gaussian_entropy", "log_uniform", "to_bits"]
+__all__ = ["Objective", "gaussian_entropy", "log_uniform", "measure", "to_bits"]
 
 _HALF_LOG_2PIE = 0.5 * math.log(2 * math.pi * math.e)
 
@@ -35,10 +37,22 @@ def to_bits(nats_per_dim: float) -> float:
     return nats_per_dim / math.log(2) + 8.0
 
 
+def measure(flow: nn.Module, noise_range: tuple[float, float] | None) -> str:
+    """The name of what `Objective` reports of a training step beside the loss.
+
+    ``"bits_per_dim"``, ``"gap"`` above the entropy of the noise, or ``"matching"``, the error of a
+    velocity, which is no likelihood.
+    """
+    if hasattr(flow, "training_loss"):
+        return "matching"
+    return "bits_per_dim" if noise_range is None else "gap"
+
+
 class Objective(nn.Module):
     """The flow together with its loss, as one module, so that DDP can synchronise its gradients.
 
-    All randomness comes in as arguments: ``forward`` is a pure function.
+    All randomness comes in as arguments: ``forward`` is a pure function, but for flows that draw
+    something themselves in training mode, from torch's global generator.
     """
 
     def __init__(self, flow: nn.Module):
@@ -62,11 +76,15 @@ class Objective(nn.Module):
 
         Returns:
             ``(loss, nll, score)``, scalars: what to minimise; the likelihood part in nats/dim as it
-            is reported (for noise-conditional flows the gap above the entropy of the noise); the
-            score-matching term (0 where it is off).
+            is reported (for noise-conditional flows the gap above the entropy of the noise, for
+            a flow with a ``training_loss`` in training mode that loss); the score-matching term
+            (0 where it is off).
         """
         x = self.inputs(images, noise, sigma)
         dims = x[0].numel()
+        if self.flow.training and hasattr(self.flow, "training_loss"):
+            loss = self.flow.training_loss(x)
+            return loss, loss.detach(), torch.zeros_like(loss)
         if sigma is None:
             nll = -self.flow.log_prob(x).mean() / dims
             return nll, nll.detach(), torch.zeros_like(nll)
