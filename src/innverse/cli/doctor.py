@@ -174,8 +174,19 @@ def _operators() -> list[Finding]:
     return [Finding("adjoints of operators", f"error {worst:.1e}, {len(names())} operators", True)]
 
 
+def _kernels() -> list[Finding]:
+    from ..native import Unavailable, load
+
+    try:
+        load("spline")
+    except Unavailable as why:
+        return [Finding("C++ kernels", f"not used ({why}); splines run slower")]
+    return [Finding("C++ kernels", "spline", True)]
+
+
 _CHECKS: dict[str, Callable[[], list[Finding]]] = {
     "allocator": _allocator,
+    "C++ kernels": _kernels,
     "GPU": _gpu,
     "models": _models,
     "flow": _flow,
