@@ -50,3 +50,17 @@ def test_bf16_networks_return_nearly_the_same():
     torch.testing.assert_close(net(x).float(), exact, rtol=0.1, atol=0.3)
     with pytest.raises(ValueError, match="fp32, bf16"):
         set_precision(net, "fp8")
+
+
+def test_one_condition_for_the_whole_batch_is_folded_into_the_convolutions():
+    from innverse.nets.conditioning import is_shared
+
+    net = moved(ConvNet(3, 4, 8, condition=2, how="film", activation="silu")).double()
+    x = torch.randn(5, 3, 6, 6, dtype=torch.float64)
+    one = torch.randn(1, 2, dtype=torch.float64, requires_grad=True)
+    results = []
+    for c, shared in ((one.expand(5, -1), True), (one.repeat(5, 1), False)):
+        assert is_shared(c) == shared
+        out = net(x, c)
+        results.append([out, *torch.autograd.grad(out.square().sum(), [one, *net.parameters()])])
+    torch.testing.assert_close(*results)

@@ -201,7 +201,8 @@ class Flow(nn.Module):
                     f"between {self.noise.low:g} and {self.noise.high:g}"
                 )
             sigma = torch.as_tensor(c, dtype=x.dtype, device=x.device).reshape(-1)
-            return self.noise(sigma.expand(len(x)) if sigma.numel() == 1 else sigma)
+            c = self.noise(sigma)
+            return c.expand(len(x), -1) if len(c) == 1 else c
         if (c is None) != (self.condition == 0):
             raise InputError(
                 f"this flow {'needs' if c is None else 'takes no'} condition"

@@ -27,6 +27,11 @@ def concatenate(x: Tensor, c: Tensor | None) -> Tensor:
     return torch.cat((x, c), 1)
 
 
+def is_shared(c: Tensor) -> bool:
+    """Whether all items of the batch have one condition c (B, k): a batch of one, or expanded."""
+    return c.shape[0] == 1 or c.stride(0) == 0
+
+
 class FiLM(nn.Module):
     """Feature-wise scale and shift, linear in a vector: h * (1 + s(c)) + t(c) (Perez et al. 2017).
 
@@ -38,6 +43,14 @@ class FiLM(nn.Module):
         self.linear = nn.Linear(k, 2 * channels)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
+
+    def after(self, conv: nn.Module, x: Tensor, c: Tensor) -> Tensor:
+        """``self(conv(x), c)`` for a 2-D convolution, into which one condition for all is folded."""
+        if not is_shared(c):
+            return self(conv(x), c)
+        s, t = self.linear(c[0]).chunk(2)
+        weight, bias = conv.weight * (1 + s).view(-1, 1, 1, 1), torch.addcmul(t, conv.bias, 1 + s)
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding)
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
         s, t = self.linear(c).to(h.dtype).chunk(2, 1)

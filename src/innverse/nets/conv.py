@@ -75,10 +75,9 @@ class ConvNet(ConditionerNet):
         x = concatenate(x, c) if self.condition and self.how == "concat" else x
         if self.film is None and isinstance(self.activation, nn.ReLU):
             return three_convolutions(*in_autocast_dtype(x, *self._tensors()))
-        h = self.first(x)
-        h = self.activation(h if self.film is None else self.film[0](h, c))
-        h = self.middle(h)
-        h = self.activation(h if self.film is None else self.film[1](h, c))
+        h = x
+        for i, conv in enumerate((self.first, self.middle)):
+            h = self.activation(conv(h) if self.film is None else self.film[i].after(conv, h, c))
         return self.last(h)
 
     def _tensors(self) -> tuple[Tensor, ...]:
