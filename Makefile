@@ -39,7 +39,7 @@ types: setup
 bench-setup:
 	@./setup.sh bench
 
-BENCHMARKS := step vectors memory inverse_loop peak
+BENCHMARKS := step bf16 vectors memory inverse_loop peak
 
 bench: setup bench-setup
 	for name in $(BENCHMARKS); do .venv-bench/bin/python benchmarks/$$name.py $(ARGS) || exit 1; done

@@ -71,6 +71,9 @@ def of_step() -> list[dict]:
     ours = min((r["seconds"] for r in bf16 if r["library"] == "innverse"), default=None)
     peers = [(r.get("seconds"), r["library"]) for r in bf16 if r["library"] != "innverse"]
     found += question("Glow K=8, training step, bf16", ours, peers, 1.5)
+    lost = read("bf16").get("difference")
+    if lost is not None:
+        found += limit("bits/dim lost by bf16 networks, 3 seeds", abs(lost), 0.01, "bits")
     mine = [r for r in memory if r["library"] == "innverse"]
     others = [r for r in memory if r["library"] != "innverse"]
     if mine and others:
@@ -91,7 +94,9 @@ def of_step() -> list[dict]:
 
 
 def of_memory() -> list[dict]:
-    rows = {(r["memory"], r["depth"]): r for r in read("memory").get("cells", []) if r["size"] == 32}
+    rows = {
+        (r["memory"], r["depth"]): r for r in read("memory").get("cells", []) if r["size"] == 32
+    }
     if ("reversible", 16) not in rows or ("reversible", 128) not in rows:
         return []
     grown = rows["reversible", 128]["bytes"] / rows["reversible", 16]["bytes"]
@@ -164,10 +169,21 @@ def of_startup() -> list[dict]:
     return found + (limit(first["name"], first["seconds"], 3.0, "s") if first else [])
 
 
+# scale, digits and name of what is shown
+UNITS = {
+    "s": (1e3, 1, " ms"),
+    "bytes": (1e-6, 0, " MB"),
+    "ratio": (1, 2, ""),
+    "bits": (1, 4, " bits/dim"),
+}
+
+
 def shown(value: float | None, unit: str) -> str:
     if value is None:
         return "–"
-    scale, digits, name = {"s": (1e3, 1, " ms"), "bytes": (1e-6, 0, " MB"), "ratio": (1, 2, "")}[unit]
+    scale, digits, name = {"s": (1e3, 1, " ms"), "bytes": (1e-6, 0, " MB"), "ratio": (1, 2, "")}[
+        unit
+    ]
     return f"{value * scale:.{digits}f}{name}"
 
 
@@ -219,7 +235,7 @@ def main() -> None:
         *of_peak(),
         *of_startup(),
     ]
-    names = ("step", "memory", "vectors", "inverse_loop", "peak", "startup")
+    names = ("step", "bf16", "memory", "vectors", "inverse_loop", "peak", "startup")
     cells = {name: {k: v for k, v in read(name).items() if k != "machine"} for name in names}
     info = read("vectors").get("machine") or read("step").get("machine", {})
     met = sum(t["met"] for t in targets)
