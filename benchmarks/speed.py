@@ -242,7 +242,8 @@ def main() -> None:
     text = "\n".join(
         [
             "# Speed and memory: all questions\n",
-            f"![Ratios and targets](speed.png)\n\n{met} of {len(targets)} targets met. A ratio under 1.2 is noise on the machine that "
+            "![Ratios and targets](speed.png)\n",
+            f"{met} of {len(targets)} targets met. A ratio under 1.2 is noise on the machine that "
             "measured. Details: " + ", ".join(f"[{n}]({n}.md)" for n in names) + ".\n",
             table(targets) + "\n",
         ]
