@@ -29,6 +29,7 @@ def _seeded():
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - for the libraries that still use it
     torch.manual_seed(0)
+    torch.set_flush_denormal(False)  # a training run in this process may have left it on
 
 
 @pytest.fixture

@@ -22,7 +22,18 @@ _PUBLIC = {
     "solve": ".solvers.solve",
     "load": ".zoo",
 }
-_ROOMS = {"bijections", "data", "flows", "metrics", "nets", "physics", "solvers", "train", "zoo"}
+_ROOMS = {
+    "amortized",
+    "bijections",
+    "data",
+    "flows",
+    "metrics",
+    "nets",
+    "physics",
+    "solvers",
+    "train",
+    "zoo",
+}
 
 __all__ = ["__version__", *_PUBLIC, *sorted(_ROOMS)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from innverse import bijections as b
-from innverse.nets import MLP, ConvNet, ConvResNet, LipschitzConv, LipschitzMLP, ViT
+from innverse.nets import MADE, MLP, ConvNet, ConvResNet, LipschitzConv, LipschitzMLP, ViT
 
 
 def vector(n=6, batch=3):
@@ -30,7 +30,7 @@ def mlp(**options):
 
 def residual(net):
     """Few steps to converge, since tracing unrolls them."""
-    return b.Residual(net, logdet="exact", tolerance=1e-11)
+    return b.Residual(net, logdet="exact", tolerance=1e-9)
 
 
 def vit(n_in, n_out, **options):
@@ -109,9 +109,9 @@ LAYERS = {
     "squeezed": lambda: (b.Squeezed(step(8)), image(2, 4)),
     "haar": lambda: (b.Haar(step(8)), image(2, 4)),
     "partial": lambda: (b.Partial(step(3), 3), image(4)),
-    "residual": lambda: (residual(LipschitzMLP(5, 8, lipschitz=0.1)), vector(5)),
+    "residual": lambda: (residual(LipschitzMLP(5, 8, lipschitz=0.05)), vector(5)),
     "residual, conditional image": lambda: (
-        residual(LipschitzConv(2, 4, lipschitz=0.1, condition=2)),
+        residual(LipschitzConv(2, 4, lipschitz=0.05, condition=2)),
         image(2, 3),
         image(2, 6),
     ),
@@ -124,6 +124,31 @@ LAYERS = {
     "patches, coupling by attention": lambda: (
         b.Patches(b.Coupling.build(8, vit), 2),
         image(2, 4),
+    ),
+    "autoregressive": lambda: (b.Autoregressive(MADE(3, 2, 8)), vector(3)),
+    "autoregressive, conditional by concatenation": lambda: (
+        b.Autoregressive(MADE(3, 2, 8, condition=2)),
+        vector(3),
+        vector(2),
+    ),
+    "autoregressive, groups in another order, FiLM": lambda: (
+        b.Autoregressive(MADE(4, 2, 8, order=[1, 0, 2, 0], condition=2, how="film")),
+        vector(4),
+        vector(2),
+    ),
+    "autoregressive spline": lambda: (
+        b.Autoregressive(MADE(2, 14, 8), b.RationalQuadraticSpline(5, bound=2)),
+        2 * vector(2),
+    ),
+    "inverse autoregressive": lambda: (
+        b.Inverse(b.Autoregressive(MADE(3, 2, 8))),
+        vector(3),
+    ),
+    "checkerboard": lambda: (b.Checkerboard(conv()(2, 4)), image(2)),
+    "checkerboard, swapped, conditional": lambda: (
+        b.Checkerboard(conv(condition=3)(1, 2), swap=True),
+        image(1, 5),
+        vector(3, batch=2),
     ),
     "inverse": lambda: (b.Inverse(b.Coupling.build(6, mlp())), vector()),
     "logit": lambda: (b.Logit(0.05), unit((3, 6))),

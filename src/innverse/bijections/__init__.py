@@ -1,11 +1,13 @@
 """Bijections: invertible layers with exact log-determinants, and the chain that composes them."""
 
 from .actnorm import ActNorm, ConditionalScale
+from .autoregressive import Autoregressive
 from .base import Bijection, initialize
 from .causal import Causal
 from .chain import Chain, set_memory
 from .channel_linear import ChannelLinear
 from .check import check_bijection
+from .checkerboard import Checkerboard
 from .coupling import Coupling, Diagonal, MaskedCoupling
 from .elementwise import Additive, Affine, Elementwise, RationalQuadraticSpline
 from .inverse import Inverse
@@ -19,10 +21,12 @@ __all__ = [
     "ActNorm",
     "Additive",
     "Affine",
+    "Autoregressive",
     "Bijection",
     "Causal",
     "Chain",
     "ChannelLinear",
+    "Checkerboard",
     "ConditionalScale",
     "Coupling",
     "Diagonal",

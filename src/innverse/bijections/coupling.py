@@ -116,23 +116,29 @@ class MaskedCoupling(Bijection):
         return self._join(z, *self.map.inverse(z, self._params(z, c)))
 
     def undo(self, z, g_z, g_logdet, c, tape):
+        mask = self.mask_for(z)
         with tape.recompute():
-            kept = torch.where(self.mask, z, 0.0).detach().requires_grad_()
+            kept = torch.where(mask, z, 0.0).detach().requires_grad_()
             p = self._params(kept, c)
             with torch.no_grad():
                 x, _ = self._join(z, *self.map.inverse(z, p))
             x = x.detach().requires_grad_()
             outputs = self._join(x, *self.map.forward(x, p))
         g_kept, g_x = tape.collect(outputs, (g_z, g_logdet), (kept, x), c, self.net.parameters())
-        return x.detach(), g_x + torch.where(self.mask, g_kept, 0.0)
+        return x.detach(), g_x + torch.where(mask, g_kept, 0.0)
+
+    def mask_for(self, x: Tensor) -> Tensor:
+        """The mask that fits x, True where elements are kept."""
+        return self.mask
 
     def _params(self, x: Tensor, c: Tensor | None) -> Tensor:
-        p = self.net(torch.where(self.mask, x, 0.0), c).to(x.dtype)
+        p = self.net(torch.where(self.mask_for(x), x, 0.0), c).to(x.dtype)
         return p.unflatten(1, (self.map.n_params, x.shape[1]))
 
     def _join(self, kept: Tensor, mapped: Tensor, log_derivative: Tensor):
-        logdet = sum_per_item(torch.where(self.mask, 0.0, log_derivative))
-        return torch.where(self.mask, kept, mapped), logdet
+        mask = self.mask_for(kept)
+        logdet = sum_per_item(torch.where(mask, 0.0, log_derivative))
+        return torch.where(mask, kept, mapped), logdet
 
     def extra_repr(self) -> str:
         return f"mask={tuple(self.mask.shape)}, {self.map}"

@@ -21,6 +21,7 @@ VERBS = {
     "demo": ("demo:demo", "Reconstruct real photographs and write a report."),
     "solve": ("solve:solve", "Reconstruct images from degraded measurements."),
     "train": ("train:train", "Train a flow on images; continues an interrupted run."),
+    "amortize": ("amortize:amortize", "Learn p(parameters given measurement) from simulations."),
     "sample": ("sample:sample", "Draw images from a model."),
     "logprob": ("logprob:logprob", "The exact log-density of images under a model."),
     "eval": ("eval:app", "Measure a model on a test set."),

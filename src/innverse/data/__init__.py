@@ -1,5 +1,6 @@
 """Images in and out: reading, writing, sources of training images, random crops."""
 
+from . import toys as toys
 from .atomic import atomic_path as atomic_path
 from .atomic import atomic_write as atomic_write
 from .atomic import write_json as write_json

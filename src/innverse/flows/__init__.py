@@ -2,7 +2,9 @@
 
 from .flow import ConditionedFlow, Flow
 from .glow import glow
+from .maf import iaf, maf
 from .matching import ContinuousFlow, matching
+from .nice import nice
 from .realnvp import realnvp
 from .registry import build, names, register
 from .residual import residual
@@ -15,8 +17,11 @@ __all__ = [
     "Flow",
     "build",
     "glow",
+    "iaf",
+    "maf",
     "matching",
     "names",
+    "nice",
     "realnvp",
     "register",
     "residual",

@@ -3,12 +3,14 @@
 from .conditioning import FiLM, concatenate
 from .conv import ConvNet, ConvResNet, SingleConv
 from .lipschitz import LipschitzConv, LipschitzMLP
+from .made import MADE
 from .mlp import MLP
 from .precision import ConditionerNet, set_precision
 from .transformer import ViT
 from .unet import UNet
 
 __all__ = [
+    "MADE",
     "MLP",
     "ConditionerNet",
     "ConvNet",

@@ -1,0 +1,243 @@
+"""The bi-directional INN: approximate the simulator by an invertible network, get the inverse free.
+
+Ardizzone et al. 2018 (arXiv 1808.04730). With u the (unbounded, standardised) parameters, y the
+standardised measurement, z latent variables that catch what y does not tell, and zeros as padding:
+
+    [y, z, 0] = f([u, 0])           forward: a simulator, learned from pairs
+    [u, 0]    = f^-1([y, z, 0])     backward, with z ~ N(0, I): draws of p(u | y)
+
+Losses: y is supervised; MMD on (y, z), with the gradient to y blocked, makes z normal and
+independent of y; MMD on u backwards speeds this up; padding is kept at zero, and inverting a
+slightly moved (z, padding) must give the same u. The maximum-likelihood variant (Kruse et al. 2021)
+replaces both MMDs by the change of variables:
+
+    |z|^2 / 2 + |f_y - y|^2 / (2 s^2) + |padding|^2 / (2 p^2) - log|det df|
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .. import flows
+from ..errors import ShapeError, UsageError
+from ..flows.flow import Flow
+from ..metrics.mmd import inverse_multiquadratic, mmd2
+from .checks import as_pairs, as_rows, check_inside, check_names, check_pairs, leave_out_invalid
+from .parameters import ParameterTransform, as_bounds, bounds_of
+from .standardize import Standardize
+from .training import History, Schedule, train
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the losses, and the sizes of the noise that is added.
+
+    ``y``, ``latent``, ``backward``, ``padding``, ``reconstruction``: factors of the terms above.
+    ``padding_noise``: standard deviation of what is fed in place of zeros; ``moved``: of the
+    perturbation before reconstruction; ``y_noise``: s of the maximum-likelihood variant.
+    """
+
+    y: float = 3.0
+    latent: float = 300.0
+    backward: float = 400.0
+    padding: float = 3.0
+    reconstruction: float = 3.0
+    padding_noise: float = 0.05
+    moved: float = 0.01
+    y_noise: float = 0.1
+
+
+class BidirectionalINN(nn.Module):
+    """f and its losses for ``d`` parameters, ``m`` measured numbers, ``k`` latents.
+
+    The width is max(d, m + k) and at least ``width``; both sides are padded up to it.
+    """
+
+    def __init__(self, d: int, m: int, k: int, *, flow: dict, weights: Weights, width: int = 0):
+        super().__init__()
+        self.d, self.m, self.k = d, m, k
+        self.width = max(d, m + k, width, 2)
+        self.weights = weights
+        self.flow: Flow = flows.build("realnvp", (self.width,), norm=False, **flow)
+        self.kernel = inverse_multiquadratic()
+
+    def forward(self, u: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """u (B, d) -> y (B, m), z (B, k), padding (B, width - m - k), log|det| (B,)."""
+        out, log_det = self.flow.bijection(self._padded(u, noise))
+        return *out.split((self.m, self.k, self.width - self.m - self.k), 1), log_det
+
+    def inverse(self, y: Tensor, z: Tensor, padding: Tensor | None = None) -> Tensor:
+        """u and its padding (B, width), from y (B, m), z (B, k) and padding (zeros by default)."""
+        if padding is None:
+            padding = y.new_zeros(len(y), self.width - self.m - self.k)
+        return self.flow.bijection.inverse(torch.cat((y, z, padding), 1))[0]
+
+    def mmd_losses(self, u: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The five terms of the bi-directional training, scalars, without their weights."""
+        w = self.weights
+        y_hat, z_hat, padding, _ = self(u, w.padding_noise)
+        target = torch.cat((y, torch.randn_like(z_hat)), 1)
+        # the gradient to y is blocked: z has to adapt to y, not y to z
+        joint = torch.cat((y_hat.detach(), z_hat), 1)
+        back = self.inverse(y, torch.randn_like(z_hat), w.padding_noise * torch.randn_like(padding))
+        moved = self.inverse(
+            y_hat,
+            z_hat + w.moved * torch.randn_like(z_hat),
+            padding + w.moved * torch.randn_like(padding),
+        )
+        u_padding = back[:, self.d :]
+        return {
+            "y": (y_hat - y).square().sum(1).mean(),
+            "latent": mmd2(joint, target, self.kernel, unbiased=False),
+            "backward": mmd2(back[:, : self.d], u, self.kernel, unbiased=False),
+            "padding": padding.square().sum(1).mean() + u_padding.square().sum(1).mean(),
+            "reconstruction": (moved[:, : self.d] - u).square().sum(1).mean(),
+        }
+
+    def likelihood_loss(self, u: Tensor, y: Tensor) -> Tensor:
+        """The terms of the maximum-likelihood variant, (B,)."""
+        w = self.weights
+        y_hat, z, padding, log_det = self(u, w.padding_noise)
+        misfit = (y_hat - y).square().sum(1) / w.y_noise**2
+        spare = padding.square().sum(1) / w.padding_noise**2
+        return 0.5 * (z.square().sum(1) + misfit + spare) - log_det
+
+    def _padded(self, u: Tensor, noise: float) -> Tensor:
+        padding = noise * torch.randn(len(u), self.width - self.d, dtype=u.dtype)
+        return torch.cat((u, padding), 1)
+
+
+class BidirectionalPosterior:
+    """A learned simulator and its inverse: `predict` forwards, `sample` backwards.
+
+    ``sample`` and ``sample_batched`` are those of `Posterior`; there is no density.
+    """
+
+    def __init__(
+        self,
+        network: BidirectionalINN,
+        transform: ParameterTransform,
+        standardize: Standardize,
+        names: list[str],
+        history: History,
+    ):
+        self.network = network.eval().requires_grad_(False)
+        self.transform, self.standardize = transform, standardize
+        self.names, self.history = names, history
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return self.standardize.shape
+
+    def predict(self, theta) -> Tensor:
+        """The measurement (B, m) that belongs to parameters theta (B, D)."""
+        theta = as_rows(theta, "theta")
+        if theta.shape[1:] != (len(self.names),):
+            raise ShapeError(f"theta must be (B, {len(self.names)}), got {tuple(theta.shape)}")
+        with torch.no_grad():
+            y = self.network(self.transform(theta)[0])[0].double()
+            z = torch.where(self.standardize.heavy, y.sinh(), y)
+            return (z * self.standardize.scale + self.standardize.loc).float()
+
+    def sample(
+        self, sample_shape=(), x=None, *, generator=None, show_progress_bars=False
+    ) -> Tensor:
+        """Draws (*sample_shape, D) of p(theta | x) for one measurement x (m,) or (1, m)."""
+        x = torch.as_tensor(x)
+        if x.reshape(-1).shape != self.x_shape:
+            raise ShapeError(f"x must be one measurement {self.x_shape}, got {tuple(x.shape)}")
+        draws = self.sample_batched(sample_shape, x.reshape(1, -1), generator=generator)
+        return draws.squeeze(-2)
+
+    def sample_batched(
+        self, sample_shape, x, *, generator=None, show_progress_bars: bool = False
+    ) -> Tensor:
+        """Draws (*sample_shape, B, D) for measurements x (B, m)."""
+        x = torch.as_tensor(x)
+        if x.shape[1:] != self.x_shape:
+            raise ShapeError(f"x must be (B, {self.x_shape[0]}), got {tuple(x.shape)}")
+        shape = torch.Size(sample_shape)
+        with torch.no_grad():
+            y = self.standardize(x)
+            y = y.expand(shape.numel(), *y.shape).reshape(-1, y.shape[1])
+            z = torch.randn(len(y), self.network.k, generator=generator)
+            pairs = zip(y.split(16_384), z.split(16_384))
+            u = torch.cat([self.network.inverse(*pair)[:, : self.network.d] for pair in pairs])
+            return self.transform.inverse(u).reshape(*shape, len(x), -1)
+
+
+def fit_bidirectional(
+    theta,
+    x,
+    *,
+    loss: str = "mmd",
+    latent: int | None = None,
+    prior=None,
+    bounds=None,
+    names: Sequence[str] | None = None,
+    layers: int = 6,
+    width: int = 64,
+    pad_to: int = 0,
+    weights: Weights | None = None,
+    lr: float = 1e-3,
+    batch_size: int = 512,
+    patience: int = 8,
+    max_epochs: int = 100,
+    minutes: float | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> BidirectionalPosterior:
+    """Train the bi-directional INN on pairs theta (N, D) and x (N, m).
+
+    Args:
+        loss: ``"mmd"`` (the five losses) or ``"ml"`` (maximum likelihood).
+        latent: k, by default D (at least as much as x can leave open).
+        layers, width: couplings and the width of their networks.
+        pad_to: width of the INN beyond what D and m + k ask for.
+        weights: see `Weights`.
+        Others: as in `fit`.
+
+    Raises:
+        UsageError, InputError, ShapeError: one line that says what is wrong.
+    """
+    if loss not in ("mmd", "ml"):
+        raise UsageError(f"loss={loss!r}: choose mmd or ml")
+    theta, x = as_pairs(theta, x)
+    if x.dim() != 2:
+        raise ShapeError(f"the bi-directional INN takes vectors x (N, m), not {tuple(x.shape)}")
+    theta, x, _ = leave_out_invalid(theta, x)
+    n, d = theta.shape
+    names = check_names(names, d)
+    check_pairs(theta, x, names)
+    low, high = bounds_of(prior, d) if bounds is None else as_bounds(bounds, d)
+    transform, standardize = ParameterTransform(low, high), Standardize(tuple(x.shape[1:]))
+    check_inside(theta, transform.inside(theta), low, high, names)
+    weights = weights or Weights()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        order = torch.randperm(n)
+        split = max(n // 10, 10)
+        transform.learn(theta[order[split:]])
+        standardize.learn(x[order[split:]])
+        u, y = transform(theta)[0], standardize(x)
+        options = {"layers": layers, "width": width, "mix": "permute"}
+        k = d if latent is None else latent
+        network = BidirectionalINN(d, x.shape[1], k, flow=options, weights=weights, width=pad_to)
+
+        def objective(u: Tensor, y: Tensor) -> Tensor:
+            if loss == "ml":
+                return network.likelihood_loss(u, y)
+            terms = network.mmd_losses(u, y)
+            return sum(getattr(weights, name) * value for name, value in terms.items()).expand(
+                len(u)
+            )
+
+        rows, test = order[split:], order[:split][:2048]
+        schedule = Schedule(lr, batch_size, patience, max_epochs, minutes)
+        data, held_out = (u[rows], y[rows]), (u[test], y[test])
+        history = train(network, objective, data, held_out, schedule, seed=seed, progress=progress)
+    return BidirectionalPosterior(network, transform, standardize, names, history)

@@ -1,0 +1,163 @@
+"""`fit`: from simulations, or a simulator and its prior, to a posterior; no tuning needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ShapeError, UsageError
+from ..train.progress import Progress
+from .checks import as_pairs, as_rows, check_inside, check_names, check_pairs, leave_out_invalid
+from .estimator import Estimator
+from .novelty import TrainingRange
+from .parameters import as_bounds, bounds_of
+from .posterior import Posterior
+from .simulate import draw_prior, simulate
+from .size import choose_size, with_overrides
+from .training import Schedule, train
+
+_MOST_HELD_OUT = 20_000  # more would only take time
+_RAW = 20  # numbers up to which a measurement goes into the flow as it is
+
+
+def fit(
+    theta=None,
+    x=None,
+    *,
+    simulator: Callable | None = None,
+    prior: Any = None,
+    budget: int | None = None,
+    vectorized: bool = True,
+    bounds=None,
+    names: Sequence[str] | None = None,
+    density: str = "spline",
+    summary: str | nn.Module = "auto",
+    size: dict[str, int] | None = None,
+    held_out: float = 0.1,
+    lr: float = 1e-3,
+    batch_size: int | None = None,
+    patience: int = 8,
+    max_epochs: int = 1000,
+    minutes: float | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Posterior:
+    """Learn p(theta | x) from simulated pairs: neural posterior estimation with a conditional INN.
+
+    Minimises the mean of -log q(theta_i | x_i) (Papamakarios & Murray 2016, arXiv 1605.06376;
+    Ardizzone et al. 2019, arXiv 1907.02392). Either the pairs are given, or a ``simulator`` with a
+    ``prior`` and a ``budget``.
+
+    Args:
+        theta, x: parameters (N, D) drawn from the prior, and measurements (N, ...).
+        simulator: theta (B, D) -> x (B, ...), or one at a time unless ``vectorized``.
+        prior: an object with ``sample((n,))``; bounds are taken from its ``bounds`` or ``support``.
+        budget: number of simulations to run.
+        bounds: (low, high), numbers or vectors, None where there is none; over the prior's.
+        names: of the parameters, for messages and files.
+        density: ``"spline"``, ``"realnvp"``, ``"mdn"`` or ``"matching"``, see `build_density`.
+        summary: the network before the flow: ``"none"``, ``"mlp"``, ``"set"`` for (N, members, d),
+            ``"series"`` for (N, C, T), ``"image"`` for (N, C, H, W), a module of one's own, or
+            ``"auto"`` (vectors: none up to 20 numbers, else mlp; four axes: image).
+        size: any of layers, width, depth, bins, components, features, summary_width instead of
+            what is chosen from N and D.
+        held_out: fraction of the pairs on which progress is judged (at most 20000 of them).
+        lr, batch_size, patience, max_epochs, minutes: see `Schedule`.
+        seed: of the networks, the split and the batches.
+        progress: on stderr.
+
+    Raises:
+        UsageError: arguments that do not fit together.
+        InputError, ShapeError: simulations that cannot be used; one line says why.
+    """
+    if not 0 < held_out < 1:
+        raise UsageError(f"held_out={held_out:g}: give a fraction between 0 and 1")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if simulator is not None:
+            theta, x = _simulated(theta, x, simulator, prior, budget, vectorized, progress)
+        elif theta is None or x is None:
+            raise UsageError("fit needs theta and x, or a simulator with a prior and a budget")
+        elif budget is not None:
+            raise UsageError("budget goes with a simulator: leave it out, or pass simulator=")
+        theta, x = as_pairs(theta, x)
+        theta, x, excluded = leave_out_invalid(theta, x)
+        n, d = theta.shape
+        names = check_names(names, d)
+        check_pairs(theta, x, names)
+        low, high = bounds_of(prior, d) if bounds is None else as_bounds(bounds, d)
+
+        shape = tuple(x.shape[1:])
+        summary = _choose_summary(summary, shape)
+        n_x = int(torch.Size(shape).numel())
+        size = with_overrides(choose_size(n, d, n_x), size)
+        estimator = Estimator(low, high, shape, density, summary, size)
+        check_inside(theta, estimator.transform.inside(theta), low, high, names)
+
+        order = torch.randperm(n)
+        split = min(max(round(n * held_out), 10), _MOST_HELD_OUT)
+        test, rows = order[:split], order[split:]
+        estimator.learn_scales(theta[rows], x[rows])
+        training_range = TrainingRange(n_x)
+        training_range.learn(_in_chunks(estimator.standardize, x[rows]))
+        # what the network sees never changes: it is computed once
+        z = _in_chunks(estimator.standardize, x)
+        u, log_det = estimator.transform(theta)
+
+        def loss(u: Tensor, z: Tensor, log_det: Tensor) -> Tensor:
+            value = estimator.density.loss(u, estimator.summary(z))
+            return value - log_det if estimator.density.by_likelihood else value
+
+        schedule = Schedule(lr, batch_size, patience, max_epochs, minutes)
+        history = train(
+            estimator,
+            loss,
+            (u[rows], z[rows], log_det[rows]),
+            (u[test], z[test], log_det[test]),
+            schedule,
+            seed=seed,
+            progress=progress,
+        )
+    config = {"density": density, "summary": summary, "size": size}
+    return Posterior(estimator, training_range, names, shape, config, history, n, excluded)
+
+
+def _simulated(theta, x, simulator, prior, budget, vectorized, progress) -> tuple[Tensor, Tensor]:
+    if x is not None:
+        raise UsageError("give x or a simulator, not both")
+    if theta is None:
+        if prior is None or budget is None:
+            raise UsageError("a simulator needs a prior and a budget (or theta to simulate at)")
+        if not isinstance(budget, int) or budget < 1:
+            raise UsageError(f"budget={budget!r}: give the number of simulations to run")
+        theta = draw_prior(prior, budget)
+    else:
+        theta = as_rows(theta, "theta")
+    with Progress(len(theta), quiet=not progress) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.update(done, "simulations")
+
+        return theta, simulate(simulator, theta, vectorized=vectorized, report=report)
+
+
+def _choose_summary(summary: str | nn.Module, shape: tuple[int, ...]) -> str | nn.Module:
+    if summary != "auto":
+        return summary
+    if len(shape) == 2:
+        raise ShapeError(
+            f"x of shape (N, {shape[0]}, {shape[1]}) may be sets or series: pass summary='set' "
+            "for (N, members, d) or summary='series' for (N, channels, time)"
+        )
+    if len(shape) == 3:
+        return "image"
+    if len(shape) == 1:
+        return "none" if shape[0] <= _RAW else "mlp"
+    raise ShapeError(f"x with {len(shape) + 1} axes: flatten it, or pass a summary of your own")
+
+
+def _in_chunks(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return torch.cat([function(part) for part in x.split(65_536)])

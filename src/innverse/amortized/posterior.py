@@ -1,0 +1,274 @@
+"""The posterior that `innverse.amortized.fit` returns: one network for every observation."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, ShapeError
+from .checks import as_rows
+from .estimator import Estimator
+from .novelty import TrainingRange
+from .training import History
+
+_CHUNK = 16_384  # draws computed together: what fits the cache
+
+
+class Posterior:
+    """q(theta | x), amortised: training is done, any x takes milliseconds.
+
+    Methods and shapes are those that ``sbi.diagnostics`` expects of a posterior (``sample``,
+    ``sample_batched``, ``log_prob`` with ``x=``), so its functions take this object as it is.
+
+    Attributes:
+        names: of the parameters.
+        x_shape: of one measurement.
+        n_simulations, n_excluded: used for training and testing; left out as NaN or infinite.
+        history: of the training.
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        training_range: TrainingRange,
+        names: list[str],
+        x_shape: tuple[int, ...],
+        config: dict[str, Any],
+        history: History | None = None,
+        n_simulations: int = 0,
+        n_excluded: int = 0,
+    ):
+        self.estimator = estimator.eval().requires_grad_(False)
+        self.training_range = training_range
+        self.names, self.x_shape, self.config = list(names), tuple(x_shape), dict(config)
+        self.history = history
+        self.n_simulations, self.n_excluded = n_simulations, n_excluded
+        self.default_x: Tensor | None = None
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of weights."""
+        return sum(p.numel() for p in self.estimator.parameters())
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """(low, high), each (D,), infinite where there is none."""
+        transform = self.estimator.transform
+        return transform.low.float(), transform.high.float()
+
+    def set_default_x(self, x) -> Posterior:
+        """Let ``x`` be the observation wherever none is given; returns itself."""
+        self.default_x = self._measurements(x, one=True)
+        return self
+
+    # ---- draws and density ------------------------------------------------------------------
+
+    def sample(
+        self,
+        sample_shape=(),
+        x=None,
+        *,
+        generator: torch.Generator | None = None,
+        show_progress_bars: bool = False,
+    ) -> Tensor:
+        """Draws (*sample_shape, D) of q(theta | x) for one observation x, without gradient.
+
+        Args:
+            sample_shape: (n,) for n draws.
+            x: ``x_shape`` or (1, *x_shape).
+            show_progress_bars: accepted for sbi; there is nothing to wait for.
+
+        Raises:
+            InputError, ShapeError: x is not one valid measurement.
+        """
+        x = self._measurements(x, one=True)
+        self._flag(x)
+        shape = torch.Size(sample_shape)
+        with torch.no_grad():
+            c = self.estimator.features(x)
+            draws = self._draw(c, shape.numel(), generator)
+        return draws.reshape(*shape, draws.shape[-1])
+
+    def sample_batched(
+        self,
+        sample_shape,
+        x,
+        *,
+        generator: torch.Generator | None = None,
+        max_sampling_batch_size: int = _CHUNK,
+        show_progress_bars: bool = False,
+    ) -> Tensor:
+        """Draws (*sample_shape, B, D) for B observations x (B, *x_shape) at once."""
+        x = self._measurements(x)
+        self._flag(x)
+        shape = torch.Size(sample_shape)
+        with torch.no_grad():
+            n = shape.numel() * len(x)
+            draws = self._draw(self._features(x), n, generator, max_sampling_batch_size)
+        return draws.reshape(*shape, len(x), draws.shape[-1])
+
+    def log_prob(self, theta, x=None) -> Tensor:
+        """log q(theta | x) in nats, without gradient; -inf outside the bounds.
+
+        theta (..., D) and one observation x -> (...); or theta (B, D) and x (B, *x_shape), row by
+        row -> (B,).
+        """
+        theta = self._parameters(theta)
+        x = self._measurements(x)
+        lead = theta.shape[:-1]
+        if len(x) > 1 and lead != (len(x),):
+            raise ShapeError(
+                f"theta {tuple(theta.shape)} and {len(x)} observations: give one observation, or "
+                "one per row of theta (or use log_prob_batched)"
+            )
+        self._flag(x)
+        with torch.no_grad():
+            rows = theta.reshape(-1, theta.shape[-1])
+            return self._log_prob(rows, self._features(x).expand(len(rows), -1)).reshape(lead)
+
+    def log_prob_batched(self, theta, x, **_) -> Tensor:
+        """log q(theta[..., i, :] | x[i]): theta (..., B, D), x (B, *x_shape) -> (..., B)."""
+        theta, x = self._parameters(theta), self._measurements(x)
+        if theta.dim() < 2 or theta.shape[-2] != len(x):
+            raise ShapeError(f"theta {tuple(theta.shape)} does not fit {len(x)} observations")
+        with torch.no_grad():
+            c = self._features(x).expand(*theta.shape[:-1], -1)
+            values = self._log_prob(theta.reshape(-1, theta.shape[-1]), c.reshape(-1, c.shape[-1]))
+        return values.reshape(theta.shape[:-1])
+
+    def map(
+        self,
+        x=None,
+        *,
+        draws: int = 2000,
+        starts: int = 8,
+        generator: torch.Generator | None = None,
+        show_progress_bars: bool = False,
+    ) -> Tensor:
+        """The most probable parameters (D,) for one observation x.
+
+        The best ``starts`` of ``draws`` draws are improved by L-BFGS in unbounded coordinates;
+        the density that is maximised is that of theta.
+        """
+        from ..solvers.optim.lbfgs import minimize
+
+        x = self._measurements(x, one=True)
+        self._flag(x)
+        transform, density = self.estimator.transform, self.estimator.density
+        with torch.no_grad():
+            c = self.estimator.features(x)
+            rows = c.expand(draws, -1)
+            u = density.sample(rows, generator)
+            limit = u.abs().amax(0) + 1.0  # where bounds attract, u would run to infinity
+            values = self._minus_log_prob(u, rows, transform, density)
+            u = u[values.argsort()[:starts]]
+
+        def objective(u: Tensor) -> Tensor:
+            over = (u.abs() - limit).clamp_min(0).square().sum(1)
+            return self._minus_log_prob(u, c.expand(len(u), -1), transform, density) + 1e3 * over
+
+        result = minimize(objective, u, max_iter=200)
+        with torch.no_grad():
+            best = objective(result.z).nan_to_num(nan=torch.inf).argmin()
+            return transform.inverse(result.z[best : best + 1])[0]
+
+    def rank(self, x=None) -> Tensor:
+        """How usual observations are: the share of training simulations less likely than each.
+
+        x (B, *x_shape) -> (B,); values near 0 say that x lies at the edge of the training data,
+        see `TrainingRange`.
+        """
+        z = self.estimator.standardize(self._measurements(x))
+        return self.training_range.rank(z).float()
+
+    # ---- files ------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors into ``folder``."""
+        from .files import save
+
+        save(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Posterior:
+        """Read what `save` wrote; InputError when it is missing or damaged."""
+        from .files import load
+
+        return load(Path(folder))
+
+    def __repr__(self) -> str:
+        d, shape = len(self.names), ", ".join(map(str, self.x_shape))
+        return (
+            f"Posterior({d} parameters given x ({shape}), {self.config['density']}, "
+            f"{self.n_parameters} weights, {self.n_simulations} simulations)"
+        )
+
+    # ---- inside -----------------------------------------------------------------------------
+
+    def _draw(self, c: Tensor, n: int, generator, chunk: int = _CHUNK) -> Tensor:
+        """``n`` draws (n, D), the i-th for the features c[i % B]."""
+        draws = c.new_empty(n, len(self.names))
+        for rows in torch.arange(n).split(max(int(chunk), 1)) if n else ():
+            draws[rows] = self.estimator.sample(c[rows % len(c)], generator)
+        return draws
+
+    def _features(self, x: Tensor) -> Tensor:
+        return torch.cat([self.estimator.features(rows) for rows in x.split(4096)])
+
+    def _log_prob(self, theta: Tensor, c: Tensor) -> Tensor:
+        parts = zip(theta.split(_CHUNK), c.split(_CHUNK))
+        return torch.cat([self.estimator.log_prob(t, rows) for t, rows in parts])
+
+    def _minus_log_prob(self, u: Tensor, c: Tensor, transform, density) -> Tensor:
+        return -(density.log_prob(u, c) + transform.log_det_at(u))
+
+    def _parameters(self, theta) -> Tensor:
+        theta = torch.as_tensor(theta)
+        if theta.dim() == 0 or theta.shape[-1] != len(self.names):
+            raise ShapeError(
+                f"theta must be (..., {len(self.names)}), got {tuple(theta.shape)}: the parameters "
+                f"are {', '.join(self.names)}"
+            )
+        return theta if theta.is_floating_point() else theta.float()
+
+    def _measurements(self, x, one: bool = False) -> Tensor:
+        """x as (B, *x_shape), valid; B = 1 with ``one``."""
+        if x is None:
+            if self.default_x is None:
+                raise InputError("which observation? pass x=, or set_default_x(x) first")
+            return self.default_x
+        x = as_rows(x, "x") if getattr(x, "ndim", 1) else torch.as_tensor(x).reshape(1).float()
+        if tuple(x.shape) == self.x_shape:
+            x = x.unsqueeze(0)
+        elif x.shape == (*self.x_shape, 1) and len(self.x_shape) == 1:
+            x = x.reshape(1, -1)  # a vector (d,) that was taken for d rows of one number
+        if tuple(x.shape[1:]) != self.x_shape:
+            want = ", ".join(map(str, self.x_shape))
+            raise ShapeError(
+                f"x must be ({want}{',' * (len(self.x_shape) == 1)}) or (B, {want}), as in "
+                f"training, got {tuple(x.shape)}"
+            )
+        if one and len(x) != 1:
+            raise ShapeError(
+                f"x holds {len(x)} observations: give one, or use sample_batched((n,), x)"
+            )
+        if not bool(x.isfinite().all()):
+            raise InputError("x contains NaN or infinite values: the posterior knows none")
+        return x
+
+    def _flag(self, x: Tensor) -> None:
+        """Warn of observations unlike anything in the training data."""
+        z = self.estimator.standardize(x)
+        far = self.training_range.far_outside(z)
+        if bool(far.any()):
+            worst = float(self.training_range.log_density(z[far]).min())
+            what = "the observation lies" if len(x) == 1 else f"{int(far.sum())} observations lie"
+            warnings.warn(
+                f"{what} far outside the training data: log-density {worst:.4g}, rank 0 of "
+                f"{self.n_simulations} simulations; the posterior there is a guess",
+                stacklevel=3,
+            )

@@ -1,0 +1,48 @@
+"""Sizes that need no tuning: networks and batches that grow with the number of simulations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import UsageError
+
+SIZES = {"layers", "width", "depth", "bins", "components", "features", "summary_width"}
+
+
+def choose_size(n: int, d: int, n_x: int) -> dict[str, Any]:
+    """Layers, widths and so on for ``n`` simulations of ``d`` parameters and ``n_x`` data."""
+    width, layers = next((w, k) for limit, w, k in _LADDER if n < limit)
+    return {
+        "layers": layers + (d > 4) * 2,
+        "width": width,
+        "depth": 2,
+        "bins": 8,
+        "components": 4 if n < 2000 else 8,
+        "features": min(max(4 * d, 16), max(n_x, 2), 64),
+        "summary_width": max(64, width),
+    }
+
+
+_LADDER = [(1000, 32, 3), (5000, 64, 4), (50_000, 96, 5), (float("inf"), 128, 6)]
+
+
+def choose_batch(n: int) -> int:
+    """Items of one step: about fifty steps an epoch, between 32 and 1024."""
+    batch = 32
+    while batch < 1024 and n > 100 * batch:
+        batch *= 2
+    return batch
+
+
+def with_overrides(size: dict[str, Any], given: dict[str, int] | None) -> dict[str, Any]:
+    """``size`` with the user's own choices over it.
+
+    Raises:
+        UsageError: an unknown key, or a value that is no whole number above 0.
+    """
+    for key, value in (given or {}).items():
+        if key not in SIZES:
+            raise UsageError(f"size has no {key!r}: it has {', '.join(sorted(SIZES))}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UsageError(f"size[{key!r}] = {value!r}: give a whole number above 0")
+    return size | (given or {})

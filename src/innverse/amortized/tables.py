@@ -1,0 +1,107 @@
+"""Simulations in files: CSV with a header, or the arrays of a .npz."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError, UsageError
+
+Columns = str | Sequence[str] | None
+
+
+def read_array(path: str | Path, which: Columns, default: str) -> tuple[Tensor, list[str] | None]:
+    """Numbers (N, ...) from a file, and the names of their columns if it has some.
+
+    Args:
+        path: ``.csv`` with a header line, or ``.npz``.
+        which: of a CSV file the columns, as a list of names or a prefix ("x" takes x, x0, x_1,
+            x[2] ...); of a .npz the name of the array.
+        default: what ``which`` is if it is None.
+
+    Raises:
+        InputError: the file cannot be read, or lacks what was asked for.
+        UsageError: another kind of file.
+    """
+    path = Path(path)
+    which = default if which is None else which
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return _from_npz(path, which), None
+    if suffix in (".csv", ".txt"):
+        return _from_csv(path, which)
+    if suffix in (".parquet", ".pq"):
+        raise UsageError(
+            f"{path}: innverse reads .csv and .npz; convert parquet with "
+            "pandas.read_parquet(...).to_csv(..., index=False)"
+        )
+    raise UsageError(f"{path}: give simulations as .csv (with a header) or .npz")
+
+
+def _from_npz(path: Path, which: Columns) -> Tensor:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if not isinstance(which, str):
+                raise UsageError(f"{path}: name one array of the .npz, not {list(which)}")
+            if which not in arrays.files:
+                raise InputError(f"{path} has no array {which!r}: it has {', '.join(arrays.files)}")
+            array = arrays[which]
+    except (UsageError, InputError):
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or 'not a .npz file'}") from None
+    except Exception:  # numpy has many ways to say so
+        raise InputError(f"cannot read {path}: not a .npz file of numbers") from None
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{path}: array {which!r} holds {array.dtype}, not numbers")
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64)).float()
+
+
+def _from_csv(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise InputError(f"cannot read {path}: not a text table") from None
+    rows = [row for row in rows if row]
+    if len(rows) < 2:
+        raise InputError(f"{path}: give a header line and one line per simulation")
+    header = [name.strip() for name in rows[0]]
+    names = _columns(header, which, path)
+    index = [header.index(name) for name in names]
+    values = np.empty((len(rows) - 1, len(index)))
+    for i, row in enumerate(rows[1:], start=2):
+        if len(row) != len(header):
+            raise InputError(f"{path}, line {i}: {len(row)} values for {len(header)} columns")
+        for j, k in enumerate(index):
+            text = row[k].strip()
+            try:
+                values[i - 2, j] = float(text) if text else np.nan
+            except ValueError:
+                raise InputError(f"{path}, line {i}, {header[k]}: {text!r} is no number") from None
+    return torch.from_numpy(values).float(), names
+
+
+def _columns(header: list[str], which: Columns, path: Path) -> list[str]:
+    if isinstance(which, str):
+        rest = ((name, name[len(which) :].strip("_[]. ")) for name in header)
+        found = [
+            name for name, tail in rest if name.startswith(which) and (not tail or tail.isdigit())
+        ]
+        if not found:
+            raise InputError(
+                f"{path} has no column {which!r}: it has {', '.join(header)}; name the columns "
+                "as a list"
+            )
+        return found
+    missing = [name for name in which if name not in header]
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]!r}: it has {', '.join(header)}")
+    return list(which)

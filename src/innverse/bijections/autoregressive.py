@@ -1,0 +1,48 @@
+"""Autoregression over coordinates: each is mapped by parameters that the earlier ones give."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..nets.made import MADE
+from .base import Bijection, sum_per_item
+from .elementwise import Affine, Elementwise
+
+
+class Autoregressive(Bijection):
+    """z_i = map(x_i; net(x_<i, c)) for vectors (B, n) (Papamakarios et al. 2017, 1705.07057).
+
+    The Jacobian is triangular. ``forward`` is one pass of the network. ``inverse`` repeats passes
+    until all coordinates are known, each pass solving those whose predecessors are: as many as
+    the longest chain of dependencies, ``net.passes``, n for a full ordering and 2 for two groups.
+
+    ``net`` is a `MADE` with as many parameters per element as ``map`` has.
+    """
+
+    def __init__(self, net: MADE, map: Elementwise | None = None):
+        super().__init__()
+        self.net, self.map = net, map or Affine()
+        if net.n_params != self.map.n_params:
+            raise ValueError(
+                f"{self.map} takes {self.map.n_params} parameters per element, "
+                f"the network gives {net.n_params}"
+            )
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z, log_derivative = self.map.forward(x, self._params(x, c))
+        return z, sum_per_item(log_derivative)
+
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = torch.zeros_like(z)
+        for k in range(self.net.passes):
+            x, log_derivative = self.map.inverse(z, self._params(x, c))
+            # what is not solved yet may be huge, and 0 * inf is NaN
+            x = torch.where(self.net.depth_of <= k, x, 0.0)
+        return x, sum_per_item(log_derivative)
+
+    def _params(self, x: Tensor, c: Tensor | None) -> Tensor:
+        return self.net(x, c).to(x.dtype).unflatten(1, (self.map.n_params, self.net.n))
+
+    def extra_repr(self) -> str:
+        return str(self.map)

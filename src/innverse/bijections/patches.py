@@ -1,0 +1,31 @@
+"""Patches as positions: a squeeze by any factor at once."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Bijection
+from .multiscale import _Resampled
+
+
+class Patches(_Resampled):
+    """``inner`` on (B, C size^2, H / size, W / size): every patch of pixels is one position."""
+
+    def __init__(self, inner: Bijection, size: int):
+        super().__init__(inner)
+        self.size = int(size)
+
+    def down(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.shape[-1] % self.size or x.shape[-2] % self.size:
+            raise ValueError(
+                f"patches of {self.size} pixels need images (B, C, H, W) with sides that divide "
+                f"by it, got {tuple(x.shape)}"
+            )
+        return F.pixel_unshuffle(x, self.size)
+
+    def up(self, y: Tensor) -> Tensor:
+        return F.pixel_shuffle(y, self.size)
+
+    def extra_repr(self) -> str:
+        return f"{self.size} x {self.size}"

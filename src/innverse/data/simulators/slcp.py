@@ -1,0 +1,122 @@
+"""Simple likelihood, complex posterior (Papamakarios et al. 2019; as in sbibm)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .base import Simulator
+from .priors import Uniform
+from .reference import ensemble, resample
+
+_JITTER = 1e-6  # on the variances, as in sbibm
+
+
+class SLCP(Simulator):
+    """Four draws of N((t1, t2), S), S from the deviations t3^2, t4^2 and correlation tanh t5.
+
+    theta is uniform on [-3, 3]^5; x (8,) are the four points one after the other. The signs of
+    t3 and t4 do not matter: four modes.
+    """
+
+    name = "slcp"
+    names = [f"theta[{i}]" for i in range(5)]
+    x_shape: tuple[int, ...] = (8,)
+    has_likelihood = has_reference = True
+
+    def __init__(self):
+        self.prior = Uniform(torch.full((5,), -3.0), torch.full((5,), 3.0))
+
+    def simulate(self, theta, generator=None):
+        theta = self._theta(theta)
+        a, b, c = _factor(theta)
+        e = torch.randn(len(theta), 4, 2, generator=generator)
+        first = theta[:, :1] + a[:, None] * e[..., 0]
+        second = theta[:, 1:2] + b[:, None] * e[..., 0] + c[:, None] * e[..., 1]
+        return torch.stack((first, second), 2).flatten(1)
+
+    def log_likelihood(self, theta, x):
+        return self._log_points(self._theta(theta), self._x(x))
+
+    def reference_posterior(self, x, n, generator=None):
+        return self._reference(self._x(x), n, generator)
+
+    def _log_points(self, theta: Tensor, points: Tensor) -> Tensor:
+        """log p of the four points (B, 8)."""
+        a, b, c = (t.unsqueeze(1) for t in _factor(theta))
+        points = points.view(-1, 4, 2)
+        first = (points[..., 0] - theta[:, :1]) / a
+        second = (points[..., 1] - theta[:, 1:2] - b * first) / c
+        each = -0.5 * (first.square() + second.square()) - a.log() - c.log()
+        return each.sum(1) - 4 * math.log(2 * math.pi)
+
+    def _reference(self, points: Tensor, n: int, generator) -> Tensor:
+        """On positive t3 and t4 by Markov chains, then random signs: all four modes, exactly."""
+        fold = torch.tensor([False, False, True, True, False])
+
+        def log_density(theta: Tensor) -> Tensor:
+            inside = self.prior.inside(theta) & (theta[:, 2:4] > 0).all(1)
+            safe = theta.clamp(-3, 3)
+            return torch.where(inside, self._log_points(safe, points), -math.inf)
+
+        theta = self.prior.sample((400_000,), generator)
+        theta = torch.where(fold, theta.abs(), theta)
+        start = resample(theta, log_density(theta), 2000, generator)
+        theta = ensemble(log_density, start, n, generator)
+        signs = torch.randint(2, (n, 5), generator=generator) * 2 - 1
+        return torch.where(fold, theta * signs, theta)
+
+
+class SLCPDistractors(SLCP):
+    """SLCP with 92 numbers that carry no information, all 100 in a fixed random order.
+
+    The distractors are a mixture of 20 multivariate t distributions with 2 degrees of freedom, as
+    in sbibm, and like the order they are fixed by a seed of our own: the posterior is that of
+    `SLCP`, but observations of sbibm do not fit this instance.
+    """
+
+    name = "slcp_distractors"
+    x_shape = (100,)
+
+    def __init__(self, seed: int = 92):
+        super().__init__()
+        g = torch.Generator().manual_seed(seed)
+        self.order = torch.randperm(100, generator=g)
+        self.centres = 15 * torch.randn(20, 92, generator=g)
+        self.factors = torch.randn(20, 92, 92, generator=g).tril(-1) * 0.3
+        self.factors += torch.diag_embed(torch.randn(20, 92, generator=g).exp())
+
+    def simulate(self, theta, generator=None):
+        points = super().simulate(theta, generator)
+        n = len(points)
+        k = torch.randint(20, (n,), generator=generator)
+        e = torch.randn(n, 92, generator=generator)
+        # chi^2 with 2 degrees of freedom is an exponential
+        chi = -2 * torch.rand(n, generator=generator).clamp_min(1e-12).log()
+        noise = torch.empty(n, 92)
+        for i in range(20):
+            mine = k == i
+            noise[mine] = e[mine] @ self.factors[i].T
+        noise = self.centres[k] + noise / (chi / 2).sqrt().unsqueeze(1)
+        return torch.cat((points, noise), 1)[:, self.order]
+
+    def log_likelihood(self, theta, x):
+        """Up to a constant that does not depend on theta (the distractors' density)."""
+        return self._log_points(self._theta(theta), self._points(self._x(x)))
+
+    def reference_posterior(self, x, n, generator=None):
+        return self._reference(self._points(self._x(x)), n, generator)
+
+    def _points(self, x: Tensor) -> Tensor:
+        return x[:, self.order.argsort()[:8]]
+
+
+def _factor(theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The Cholesky factor ((a, 0), (b, c)) of the covariance, each (B,)."""
+    s1, s2, rho = theta[:, 2].square(), theta[:, 3].square(), theta[:, 4].tanh()
+    a = (s1.square() + _JITTER).sqrt()
+    b = rho * s1 * s2 / a
+    c = (s2.square() + _JITTER - b.square()).clamp_min(1e-12).sqrt()
+    return a, b, c

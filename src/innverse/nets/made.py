@@ -1,0 +1,118 @@
+"""The masked autoregressive perceptron: output i sees only the inputs that come before i."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .activations import ACTIVATIONS
+from .conditioning import FiLM, concatenate
+from .perceptron import perceptron
+from .precision import ConditionerNet, in_autocast_dtype
+
+
+class MADE(ConditionerNet):
+    """A perceptron whose weights are masked so that it is autoregressive (Germain et al. 2015,
+    arXiv 1502.03509); (B, n) -> (B, n_params * n), zero at the start.
+
+    ``order`` gives each input its rank: the parameters of element i depend on the elements of
+    lower rank, and on the condition. The default is 0, 1, .., n - 1; elements of one rank do not
+    see each other, so ``[0, 0, 1, 1]`` makes two groups. Hidden units spread evenly over the
+    ranks; with fewer units than ranks, some dependencies are left out.
+
+    ``width``, ``depth``, ``condition``, ``how`` and ``activation`` are those of `MLP`.
+
+    Attributes:
+        dependency: (n, n) bool, whether the parameters of element i (row) depend on element j.
+        depth_of: (n,) int, the longest chain of dependencies that ends at each element.
+        passes: how many evaluations it takes to invert, 1 + the largest ``depth_of``; at most n.
+    """
+
+    dependency: Tensor
+    depth_of: Tensor
+
+    def __init__(
+        self,
+        n: int,
+        n_params: int,
+        width: int = 128,
+        depth: int = 2,
+        *,
+        order: Sequence[int] | Tensor | None = None,
+        condition: int = 0,
+        how: str = "concat",
+        activation: str = "silu",
+    ):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+        order = torch.arange(n) if order is None else torch.as_tensor(order)
+        if order.shape != (n,):
+            raise ValueError(f"order must give {n} ranks, got shape {tuple(order.shape)}")
+        concat = condition if how == "concat" else 0
+        self.n, self.n_params, self.condition, self.how = n, n_params, condition, how
+        self.activation, self._name = ACTIVATIONS[activation](), activation
+
+        sizes = [n + concat, *[width] * depth, n_params * n]
+        linears = [nn.Linear(i, o) for i, o in zip(sizes, sizes[1:])]
+        nn.init.zeros_(linears[-1].weight)
+        nn.init.zeros_(linears[-1].bias)
+        self.linears = nn.ModuleList(linears)
+        film = condition > 0 and how == "film"
+        self.film = nn.ModuleList(FiLM(condition, width) for _ in range(depth)) if film else None
+
+        masks = _masks(order, concat, width, depth, n_params, conditional=condition > 0)
+        for i, mask in enumerate(masks):
+            self.register_buffer(f"mask{i}", mask, persistent=False)
+        dependency, depth_of = _dependency(masks, n)
+        self.register_buffer("dependency", dependency, persistent=False)
+        self.register_buffer("depth_of", depth_of, persistent=False)
+        self.passes = int(depth_of.max()) + 1
+
+    def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
+        h = concatenate(x, c) if self.condition and self.how == "concat" else x
+        tensors = self._tensors()
+        if self.film is None:
+            h, *tensors = in_autocast_dtype(h, *tensors)
+            return perceptron(h, self._name, *tensors)
+        for film, w, b in zip(self.film, tensors[:-2:2], tensors[1:-2:2]):
+            h = self.activation(film(nn.functional.linear(h, w, b), c))
+        return nn.functional.linear(h, *tensors[-2:])
+
+    def _tensors(self) -> list[Tensor]:
+        numbered = enumerate(self.linears)
+        masked = ((l.weight * getattr(self, f"mask{i}"), l.bias) for i, l in numbered)
+        return [t for pair in masked for t in pair]
+
+    def extra_repr(self) -> str:
+        return f"{self.n} -> {self.n_params} x {self.n}, passes={self.passes}"
+
+
+def _masks(order, concat, width, depth, n_params, *, conditional) -> list[Tensor]:
+    """One 0/1 mask (out, in) per layer, as bool.
+
+    A hidden unit of degree m may know the inputs of rank < m; an output of rank r may know the
+    units of degree <= r. Degree 0 knows the condition only.
+    """
+    ranks = torch.unique(order, return_inverse=True)[1]
+    top = int(ranks.max())
+    low = 0 if conditional or top == 0 else 1
+    hidden = low + torch.arange(width) * (top + 1 - low) // width
+    inputs = torch.cat((ranks + 1, ranks.new_zeros(concat)))
+    between = [hidden[:, None] >= hidden] * (depth - 1)
+    outputs = (ranks[:, None] >= hidden).repeat(n_params, 1)
+    return [hidden[:, None] >= inputs, *between, outputs]
+
+
+def _dependency(masks: list[Tensor], n: int) -> tuple[Tensor, Tensor]:
+    """Who depends on whom, through all masks; and the longest chain that ends at each element."""
+    paths = masks[0][:, :n].double()
+    for mask in masks[1:]:
+        paths = (mask.double() @ paths).clamp_max(1)
+    dependency = paths[:n] > 0
+    depth_of = torch.zeros(n, dtype=torch.long)
+    for _ in range(n):
+        depth_of = torch.where(dependency, depth_of + 1, 0).amax(1)
+    return dependency, depth_of

@@ -1,0 +1,129 @@
+"""Summary networks: from one measurement, whatever its form, to a vector of features.
+
+Unlike the conditioner networks they do not start at zero, so that a gradient reaches them from the
+first step on.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ShapeError, UsageError
+
+SUMMARIES = ("none", "mlp", "set", "series", "image")
+
+
+class VectorNet(nn.Module):
+    """A perceptron with two hidden layers: (B, n_in) -> (B, n_out)."""
+
+    def __init__(self, n_in: int, n_out: int, width: int):
+        super().__init__()
+        self.layers = _perceptron(n_in, width, n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class DeepSet(nn.Module):
+    """A function of a set, whatever the order of its members (Zaheer et al. 2017, 1703.06114).
+
+    x (B, m, n_in), m members per set -> (B, n_out): rho([mean_j phi(x_j), std_j phi(x_j)]). Mean
+    and standard deviation do not grow with m.
+    """
+
+    def __init__(self, n_in: int, n_out: int, width: int):
+        super().__init__()
+        self.phi = _perceptron(n_in, width, width)
+        self.rho = _perceptron(2 * width, width, n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.phi(x)
+        mean = h.mean(1)
+        # the small constant keeps the gradient of the root finite where all members agree
+        std = ((h - mean.unsqueeze(1)).square().mean(1) + 1e-6).sqrt()
+        return self.rho(torch.cat((mean, std), 1))
+
+
+class SeriesNet(nn.Module):
+    """Strided 1-D convolutions: (B, C, T) -> (B, n_out), T >= 4.
+
+    Each stage halves T; mean and maximum over time feed a perceptron, besides a coarse map of 4
+    positions, so that it also matters when something happens.
+    """
+
+    def __init__(self, n_in: int, n_out: int, width: int, stages: int = 3):
+        super().__init__()
+        self.convs = _stages(nn.Conv1d, n_in, width // 2, stages)
+        channels = self.convs[-2].out_channels
+        self.coarse = nn.AdaptiveAvgPool1d(4)
+        self.head = _perceptron(5 * channels, width, n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.convs(x)
+        return self.head(torch.cat((self.coarse(h).flatten(1), h.amax(-1)), 1))
+
+
+class ImageNet(nn.Module):
+    """Strided 3x3 convolutions: (B, C, H, W) -> (B, n_out), pooled to a 2x2 map at the end."""
+
+    def __init__(self, n_in: int, n_out: int, width: int, stages: int = 3):
+        super().__init__()
+        self.convs = _stages(nn.Conv2d, n_in, width // 2, stages)
+        channels = self.convs[-2].out_channels
+        self.coarse = nn.AdaptiveAvgPool2d(2)
+        self.head = _perceptron(5 * channels, width, n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.convs(x)
+        return self.head(torch.cat((self.coarse(h).flatten(1), h.amax((-2, -1))), 1))
+
+
+def summary_network(kind: str, shape: tuple[int, ...], n_out: int, width: int) -> nn.Module:
+    """The network ``kind`` for measurements of ``shape`` (one item, without the batch).
+
+    Args:
+        kind: ``"none"`` (the flattened measurement itself), ``"mlp"`` (flattened, any shape),
+            ``"set"`` for (m, d), m i.i.d. members; ``"series"`` for (C, T); ``"image"`` for
+            (C, H, W).
+        n_out: features; ``"none"`` ignores it.
+        width: hidden width.
+
+    Raises:
+        UsageError: an unknown kind.
+        ShapeError: a shape that the kind cannot take.
+    """
+    if kind not in SUMMARIES:
+        raise UsageError(f"summary={kind!r}: choose one of auto, {', '.join(SUMMARIES)}")
+    axes = {"set": 2, "series": 2, "image": 3}.get(kind)
+    if axes is not None and len(shape) != axes:
+        layout = {"set": "(N, members, d)", "series": "(N, C, T)", "image": "(N, C, H, W)"}[kind]
+        raise ShapeError(f"summary={kind!r} needs x of shape {layout}, got (N, {_text(shape)})")
+    if kind == "none":
+        return nn.Flatten()
+    if kind == "mlp":
+        n_in = int(torch.Size(shape).numel())
+        return nn.Sequential(nn.Flatten(), VectorNet(n_in, n_out, width))
+    if kind == "set":
+        return DeepSet(shape[1], n_out, width)
+    return (SeriesNet if kind == "series" else ImageNet)(shape[0], n_out, width)
+
+
+def _perceptron(n_in: int, width: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(n_in, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
+        nn.Linear(width, n_out),
+    )  # fmt: skip
+
+
+def _stages(conv, n_in: int, channels: int, stages: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for i in range(stages):
+        n_out = channels * (1 if i == 0 else 2)
+        layers += [conv(n_in, n_out, 3, stride=2, padding=1), nn.SiLU()]
+        n_in = n_out
+    return nn.Sequential(*layers)
+
+
+def _text(shape) -> str:
+    return ", ".join(map(str, shape))

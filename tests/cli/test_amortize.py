@@ -1,0 +1,101 @@
+"""innverse amortize: files in, posterior, calibration and draws out."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from innverse import amortized
+
+CONFIG = """\
+[data]
+path = "{path}"
+low = [-10.0, -10.0]
+high = 10.0
+[model]
+density = "realnvp"
+size = {{ layers = 2, width = 16 }}
+[train]
+max_epochs = 4
+[check]
+pairs = 60
+draws = 50
+[infer]
+path = "{path}"
+draws = 5
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    g = np.random.default_rng(0)
+    theta = g.normal(size=(400, 2))
+    x = theta + 0.5 * g.normal(size=(400, 2))
+    np.savez("pairs.npz", theta=theta, x=x)
+    lines = [f"{a},{b},{c},{d}" for (a, b), (c, d) in zip(theta, x)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["theta_0,theta_1,x[0],x[1]", *lines]) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["npz", "csv"])
+def test_from_a_file_to_a_posterior(run, folder, kind):
+    (folder / "c.toml").write_text(CONFIG.format(path=f"pairs.{kind}"))
+    code, out, err = run("amortize", "c.toml", "--json", "--quiet")
+    assert code == 0 and err == ""
+    assert out["simulations"] == 360 and out["checked_pairs"] == 40 and out["excluded"] == 0
+    assert 0 <= out["calibration_error"] < 0.3 and out["epochs"] == 4
+    assert len(out["mean"]) == 400 and len(out["rank"]) == 400
+    result = folder / "runs" / "c"
+    posterior = amortized.load(result)
+    names = ["theta_0", "theta_1"] if kind == "csv" else ["theta[0]", "theta[1]"]
+    assert posterior.names == out["names"] == names
+    assert posterior.sample((3,), x=torch.zeros(2)).shape == (3, 2)
+    assert posterior.bounds[1].tolist() == [10.0, 10.0]
+    with np.load(result / "draws.npz") as saved:
+        assert saved["draws"].shape == (5, 400, 2)
+        np.testing.assert_allclose(saved["draws"].mean(0), out["mean"], atol=1e-5)
+    assert json.loads((result / "calibration.json").read_text())["names"] == names
+    code, out, err = run("amortize", "c.toml", "--out", "again", "--seed", "3")
+    assert code == 0 and out.strip() == "again" and "calibration error" in err
+
+
+@pytest.mark.parametrize(
+    ("expected", "words", "old", "new"),
+    [
+        (4, "cannot read nothing.npz", "pairs.npz", "nothing.npz"),
+        (2, "unknown key data.pth", "[data]", "[data]\npth = 1"),
+        (2, "unknown key model.sizes", "size =", "sizes ="),
+        (2, "valid TOML", "[model]", "[model"),
+        (2, "model.density", '"realnvp"', '"glow"'),
+        (2, "train.max_epochs", "max_epochs = 4", "max_epochs = 0"),
+        (4, "no array 'X'", "[model]", 'x = "X"\n[model]'),
+        (4, "no column 'b'", "[model]", 'x = ["x[0]", "b"]\n[model]'),
+        (4, "bounds", "high = 10.0", "high = 0.0"),
+        (2, "convert parquet", "pairs.npz", "pairs.parquet"),
+        (2, ".csv", "pairs.npz", "pairs.xlsx"),
+    ],
+)
+def test_mistakes_are_one_line(run, folder, expected, words, old, new):
+    text = CONFIG.format(path="pairs.npz")
+    if "column" in words:
+        text = text.replace("pairs.npz", "pairs.csv")
+    assert old in text
+    (folder / "c.toml").write_text(text.replace(old, new))
+    code, out, err = run("amortize", "c.toml", "-q")
+    assert code == expected and out == ""
+    assert words in err and err.count("\n") == 1
+
+
+def test_broken_tables_name_the_line(run, folder):
+    text = (folder / "pairs.csv").read_text().splitlines()
+    (folder / "c.toml").write_text(CONFIG.format(path="pairs.csv"))
+    for broken, words in ((["1,2,3"], "line 4: 3 values for 4"), (["1,2,x,4"], "'x' is no number")):
+        (folder / "pairs.csv").write_text("\n".join(text[:3] + broken + text[3:]))
+        code, _, err = run("amortize", "c.toml", "-q")
+        assert code == 4 and words in err and err.count("\n") == 1
+    code, _, err = run("amortize", "missing.toml")
+    assert code == 4 and "cannot read the config" in err
