@@ -16,6 +16,7 @@ from innverse.flows import Flow
 from innverse.solvers import solve
 from innverse.solvers.pnp import solve_pnp
 from innverse.solvers.problem import Problem
+from innverse.solvers.starts import STARTS, latent_start
 
 S = 0.3  # standard deviation of the Gaussian prior
 
@@ -83,6 +84,58 @@ def test_latent_with_square_penalty_is_the_closed_form():
     r = solve(y, physics, gaussian_prior(False), "latent", gamma=gamma, penalty="square", steps=300)
     torch.testing.assert_close(r.x, ridge(physics, y, S**2, 0.05), atol=2e-3, rtol=0)
     torch.testing.assert_close(r.z, (r.x - 0.5) / S, atol=1e-4, rtol=0)
+
+
+def test_constrained_is_the_closed_form_and_meets_the_measurement():
+    x, physics, y = measurement(noise=0.0)
+    prior = gaussian_prior(False)
+    mean = torch.full_like(x, 0.5)
+    expected = mean + physics.A_dagger(y - physics.A(mean))
+    for init in (None, torch.rand_like(x)):
+        r = solve(y, physics, prior, "constrained", init=init)
+        torch.testing.assert_close(r.x, expected, atol=1e-3, rtol=0)
+        assert r.converged.all() and r.residual.max() < 1e-6
+    noisy = P.MatrixPhysics(torch.cat([physics.matrix] * 2), (1, 8, 8))  # each sum twice
+    y = noisy.A(x) + 0.05 * torch.randn(3, 80)
+    assert not solve(y, noisy, prior, "constrained").converged.any()
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("start", ["zero", "random", "sphere", "pseudo_inverse", "null_space"])
+def test_latent_reaches_the_closed_form_from_every_start(start, optimizer):
+    _, physics, y = measurement()
+    options = {"gamma": 0.3**2, "penalty": "square", "start": start, "optimizer": optimizer}
+    r = solve(y, physics, gaussian_prior(False), "latent", **options, steps=500)
+    torch.testing.assert_close(r.x, ridge(physics, y, S**2, 0.3), atol=5e-3, rtol=0)
+    torch.testing.assert_close(r.z_norm, ((r.x - 0.5) / S).square().mean((1, 2, 3)).sqrt())
+
+
+def test_starts_are_what_they_say():
+    _, physics, y = measurement(noise=0.0)
+    prior = gaussian_prior(False)
+    problem = Problem.build(y, physics, prior)
+    made = {name: latent_start(name, problem, prior, (1, 8, 8), seed=5) for name in STARTS}
+    assert made["zero"].abs().max() == 0
+    assert (made["sphere"].square().mean((1, 2, 3)) - 1).abs().max() < 1e-5
+    cosine = torch.cosine_similarity(made["random"].flatten(1), made["sphere"].flatten(1))
+    assert cosine.min() > 0.9999
+    for name in ("pseudo_inverse", "null_space"):
+        assert problem.residual(prior.decode(made[name])).max() < 1e-4, name
+    x = prior.decode(made["pseudo_inverse"])
+    torch.testing.assert_close(x, physics.A_dagger(y), atol=1e-4, rtol=0)
+    unseen = prior.decode(made["null_space"]) - 0.5  # the correction has no null-space part
+    torch.testing.assert_close(unseen, physics.A_dagger(physics.A(unseen)), atol=1e-3, rtol=0)
+    alone = Problem.build(y[:1], physics, prior)
+    first = latent_start("random", alone, prior, (1, 8, 8), seed=5)
+    assert torch.equal(first, made["random"][:1])
+
+
+def test_unknown_starts_and_optimizers():
+    _, physics, y = measurement(1)
+    with pytest.raises(UsageError, match="choose one of zero, random, sphere"):
+        solve(y, physics, gaussian_prior(False), "latent", start="mean")
+    with pytest.raises(UsageError, match="choose 'lbfgs' or 'adam'"):
+        solve(y, physics, gaussian_prior(False), "latent", optimizer="sgd")
 
 
 def test_latent_without_penalty_reaches_the_data():

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _GRAY, _COLOR = "natural-gray", "natural-color"
 
 # Pixels solved side by side. pnp cuts large batches itself; the others keep all in memory.
-_BATCH_PIXELS = {"pnp": 2**22, "latent": 2**18, "map": 2**18}
+_BATCH_PIXELS = {"pnp": 2**22, "latent": 2**18, "map": 2**18, "constrained": 2**18}
 _CHECKPOINT_PIXELS, _MOST_PIXELS = 2**18, 2**22
 
 
@@ -50,7 +50,7 @@ def solve(
     noise: str | None = None,
     image_shape: str | None = None,
     prior: str | None = None,
-    method: Literal["pnp", "latent", "map"] | None = None,
+    method: Literal["pnp", "latent", "map", "constrained"] | None = None,
     steps: int | None = None,
     sigma: str | None = None,
     gamma: float = 0.0,

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .optim import lbfgs
+from .optim import adam, lbfgs
 from .problem import Problem
 from .reconstruction import Reconstruction
+from .starts import latent_start
 
 _PENALTIES = {
     "norm": lambda z: (z.flatten(1).square().sum(1) + 1e-12).sqrt(),
@@ -28,15 +29,24 @@ def solve_latent(
     penalty: str = "norm",
     steps: int | None = None,
     init: Tensor | None = None,
+    start: str = "zero",
+    optimizer: str = "lbfgs",
+    seed: int = 0,
 ) -> Reconstruction:
-    """L-BFGS in z from zero (or ``init``), one line search per item; ``steps`` (150) at most."""
+    """Minimise over z from ``init``, or from a start of `latent_start`.
+
+    ``optimizer`` is ``"lbfgs"`` (150 steps at most, one line search per item) or ``"adam"`` (500
+    steps). The residual falls with the steps; log p and ||z|| tell how far the search has gone.
+    """
+    if optimizer not in ("lbfgs", "adam"):
+        raise UsageError(f"optimizer={optimizer!r}: choose 'lbfgs' or 'adam'")
     if penalty not in _PENALTIES:
         raise UsageError(f"penalty={penalty!r}: choose 'norm' or 'square'")
     if gamma < 0:
         raise UsageError(f"gamma={gamma:g}: must be >= 0")
-    steps = steps or 150
+    steps = steps or (150 if optimizer == "lbfgs" else 500)
     shape = problem.padded_shape(getattr(prior, "multiple", 1))
-    z0 = problem.y.new_zeros((problem.batch, *shape)) if init is None else init
+    z0 = latent_start(start, problem, prior, shape, seed) if init is None else init
 
     def objective(z: Tensor, idx: Tensor) -> Tensor:
         value = problem.misfit(problem.crop(prior.decode(z)), idx)
@@ -48,7 +58,10 @@ def solve_latent(
         trace.append({"value": state.value.tolist(), "active": state.active})
         problem.progress(min(state.rounds, steps), steps, f"{state.active} running")
 
-    result = lbfgs.minimize(objective, z0, max_iter=steps, history=20, callback=watch)
+    if optimizer == "lbfgs":
+        result = lbfgs.minimize(objective, z0, max_iter=steps, history=20, callback=watch)
+    else:
+        result = adam.minimize(objective, z0, max_iter=steps, callback=watch)
     with torch.no_grad():
         full = prior.decode(result.z)
     # a fixed number of steps is how the method is meant to stop, not a failure

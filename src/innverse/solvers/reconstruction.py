@@ -38,6 +38,11 @@ class Reconstruction:
     std: Tensor | None = None
     samples: Tensor | None = None
 
+    @property
+    def z_norm(self) -> Tensor | None:
+        """||z|| / sqrt(n) of each item (B,), near 1 for a typical draw of the prior; or None."""
+        return None if self.z is None else self.z.flatten(1).square().mean(1).sqrt()
+
     def __repr__(self) -> str:
         done = int(self.converged.sum())
         return (

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from .constrained import solve_constrained
 from .latent import solve_latent
 from .map import solve_map
 from .pnp import solve_pnp
@@ -17,7 +18,7 @@ from .reconstruction import Reconstruction
 
 __all__ = ["METHODS", "Reconstruction", "solve"]
 
-METHODS = ("pnp", "latent", "map")
+METHODS = ("pnp", "latent", "map", "constrained")
 _PRIOR_SIGMA = 0.02  # where a noise-conditional density is sharp, yet smooth enough to climb
 
 
@@ -34,6 +35,9 @@ def solve(
     steps: int | None = None,
     shifts: int = 4,
     init: Tensor | None = None,
+    start: str = "zero",
+    optimizer: str = "lbfgs",
+    seed: int = 0,
     image_shape: tuple[int, int, int] | None = None,
     tile: int | str | None = "auto",
     progress: Progress | None = None,
@@ -52,15 +56,20 @@ def solve(
         method: ``"pnp"`` the flow's denoiser from coarse to fine (any image size, fast; for plain
             denoising it is the posterior mean in one step);
             ``"latent"`` min_z ||A G(z) - y||^2 + gamma ||z|| from z = 0 (Asim et al. 2020);
-            ``"map"`` max_x log p(x) - ||A x - y||^2 / (2 noise^2).
+            ``"map"`` max_x log p(x) - ||A x - y||^2 / (2 noise^2);
+            ``"constrained"`` max_x log p(x) with A x = y exactly, for measurements without noise.
         noise: standard deviation of the measurement noise; by default what the physics says.
         sigma: noise level at which a noise-conditional prior is used: the last one for "pnp"
-            (default: that of the measurement), the only one for "latent", the last for "map"
+            (default: that of the measurement), the last for "map", the only one for the others
             (default 0.02).
         gamma, penalty: weight of ``"norm"`` ||z|| or ``"square"`` ||z||^2 in "latent".
-        steps: iterations (default: 45 for pnp, 150 for latent, 200 for map).
+        steps: iterations (default: 45 for pnp, 150 for latent, 200 for the others).
         shifts: views that the last denoising of "pnp" averages, 1 to 16.
-        init: images to start from ("pnp", "map") or latents ("latent").
+        init: latents to start from in "latent", images in the other methods.
+        start: where "latent" begins without ``init``: ``"zero"``, ``"random"``, ``"sphere"``,
+            ``"pseudo_inverse"`` or ``"null_space"``, see `latent_start`; ``seed`` is that of the
+            random ones.
+        optimizer: of "latent", ``"lbfgs"`` or ``"adam"`` (500 steps).
         image_shape: (C, H, W), for operators that do not know it (scipy).
         tile: side of the tiles for large images in "pnp"; None never tiles.
         progress: called as progress(done, total, note).
@@ -86,7 +95,19 @@ def solve(
             )
     elif method == "latent":
         prior = _at_level(prior, sigma)
-        result = solve_latent(problem, prior, gamma=gamma, penalty=penalty, steps=steps, init=init)
+        result = solve_latent(
+            problem,
+            prior,
+            gamma=gamma,
+            penalty=penalty,
+            steps=steps,
+            init=init,
+            start=start,
+            optimizer=optimizer,
+            seed=seed,
+        )
+    elif method == "constrained":
+        result = solve_constrained(problem, _at_level(prior, sigma), steps=steps, init=init)
     else:
         result = solve_map(problem, prior, sigma=sigma or _PRIOR_SIGMA, steps=steps, init=init)
     result.seconds = time.perf_counter() - begun

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .bases import BASES, Basis
+from .lasso import lasso
 from .tv import default_lam, tv
 
-__all__ = ["default_lam", "tv"]
+__all__ = ["BASES", "Basis", "default_lam", "lasso", "tv"]

@@ -1,0 +1,88 @@
+"""Noiseless measurements: max_x log p(x) subject to A x = y.
+
+Asim et al. 2020 (arXiv 1905.11672), eq. 2, without a penalty: the search starts at an image that
+explains y and moves in the null space of A only, so the measurement is met all along.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from .optim import lbfgs
+from .problem import Problem
+from .reconstruction import Reconstruction
+
+FEASIBLE = 1e-6  # relative residual that counts as A x = y
+
+
+def solve_constrained(
+    problem: Problem, prior, *, steps: int | None = None, init: Tensor | None = None
+) -> Reconstruction:
+    """L-BFGS in the null space, ``steps`` (200) at most; begins at ``init``, by default the most
+    likely image, corrected to explain y.
+
+    An item has converged if its relative residual is 1e-6 or less and its search did not fail:
+    measurements with noise that no image explains do not converge.
+    """
+    if not hasattr(prior, "encode"):
+        raise UsageError("method 'constrained' needs a flow: the prior has no encode")
+    physics, steps = problem.physics, steps or 200
+    multiple = getattr(prior, "multiple", 1)
+    if problem.padded_shape(multiple) != problem.shape:
+        raise UsageError(
+            f"method 'constrained' needs sides that divide by {multiple}, got "
+            f"{problem.shape[1]}x{problem.shape[2]}: crop the images, or take method='latent'"
+        )
+
+    def objective(x: Tensor, idx: Tensor) -> tuple[Tensor, Tensor]:
+        some = physics.select(idx)
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            log_p = prior.log_prob(x)
+            (g,) = torch.autograd.grad(log_p.sum(), x)
+        with torch.no_grad():
+            return -log_p.detach(), some.A_dagger(some.A(g)) - g
+
+    def watch(state) -> None:
+        trace.append({"value": state.value.tolist(), "active": state.active})
+        problem.progress(min(state.rounds, steps), steps, f"{state.active} running")
+
+    trace: list[dict] = []
+    with torch.no_grad():
+        if init is None:
+            zero = problem.y.new_zeros((problem.batch, *problem.shape), dtype=problem.y.real.dtype)
+            init = prior.decode(zero)
+        x = _explain(problem, init)
+    result = lbfgs.minimize(objective, x, max_iter=steps, history=20, callback=watch)
+    with torch.no_grad():
+        x = _explain(problem, result.z)  # rounding of many steps adds up
+        log_prob, z = prior.log_prob(x), prior.encode(x)
+    residual = problem.residual(x)
+    failed = torch.tensor([s.startswith("failed") for s in result.status])
+    return Reconstruction(
+        x=x,
+        z=z,
+        log_prob=log_prob,
+        residual=residual,
+        converged=(residual <= FEASIBLE) & ~failed.to(residual.device),
+        status=result.status,
+        evaluations=result.n_evals,
+        method="constrained",
+        trace=trace,
+    )
+
+
+def _explain(problem: Problem, x: Tensor, rounds: int = 5) -> Tensor:
+    """The image nearest to x with A x = y, corrected until rounding stops it."""
+    best, least = x, torch.full((len(x),), torch.inf).to(x)
+    for _ in range(rounds):
+        x = x + problem.physics.A_dagger(problem.y - problem.physics.A(x))
+        residual = problem.residual(x)
+        better = residual < least
+        best = torch.where(better.view(-1, 1, 1, 1), x, best)
+        least = torch.where(better, residual, least)
+        if not bool(better.any()):
+            break
+    return best

@@ -1,0 +1,73 @@
+"""Where a latent search may begin (Asim et al. 2020, section 4 and supplement)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from .problem import Problem
+
+
+def latent_start(
+    name: str, problem: Problem, prior, shape: tuple[int, ...], seed: int = 0
+) -> Tensor:
+    """A latent (B, *shape) for every item of the problem.
+
+    ``"zero"`` the most likely latent; ``"random"`` N(0, I); ``"sphere"`` random of length sqrt(n);
+    ``"pseudo_inverse"`` f(A^+ y); ``"null_space"`` f(A^+ y + x0 - A^+ A x0) with x0 = G(0), the
+    most likely image corrected to explain y. Item i draws from seed + i, whatever the batch.
+
+    Raises:
+        UsageError: an unknown name, or a prior without ``encode`` for the last two.
+    """
+    if name not in STARTS:
+        raise UsageError(f"start={name!r}: choose one of {', '.join(STARTS)}")
+    if name in _NEEDS_CODE and not hasattr(prior, "encode"):
+        raise UsageError(f"start={name!r} needs a prior that encodes images: take start='zero'")
+    with torch.no_grad():
+        return STARTS[name](problem, prior, shape, seed)
+
+
+def _zero(problem: Problem, prior, shape, seed) -> Tensor:
+    return problem.y.new_zeros((problem.batch, *shape), dtype=_dtype(problem))
+
+
+def _random(problem: Problem, prior, shape, seed) -> Tensor:
+    draws = [
+        torch.randn(shape, generator=torch.Generator().manual_seed(seed + i))
+        for i in range(problem.batch)
+    ]
+    return torch.stack(draws).to(_zero(problem, prior, shape, seed))
+
+
+def _sphere(problem: Problem, prior, shape, seed) -> Tensor:
+    z = _random(problem, prior, shape, seed)
+    return z / z.flatten(1).square().mean(1).sqrt().view(-1, *[1] * len(shape))
+
+
+def _pseudo_inverse(problem: Problem, prior, shape, seed) -> Tensor:
+    return prior.encode(problem.physics.A_dagger(problem.y))
+
+
+def _null_space(problem: Problem, prior, shape, seed) -> Tensor:
+    physics = problem.physics
+    x = problem.crop(prior.decode(_zero(problem, prior, shape, seed)))
+    return prior.encode(x + physics.A_dagger(problem.y - physics.A(x)))
+
+
+def _dtype(problem: Problem) -> torch.dtype:
+    """Real, also where the measurement is complex."""
+    return problem.y.real.dtype
+
+
+STARTS: dict[str, Callable[..., Tensor]] = {
+    "zero": _zero,
+    "random": _random,
+    "sphere": _sphere,
+    "pseudo_inverse": _pseudo_inverse,
+    "null_space": _null_space,
+}
+_NEEDS_CODE = ("pseudo_inverse", "null_space")
