@@ -86,6 +86,36 @@ def test_latent_with_square_penalty_is_the_closed_form():
     torch.testing.assert_close(r.z, (r.x - 0.5) / S, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("penalty", ["norm", "square"])
+def test_discrepancy_brings_the_misfit_to_the_noise(penalty):
+    _, physics, y = measurement(batch=4, noise=0.3)
+    options = {"gamma": "discrepancy", "penalty": penalty}
+    r = solve(y, physics, gaussian_prior(False), "latent", **options, steps=900)
+    assert r.converged.all(), r.status
+    misfit = (physics.A(r.x) - y).square().sum(1) / (40 * 0.3**2)
+    assert misfit.max() <= 1 and misfit.min() > 0.85
+    if penalty == "square":  # and it is the closed form of the weight that was chosen
+        for i, gamma in enumerate(r.trace[0]["gamma"]):
+            expected = ridge(physics, y[i : i + 1], S**2, math.sqrt(gamma))
+            torch.testing.assert_close(r.x[i : i + 1], expected, atol=1e-2, rtol=0)
+    alone = solve(y[2:3], physics, gaussian_prior(False), "latent", **options, steps=900)
+    torch.testing.assert_close(alone.x, r.x[2:3], atol=1e-4, rtol=0)
+
+
+def test_discrepancy_counts_measured_pixels_only_and_needs_a_noise_level():
+    from innverse.solvers.discrepancy import noise_energy
+
+    physics = P.Inpainting.random((1, 8, 8), 0.25, torch.Generator().manual_seed(0), noise=0.1)
+    problem = Problem.build(physics(torch.rand(2, 1, 8, 8)), physics, gaussian_prior(False))
+    torch.testing.assert_close(noise_energy(problem), torch.full((2,), 16 * 0.01))
+    y = physics.A(torch.rand(1, 1, 8, 8))
+    physics = P.Inpainting(physics.mask)
+    with pytest.raises(UsageError, match="needs the noise level"):
+        solve(y, physics, gaussian_prior(False), "latent", gamma="discrepancy")
+    with pytest.raises(UsageError, match="a number or 'discrepancy'"):
+        solve(y, physics, gaussian_prior(False), "latent", gamma="auto")
+
+
 def test_constrained_is_the_closed_form_and_meets_the_measurement():
     x, physics, y = measurement(noise=0.0)
     prior = gaussian_prior(False)

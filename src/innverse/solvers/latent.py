@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from .discrepancy import choose_gamma
 from .optim import adam, lbfgs
 from .problem import Problem
 from .reconstruction import Reconstruction
@@ -25,7 +26,7 @@ def solve_latent(
     problem: Problem,
     prior,
     *,
-    gamma: float = 0.0,
+    gamma: float | str = 0.0,
     penalty: str = "norm",
     steps: int | None = None,
     init: Tensor | None = None,
@@ -42,11 +43,16 @@ def solve_latent(
         raise UsageError(f"optimizer={optimizer!r}: choose 'lbfgs' or 'adam'")
     if penalty not in _PENALTIES:
         raise UsageError(f"penalty={penalty!r}: choose 'norm' or 'square'")
-    if gamma < 0:
+    if isinstance(gamma, str) and gamma != "discrepancy":
+        raise UsageError(f"gamma={gamma!r}: give a number or 'discrepancy'")
+    if not isinstance(gamma, str) and gamma < 0:
         raise UsageError(f"gamma={gamma:g}: must be >= 0")
     steps = steps or (150 if optimizer == "lbfgs" else 500)
     shape = problem.padded_shape(getattr(prior, "multiple", 1))
     z0 = latent_start(start, problem, prior, shape, seed) if init is None else init
+
+    if gamma == "discrepancy":
+        return _by_discrepancy(problem, prior, penalty, z0, steps)
 
     def objective(z: Tensor, idx: Tensor) -> Tensor:
         value = problem.misfit(problem.crop(prior.decode(z)), idx)
@@ -76,6 +82,29 @@ def solve_latent(
         evaluations=result.n_evals,
         method="latent",
         trace=trace,
+    )
+
+
+def _by_discrepancy(problem: Problem, prior, penalty: str, z0: Tensor, steps: int):
+    def decode(z: Tensor) -> Tensor:
+        return problem.crop(prior.decode(z))
+
+    found = choose_gamma(problem, decode, _PENALTIES[penalty], z0, steps=steps)
+    with torch.no_grad():
+        full = prior.decode(found.z)
+    return Reconstruction(
+        x=problem.crop(full),
+        z=found.z,
+        log_prob=_log_prob(prior, full),
+        residual=problem.residual(problem.crop(full)),
+        converged=found.reached,
+        status=[
+            f"converged: gamma {g:.3g}" if ok else "failed: the noise level is not reached"
+            for g, ok in zip(found.gamma.tolist(), found.reached.tolist(), strict=True)
+        ],
+        evaluations=found.evaluations,
+        method="latent",
+        trace=[{"gamma": found.gamma.tolist()}],
     )
 
 

@@ -30,7 +30,7 @@ def solve(
     *,
     noise: float | Tensor | None = None,
     sigma: float | None = None,
-    gamma: float = 0.0,
+    gamma: float | str = 0.0,
     penalty: str = "norm",
     steps: int | None = None,
     shifts: int = 4,
@@ -62,7 +62,9 @@ def solve(
         sigma: noise level at which a noise-conditional prior is used: the last one for "pnp"
             (default: that of the measurement), the last for "map", the only one for the others
             (default 0.02).
-        gamma, penalty: weight of ``"norm"`` ||z|| or ``"square"`` ||z||^2 in "latent".
+        gamma, penalty: weight of ``"norm"`` ||z|| or ``"square"`` ||z||^2 in "latent"; with
+            gamma ``"discrepancy"`` it is chosen, item by item, so that the misfit is that of the
+            noise.
         steps: iterations (default: 45 for pnp, 150 for latent, 200 for the others).
         shifts: views that the last denoising of "pnp" averages, 1 to 16.
         init: latents to start from in "latent", images in the other methods.
