@@ -35,6 +35,14 @@ def leaves(node: Node) -> int:
         ("glow", (1, 16, 16), {"levels": 2, "steps": 1, "hidden": 8, "noise": (0.01, 0.4),
                                "squeeze": "haar", "how": "film"}),
         ("realnvp", (6,), {"layers": 5}),
+        ("realnvp", (1, 8, 8), {"levels": 2, "hidden": 8}),
+        ("nice", (6,), {}),
+        ("spline", (6,), {"layers": 3}),
+        ("maf", (6,), {"layers": 3}),
+        ("iaf", (6,), {"layers": 3}),
+        ("residual", (2,), {}),
+        ("transformer", (1, 8, 8), {}),
+        ("matching", (2,), {}),
     ],
 )  # fmt: skip
 def test_the_tree_accounts_for_every_parameter(name, shape, config):

@@ -107,14 +107,16 @@ def describe(flow: Flow) -> Node:
 
 def _bijection(layer: nn.Module, shape: tuple[int, ...]) -> Node:
     """A layer that gets items of ``shape``; bijections keep it, so one shape is enough."""
-    from ..bijections import Chain, Coupling, Haar, MaskedCoupling, Partial, Squeezed
+    import torch
+
+    from ..bijections import Chain, Coupling, MaskedCoupling, Partial
 
     node = Node(_label(layer), shape, _size(layer))
     if isinstance(layer, Chain):
         node.children = collapse([_bijection(inner, shape) for inner in layer.layers])
-    elif isinstance(layer, (Squeezed, Haar)):
-        c, h, w = shape
-        node.children = _without_chain(_bijection(layer.inner, (4 * c, h // 2, w // 2)))
+    elif hasattr(layer, "down"):  # squeeze, wavelet, patches
+        inside = tuple(layer.down(torch.zeros(1, *shape)).shape[1:])
+        node.children = _without_chain(_bijection(layer.inner, inside))
     elif isinstance(layer, Partial):
         node.children = _without_chain(_bijection(layer.inner, (layer.k, *shape[1:])))
     elif isinstance(layer, Coupling):
