@@ -182,3 +182,10 @@ def test_wheel_has_the_licence_and_nothing_else(wheel):
 
 def test_no_shipped_file_is_larger_than_12_mb(wheel):
     assert [name for name, size in wheel.items() if size > 12 * MB] == []
+
+
+def test_flows_do_not_import_the_compiler():
+    """torch._dynamo takes seconds, and few need it."""
+    code = "import sys, innverse; innverse.flows.names(); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -6,6 +6,7 @@ output (Gomez et al. 2017, arXiv 1707.04585). One `autograd.Function` per chain 
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import torch
@@ -20,10 +21,22 @@ DRIFT_TOLERANCE = 1e-2
 _CHECK_EVERY = 64  # reading the drift off a GPU costs a synchronisation
 
 
-@torch.compiler.disable
 def run_reversible(chain, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
     """``chain(x, c)`` at the memory of one layer instead of all of them."""
+    if torch.compiler.is_compiling():
+        return _outside_graphs()(chain, x, c)
+    return _run(chain, x, c)
+
+
+def _run(chain, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
     return _Reversible.apply(chain, x, c, *chain.parameters())
+
+
+@functools.cache
+def _outside_graphs():
+    """`_run` as `torch.compile` must leave it. A decorator would import the compiler, which takes
+    seconds, whenever innverse is imported."""
+    return torch.compiler.disable(_run)
 
 
 class _Reversible(torch.autograd.Function):

@@ -216,6 +216,13 @@ void inverse_block(const Block& k, const float* z, const float* p, float* x, flo
     k.store(l, log_d);
 }
 
+// What the size of bin j gets: the gradient of the edge if it lies before the element's bin, that of
+// the size if it is the bin. Values, not references: a load behind a condition stops vectorization.
+inline float of_bin(int j, int bin, float edge, float size) {
+    const float here = bin == j ? size : 0.0f;
+    return bin > j ? edge : here;
+}
+
 // The gradient of widths (or heights) through the softmax
 void store_fractions(const Block& k, float* g_p, int j0, const Lane* soft, const Piece& q,
                      const Lane& g_edge, const Lane& g_size) {
@@ -223,11 +230,12 @@ void store_fractions(const Block& k, float* g_p, int j0, const Lane* soft, const
     const float scale = k.s.scale();
     Lane mean, g;
     EACH mean[i] = 0;
-    for (int j = 0; j < n; ++j)
-        EACH mean[i] += soft[j][i] * (j < q.bin[i] ? g_edge[i] : (j == q.bin[i] ? g_size[i] : 0.0f));
+    for (int j = 0; j < n; ++j) {
+        EACH mean[i] += soft[j][i] * of_bin(j, q.bin[i], g_edge[i], g_size[i]);
+    }
     for (int j = 0; j < n; ++j) {
         EACH {
-            const float own = j < q.bin[i] ? g_edge[i] : (j == q.bin[i] ? g_size[i] : 0.0f);
+            const float own = of_bin(j, q.bin[i], g_edge[i], g_size[i]);
             g[i] = scale * soft[j][i] * (own - mean[i]);
         }
         k.set_parameter(g_p, j0 + j, g);
@@ -273,7 +281,11 @@ void backward_block(const Block& k, const float* x, const float* p, const float*
     }
     for (int j = 0; j < k.s.bins - 1; ++j) {  // parameter j belongs to the knot between j and j + 1
         Lane g;
-        EACH g[i] = q.bin[i] == j + 1 ? g_d0[i] : (q.bin[i] == j ? g_d1[i] : 0.0f);
+        EACH {
+            const float left = g_d0[i], right = g_d1[i];
+            const float first = q.bin[i] == j ? right : 0.0f;
+            g[i] = q.bin[i] == j + 1 ? left : first;
+        }
         k.set_parameter(g_p, 2 * k.s.bins + j, g);
     }
 }
