@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -9,8 +10,9 @@ import sys
 import pytest
 import torch
 
-from innverse.bijections import RationalQuadraticSpline
-from innverse.native import Unavailable, build
+from innverse.bijections import Affine, Coupling, RationalQuadraticSpline
+from innverse.bijections.fused import Fused
+from innverse.native import Unavailable, build, perceptron
 from innverse.native import spline as native
 
 SHAPES = {"rows of 32": (64, 32), "odd": (7, 5), "images": (3, 2, 5, 7), "one": (1, 1)}
@@ -19,7 +21,7 @@ SHAPES = {"rows of 32": (64, 32), "odd": (7, 5), "images": (3, 2, 5, 7), "one": 
 @pytest.fixture
 def library():
     try:
-        return build.load("spline")
+        return [build.load(name) for name in ("spline", "perceptron", "affine")]
     except Unavailable as why:
         pytest.skip(f"no C++ kernel here: {why}")
 
@@ -106,3 +108,148 @@ def test_without_kernels_the_formula_serves():
     )
     environment = {**os.environ, "INNVERSE_NATIVE": "0"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+# ---- networks and couplings ------------------------------------------------------------------
+
+NETWORKS = {  # batch and space, (channels, first and number of those taken), hidden, out
+    "tiny": ((3,), (4, 1, 2), [5, 5], 3),
+    "odd": ((33,), (5, 0, 5), [17, 9, 20], 7),
+    "wide": ((130,), (64, 32, 32), [256, 256], 64),
+    "one pixel": ((1, 1, 1), (3, 0, 3), [4, 4], 2),
+    "image": ((2, 5, 7), (6, 3, 3), [20, 20], 5),
+    "image, deep": ((3, 4, 4), (48, 24, 24), [128, 30, 128], 48),
+}
+
+
+def network(space, channels, hidden, out):
+    """x and the tensors of a network in float64."""
+    torch.manual_seed(1)
+    total, _, taken = channels
+    sizes = [taken, *hidden, out]
+    tensors = []
+    for i, (a, b) in enumerate(zip(sizes, sizes[1:])):
+        side = 3 if i in (0, len(hidden)) else 1
+        kernel = (side, side) if len(space) == 3 else ()
+        tensors += [torch.randn(b, a, *kernel) / a**0.5, torch.randn(b)]
+    x = torch.randn(space[0], total, *space[1:])
+    return [t.double().requires_grad_() for t in (x, *tensors)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("activation", perceptron.ACTIVATIONS)
+@pytest.mark.parametrize("case", NETWORKS)
+def test_a_network_is_its_formula(library, case, activation, threads):
+    space, channels, hidden, out = NETWORKS[case]
+    x, *tensors = network(space, channels, hidden, out)
+    _, first, taken = channels
+    expected = perceptron.formula(activation, x[:, first : first + taken], *tensors)
+    g = torch.randn_like(expected)
+    exact = torch.autograd.grad(expected, (x, *tensors), g)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        rough = [t.detach().float() for t in tensors]
+        rows = perceptron.Rows(perceptron.dense(x.detach().float()), first, taken)
+        result, kept = perceptron.forward(rows, activation, rough, keep=True)
+        g_x = torch.zeros_like(rows.tensor)
+        to = perceptron.Rows(g_x, first, taken)
+        all_of = [True] * len(rough)
+        found = perceptron.backward(rows, activation, rough, kept, g.float(), to, all_of)
+        some = [i == 2 for i in range(len(rough))]
+        only = perceptron.backward(rows, activation, rough, kept, g.float(), None, some)
+    finally:
+        torch.set_num_threads(before)
+    for ours, theirs in zip([result, g_x, *found], [expected, *exact]):
+        size = float(theirs.detach().abs().max())
+        torch.testing.assert_close(ours.double(), theirs.detach(), rtol=1e-4, atol=3e-6 * size)
+    assert [t is not None for t in only] == some
+    torch.testing.assert_close(only[2], found[2])
+
+
+def coupling(shape, map, swap, **options):
+    """A coupling away from its start, and an input."""
+    from innverse.nets import MLP, ConvNet
+
+    torch.manual_seed(2)
+    net = ConvNet if len(shape) == 4 else MLP
+    layer = Coupling.build(shape[1], lambda i, o: net(i, o, 12, **options), map, swap=swap)
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.add_(0.2 * torch.randn_like(p))
+    return layer, torch.randn(shape)
+
+
+COUPLINGS = {
+    "vectors": ((6, 5), Affine(), {}),
+    "vectors, conditioned": ((6, 5), Affine(), {"condition": 3, "activation": "relu"}),
+    "vectors, splines": ((6, 5), RationalQuadraticSpline(5), {}),
+    "images": ((2, 6, 4, 5), Affine(), {}),
+    "images, splines": ((2, 6, 4, 5), RationalQuadraticSpline(4), {"activation": "silu"}),
+    "images, one noise level": (
+        (3, 6, 4, 5), Affine(), {"condition": 3, "how": "film", "activation": "silu"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+@pytest.mark.parametrize("case", COUPLINGS)
+def test_a_fused_coupling_is_the_coupling(library, case, direction, swap):
+    shape, map, options = COUPLINGS[case]
+    layer, x = coupling(shape, map, swap, **options)
+    rows = 1 if options.get("how") == "film" else shape[0]
+    c = torch.randn(rows, 3) if "condition" in options else None
+
+    def spread(c):
+        return None if c is None else c.expand(shape[0], 3)
+
+    assert Fused.find(layer, x, spread(c)) is not None
+    exact_layer = copy.deepcopy(layer).double()
+    results = []
+    for module, dtype in ((layer, torch.float32), (exact_layer, torch.float64)):
+        inputs = x.to(dtype).requires_grad_()
+        condition = None if c is None else c.to(dtype).requires_grad_()
+        out, logdet = getattr(module, direction)(inputs, spread(condition))
+        loss = (out * torch.linspace(-1, 1, out.numel(), dtype=dtype).view_as(out)).sum()
+        loss = loss + (logdet * torch.arange(1, 1 + len(x))).sum()
+        wanted = [inputs, *([] if c is None else [condition]), *module.parameters()]
+        plain = torch.autograd.grad(loss, wanted, retain_graph=True)
+        again = torch.autograd.grad(loss, wanted, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in again), wanted)
+        results.append([t.detach().double() for t in (out, logdet, *plain, *again, *second)])
+    for ours, exact in zip(*results):
+        torch.testing.assert_close(ours, exact, rtol=2e-3, atol=2e-3 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("case", COUPLINGS)
+def test_without_a_graph_a_fused_coupling_gives_the_same(library, case):
+    shape, map, options = COUPLINGS[case]
+    layer, x = coupling(shape, map, swap=True, **options)
+    c = torch.randn(1, 3).expand(shape[0], 3) if "condition" in options else None
+    z, logdet = layer(x, c)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x, c), (z, logdet))
+        back, inverse_logdet = layer.inverse(z, c)
+    torch.testing.assert_close(back, x, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(inverse_logdet, -logdet, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_not_a_number_stays_so(library):
+    layer, x = coupling((4, 6), Affine(), swap=False, activation="relu")
+    x[1, 2] = float("nan")
+    z, logdet = layer(x)
+    assert z.isnan().any(1).tolist() == logdet.isnan().tolist() == [False, True, False, False]
+
+
+def test_other_precisions_and_networks_are_not_fused(library):
+    from innverse.nets import set_precision
+
+    layer, x = coupling((4, 6), Affine(), swap=False)
+    assert Fused.find(layer, x, None)
+    assert not Fused.find(layer, x.double(), None)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not Fused.find(layer, x, None)
+    assert not Fused.find(set_precision(layer, "bf16"), x, None)
+    assert not Fused.find(coupling((4, 6), Affine(), swap=False, residual=True)[0], x, None)

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..native.split import Split
 from .base import Bijection, sum_per_item
 from .elementwise import Affine, Elementwise
+from .fused import Fused
 
 
 class Coupling(Bijection):
@@ -33,6 +35,7 @@ class Coupling(Bijection):
             raise ValueError(f"a coupling splits channels: it needs at least 2, got {channels}")
         self.channels, self.net, self.map, self.swap = channels, net, map or Affine(), swap
         self.keep = (channels + 1) // 2 if keep is None else keep
+        self.split = Split(channels, self.keep, swap)
 
     @classmethod
     def build(
@@ -50,19 +53,32 @@ class Coupling(Bijection):
         return cls(channels, net, map, keep=keep, swap=swap)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        a, b = self._split(x)
+        if fused := Fused.find(self, x, c):
+            return fused.forward(x)
+        a, b = self.split.apart(x)
         b, log_derivative = self.map.forward(b, self._params(a, c))
-        return self._merge(a, b), sum_per_item(log_derivative)
+        return self.split.merge(a, b), sum_per_item(log_derivative)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        a, b = self._split(z)
+        if (fused := Fused.find(self, z, c)) and (found := fused.inverse(z)):
+            return found
+        a, b = self.split.apart(z)
         b, log_derivative = self.map.inverse(b, self._params(a, c))
-        return self._merge(a, b), sum_per_item(log_derivative)
+        return self.split.merge(a, b), sum_per_item(log_derivative)
 
     def undo(self, z, g_z, g_logdet, c, tape):
         # a passes unchanged, so one evaluation of the network serves inversion and gradient
-        a, b_out = self._split(z)
-        g_a, g_b = self._split(g_z)
+        with tape.recompute():
+            fused = Fused.find(self, z, c)
+        if fused:
+            x, g_x, g_c, gradients = fused.undo(z, g_z, g_logdet)
+            outputs, gradients = [*fused.tensors], [*gradients]
+            if g_c is not None:
+                outputs, gradients = [*outputs, c], [*gradients, g_c]
+            tape.collect(outputs, gradients, (), c, self.net.parameters())
+            return x, g_x
+        a, b_out = self.split.apart(z)
+        g_a, g_b = self.split.apart(g_z)
         with tape.recompute():
             a = a.detach().requires_grad_()
             p = self._params(a, c)
@@ -72,21 +88,11 @@ class Coupling(Bijection):
             y, log_derivative = self.map.forward(b, p)
             outputs = y, sum_per_item(log_derivative)
         da, db = tape.collect(outputs, (g_b, g_logdet), (a, b), c, self.net.parameters())
-        return self._merge(a.detach(), b.detach()), self._merge(g_a + da, db)
+        return self.split.merge(a.detach(), b.detach()), self.split.merge(g_a + da, db)
 
     def _params(self, a: Tensor, c: Tensor | None) -> Tensor:
         p = self.net(a, c).to(a.dtype)
         return p.unflatten(1, (self.map.n_params, self.channels - self.keep))
-
-    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if self.swap:
-            b, a = x.split((self.channels - self.keep, self.keep), 1)
-        else:
-            a, b = x.split((self.keep, self.channels - self.keep), 1)
-        return a, b
-
-    def _merge(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.cat((b, a) if self.swap else (a, b), 1)
 
     def extra_repr(self) -> str:
         return f"{self.keep} -> {self.channels - self.keep}, {self.map}" + ", swap" * self.swap

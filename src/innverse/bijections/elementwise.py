@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..native import spline as native
+from ..native import affine as native_affine
+from ..native import spline as native_spline
 from .affine import affine, affine_inverse
 from .spline import piece
 
@@ -23,6 +24,7 @@ class Elementwise:
     """
 
     n_params: int
+    kernel = None  # the module of `innverse.native` that serves a coupling with this map
 
     def forward(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
@@ -51,6 +53,7 @@ class Affine(Elementwise):
     """z = x exp(s) + t, with s bounded to (-bound, bound) (RealNVP, Dinh et al. 2016)."""
 
     n_params = 2
+    kernel = native_affine
 
     def __init__(self, bound: float = 2.0):
         self.bound = float(bound)
@@ -69,6 +72,8 @@ class RationalQuadraticSpline(Elementwise):
     the map is continuously differentiable on the whole line. ``n_params`` = 3 bins - 1.
     """
 
+    kernel = native_spline
+
     def __init__(
         self,
         bins: int = 8,
@@ -83,13 +88,13 @@ class RationalQuadraticSpline(Elementwise):
         self.n_params = 3 * self.bins - 1
 
     def forward(self, x, p):
-        if native.applies(x, p, self.bins):
-            return native.forward(x, p, self)
+        if native_spline.applies(x, p, self.bins):
+            return native_spline.forward(x, p, self)
         return self.forward_formula(x, p)
 
     def inverse(self, z, p):
-        if native.applies(z, p, self.bins):
-            return native.inverse(z, p, self)
+        if native_spline.applies(z, p, self.bins):
+            return native_spline.inverse(z, p, self)
         return self.inverse_formula(z, p)
 
     def forward_formula(self, x, p):

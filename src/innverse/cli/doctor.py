@@ -177,11 +177,13 @@ def _operators() -> list[Finding]:
 def _kernels() -> list[Finding]:
     from ..native import Unavailable, load
 
+    names = ("perceptron", "affine", "spline")
     try:
-        load("spline")
+        for name in names:
+            load(name)
     except Unavailable as why:
-        return [Finding("C++ kernels", f"not used ({why}); splines run slower")]
-    return [Finding("C++ kernels", "spline", True)]
+        return [Finding("C++ kernels", f"not used ({why}); couplings run slower")]
+    return [Finding("C++ kernels", ", ".join(names), True)]
 
 
 _CHECKS: dict[str, Callable[[], list[Finding]]] = {

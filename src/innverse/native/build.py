@@ -76,11 +76,12 @@ def _folder() -> Path:
 
 
 def _fingerprint(source: Path, compiler: str, openmp: list[str]) -> str:
-    """Of the text, the compiler, its flags and the processor, which -march=native depends on."""
+    """Of the text and its headers, the compiler, its flags and the processor, which -march=native depends on."""
     try:
         with open("/proc/cpuinfo") as file:
             processor = "".join(sorted({line for line in file if line.startswith("flags")}))
     except OSError:
         processor = platform.processor()
-    parts = (source.read_text(), compiler, *_FLAGS, *openmp, platform.machine(), processor)
+    texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
+    parts = (*texts, compiler, *_FLAGS, *openmp, platform.machine(), processor)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import handwritten
 from .build import Unavailable, load
+from .split import Split
 
 _MAX_BINS = 32
 
@@ -59,6 +60,43 @@ def _library() -> ctypes.CDLL | None:
         return None
 
 
+def available(map) -> bool:
+    """Whether the kernel serves ``map`` on this machine."""
+    return map.bins <= _MAX_BINS and _library() is not None
+
+
+def coupling_forward(map, split: Split, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """(z, logdet) of a coupling, as in `innverse.native.affine`."""
+    return _coupling("spline_forward", map, split, x, p)
+
+
+def coupling_inverse(map, split: Split, z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """(x, logdet)."""
+    return _coupling("spline_inverse", map, split, z, p)
+
+
+def coupling_backward(map, split: Split, x: Tensor, p: Tensor, g_z: Tensor, g_logdet: Tensor):
+    """(g_x, g_p) of `coupling_forward`."""
+    a, b = (t.contiguous() for t in split.apart(g_z))
+    mapped, p = split.apart(x)[1].contiguous(), _parameters(map, p)
+    g_log = g_logdet.view(-1, *[1] * (b.dim() - 1)).expand_as(b).contiguous()
+    g_b, g_p = torch.empty_like(b), torch.empty_like(p)
+    _call("spline_backward", map, mapped, p, b, g_log, g_b, g_p)
+    return split.merge(a, g_b), g_p.flatten(1, 2)
+
+
+def _coupling(name: str, map, split: Split, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = split.apart(x)
+    b = b.contiguous()
+    out, log_derivative = torch.empty_like(b), torch.empty_like(b)
+    _call(name, map, b, _parameters(map, p), out, log_derivative)
+    return split.merge(a, out), log_derivative.flatten(1).sum(1)
+
+
+def _parameters(map, p: Tensor) -> Tensor:
+    return p.unflatten(1, (map.n_params, -1)).contiguous()
+
+
 def _call(name: str, map, x: Tensor, *tensors: Tensor) -> None:
     """Run a kernel; x gives the shape, all tensors are dense and stay alive until it returns."""
     one = math.log(math.expm1(1 - map.min_derivative))
@@ -73,11 +111,11 @@ def _call(name: str, map, x: Tensor, *tensors: Tensor) -> None:
 class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, p, map):
+        ctx.save_for_backward(x, p)  # as they came: a second derivative goes through them
+        ctx.map = map
         x, p = x.contiguous(), p.contiguous()
         z, log_derivative = torch.empty_like(x), torch.empty_like(x)
         _call("spline_forward", map, x, p, z, log_derivative)
-        ctx.save_for_backward(x, p)
-        ctx.map = map
         return z, log_derivative
 
     @staticmethod
@@ -86,6 +124,7 @@ class _Forward(torch.autograd.Function):
         if torch.is_grad_enabled():
             needed = ctx.needs_input_grad[:2]
             return *handwritten.exact(ctx.map.forward_formula, (x, p), (g_z, g_l), needed), None
+        x, p = x.contiguous(), p.contiguous()
         g_x, g_p = torch.empty_like(x), torch.empty_like(p)
         _call("spline_backward", ctx.map, x, p, g_z.contiguous(), g_l.contiguous(), g_x, g_p)
         return g_x, g_p, None
@@ -94,11 +133,11 @@ class _Forward(torch.autograd.Function):
 class _Inverse(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z, p, map):
+        ctx.save_for_backward(z, p)
+        ctx.map = map
         z, p = z.contiguous(), p.contiguous()
         x, log_derivative = torch.empty_like(z), torch.empty_like(z)
         _call("spline_inverse", map, z, p, x, log_derivative)
-        ctx.save_for_backward(z, p)
-        ctx.map = map
         return x, log_derivative
 
     @staticmethod

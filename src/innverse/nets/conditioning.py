@@ -48,9 +48,12 @@ class FiLM(nn.Module):
         """``self(conv(x), c)`` for a 2-D convolution, into which one condition for all is folded."""
         if not is_shared(c):
             return self(conv(x), c)
+        return F.conv2d(x, *self.folded_into(conv, c), conv.stride, conv.padding)
+
+    def folded_into(self, conv: nn.Module, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the convolution that ``self(conv(x), c)`` is if all share one c."""
         s, t = self.linear(c[0]).chunk(2)
-        weight, bias = conv.weight * (1 + s).view(-1, 1, 1, 1), torch.addcmul(t, conv.bias, 1 + s)
-        return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+        return conv.weight * (1 + s).view(-1, 1, 1, 1), torch.addcmul(t, conv.bias, 1 + s)
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
         s, t = self.linear(c).to(h.dtype).chunk(2, 1)

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .activations import ACTIVATIONS
-from .conditioning import FiLM, concatenate
+from .conditioning import FiLM, concatenate, is_shared
+from .plain import Plain
 from .precision import ConditionerNet, in_autocast_dtype
 from .three_convolutions import three_convolutions
 
@@ -25,8 +26,12 @@ class ZeroConv2d(nn.Conv2d):
         self.log_gain = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, h: Tensor) -> Tensor:
+        return F.conv2d(h, *self.kernel(), padding=1)
+
+    def kernel(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias with the gain."""
         gain = self.log_gain.exp()
-        return F.conv2d(h, self.weight * gain.view(-1, 1, 1, 1), self.bias * gain, padding=1)
+        return self.weight * gain.view(-1, 1, 1, 1), self.bias * gain
 
 
 class SingleConv(ConditionerNet):
@@ -67,7 +72,7 @@ class ConvNet(ConditionerNet):
         self.last = ZeroConv2d(hidden, n_out)
         # relu in place: convolutions keep their input for the gradient, not their output
         in_place = {"inplace": True} if activation == "relu" else {}
-        self.activation = ACTIVATIONS[activation](**in_place)
+        self.activation, self._name = ACTIVATIONS[activation](**in_place), activation
         film = condition > 0 and how == "film"
         self.film = nn.ModuleList(FiLM(condition, hidden) for _ in range(2)) if film else None
 
@@ -79,6 +84,16 @@ class ConvNet(ConditionerNet):
         for i, conv in enumerate((self.first, self.middle)):
             h = self.activation(conv(h) if self.film is None else self.film[i].after(conv, h, c))
         return self.last(h)
+
+    def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
+        convs = (self.first, self.middle)
+        if self.condition == 0 and c is None:
+            pairs = [(conv.weight, conv.bias) for conv in convs]
+        elif self.film is not None and c is not None and c.dim() == 2 and is_shared(c):
+            pairs = [film.folded_into(conv, c) for film, conv in zip(self.film, convs, strict=True)]
+        else:
+            return None
+        return Plain(self._name, tuple(t for pair in (*pairs, self.last.kernel()) for t in pair))
 
     def _tensors(self) -> tuple[Tensor, ...]:
         convs = (self.first, self.middle, self.last)

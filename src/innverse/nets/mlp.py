@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from .activations import ACTIVATIONS
 from .conditioning import FiLM, concatenate
 from .perceptron import perceptron
+from .plain import Plain
 from .precision import ConditionerNet, in_autocast_dtype
 
 
@@ -47,7 +48,8 @@ class MLP(ConditionerNet):
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         x = concatenate(x, c) if self.condition and self.how == "concat" else x
         if self.film is None and not self.residual:
-            return self._plain(x)
+            x, *tensors = in_autocast_dtype(x, *self._tensors())
+            return perceptron(x, self._name, *tensors)
         h = self.first(x)
         h = self.activation(self._modulate(0, h, c))
         for i, layer in enumerate(self.hidden):
@@ -55,11 +57,14 @@ class MLP(ConditionerNet):
             h = h + new if self.residual else new
         return self.last(h)
 
-    def _plain(self, x: Tensor) -> Tensor:
+    def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
+        if self.film is not None or self.residual or (self.condition > 0) != (c is not None):
+            return None
+        return Plain(self._name, self._tensors(), None if c is None else c.to(x.dtype))
+
+    def _tensors(self) -> tuple[Tensor, ...]:
         layers = (self.first, *self.hidden, self.last)
-        tensors = [t for layer in layers for t in (layer.weight, layer.bias)]
-        x, *tensors = in_autocast_dtype(x, *tensors)
-        return perceptron(x, self._name, *tensors)
+        return tuple(t for layer in layers for t in (layer.weight, layer.bias))
 
     def _modulate(self, i: int, h: Tensor, c: Tensor | None) -> Tensor:
         return h if self.film is None else self.film[i](h, c)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import handwritten
+from ..native import perceptron as native
 
 _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _WORTH = 1 << 16  # multiplications below which a product is all overhead
@@ -22,6 +23,8 @@ def perceptron(x: Tensor, activation: str, *tensors: Tensor) -> Tensor:
 
     ``activation`` is ``"relu"``, ``"silu"`` or ``"gelu"``.
     """
+    if x.dim() == 2 and native.applies(x, activation, tensors):
+        return native.apply(x, activation, *tensors)
     if handwritten.applies() and x.dim() == 2:
         return _Perceptron.apply(activation, x, *tensors)
     return _formula(activation, x, *tensors)[0]

@@ -7,6 +7,8 @@ import contextlib
 import torch
 from torch import Tensor, nn
 
+from .plain import Plain
+
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -21,6 +23,16 @@ class ConditionerNet(nn.Module):
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         raise NotImplementedError
+
+    def as_plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
+        """What this network amounts to for inputs like x and condition c, if it is `Plain`."""
+        if self.precision != "fp32" or torch.is_autocast_enabled(x.device.type):
+            return None
+        return self.plain(x, c)
+
+    def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
+        """`as_plain` where everything is in float32; by default no network is."""
+        return None
 
     def _computing_in(self, x: Tensor):
         if self.precision == "bf16" and x.dtype == torch.float32:

@@ -1,0 +1,174 @@
+"""A coupling as one node of the graph, where C++ kernels serve both its network and its map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import handwritten
+from ..native import perceptron
+from ..native.split import Split
+from .base import sum_per_item
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What a coupling with condition c amounts to: a plain network, and a map with a kernel."""
+
+    split: Split
+    activation: str
+    map: object
+    tensors: tuple[Tensor, ...]
+    condition: Tensor | None  # appended to the kept channels
+
+    @classmethod
+    def find(cls, coupling, x: Tensor, c: Tensor | None) -> Fused | None:
+        """The parts of ``coupling`` for inputs like x, or None where no kernel serves it."""
+        kernel, net = coupling.map.kernel, coupling.net
+        if kernel is None or not hasattr(net, "as_plain") or not handwritten.applies():
+            return None
+        plain = net.as_plain(x, c) if kernel.available(coupling.map) else None
+        if plain is None or not perceptron.applies(x, plain.activation, plain.tensors):
+            return None
+        return cls(coupling.split, plain.activation, coupling.map, plain.tensors, plain.condition)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(z, logdet)."""
+        if self._needs_graph(x):
+            return _Forward.apply(self, x, self.condition, *self.tensors)
+        x = perceptron.dense(x)
+        p, _ = self.network(x, self.condition, self.tensors, keep=False)
+        return self.map.kernel.coupling_forward(self.map, self.split, x, p)
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor] | None:
+        """(x, logdet), or None where a gradient is wanted that the kernel has not."""
+        if self._needs_graph(z):
+            if not hasattr(self.map.kernel, "coupling_inverse_backward"):
+                return None
+            return _Inverse.apply(self, z, self.condition, *self.tensors)
+        z = perceptron.dense(z)
+        p, _ = self.network(z, self.condition, self.tensors, keep=False)
+        return self.map.kernel.coupling_inverse(self.map, self.split, z, p)
+
+    def undo(self, z: Tensor, g_z: Tensor, g_logdet: Tensor):
+        """From z and its gradients to x, g_x, and the gradients of condition and tensors."""
+        z, g_z = perceptron.dense(z), perceptron.dense(g_z)
+        tensors = [t.detach() for t in self.tensors]
+        needed = [t.requires_grad for t in self.tensors]
+        condition = None if self.condition is None else self.condition.detach()
+        p, kept = self.network(z, condition, tensors, keep=True)
+        x, _ = self.map.kernel.coupling_inverse(self.map, self.split, z, p)
+        g_x, g_p = self.map.kernel.coupling_backward(
+            self.map, self.split, x, p, g_z, g_logdet.contiguous()
+        )
+        return x, *self.network_backward(x, condition, tensors, kept, g_p, g_x, needed)
+
+    def network(self, x, condition, tensors, keep: bool):
+        rows = self._rows(x, condition)
+        return perceptron.forward(rows, self.activation, tensors, keep)
+
+    def network_backward(self, x, condition, tensors, kept, g_p, g_x, needed):
+        """g_x with the network's part added, and the gradients of condition and tensors."""
+        g_x = perceptron.dense(g_x)
+        rows = self._rows(x, condition)
+        if condition is None:
+            to = perceptron.Rows(g_x, self.split.first_kept, self.split.keep)
+        else:
+            to = perceptron.Rows(torch.zeros_like(rows.tensor), 0, rows.channels)
+        found = perceptron.backward(rows, self.activation, tensors, kept, g_p, to, needed)
+        if condition is None:
+            return g_x, None, found
+        self.split.apart(g_x)[0].add_(to.tensor[:, : self.split.keep])
+        return g_x, to.tensor[:, self.split.keep :], found
+
+    def forward_formula(self, x, condition, *tensors):
+        return self._formula(self.map.forward, x, condition, tensors)
+
+    def inverse_formula(self, z, condition, *tensors):
+        return self._formula(self.map.inverse, z, condition, tensors)
+
+    def _formula(self, map, x, condition, tensors):
+        a, b = self.split.apart(x)
+        given = a if condition is None else torch.cat((a, condition), 1)
+        p = perceptron.formula(self.activation, given, *tensors)
+        b, log_derivative = map(b, p.unflatten(1, (self.map.n_params, -1)))
+        return self.split.merge(a, b), sum_per_item(log_derivative)
+
+    def _rows(self, x: Tensor, condition: Tensor | None) -> perceptron.Rows:
+        if condition is None:
+            return perceptron.Rows(x, self.split.first_kept, self.split.keep)
+        given = torch.cat((self.split.apart(x)[0], condition), 1)
+        return perceptron.Rows(given, 0, given.shape[1])
+
+    def _needs_graph(self, x: Tensor) -> bool:
+        inputs = (x, self.condition, *self.tensors)
+        return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+
+
+class _Node(torch.autograd.Function):
+    """What both directions share; a subclass says which way it maps."""
+
+    direction: str
+
+    @classmethod
+    def run(cls, ctx, fused, x, condition, tensors):
+        kernel = fused.map.kernel
+        dense = perceptron.dense(x)
+        p, kept = fused.network(dense, condition, tensors, keep=True)
+        out, logdet = getattr(kernel, f"coupling_{cls.direction}")(fused.map, fused.split, dense, p)
+        ctx.fused, ctx.n = fused, len(tensors)
+        # the gradient of the inverse is read off its result
+        of = dense if cls.direction == "forward" else out
+        ctx.save_for_backward(x, condition, *tensors, of, p, *kept)
+        return out, logdet
+
+    @classmethod
+    def gradients(cls, ctx, backward, g, g_logdet):
+        fused, saved = ctx.fused, ctx.saved_tensors
+        x, condition, tensors = saved[0], saved[1], saved[2 : 2 + ctx.n]
+        of, p, *kept = saved[2 + ctx.n :]
+        needed = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():
+            return None, *_exact(fused, cls.direction, x, condition, tensors, (g, g_logdet), needed)
+        g = perceptron.dense(g)
+        g_x, g_p = backward(fused.map, fused.split, of, p, g, g_logdet.contiguous())
+        g_x, g_c, found = fused.network_backward(of, condition, tensors, kept, g_p, g_x, needed[2:])
+        return None, g_x, g_c, *found
+
+
+class _Forward(_Node):
+    direction = "forward"
+
+    @staticmethod
+    def forward(ctx, fused, x, condition, *tensors):
+        return _Forward.run(ctx, fused, x, condition, tensors)
+
+    @staticmethod
+    def backward(ctx, g_z, g_logdet):
+        return _Forward.gradients(ctx, ctx.fused.map.kernel.coupling_backward, g_z, g_logdet)
+
+
+class _Inverse(_Node):
+    direction = "inverse"
+
+    @staticmethod
+    def forward(ctx, fused, z, condition, *tensors):
+        return _Inverse.run(ctx, fused, z, condition, tensors)
+
+    @staticmethod
+    def backward(ctx, g_x, g_logdet):
+        return _Inverse.gradients(
+            ctx, ctx.fused.map.kernel.coupling_inverse_backward, g_x, g_logdet
+        )
+
+
+def _exact(fused, direction, x, condition, tensors, gradients, needed):
+    """create_graph=True: gradients that can be differentiated again."""
+    formula = getattr(fused, f"{direction}_formula")
+    if condition is None:
+        inputs, wanted = (x, *tensors), (needed[0], *needed[2:])
+        found = handwritten.exact(lambda x, *t: formula(x, None, *t), inputs, gradients, wanted)
+        return [found[0], None, *found[1:]]
+    return handwritten.exact(formula, (x, condition, *tensors), gradients, needed)

@@ -1,0 +1,83 @@
+"""The affine coupling in C++: scale, shift, merge and log-determinant in one pass over memory.
+
+x and z are dense (B, C, ...) as `perceptron.dense` makes them, p (B, 2 m, ...) likewise for the m
+mapped channels of ``split``; log-determinants are (B,).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+import torch
+from torch import Tensor
+
+from .build import Unavailable, load
+from .split import Split
+
+
+class _Settings(ctypes.Structure):
+    """`struct Affine` of affine.cpp."""
+
+    _fields_ = (
+        ("items", ctypes.c_int64),
+        ("positions", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("mapped", ctypes.c_int64),
+        ("mapped_first", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
+        ("bound", ctypes.c_float),
+        ("unused", ctypes.c_float),
+    )
+
+
+def available(map) -> bool:
+    """Whether the kernel can be used on this machine."""
+    return _library() is not None
+
+
+def coupling_forward(map, split: Split, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """(z, logdet)."""
+    z, logdet = torch.empty_like(x), torch.empty(len(x))
+    _call("forward", map, split, x, p, z, logdet)
+    return z, logdet
+
+
+def coupling_inverse(map, split: Split, z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """(x, logdet)."""
+    x, logdet = torch.empty_like(z), torch.empty(len(z))
+    _call("inverse", map, split, z, p, x, logdet)
+    return x, logdet
+
+
+def coupling_backward(map, split: Split, x: Tensor, p: Tensor, g_z: Tensor, g_logdet: Tensor):
+    """(g_x, g_p) of `coupling_forward`."""
+    g_x, g_p = torch.empty_like(x), torch.empty_like(p)
+    _call("backward", map, split, x, p, g_z, g_logdet, g_x, g_p)
+    return g_x, g_p
+
+
+def coupling_inverse_backward(
+    map, split: Split, x: Tensor, p: Tensor, g_x: Tensor, g_logdet: Tensor
+):
+    """(g_z, g_p) of `coupling_inverse`, whose result was x."""
+    g_z, g_p = torch.empty_like(x), torch.empty_like(p)
+    _call("inverse_backward", map, split, x, p, g_x, g_logdet, g_z, g_p)
+    return g_z, g_p
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    try:
+        return load("affine")
+    except Unavailable:
+        return None
+
+
+def _call(name: str, map, split: Split, x: Tensor, *tensors: Tensor) -> None:
+    settings = _Settings(
+        len(x), x[0, 0].numel(), split.channels, split.channels - split.keep,
+        split.swap, torch.get_num_threads(), map.bound, 0.0,
+    )  # fmt: skip
+    pointers = (ctypes.c_void_p(t.data_ptr()) for t in (x, *tensors))
+    getattr(_library(), f"affine_{name}")(ctypes.byref(settings), *pointers)
