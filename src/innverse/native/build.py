@@ -76,7 +76,7 @@ def _folder() -> Path:
 
 
 def _fingerprint(source: Path, compiler: str, openmp: list[str]) -> str:
-    """Of the text and its headers, the compiler, its flags and the processor, which -march=native depends on."""
+    """Of the text, its headers, the compiler, its flags, and the processor that -march=native means."""
     try:
         with open("/proc/cpuinfo") as file:
             processor = "".join(sorted({line for line in file if line.startswith("flags")}))
