@@ -253,9 +253,10 @@ def _overview(json: bool) -> int:
 def _architecture(name: str, json: bool) -> int:
     import inspect
 
-    from ..flows.registry import _BUILDERS
+    from .. import flows, generators
 
-    builder = _BUILDERS[name]
+    room = generators if name in generators.names() else flows
+    builder = room.registry.builder(name)
     options = {
         p.name: p.default
         for p in inspect.signature(builder).parameters.values()

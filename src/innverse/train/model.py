@@ -1,4 +1,4 @@
-"""From settings to a flow, and from a trained flow to a folder others can load."""
+"""From settings to a model, and from a trained model to a folder others can load."""
 
 from __future__ import annotations
 
@@ -12,41 +12,43 @@ from innverse.errors import InnverseError, UsageError
 if TYPE_CHECKING:
     from innverse.train.config import TrainingConfig
 
-__all__ = ["build_flow", "model_card", "save_model"]
+__all__ = ["build_model", "model_card", "save_model"]
 
 
-def build_flow(config: TrainingConfig):
-    """The flow of ``[model]`` for crops of ``[data]``.
+def build_model(config: TrainingConfig):
+    """The flow or generator of ``[model]`` for crops of ``[data]``.
 
     Raises:
         UsageError: the model has no such option, or its value does not fit.
     """
-    from innverse import flows
+    from innverse import flows, generators
+    from innverse.pretrained import load
 
+    room = generators if config.model.name in generators.names() else flows
     options = config.model.options
     if config.model.noise is not None:
         options["noise"] = config.model.noise
     try:
-        flow = flows.build(config.model.name, config.shape, **options)
+        model = room.build(config.model.name, config.shape, **options)
     except InnverseError:
         raise
     except (TypeError, ValueError) as e:
         raise UsageError(f"[model] name = {config.model.name!r}: {e}") from None
     if config.model.init is not None:
-        trained = flows.Flow.from_pretrained(config.model.init)
+        trained = load(config.model.init)
         try:
-            flow.load_state_dict(trained.state_dict())
+            model.load_state_dict(trained.state_dict())
         except RuntimeError:
             raise UsageError(
                 f"model.init = {config.model.init!r} is a {trained.name} with options "
                 f"{trained.config}; give [model] the same ones"
             ) from None
-    return flow
+    return model
 
 
-def save_model(flow, folder: Path, config: TrainingConfig, facts: dict) -> None:
-    """Save weights and configuration for ``Flow.from_pretrained``, with a card beside them."""
-    flow.save_pretrained(folder, card=model_card(config, facts))
+def save_model(model, folder: Path, config: TrainingConfig, facts: dict) -> None:
+    """Save weights and configuration for ``innverse.load``, with a card beside them."""
+    model.save_pretrained(folder, card=model_card(config, facts))
 
 
 def model_card(config: TrainingConfig, facts: dict) -> str:
