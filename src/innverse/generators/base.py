@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, ShapeError
+from ..errors import InputError, ShapeError, UsageError
 from ..flows.base import standard_normal
 
 
@@ -25,6 +25,7 @@ class Generator(nn.Module):
 
     noise_range = None
     condition = 0
+    multiple = 1
 
     def __init__(self, shape: tuple[int, int, int], latent: int):
         super().__init__()
@@ -49,11 +50,20 @@ class Generator(nn.Module):
     def sample(
         self,
         n: int = 1,
+        c: None = None,
         temperature: float = 1.0,
         *,
+        size: tuple[int, int] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """``n`` images (n, *shape), without gradient; ``temperature`` scales the latents."""
+        """``n`` images (n, *shape), without gradient; ``temperature`` scales the latents.
+
+        The arguments are those of `Flow.sample`; there is no condition ``c``, and no other ``size``.
+        """
+        if c is not None or size not in (None, self.shape[1:]):
+            raise UsageError(
+                f"this {self._kind} takes no condition and makes images of {self.shape[1:]} only"
+            )
         like = next(self.parameters())
         with torch.no_grad():
             z = standard_normal((n, self.latent), temperature, generator=generator, like=like)

@@ -26,7 +26,7 @@ class GAN(Generator):
         critic: D, images to one number (B, 1), high for real ones.
         shape, latent: of an image and k.
 
-    Raises UsageError, from every method of a likelihood or a code, to say that it has none.
+    It has no ``encode`` and no ``log_prob``: what needs one says so.
     """
 
     def __init__(

@@ -93,13 +93,15 @@ class VAE(Generator):
     def sample(
         self,
         n: int = 1,
+        c: None = None,
         temperature: float = 1.0,
         *,
         noisy: bool = False,
+        size: tuple[int, int] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """``n`` images G(z) (n, *shape); ``noisy``: with the N(0, s^2) of the model's density."""
-        x = super().sample(n, temperature, generator=generator)
+        x = super().sample(n, c, temperature, size=size, generator=generator)
         if noisy:
             x = x + self.scale * standard_normal(x.shape, generator=generator, like=x)
         return x
@@ -183,9 +185,9 @@ def vae(
     """A convolutional VAE for images (C, H, W), C = 1 or 3, sides 8 to 128.
 
     ``latent`` numbers describe an image. There are ``width`` channels at the finest level, and
-    ``growth`` times as many at each coarser one; ``refine`` gives the decoder a second convolution a level. ``scale``
-    is s, learned or (``learn_scale=False``) fixed. Choose it for a compact code and a fast,
-    always defined encoder; its samples are smooth, and images outside its range are lost.
+    ``growth`` times as many at each coarser one; ``refine`` gives the decoder a second convolution
+    a level. ``scale`` is s, learned or (``learn_scale=False``) fixed. Choose it for a compact code
+    and an encoder that is one pass; its samples are smooth, and what G cannot make is lost.
     """
     if min(latent, width, growth) < 1:
         raise UsageError("vae: latent, width and growth must be >= 1")

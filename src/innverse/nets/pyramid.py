@@ -67,7 +67,7 @@ def spectral_norm(layer: nn.Module) -> nn.Module:
 
 
 class DownPyramid(ConditionerNet):
-    """Images (B, C, H, W) to vectors (B, n_out).
+    """Images (B, C, H, W) to vectors (B, n_out), by leaky ReLUs.
 
     Args:
         shape: (C, H, W).
@@ -77,6 +77,8 @@ class DownPyramid(ConditionerNet):
         slope: of the leaky ReLU.
         spectral: keep the spectral norm of every layer at 1, as a critic needs.
     """
+
+    of_images = True
 
     def __init__(
         self,
@@ -122,6 +124,8 @@ class UpPyramid(ConditionerNet):
             of them in eval mode), as the generator of a GAN needs.
         refine: add a 3x3 convolution at every level, residual, that starts at zero.
     """
+
+    of_images = False
 
     def __init__(
         self,

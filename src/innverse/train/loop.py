@@ -229,7 +229,6 @@ class _Run:
     def _finish(self) -> None:
         t = self.trainer
         facts = {
-            "parameters": sum(p.numel() for p in t.model.parameters()),
             "n_train": t.data.n_train,
             "n_held_out": t.data.n_held_out,
             "steps": t.step_number,

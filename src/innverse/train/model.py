@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innverse import __version__
+from innverse import __version__, flows, generators
 from innverse.errors import InnverseError, UsageError
+from innverse.pretrained import load
 
 if TYPE_CHECKING:
     from innverse.train.config import TrainingConfig
@@ -21,9 +22,6 @@ def build_model(config: TrainingConfig):
     Raises:
         UsageError: the model has no such option, or its value does not fit.
     """
-    from innverse import flows, generators
-    from innverse.pretrained import load
-
     room = generators if config.model.name in generators.names() else flows
     options = config.model.options
     if config.model.noise is not None:
@@ -48,20 +46,18 @@ def build_model(config: TrainingConfig):
 
 def save_model(model, folder: Path, config: TrainingConfig, facts: dict) -> None:
     """Save weights and configuration for ``innverse.load``, with a card beside them."""
-    model.save_pretrained(folder, card=model_card(config, facts))
+    model.save_pretrained(folder, card=model_card(model, config, facts))
 
 
-def model_card(config: TrainingConfig, facts: dict) -> str:
+def model_card(model, config: TrainingConfig, facts: dict) -> str:
     """Markdown: what the model is, what it was trained on and how, what it reaches."""
     name = config.out.name or "model"
-    noise = config.model.noise
-    kind = "an exact density of images"
-    if noise is not None:
-        kind = (
-            "an exact density of images plus Gaussian noise, for every noise level sigma in "
-            f"[{noise[0]:g}, {noise[1]:g}] (images in [0, 1])"
-        )
+    tags, kind = _kind(model)
     units = {
+        "bits_per_dim_bound": "bits/dim on held-out 8-bit crops, at most (64 importance samples)",
+        "reconstruction_psnr": "dB, held-out crops from their codes",
+        "critic_real": "critic's mean verdict on held-out crops",
+        "critic_fake": "critic's mean verdict on samples",
         "bits_per_dim": "bits/dim on held-out 8-bit crops",
         "gap": "nats/dim above the entropy of the noise, held-out crops",
         "psnr": "dB, one-step denoising of held-out crops at sigma 25/255",
@@ -80,15 +76,16 @@ def model_card(config: TrainingConfig, facts: dict) -> str:
     color = "gray" if config.data.channels == 1 else "RGB"
     return f"""---
 library_name: innverse
-tags: [normalizing-flow, invertible-neural-network, {config.model.name}]
+tags: [{tags}]
 ---
 # {name}
 
-An invertible neural network ({config.model.name}, {facts["parameters"]:,} parameters): {kind}.
+{kind}.
 
 ```python
-from innverse.flows import Flow
-flow = Flow.from_pretrained("path/to/this/folder")
+import innverse
+
+model = innverse.load("path/to/this/folder")
 ```
 
 ## Data
@@ -110,6 +107,36 @@ The settings of `innverse train` (innverse {__version__}):
 |---|---|
 {numbers or "| none (no held-out images) | |"}
 """
+
+
+def _kind(model) -> tuple[str, str]:
+    """Tags, and one sentence on what the model is."""
+    n = f"{model.n_parameters:,} parameters"
+    parts = [f"{name} {_size(net):,}" for name, net in model.named_children()]
+    if isinstance(model, generators.VAE):
+        return f"vae, {model.name}", (
+            f"A variational autoencoder ({n}: {', '.join(parts)}): {model.latent} latents, images "
+            f"with noise of standard deviation {model.scale:.4f} (images in [0, 1]) around G(z)"
+        )
+    if isinstance(model, generators.GAN):
+        return f"gan, {model.name}", (
+            f"A generative adversarial network ({n}: {', '.join(parts)}): {model.latent} latents, "
+            "no likelihood and no encoder"
+        )
+    kind = "an exact density of images"
+    if model.noise_range is not None:
+        low, high = model.noise_range
+        kind += (
+            f" plus Gaussian noise, for every noise level sigma in [{low:g}, {high:g}] (images in "
+            "[0, 1])"
+        )
+    return f"normalizing-flow, invertible-neural-network, {model.name}", (
+        f"An invertible neural network ({model.name}, {n}): {kind}"
+    )
+
+
+def _size(net) -> int:
+    return sum(p.numel() for p in net.parameters())
 
 
 def _toml(value) -> str:
