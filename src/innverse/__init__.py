@@ -27,6 +27,7 @@ _ROOMS = {
     "bijections",
     "data",
     "flows",
+    "generators",
     "metrics",
     "nets",
     "physics",

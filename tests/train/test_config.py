@@ -80,9 +80,9 @@ def test_settings_from_the_command_line():
 
 
 def test_a_model_option_that_does_not_exist_is_a_usage_error(settings):
-    from innverse.train.model import build_flow
+    from innverse.train.model import build_model
 
     with pytest.raises(UsageError, match="hiden"):
-        build_flow(settings(model_hiden=3))
+        build_model(settings(model_hiden=3))
     with pytest.raises(UsageError, match="glow"):
-        build_flow(settings(model_levels="two"))
+        build_model(settings(model_levels="two"))

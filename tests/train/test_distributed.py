@@ -47,11 +47,11 @@ def test_two_processes_have_the_gradients_of_one(config, tmp_path):
     trainer.initialize()
     row = trainer.step()
     assert rank0["nll"].item() == pytest.approx(row["nll"], abs=1e-6)
-    for name, p in trainer.flow.named_parameters():
+    for name, p in trainer.model.named_parameters():
         assert torch.equal(rank0[name], rank1[name]), name
         assert torch.equal(rank0[f"after/{name}"], rank1[f"after/{name}"]), name
         torch.testing.assert_close(rank0[name], p.grad, rtol=1e-4, atol=2e-5)
-    assert sum(p.grad.abs().sum() for p in trainer.flow.parameters()) > 1
+    assert sum(p.grad.abs().sum() for p in trainer.model.parameters()) > 1
 
 
 def test_a_killed_process_and_the_same_command_again(config, tmp_path, curve):

@@ -139,7 +139,7 @@ def test_fine_tuning_starts_from_the_saved_weights(settings, tmp_path):
     trainer = Trainer(config, Data(config))
     trainer.initialize()
     saved = Flow.from_pretrained(first.model).state_dict()
-    assert all(torch.equal(v, saved[k]) for k, v in trainer.flow.state_dict().items())
+    assert all(torch.equal(v, saved[k]) for k, v in trainer.model.state_dict().items())
     with pytest.raises(UsageError, match="same ones"):
         Trainer(settings(model_init=str(first.model), model_hidden=9), Data(config))
 
@@ -152,7 +152,7 @@ def test_schedule_and_average(settings):
     assert rates[53] == pytest.approx(0.55) and rates == [*rates[:3], *sorted(rates[3:])[::-1]]
     assert rates[-1] == pytest.approx(0.1, abs=1e-3)
 
-    for p in trainer.flow.parameters():
+    for p in trainer.model.parameters():
         p.data.fill_(1.0)
     for p in trainer.ema.parameters():
         p.data.zero_()
@@ -167,7 +167,7 @@ def test_bf16_trains_in_bf16_and_is_judged_in_fp32(settings, tmp_path):
     trainer = Trainer(config, Data(config))
     kinds = {
         net: {m.precision for m in model.modules() if hasattr(m, "precision")}
-        for net, model in (("flow", trainer.flow), ("ema", trainer.ema))
+        for net, model in (("flow", trainer.model), ("ema", trainer.ema))
     }
     assert kinds == {"flow": {"bf16"}, "ema": {"fp32"}}
     assert run(config, tmp_path).complete

@@ -8,7 +8,7 @@ from torch import nn
 
 from innverse.bijections import initialize, set_memory
 from innverse.train.losses import Objective, log_uniform, to_bits
-from innverse.train.model import build_flow
+from innverse.train.model import build_model
 
 
 class Gaussian(nn.Module):
@@ -55,7 +55,7 @@ def gradients(flow, **batch):
 
 def test_score_matching_through_the_memory_modes(settings):
     torch.manual_seed(0)
-    flow = build_flow(settings(model_noise=[0.05, 0.4])).double()
+    flow = build_model(settings(model_noise=[0.05, 0.4])).double()
     batch = {
         "images": torch.randint(0, 256, (4, 1, 4, 4), dtype=torch.uint8),
         "noise": torch.randn(4, 1, 4, 4, dtype=torch.float64),

@@ -21,8 +21,8 @@ def gradients(config: str, out: str) -> None:
         trainer = Trainer(settings, Data(settings, world), world)
         trainer.initialize()
         row = trainer.step()
-        tensors = {n: p.grad for n, p in trainer.flow.named_parameters()}
-        tensors |= {f"after/{n}": p.detach() for n, p in trainer.flow.named_parameters()}
+        tensors = {n: p.grad for n, p in trainer.model.named_parameters()}
+        tensors |= {f"after/{n}": p.detach() for n, p in trainer.model.named_parameters()}
         tensors["nll"] = torch.tensor(row["nll"], dtype=torch.float64)
         torch.save(tensors, f"{out}.{world.rank}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..flows import Flow
+    from ..generators import Generator
 
 
 def info(model: str | None = None, /, *, json: Json = False) -> int:
@@ -32,10 +34,10 @@ def info(model: str | None = None, /, *, json: Json = False) -> int:
     """
     if model is None:
         return _overview(json)
-    from .. import flows
+    from .. import flows, generators
     from ..zoo import card, names
 
-    if model in flows.names() and model not in names():
+    if model in flows.names() + generators.names() and model not in names():
         return _architecture(model, json)
     import torch
 
@@ -94,9 +96,16 @@ class Node:
         }
 
 
-def describe(flow: Flow) -> Node:
-    """The structure of a flow; the parameters of each node are those of all below it."""
+def describe(flow: Flow | Generator) -> Node:
+    """The structure of a model; the parameters of each node are those of all below it."""
+    from ..generators import Generator
+
     top = Node(flow.name or type(flow).__name__, flow.shape, flow.n_parameters)
+    if isinstance(flow, Generator):
+        for name, net in flow.named_children():
+            node = _network(net, flow.shape if net.of_images else flow.latent_shape)
+            top.children.append(dataclasses.replace(node, label=f"{name}: {node.label}"))
+        return top
     if flow.noise is not None:
         low, high = flow.noise_range
         label = f"NoiseLevel {low:g} .. {high:g} -> {flow.noise.net[-2].out_features} features"
@@ -223,7 +232,9 @@ def render(tree: Node) -> list[str]:
 def _summary(flow: Flow) -> str:
     shape = " x ".join(map(str, flow.shape))
     text = f"{flow.name}, {flow.n_parameters:,} parameters, trained on {shape}"
-    if len(flow.shape) == 3:
+    if flow.latent_shape != flow.shape:
+        text += f"; {flow.latent_shape[0]} latents, this size only"
+    elif len(flow.shape) == 3:
         text += f"; any size (padded to a multiple of {flow.multiple})"
     if flow.noise_range is not None:
         low, high = flow.noise_range
@@ -239,9 +250,14 @@ def sections(card: str) -> dict[str, str]:
 
 
 def _overview(json: bool) -> int:
-    from .. import flows, physics, zoo
+    from .. import flows, generators, physics, zoo
 
-    found = {"models": zoo.names(), "architectures": flows.names(), "physics": physics.names()}
+    found = {
+        "models": zoo.names(),
+        "architectures": flows.names(),
+        "generators": generators.names(),
+        "physics": physics.names(),
+    }
     if json:
         print_json(found)
         return 0
@@ -253,9 +269,10 @@ def _overview(json: bool) -> int:
 def _architecture(name: str, json: bool) -> int:
     import inspect
 
-    from ..flows.registry import _BUILDERS
+    from .. import flows, generators
 
-    builder = _BUILDERS[name]
+    room = generators if name in generators.names() else flows
+    builder = room.registry.builder(name)
     options = {
         p.name: p.default
         for p in inspect.signature(builder).parameters.values()

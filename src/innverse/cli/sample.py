@@ -98,6 +98,8 @@ def sample(
                 else "draws vectors; leave it out"
             )
         )
+    if asked not in (None, flow.shape[1:]) and flow.latent_shape != flow.shape:
+        raise UsageError(f"--size {size}: this model makes {flow.shape[1]}x{flow.shape[2]} only")
     level = noise_level(flow, level_asked)
     pixels = (asked or flow.shape[-2:])[0] * (asked or flow.shape[-2:])[-1] if images else 1
     step = max(1, min(n, _BATCH_PIXELS // pixels if images else 4096))

@@ -189,10 +189,10 @@ class _Priors:
         name = self.name or self._default(channels)
         if name not in self.loaded:
             flow = load_model(name, self.device)
-            if len(flow.latent_shape) != 3:
+            if len(flow.shape) != 3:
                 raise UsageError(f"--prior {name} is no model of images; choose another")
             self.loaded[name] = flow
-        return name, self.loaded[name].latent_shape[0]
+        return name, self.loaded[name].shape[0]
 
     def _default(self, channels: int) -> str:
         from ..zoo import names

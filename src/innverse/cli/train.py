@@ -1,4 +1,4 @@
-"""``innverse train``: train a flow from a TOML file, from flags, or both."""
+"""``innverse train``: train a flow, a VAE or a GAN from a TOML file, from flags, or both."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def train(
     json: bool = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
 ) -> int:
-    """Train a flow on images; the same command continues an interrupted run.
+    """Train a model of images; the same command continues an interrupted run.
 
     innverse train configs/digits.toml
     innverse train --data photos/ --model glow --steps 5000 --out runs/photos
@@ -49,7 +49,7 @@ def train(
     subset
         A part of the data, such as a folder in a tar.
     model
-        Name of the flow (see innverse info).
+        Name of the architecture (see innverse info).
     out
         Folder of the run; default runs/NAME.
     steps
@@ -63,7 +63,7 @@ def train(
     lr
         Peak learning rate.
     precision
-        fp32, or bf16 for the networks inside the flow.
+        fp32, or bf16 for the networks inside the model.
     seed
         Seed of everything random.
     device

@@ -165,14 +165,14 @@ class Flow(nn.Module):
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write config.json, model.safetensors and README.md (the hub's layout)."""
-        from .pretrained import save
+        from ..pretrained import save
 
         save(self, Path(folder), card)
 
     @classmethod
     def from_pretrained(cls, path_or_id: str | Path, **options) -> Flow:
         """Read what `save_pretrained` wrote: a folder, or a hub id with the ``hub`` extra."""
-        from .pretrained import load
+        from ..pretrained import load
 
         return load(path_or_id, **options)
 

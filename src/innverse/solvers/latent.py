@@ -48,7 +48,9 @@ def solve_latent(
     if not isinstance(gamma, str) and gamma < 0:
         raise UsageError(f"gamma={gamma:g}: must be >= 0")
     steps = steps or (150 if optimizer == "lbfgs" else 500)
-    shape = problem.padded_shape(getattr(prior, "multiple", 1))
+    shape = tuple(prior.latent_shape)
+    if shape == tuple(getattr(prior, "shape", ())):  # a flow: its latents have the image's size
+        shape = problem.padded_shape(getattr(prior, "multiple", 1))
     z0 = latent_start(start, problem, prior, shape, seed) if init is None else init
 
     if gamma == "discrepancy":

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from innverse.train.config import TrainingConfig, load_config
 
 if TYPE_CHECKING:
-    from innverse.train.loop import Outcome, Trainer, train
+    from innverse.train.loop import Outcome, train
     from innverse.train.losses import Objective
     from innverse.train.metrics import read_metrics
+    from innverse.train.trainer import Trainer
 
 __all__ = [
     "Objective",
@@ -28,7 +29,7 @@ __all__ = [
 _HOME = {
     "Objective": "losses",
     "Outcome": "loop",
-    "Trainer": "loop",
+    "Trainer": "trainer",
     "read_metrics": "metrics",
     "train": "loop",
 }

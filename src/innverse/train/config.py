@@ -3,7 +3,7 @@
 A file has four tables, ``[data]``, ``[model]``, ``[train]`` and ``[out]``. Only ``data.path`` has no
 default. Every key that is not listed here is an error that names the nearest key that exists; the
 options of the model itself (``levels``, ``hidden``, ...) belong to its builder, see
-:func:`innverse.flows.build`.
+:func:`innverse.flows.build` and :func:`innverse.generators.build`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class DataConfig(_Table):
 
 
 class ModelConfig(BaseModel):
-    """The flow: its registered name, the noise range, and any option of its builder."""
+    """The flow or generator: its registered name, noise range, any option of its builder."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -81,6 +81,11 @@ class ModelConfig(BaseModel):
         """Keyword arguments of the builder."""
         return dict(self.model_extra or {})
 
+    @property
+    def adversarial(self) -> bool:
+        """Whether a critic trains it, instead of a likelihood."""
+        return self.name == "gan"
+
 
 class TrainConfig(_Table):
     """Optimisation, evaluation and book-keeping."""
@@ -91,6 +96,8 @@ class TrainConfig(_Table):
     lr: float = Field(1e-3, gt=0)
     lr_floor: float = Field(0.01, ge=0, le=1)
     """Learning rate at the last step, as a fraction of ``lr``."""
+    critic_lr: float | None = Field(None, gt=0)
+    """Learning rate of a GAN's critic, with the same course; None means ``lr``."""
     warmup: int = Field(200, ge=0)
     weight_decay: float = Field(0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.99)

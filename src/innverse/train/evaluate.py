@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from innverse.data import dequantize
 from innverse.train.losses import Objective, log_uniform, to_bits
 from innverse.train.randomness import generator
 
@@ -14,6 +15,9 @@ __all__ = ["DENOISING_SIGMA", "evaluate", "sample_images"]
 
 DENOISING_SIGMA = 25 / 255
 """The field's usual noise level for comparing denoisers."""
+
+BOUND_SAMPLES = 64
+"""Importance samples of the likelihood bound of a VAE."""
 
 
 def evaluate(flow, batches: list[Tensor], noise_range: tuple[float, float] | None, seed: int):
@@ -26,10 +30,16 @@ def evaluate(flow, batches: list[Tensor], noise_range: tuple[float, float] | Non
         seed: seed of the evaluation noise.
 
     Returns:
-        ``{"bits_per_dim"}`` for a plain flow; ``{"gap", "psnr"}`` for a noise-conditional one:
+        ``{"bits_per_dim"}`` for a plain flow; for a VAE an upper bound on it from 64 importance
+        samples, and the PSNR of reconstructions; for a GAN what its critic says of held-out crops
+        and of as many samples; ``{"gap", "psnr"}`` for a noise-conditional one:
         nats/dim above the entropy of the noise, and the Tweedie denoiser's PSNR in dB at
         sigma 25/255, averaged over crops.
     """
+    if hasattr(flow, "log_prob_bound"):
+        return _bound(flow, batches, seed)
+    if hasattr(flow, "judge"):
+        return _verdict(flow, batches, seed)
     objective = Objective(flow)
     device = next(flow.parameters()).device
     nats, psnr, count = 0.0, 0.0, 0
@@ -50,12 +60,43 @@ def evaluate(flow, batches: list[Tensor], noise_range: tuple[float, float] | Non
         if noise_range is not None:
             clean = images.to(noise.dtype) / 255
             denoised = flow.denoise(clean + DENOISING_SIGMA * noise, DENOISING_SIGMA)
-            mse = (denoised.clamp(0, 1) - clean).square().flatten(1).mean(1)
-            psnr += (-10 * torch.log10(mse)).sum().item()
+            psnr += _psnr(denoised, clean)
         count += n
     if noise_range is None:
         return {"bits_per_dim": to_bits(nats / count)}
     return {"gap": nats / count, "psnr": psnr / count}
+
+
+@torch.no_grad()
+def _bound(vae, batches: list[Tensor], seed: int) -> dict[str, float]:
+    device = next(vae.parameters()).device
+    bits, psnr, count = 0.0, 0.0, 0
+    for i, images in enumerate(batches):
+        g = generator(seed, i, "evaluate")
+        x = dequantize(images, noise=torch.rand(images.shape, generator=g)).to(device)
+        bits += vae.bits_per_dim(x, BOUND_SAMPLES, generator=g).sum().item()
+        clean = images.to(device) / 255
+        psnr += _psnr(vae.reconstruct(clean), clean)
+        count += len(images)
+    return {"bits_per_dim_bound": bits / count, "reconstruction_psnr": psnr / count}
+
+
+@torch.no_grad()
+def _verdict(gan, batches: list[Tensor], seed: int) -> dict[str, float]:
+    device = next(gan.parameters()).device
+    real, fake, count = 0.0, 0.0, 0
+    for i, images in enumerate(batches):
+        samples = gan.sample(len(images), generator=generator(seed, i, "evaluate"))
+        real += gan.judge(images.to(device) / 255).sum().item()
+        fake += gan.judge(samples).sum().item()
+        count += len(images)
+    return {"critic_real": real / count, "critic_fake": fake / count}
+
+
+def _psnr(x: Tensor, clean: Tensor) -> float:
+    """Sum of the PSNRs of a batch, in dB."""
+    mse = (x.clamp(0, 1) - clean).square().flatten(1).mean(1)
+    return (-10 * torch.log10(mse)).sum().item()
 
 
 def sample_images(flow, noise_range: tuple[float, float] | None, seed: int, n: int = 16) -> Tensor:
@@ -66,7 +107,8 @@ def sample_images(flow, noise_range: tuple[float, float] | None, seed: int, n: i
     device = next(flow.parameters()).device
     g = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
-        c = None if noise_range is None else torch.full((n, 1), noise_range[0], device=device)
-        x = flow.sample(n, c, generator=g)
+        if noise_range is not None:
+            flow = flow.at(torch.full((n, 1), noise_range[0], device=device))
+        x = flow.sample(n, generator=g)
     x = x if math.isfinite(x.sum().item()) else x.nan_to_num(0, 1, 0)
     return x.clamp(0, 1).cpu()

@@ -40,9 +40,13 @@ def to_bits(nats_per_dim: float) -> float:
 def measure(flow: nn.Module, noise_range: tuple[float, float] | None) -> str:
     """The name of what `Objective` reports of a training step beside the loss.
 
-    ``"bits_per_dim"``, ``"gap"`` above the entropy of the noise, or ``"matching"``, the error of a
-    velocity, which is no likelihood.
+    ``"bits_per_dim"``, or ``"bits_per_dim_bound"`` from above (VAE); ``"gap"`` above the entropy of
+    the noise; ``"matching"``, the error of a velocity, which is no likelihood; ``"critic_loss"``.
     """
+    if hasattr(flow, "critic_loss"):
+        return "critic_loss"
+    if hasattr(flow, "log_prob_bound"):
+        return "bits_per_dim_bound"
     if hasattr(flow, "training_loss"):
         return "matching"
     return "bits_per_dim" if noise_range is None else "gap"

@@ -1,4 +1,4 @@
-"""From settings to a flow, and from a trained flow to a folder others can load."""
+"""From settings to a model, and from a trained model to a folder others can load."""
 
 from __future__ import annotations
 
@@ -6,60 +6,58 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innverse import __version__
+from innverse import __version__, flows, generators
 from innverse.errors import InnverseError, UsageError
+from innverse.pretrained import load
 
 if TYPE_CHECKING:
     from innverse.train.config import TrainingConfig
 
-__all__ = ["build_flow", "model_card", "save_model"]
+__all__ = ["build_model", "model_card", "save_model"]
 
 
-def build_flow(config: TrainingConfig):
-    """The flow of ``[model]`` for crops of ``[data]``.
+def build_model(config: TrainingConfig):
+    """The flow or generator of ``[model]`` for crops of ``[data]``.
 
     Raises:
         UsageError: the model has no such option, or its value does not fit.
     """
-    from innverse import flows
-
+    room = generators if config.model.name in generators.names() else flows
     options = config.model.options
     if config.model.noise is not None:
         options["noise"] = config.model.noise
     try:
-        flow = flows.build(config.model.name, config.shape, **options)
+        model = room.build(config.model.name, config.shape, **options)
     except InnverseError:
         raise
     except (TypeError, ValueError) as e:
         raise UsageError(f"[model] name = {config.model.name!r}: {e}") from None
     if config.model.init is not None:
-        trained = flows.Flow.from_pretrained(config.model.init)
+        trained = load(config.model.init)
         try:
-            flow.load_state_dict(trained.state_dict())
+            model.load_state_dict(trained.state_dict())
         except RuntimeError:
             raise UsageError(
                 f"model.init = {config.model.init!r} is a {trained.name} with options "
                 f"{trained.config}; give [model] the same ones"
             ) from None
-    return flow
+    return model
 
 
-def save_model(flow, folder: Path, config: TrainingConfig, facts: dict) -> None:
-    """Save weights and configuration for ``Flow.from_pretrained``, with a card beside them."""
-    flow.save_pretrained(folder, card=model_card(config, facts))
+def save_model(model, folder: Path, config: TrainingConfig, facts: dict) -> None:
+    """Save weights and configuration for ``innverse.load``, with a card beside them."""
+    model.save_pretrained(folder, card=model_card(model, config, facts))
 
 
-def model_card(config: TrainingConfig, facts: dict) -> str:
+def model_card(model, config: TrainingConfig, facts: dict) -> str:
     """Markdown: what the model is, what it was trained on and how, what it reaches."""
     name = config.out.name or "model"
-    noise = config.model.noise
-    kind = "an exact density of images"
-    if noise is not None:
-        kind = (
-            "an exact density of images plus Gaussian noise, for every noise level sigma in "
-            f"[{noise[0]:g}, {noise[1]:g}] (images in [0, 1])"
-        )
+    tags, kind = _kind(model)
     units = {
+        "bits_per_dim_bound": "bits/dim on held-out 8-bit crops, at most (64 importance samples)",
+        "reconstruction_psnr": "dB, held-out crops from their codes",
+        "critic_real": "critic's mean verdict on held-out crops",
+        "critic_fake": "critic's mean verdict on samples",
         "bits_per_dim": "bits/dim on held-out 8-bit crops",
         "gap": "nats/dim above the entropy of the noise, held-out crops",
         "psnr": "dB, one-step denoising of held-out crops at sigma 25/255",
@@ -78,15 +76,16 @@ def model_card(config: TrainingConfig, facts: dict) -> str:
     color = "gray" if config.data.channels == 1 else "RGB"
     return f"""---
 library_name: innverse
-tags: [normalizing-flow, invertible-neural-network, {config.model.name}]
+tags: [{tags}]
 ---
 # {name}
 
-An invertible neural network ({config.model.name}, {facts["parameters"]:,} parameters): {kind}.
+{kind}.
 
 ```python
-from innverse.flows import Flow
-flow = Flow.from_pretrained("path/to/this/folder")
+import innverse
+
+model = innverse.load("path/to/this/folder")
 ```
 
 ## Data
@@ -108,6 +107,36 @@ The settings of `innverse train` (innverse {__version__}):
 |---|---|
 {numbers or "| none (no held-out images) | |"}
 """
+
+
+def _kind(model) -> tuple[str, str]:
+    """Tags, and one sentence on what the model is."""
+    n = f"{model.n_parameters:,} parameters"
+    parts = [f"{name} {_size(net):,}" for name, net in model.named_children()]
+    if isinstance(model, generators.VAE):
+        return f"vae, {model.name}", (
+            f"A variational autoencoder ({n}: {', '.join(parts)}): {model.latent} latents, images "
+            f"with noise of standard deviation {model.scale:.4f} (images in [0, 1]) around G(z)"
+        )
+    if isinstance(model, generators.GAN):
+        return f"gan, {model.name}", (
+            f"A generative adversarial network ({n}: {', '.join(parts)}): {model.latent} latents, "
+            "no likelihood and no encoder"
+        )
+    kind = "an exact density of images"
+    if model.noise_range is not None:
+        low, high = model.noise_range
+        kind += (
+            f" plus Gaussian noise, for every noise level sigma in [{low:g}, {high:g}] (images in "
+            "[0, 1])"
+        )
+    return f"normalizing-flow, invertible-neural-network, {model.name}", (
+        f"An invertible neural network ({model.name}, {n}): {kind}"
+    )
+
+
+def _size(net) -> int:
+    return sum(p.numel() for p in net.parameters())
 
 
 def _toml(value) -> str:

@@ -1,4 +1,4 @@
-"""Shipped weights: ``load(name)`` gives a trained flow, offline."""
+"""Shipped weights: ``load(name)`` gives a trained model, offline."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def folder(name: str | Path) -> Path:
 
 
 def load(name: str | Path, **options):
-    """A trained flow by its name in the zoo, the folder it was saved to, or a hub id.
+    """A trained flow or generator by its name in the zoo, the folder it was saved to, or a hub id.
 
     In eval mode, parameters frozen (``trainable=True`` thaws them). Raises UsageError for an
     unknown name, InputError for damaged files.
     """
-    from ..flows.pretrained import load as read
+    from ..pretrained import load as read
 
     path = folder(name)
     if not path.is_dir() and "/" not in str(name):

@@ -1,4 +1,7 @@
-"""Flows on disk: config.json + model.safetensors + README.md, never pickle."""
+"""Models on disk: config.json + model.safetensors + README.md, never pickle.
+
+Flows and generators share the layout; the ``format`` of the config says which registry builds it.
+"""
 
 from __future__ import annotations
 
@@ -9,46 +12,45 @@ from pathlib import Path
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 
-from .. import __version__
-from ..data.atomic import atomic_write
-from ..errors import InnverseError, InputError
-from .flow import Flow
-from .registry import build
+from . import __version__, flows, generators
+from .data.atomic import atomic_write
+from .errors import InnverseError, InputError
 
-FORMAT = "innverse-flow"
+ROOMS = {"innverse-flow": flows, "innverse-generator": generators}
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
-def save(flow: Flow, folder: Path, card: str | None = None) -> None:
-    """Write ``flow`` into ``folder``; the config goes last, so that a torn write is noticed."""
-    if flow.name is None:
+def save(model, folder: Path, card: str | None = None) -> None:
+    """Write ``model`` into ``folder``; the config goes last, so that a torn write is noticed."""
+    if model.name is None:
         raise InnverseError(
-            "only flows made by innverse.flows.build can be saved with their structure; "
-            "for your own, save flow.state_dict() with safetensors"
+            "only models made by innverse.flows.build or innverse.generators.build can be saved "
+            "with their structure; for your own, save model.state_dict() with safetensors"
         )
+    kind = "innverse-generator" if isinstance(model, generators.Generator) else "innverse-flow"
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {k: v.detach().cpu().contiguous() for k, v in flow.state_dict().items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     weights = tensor_bytes(tensors, metadata={"format": "pt"})
     config = {
-        "format": FORMAT,
+        "format": kind,
         "format_version": FORMAT_VERSION,
         "innverse": __version__,
-        "name": flow.name,
-        "shape": list(flow.shape),
-        "config": flow.config,
-        "parameters": flow.n_parameters,
+        "name": model.name,
+        "shape": list(model.shape),
+        "config": model.config,
+        "parameters": model.n_parameters,
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     atomic_write(folder / WEIGHTS, weights)
     atomic_write(
-        folder / CARD, card or f"# {flow.name}\n\nA flow saved by innverse {__version__}.\n"
+        folder / CARD, card or f"# {model.name}\n\nA model saved by innverse {__version__}.\n"
     )
     atomic_write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
-def load(path_or_id: str | Path, *, trainable: bool = False) -> Flow:
-    """The flow in a folder (or, with huggingface_hub installed, on the hub), in eval mode.
+def load(path_or_id: str | Path, *, trainable: bool = False):
+    """The flow or generator in a folder (or, with huggingface_hub installed, on the hub), in eval mode.
 
     Parameters do not require gradients unless ``trainable``. Raises InputError when the folder is
     missing, was written by another version, or its weights are damaged.
@@ -60,9 +62,10 @@ def load(path_or_id: str | Path, *, trainable: bool = False) -> Flow:
     weights = _read_bytes(folder / WEIGHTS)
     if hashlib.sha256(weights).hexdigest() != config["sha256"]:
         raise InputError(f"{folder / WEIGHTS} is damaged (its checksum differs): fetch it again")
-    flow = build(config["name"], config["shape"], **config["config"])
-    flow.load_state_dict(read_tensors(weights))
-    return flow.eval().requires_grad_(trainable)
+    build = ROOMS[config["format"]].build
+    model = build(config["name"], config["shape"], **config["config"])
+    model.load_state_dict(read_tensors(weights))
+    return model.eval().requires_grad_(trainable)
 
 
 def _read_config(path: Path) -> dict:
@@ -70,18 +73,18 @@ def _read_config(path: Path) -> dict:
     try:
         config = json.loads(data)
     except ValueError:
-        raise InputError(f"{path} is not valid JSON: fetch or save the flow again") from None
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise InputError(f"{path} does not describe an innverse flow")
+        raise InputError(f"{path} is not valid JSON: fetch or save the model again") from None
+    if not isinstance(config, dict) or config.get("format") not in ROOMS:
+        raise InputError(f"{path} does not describe an innverse model")
     version = config.get("format_version")
     if version != FORMAT_VERSION:
         raise InputError(
             f"{path} has format version {version}, this innverse reads {FORMAT_VERSION}: "
-            "update innverse or save the flow again"
+            "update innverse or save the model again"
         )
     missing = {"name", "shape", "config", "sha256"} - config.keys()
     if missing:
-        raise InputError(f"{path} lacks {', '.join(sorted(missing))}: save the flow again")
+        raise InputError(f"{path} lacks {', '.join(sorted(missing))}: save the model again")
     return config
 
 
@@ -94,7 +97,7 @@ def _read_bytes(path: Path) -> bytes:
 
 def _download(name: str) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/")):
-        raise InputError(f"{name} is no folder with a saved flow")
+        raise InputError(f"{name} is no folder with a saved model")
     try:
         from huggingface_hub import snapshot_download
     except ImportError:

@@ -1,0 +1,105 @@
+"""What VAE and GAN share: a map G from k latents to images, k far below their dimension."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, ShapeError, UsageError
+from ..flows.base import standard_normal
+
+
+class Generator(nn.Module):
+    """x = G(z), z ~ N(0, I_k): samples lie in a k-dimensional subset of R^n.
+
+    Args:
+        shape: (C, H, W) of an image; unlike a flow, a generator makes this size only.
+        latent: k, the number of latents.
+
+    Images live on [0, 1]. ``name`` and ``config`` are what `innverse.generators.build` needs to
+    make the same model again.
+    """
+
+    noise_range = None
+    condition = 0
+    multiple = 1
+
+    def __init__(self, shape: tuple[int, int, int], latent: int):
+        super().__init__()
+        self.shape = tuple(int(n) for n in shape)
+        self.latent = int(latent)
+        self.name: str | None = None
+        self.config: dict[str, Any] = {}
+
+    @property
+    def latent_shape(self) -> tuple[int]:
+        return (self.latent,)
+
+    @property
+    def n_parameters(self) -> int:
+        """Of all networks, with those that only training or encoding needs."""
+        return sum(p.numel() for p in self.parameters())
+
+    def decode(self, z: Tensor) -> Tensor:
+        """x = G(z); z (B, k) -> (B, C, H, W), differentiable. Raises ShapeError for others."""
+        raise NotImplementedError
+
+    def sample(
+        self,
+        n: int = 1,
+        c: None = None,
+        temperature: float = 1.0,
+        *,
+        size: tuple[int, int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """``n`` images (n, *shape), without gradient; ``temperature`` scales the latents.
+
+        The arguments are those of `Flow.sample`; there is no condition ``c``, and no other ``size``.
+        """
+        if c is not None or size not in (None, self.shape[1:]):
+            raise UsageError(
+                f"this {self._kind} takes no condition and makes images of {self.shape[1:]} only"
+            )
+        like = next(self.parameters())
+        with torch.no_grad():
+            z = standard_normal((n, self.latent), temperature, generator=generator, like=like)
+            return self.decode(z)
+
+    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
+        """Write config.json, model.safetensors and README.md (the hub's layout)."""
+        from ..pretrained import save
+
+        save(self, Path(folder), card)
+
+    @classmethod
+    def from_pretrained(cls, path_or_id: str | Path, **options) -> Generator:
+        """Read what `save_pretrained` wrote; InputError if it is no model of this class."""
+        from ..pretrained import load
+
+        model = load(path_or_id, **options)
+        if not isinstance(model, cls):
+            raise InputError(f"{path_or_id} holds a {model.name}, not a {cls.__name__}")
+        return model
+
+    def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        """Nothing here depends on the first batch (`innverse.bijections.initialize`)."""
+        return x
+
+    def _latents(self, z: Tensor) -> Tensor:
+        if z.dim() != 2 or z.shape[1] != self.latent:
+            raise ShapeError(f"this {self._kind} takes z (B, {self.latent}), got {tuple(z.shape)}")
+        return z
+
+    def _images(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[1:]) != self.shape:
+            want = ", ".join(map(str, self.shape))
+            raise ShapeError(f"this {self._kind} takes (B, {want}), got {tuple(x.shape)}")
+        return x
+
+    @property
+    def _kind(self) -> str:
+        return self.name or type(self).__name__

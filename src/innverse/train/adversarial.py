@@ -1,0 +1,73 @@
+"""Adversarial training: the critic descends its loss, then the generator descends its own.
+
+    z ~ N(0, I)    D <- D - grad L_D(x, G(z))    G <- G - grad L_G(D(G(z)))
+
+Both with an optimiser, a guard and a place in the checkpoint of their own; the rest, from resuming
+bit for bit to the average that is saved, is that of every training.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from innverse.train.descent import Descent
+from innverse.train.trainer import Trainer
+
+__all__ = ["AdversarialTrainer"]
+
+
+class AdversarialTrainer(Trainer):
+    """A `Trainer` of models with a ``generator``, a ``critic`` and a loss for each (`GAN`)."""
+
+    def _descents(self) -> dict[str, Descent]:
+        return {
+            "guard": Descent(self.model.generator, self.settings, "generator."),
+            "critic_guard": Descent(self.model.critic, self.settings, "critic."),
+        }
+
+    def _update(self, n: int, images, noise, sigma, flag: Tensor) -> dict[str, Any]:
+        model, critic = self.model, self.model.critic
+        if self._objective is None:
+            self._objective = self.world.wrap(_Player(model.generator, model.decode))
+            self._judge = self.world.wrap(_Player(critic, model.critic_loss))
+            model.train()
+        lr = self.learning_rate(n)
+        real = (images + noise) / 256
+        fake = self._objective(torch.randn(len(images), model.latent, device=self.device))
+
+        critic_loss = self._judge(real, fake.detach())
+        critic_norm = self.descents["critic_guard"].gradient(critic_loss)
+        shared = self.world.mean(critic_loss.detach().double()).item()
+        ratio = (self.settings.critic_lr or self.settings.lr) / self.settings.lr
+        critic_reason = self.descents["critic_guard"].step(n, shared, critic_norm, ratio * lr)
+
+        critic.requires_grad_(False)  # its weights need no gradient here, only its input
+        loss = model.generator_loss(fake)
+        norm = self.descents["guard"].gradient(loss)
+        critic.requires_grad_(True)
+        values = torch.stack([loss.detach(), flag])
+        loss, stop = self.world.mean(values.double()).tolist()
+        reason = self.descents["guard"].step(n, loss, norm, lr)
+        return {
+            "loss": loss,
+            "nll": shared,
+            "grad_norm": norm,
+            "critic_grad_norm": critic_norm,
+            "lr": lr,
+            "skipped": reason or (critic_reason and f"critic: {critic_reason}"),
+            "stop": stop > 0,
+        }
+
+
+class _Player(nn.Module):
+    """One network with the function that runs it, so that DDP synchronises its gradients alone."""
+
+    def __init__(self, network: nn.Module, run):
+        super().__init__()
+        self.network, self._run = network, run
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self._run(*inputs)

@@ -1,0 +1,234 @@
+"""One :class:`Trainer`, one ``step()``, everything a function of the step number.
+
+    batch(step) -> loss -> gradient -> clip -> (refuse?) -> AdamW -> EMA
+
+Weights are averaged over steps (EMA), and it is the average that is evaluated, sampled and saved.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innverse.bijections import initialize, set_memory
+from innverse.errors import InputError, UsageError
+from innverse.nets import set_precision
+from innverse.train.checkpoint import Checkpoint
+from innverse.train.config import TrainingConfig
+from innverse.train.descent import Descent
+from innverse.train.distributed import World
+from innverse.train.evaluate import evaluate, sample_images
+from innverse.train.losses import Objective, log_uniform
+from innverse.train.model import build_model
+from innverse.train.randomness import generator, stream_seed
+from innverse.train.sources import Data
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """State of a run: model, its average, its descent, step number.
+
+    Args:
+        config: the settings.
+        data: training and held-out crops.
+        world: the processes that train together.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        data: Data,
+        world: World | None = None,
+        device: torch.device | str = "cpu",
+    ):
+        self.config, self.data, self.world = config, data, world or World()
+        self.device = torch.device(device)
+        self.settings = config.train
+        if self.settings.batch_size % self.world.size:
+            raise UsageError(
+                f"train.batch_size = {self.settings.batch_size} must be a multiple of the "
+                f"{self.world.size} processes"
+            )
+        self.step_number = 0
+        self.seconds = 0.0
+        self.held_out: dict[str, float] = {}
+        torch.manual_seed(stream_seed(self.settings.seed, 0, "weights"))
+        self.model = build_model(config).to(self.device)
+        # the average is judged as it will be used: in fp32, whatever the precision of training
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
+        set_memory(self.model, self.settings.memory)
+        set_precision(self.model, self.settings.precision)
+        self.descents = self._descents()
+        self._objective = None
+
+    def _descents(self) -> dict[str, Descent]:
+        """What is optimised, by the name of its guard in a checkpoint."""
+        return {"guard": Descent(self.model, self.settings)}
+
+    @property
+    def skipped(self) -> int:
+        """Steps refused so far."""
+        return sum(descent.guard.skipped for descent in self.descents.values())
+
+    # -- one step ---------------------------------------------------------------------------
+
+    def initialize(self) -> None:
+        """Set the ActNorms from the whole first batch; everybody takes rank 0's result."""
+        if self.config.model.init is None:
+            images, noise, sigma = self._batch(0, World())
+            c = None if sigma is None else sigma[:, None]
+            initialize(self.model, Objective.inputs(images, noise, sigma), c)
+        self.world.broadcast(self.model)
+        self.ema.load_state_dict(self.model.state_dict())
+
+    def step(self, interrupted: bool = False) -> dict[str, Any]:
+        """Take one step and describe it: loss, nll, score, grad_norm, lr, skipped (a reason or None).
+
+        ``interrupted`` is shared, so that all processes stop after the same step.
+        """
+        n = self.step_number
+        images, noise, sigma = self._batch(n, self.world)
+        # anything random inside the model (dropout, say) is a function of the step as well
+        torch.manual_seed(stream_seed(self.settings.seed, n, f"model{self.world.rank}"))
+        flag = torch.tensor(float(interrupted), device=self.device)
+        row = self._update(n, images, noise, sigma, flag)
+        if row["skipped"] is None:
+            self._average(n)
+        self.step_number = n + 1
+        return row
+
+    def _update(self, n: int, images, noise, sigma, flag: Tensor) -> dict[str, Any]:
+        """Descend from one batch; ``flag`` travels with the numbers that processes share."""
+        if self._objective is None:
+            self._objective = self.world.wrap(Objective(self.model))
+            self.model.train()
+        descent, lr = self.descents["guard"], self.learning_rate(n)
+        loss, nll, score = self._objective(images, noise, sigma, self.score_weight(n))
+        norm = descent.gradient(loss)
+        values = torch.stack([loss.detach(), nll, score, flag])
+        loss, nll, score, stop = self.world.mean(values.double()).tolist()
+        # the reported likelihood is steadier than the loss, which moves with sigma
+        reason = descent.step(n, nll if math.isfinite(loss) else loss, norm, lr)
+        return {
+            "loss": loss,
+            "nll": nll,
+            "score": score,
+            "grad_norm": norm,
+            "lr": lr,
+            "skipped": reason,
+            "stop": stop > 0,
+        }
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then half a cosine down to ``lr_floor``."""
+        s = self.settings
+        if step < s.warmup:
+            return s.lr * (step + 1) / s.warmup
+        progress = (step - s.warmup) / max(s.steps - s.warmup, 1)
+        return s.lr * (s.lr_floor + (1 - s.lr_floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def score_weight(self, step: int) -> float:
+        """Weight of the score-matching term at a step."""
+        s = self.settings
+        return s.score_matching if step >= s.score_matching_from * s.steps else 0.0
+
+    def _batch(self, step: int, world: World) -> tuple[Tensor, Tensor, Tensor | None]:
+        """This process's crops (uint8), noise and sigma of one step."""
+        images = self.data.batch(step, world)
+        shape = (self.settings.batch_size, *images.shape[1:])
+        g = generator(self.settings.seed, step, "noise")
+        sigma = None
+        if self.config.model.noise is None:
+            noise = torch.rand(shape, generator=g)
+        else:
+            noise = torch.randn(shape, generator=g)
+            sigma = log_uniform(
+                torch.rand(shape[0], generator=g, dtype=torch.float64), *self.config.model.noise
+            )
+            sigma = world.share(sigma.float()).to(self.device)
+        noise = world.share(noise).to(self.device, non_blocking=True)
+        return images.to(self.device, non_blocking=True), noise, sigma
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        """EMA; the decay grows from 0.1, so that early weights are forgotten."""
+        decay = min(self.settings.ema, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+        for mean, now in zip(self.ema.buffers(), self.model.buffers(), strict=True):
+            mean.copy_(now)
+
+    # -- evaluation -------------------------------------------------------------------------
+
+    def evaluate(self) -> dict[str, float]:
+        """Held-out numbers of the averaged weights; empty without held-out images."""
+        batches = self.data.held_out(self.settings.eval_images)
+        if batches:
+            self.held_out = evaluate(
+                self._averaged(), batches, self.config.model.noise, self.settings.seed
+            )
+        return self.held_out
+
+    def sample(self, n: int = 16) -> Tensor:
+        """(n, C, H, W) samples of the averaged weights in [0, 1]."""
+        return sample_images(self._averaged(), self.config.model.noise, self.settings.seed, n)
+
+    def _averaged(self):
+        return self.ema.eval()
+
+    # -- checkpoints ------------------------------------------------------------------------
+
+    def checkpoint(self) -> Checkpoint:
+        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"ema/{k}": v for k, v in self.ema.state_dict().items()}
+        for descent in self.descents.values():
+            tensors |= descent.tensors()
+        state = {
+            "config": self.config.model_dump(mode="json"),
+            "curve": self.config.curve(),
+            **{key: descent.guard.state() for key, descent in self.descents.items()},
+            "seconds": self.seconds,
+            "held_out": self.held_out,
+        }
+        return Checkpoint(self.step_number, tensors, state)
+
+    def restore(self, checkpoint: Checkpoint, source: str = "the checkpoint") -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            InputError: it was made under other settings, or its tensors do not fit the model.
+        """
+        saved, mine = checkpoint.state["curve"], self.config.curve()
+        # through JSON: tuples become lists, as in the file
+        mine = json.loads(json.dumps(mine))
+        for key in sorted(saved.keys() | mine.keys()):
+            if saved.get(key) != mine.get(key):
+                raise InputError(
+                    f"{source} was trained with {key} = {saved.get(key)!r}, now it is "
+                    f"{mine.get(key)!r}: set it back, choose another --out, or start over with "
+                    "--no-resume"
+                )
+        groups: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "adamw": {}}
+        for name, tensor in checkpoint.tensors.items():
+            kind, _, rest = name.partition("/")
+            groups[kind][rest] = tensor
+        try:
+            self.model.load_state_dict(groups["model"])
+            self.ema.load_state_dict(groups["ema"])
+        except RuntimeError:
+            raise InputError(
+                f"the tensors of {source} do not fit this model, whose layers must have changed "
+                "since: start over with --no-resume"
+            ) from None
+        for key, descent in self.descents.items():
+            descent.restore(groups["adamw"])
+            descent.guard.load(checkpoint.state[key])
+        self.seconds = checkpoint.state["seconds"]
+        self.held_out = checkpoint.state["held_out"]
+        self.step_number = checkpoint.step
