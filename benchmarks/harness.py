@@ -193,24 +193,10 @@ def seconds(step: Callable[[], object], warm_up: int = 3, enough: float = 3.0) -
 
 
 def peak_tensor_bytes(step: Callable[[], object]) -> int:
-    """Largest sum of live bytes among the tensors that ``step`` allocates.
+    """As `innverse.metrics.memory.peak_tensor_bytes`, imported in the child only."""
+    from innverse.metrics.memory import peak_tensor_bytes
 
-    Counted from the allocator's own events, so it is exact and does not depend on what the C
-    library keeps. What was allocated before (parameters, optimiser state) does not count.
-    """
-    import torch
-
-    step()
-    activity = torch.profiler.ProfilerActivity.CPU
-    with torch.profiler.profile(activities=[activity], profile_memory=True) as profile:
-        step()
-    events = profile.profiler.kineto_results.events()
-    memory = sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns())
-    live = peak = 0
-    for event in memory:
-        live += event.nbytes()
-        peak = max(peak, live)
-    return peak
+    return peak_tensor_bytes(step)
 
 
 def resident_bytes() -> int:

@@ -1,4 +1,4 @@
-"""``info``, ``sample``, ``logprob`` and ``doctor``."""
+"""``info``, ``sample``, ``interpolate``, ``attribute``, ``logprob`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 import innverse.cli.doctor as doctor_file
 from innverse import flows
 from innverse.cli.info import Node, collapse, describe, render, sections
-from innverse.data import read_image
+from innverse.data import fit, read_image, write_image
 from innverse.flows import Flow
 
 # ---- info ---------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def test_sample_a_grid_a_folder_and_an_array(run, models, photos):
     code, out, _ = run("sample", models / "gray", "--n", "4")
     assert code == 0 and out.strip() == "samples.png"
     assert PIL.Image.open("samples.png").size == (2 * 16 + 6, 2 * 16 + 6)
-    run("sample", models / "color", "--n", "3", "--size", "8x12", "--grid", "--out", "s")
+    run("sample", models / "color", "--size", "8x12", "--grid", "1x3", "--out", "s")
     assert sorted(os.listdir("s")) == ["grid.png", *(f"sample-{i}.png" for i in range(3))]
     assert PIL.Image.open("s/sample-0.png").size == (12, 8)
     _, out, _ = run("sample", models / "gray", "--n", "5", "--sigma", "0.2", "--temperature", "0.5",
@@ -126,12 +126,105 @@ def test_sample_vectors(run, models, photos):
 @pytest.mark.parametrize(
     "flags",
     [("--n", "0"), ("--sigma", "0.9"), ("--size", "7x8"), ("--size", "big"),
-     ("--temperature", "nan"), ("--out", "x.txt")],
+     ("--temperature", "nan"), ("--out", "x.txt"), ("--truncation", "0"), ("--grid", "3by3"),
+     ("--grid", "2x2", "--n", "3"), ("--subset", "a")],
 )  # fmt: skip
 def test_sample_bad_options(run, models, photos, flags):
     code, out, err = run("sample", models / "gray", *flags)
     assert code == 2 and flags[0] in err and err.count("\n") == 1 and out == ""
     assert not os.path.exists("samples.png")
+
+
+def test_truncated_and_denoised_draws(run, models, photos):
+    flow = Flow.from_pretrained(models / "gray")
+    flags = ("sample", models / "gray", "--n", "4", "--sigma", "0.3", "--truncation", "0.5")
+    run(*flags, "--out", "x.npy")
+    x = torch.tensor(np.load("x.npy"))
+    with torch.no_grad():
+        assert float(flow.encode(x, 0.3).abs().max()) < 0.5 + 1e-4
+    run(*flags, "--denoise", "--out", "clean.npy")
+    np.testing.assert_allclose(np.load("clean.npy"), flow.denoise(x, 0.3, 4).numpy(), atol=1e-5)
+    code, _, err = run("sample", models / "plain", "--denoise")
+    assert code == 2 and "--denoise" in err
+
+
+def test_neighbours_beside_the_draws(run, models, photos):
+    os.mkdir("train")
+    flow = Flow.from_pretrained(models / "gray")
+    draws = flow.sample(4, 0.1, generator=torch.Generator().manual_seed(0))
+    for i, image in enumerate((draws[2], draws[0].flip(-1), torch.zeros(1, 16, 16))):
+        write_image(f"train/{i}.png", image)
+    code, out, _ = run("sample", models / "gray", "--grid", "2x2", "--sigma", "0.1",
+                       "--neighbours", "train", "--json")  # fmt: skip
+    assert code == 0 and out["files"] == ["samples.png", "samples-neighbours.png"]
+    found = out["neighbours"]["nearest"]
+    assert found[2][0]["name"] == "0.png" and found[2][0]["rms"] < 1 / 255
+    assert found[0][0]["rms"] > 10 / 255 and len(found[0]) == 3
+    wide = 4 * 16 + 3 * 2
+    assert PIL.Image.open("samples-neighbours.png").size[0] % (wide + 6) == 6
+    code, _, err = run("sample", models / "gray", "--neighbours", "nowhere")
+    assert code == 4 and "nowhere" in err
+
+
+# ---- interpolate and attribute ------------------------------------------------------------------
+
+
+def test_a_strip_between_two_pictures(run, models, photos):
+    code, out, _ = run("interpolate", "gray.png", "odd.png", "--model", models / "gray",
+                       "--steps", "5", "--json")  # fmt: skip
+    assert code == 0 and out["sigma"] == 0.02 and min(out["psnr_of_ends"]) > 60
+    assert PIL.Image.open("strip.png").size == (5 * 18 + 2, 20)
+    code, out, _ = run("interpolate", "color.png", "gray.png", "--model", models / "color",
+                       "--size", "8x12", "--out", "wide.png")  # fmt: skip
+    assert code == 0 and out.strip() == "wide.png"
+    assert PIL.Image.open("wide.png").size == (8 * 14 + 2, 12)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected", "word"),
+    [(("--steps", "1"), 2, "--steps"), (("--sigma", "3"), 2, "--sigma"),
+     (("--model", "vectors"), 2, "vectors"), (("--out", "gray.png/x.png"), 1, "gray.png")],
+)  # fmt: skip
+def test_interpolate_bad_options(run, models, photos, monkeypatch, flags, expected, word):
+    flags = [models / f if f == "vectors" else f for f in flags]
+    given = [] if "--model" in flags else ["--model", models / "gray"]
+    code, out, err = run("interpolate", "gray.png", "odd.png", *given, *flags)
+    assert code == expected and word in err and err.count("\n") == 1 and out == ""
+
+
+def test_an_attribute_is_found_saved_and_applied(run, models, photos):
+    generator = torch.Generator().manual_seed(0)
+    for name, level in (("bright", 0.8), ("dark", 0.2)):
+        x = level + 0.1 * torch.rand(6, 16, 16, generator=generator)
+        np.save(f"{name}.npy", (255 * x).byte().numpy())
+    sets = ("--with", "bright.npy", "--without", "dark.npy", "--model", models / "plain")
+    code, out, _ = run("attribute", *sets, "--apply", "gray.png", "--save", "a.safetensors",
+                       "--strengths", "-1..1", "--steps", "3", "--json")  # fmt: skip
+    assert code == 0 and out["images"] == [6, 6] and out["length"] > 5 * out["length_by_chance"]
+    strip = np.asarray(PIL.Image.open("strip.png"))[2:-2].astype(float)
+    dark, same, bright = (strip[:, 2 + 18 * i : 18 + 18 * i] for i in range(3))
+    assert dark.mean() < same.mean() - 20 < bright.mean() - 40
+    picture = fit(read_image("gray.png").tensor[None], (16, 16))
+    assert np.abs(same - 255 * picture[0, 0].numpy()).max() < 1
+    again = ("attribute", "--load", "a.safetensors", "--apply", "gray.png", "--out", "b.png",
+             "--strengths", "-1..1", "--steps", "3")  # fmt: skip
+    assert run(*again, "--model", models / "plain")[0] == 0
+    assert np.array_equal(np.asarray(PIL.Image.open("b.png"))[2:-2], strip)
+    code, _, err = run(*again, "--model", models / "gray")
+    assert code == 4 and "another model" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected", "word"),
+    [((), 2, "--with"), (("--load", "x", "--with", "y", "--apply", "z"), 2, "--load"),
+     (("--load", "gray.png", "--apply", "gray.png"), 4, "no attribute"),
+     (("--load", "none.st", "--apply", "gray.png"), 4, "none.st"),
+     (("--load", "x"), 2, "--apply"),
+     (("--load", "x", "--apply", "gray.png", "--strengths", "2"), 2, "LOW..HIGH")],
+)  # fmt: skip
+def test_attribute_bad_options(run, models, photos, flags, expected, word):
+    code, out, err = run("attribute", "--model", models / "gray", *flags)
+    assert code == expected and word in err and err.count("\n") == 1 and out == ""
 
 
 # ---- logprob ------------------------------------------------------------------------------------

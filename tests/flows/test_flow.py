@@ -11,6 +11,7 @@ from innverse import flows
 from innverse.bijections import check_bijection, initialize
 from innverse.errors import InputError, ShapeError, UsageError
 from innverse.flows import Flow
+from innverse.flows.base import standard_normal
 
 
 def small_glow(shape=(1, 8, 8), **options):
@@ -193,3 +194,21 @@ def test_training_step_lowers_the_loss():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 10
+
+
+def test_truncated_draws_follow_the_cut_off_normal():
+    draw = {"like": torch.zeros(1)}
+    plain = standard_normal((200_000,), generator=torch.Generator().manual_seed(0), **draw)
+    for bound in (0.01, 1.0, 2.0, 9.0):
+        z = standard_normal(
+            (200_000,), truncation=bound, generator=torch.Generator().manual_seed(0), **draw
+        )
+        inside = plain.abs() <= bound
+        assert z.abs().max() <= bound and z[inside].equal(plain[inside])  # others stay
+        density = math.exp(-bound * bound / 2) / math.sqrt(2 * math.pi)
+        variance = 1 - 2 * bound * density / math.erf(bound / math.sqrt(2))
+        assert float(z.var()) == pytest.approx(variance, rel=0.02)
+    half = standard_normal((1000,), 0.5, truncation=1.0, **draw)
+    assert half.abs().max() <= 0.5  # the bound comes before the temperature
+    with pytest.raises(UsageError):
+        standard_normal((3,), truncation=0.0, **draw)

@@ -23,6 +23,8 @@ VERBS = {
     "train": ("train:train", "Train a flow on images; continues an interrupted run."),
     "amortize": ("amortize:amortize", "Learn p(parameters given measurement) from simulations."),
     "sample": ("sample:sample", "Draw images from a model."),
+    "interpolate": ("interpolate:interpolate", "Pictures between two pictures."),
+    "attribute": ("attribute:attribute", "Change an attribute of a picture, such as a smile."),
     "logprob": ("logprob:logprob", "The exact log-density of images under a model."),
     "eval": ("eval:app", "Measure a model on a test set."),
     "info": ("info:info", "Show what a model is made of, or list the models."),

@@ -40,8 +40,10 @@ def load_model(name: str, device: torch.device):
     return load(name).to(device)
 
 
-def noise_level(flow, sigma: float | None) -> float | None:
+def noise_level(flow, sigma: float | None, default: float = 0.0) -> float | None:
     """The noise level at which to use a flow; None where it knows none.
+
+    Without ``sigma`` it is the ``default``, or the nearest level that the flow knows.
 
     Raises:
         UsageError: a level that the flow does not know.
@@ -54,7 +56,7 @@ def noise_level(flow, sigma: float | None) -> float | None:
         return None
     low, high = flow.noise_range
     if sigma is None:
-        return low
+        return min(max(low, default), high)
     if not low <= sigma <= high:
         raise UsageError(
             f"--sigma {sigma:g}: this model knows noise levels from {low:g} to {high:g}"
@@ -80,8 +82,10 @@ def parse_number(text: str, option: str) -> float:
     return value
 
 
-def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
-    """(height, width) from HxW or one number.
+def parse_size(
+    text: str, option: str = "--size", want: str = "HEIGHTxWIDTH in pixels, such as 128x192"
+) -> tuple[int, int]:
+    """(height, width) from HxW or one number; ``want`` says in the error what would be right.
 
     Raises:
         UsageError: something else.
@@ -91,7 +95,7 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
         height, width = int(parts[0]), int(parts[-1])
         if height > 0 and width > 0:
             return height, width
-    raise UsageError(f"{option} {text}: give HEIGHTxWIDTH in pixels, such as 128x192")
+    raise UsageError(f"{option} {text}: give {want}")
 
 
 def check_writable(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from .options import (
@@ -14,6 +15,7 @@ from .options import (
     check_writable,
     load_model,
     noise_level,
+    note,
     parse_number,
     parse_size,
     print_json,
@@ -21,19 +23,28 @@ from .options import (
 )
 from .progress import progress_bar
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _BATCH_PIXELS = 2**19
+_NEIGHBOURS = 3  # shown beside each draw
+_REFERENCES = 64  # training images whose own neighbours say what distance is usual
 
 
 def sample(
     model: str,
     /,
     *,
-    n: int = 16,
+    n: int | None = None,
     out: Path | None = None,
     temperature: float = 1.0,
+    truncation: float | None = None,
     sigma: str | None = None,
+    denoise: bool = False,
     size: str | None = None,
-    grid: bool = False,
+    grid: str | None = None,
+    neighbours: str | None = None,
+    subset: str | None = None,
     seed: Seed = 0,
     device: Device = "auto",
     json: Json = False,
@@ -41,7 +52,8 @@ def sample(
 ) -> int:
     """Draw images from a model.
 
-    innverse sample natural-gray --size 96x128 --temperature 0.7 --out samples.png
+    innverse sample faces64 --grid 6x6 --temperature 0.7 --out faces.png
+    innverse sample faces64 --temperature 0.7 --neighbours faces.tar
     innverse sample runs/digits/model --n 1000 --out samples.npy
 
     Parameters
@@ -49,23 +61,44 @@ def sample(
     model
         Name of a shipped model, or a folder with a saved one.
     n
-        How many.
+        How many. [default: 16]
     out
         A picture (all in one grid), a .npy (exact float32 values), or a folder (a file for each
         draw). [default: samples.png, or samples.npy for models of vectors]
     temperature
         Scale of the latent's standard deviation; below 1 draws are more typical.
+    truncation
+        Coordinates of the latent beyond this many standard deviations are drawn again; the
+        temperature scales what is left.
     sigma
         Noise level, for models that are conditioned on one. [default: the lowest]
+    denoise
+        Take the noise of that level, which such a model draws too, out again (Tweedie's formula).
     size
         HxW of the images, for convolutional models. [default: that of training]
     grid
-        With a folder as --out: also write all draws as grid.png.
+        ROWSxCOLUMNS of the picture, and so how many. With a folder as --out it is grid.png.
+    neighbours
+        Training images (folder, tar, .npy, ...): the three nearest to each draw by the root
+        mean square difference of pixels are shown beside it, in a second picture.
+    subset
+        A part of those, such as a folder in a tar.
     """
-    if n < 1:
+    if n is not None and n < 1:
         raise UsageError(f"--n {n}: must be at least 1")
     if not 0 <= temperature < float("inf"):
         raise UsageError(f"--temperature {temperature:g}: must be a finite number >= 0")
+    if truncation is not None and not truncation > 0:
+        raise UsageError(f"--truncation {truncation:g}: must be above 0")
+    rows_columns = None if grid is None else parse_size(grid, "--grid", "ROWSxCOLUMNS, such as 6x6")
+    if rows_columns is not None:
+        cells = rows_columns[0] * rows_columns[1]
+        if n not in (None, cells):
+            raise UsageError(f"--grid {grid} holds {cells} draws, not --n {n}: leave one out")
+        n = cells
+    n = n or 16
+    if subset is not None and neighbours is None:
+        raise UsageError("--subset is a part of --neighbours: give both")
     asked = None if size is None else parse_size(size)
     level_asked = None if sigma is None else parse_number(sigma, "--sigma")
     if out is not None:
@@ -76,9 +109,10 @@ def sample(
 
     from ..data import atomic_write, write_image
     from ..report import grid as draw_grid
+    from .pictures import is_of_images, write_picture
 
     flow = load_model(model, target)
-    images = len(flow.shape) == 3 and flow.shape[0] in (1, 3)
+    images = is_of_images(flow)
     if flow.condition:
         raise UsageError(
             f"{model} is conditioned on {flow.condition} numbers: sample it from Python, "
@@ -89,6 +123,8 @@ def sample(
         _check_out(out)
     if not images and out.suffix.lower() != ".npy":
         raise UsageError(f"{model} is no model of images: give --out FILE.npy")
+    if not images and neighbours is not None:
+        raise UsageError(f"{model} is no model of images: leave out --neighbours")
     if asked is not None and (len(flow.shape) != 3 or any(s % flow.multiple for s in asked)):
         raise UsageError(
             f"--size {size}: this model "
@@ -101,6 +137,8 @@ def sample(
     if asked not in (None, flow.shape[1:]) and flow.latent_shape != flow.shape:
         raise UsageError(f"--size {size}: this model makes {flow.shape[1]}x{flow.shape[2]} only")
     level = noise_level(flow, level_asked)
+    if denoise and level is None:
+        raise UsageError("--denoise: this model knows no noise level; leave it out")
     pixels = (asked or flow.shape[-2:])[0] * (asked or flow.shape[-2:])[-1] if images else 1
     step = max(1, min(n, _BATCH_PIXELS // pixels if images else 4096))
     generator = torch.Generator(target).manual_seed(seed)
@@ -111,13 +149,15 @@ def sample(
                 min(step, n - first),
                 level,
                 temperature,
+                truncation=truncation,
                 size=asked,
                 generator=generator,
             )
-            parts.append(some.float().cpu())
+            parts.append((flow.denoise(some, level, 4) if denoise else some).float().cpu())
             report(min(first + step, n), n)
     x = torch.cat(parts)
 
+    columns = None if rows_columns is None else rows_columns[1]
     kind = out.suffix.lower()
     if kind == ".npy":
         import numpy as np
@@ -126,22 +166,66 @@ def sample(
         np.save(buffer, x.numpy())
         written = [atomic_write(out, buffer.getvalue())]
     elif kind:
-        written = [_write_picture(out, draw_grid(x))]
+        written = [write_picture(out, draw_grid(x, columns))]
     else:
         digits = len(str(n - 1))
         written = [
             write_image(out / f"sample-{i:0{digits}d}.png", image) for i, image in enumerate(x)
         ]
         if grid:
-            written.append(_write_picture(out / "grid.png", draw_grid(x)))
+            written.append(write_picture(out / "grid.png", draw_grid(x, columns)))
+    result = {
+        "model": model, "n": n, "shape": list(x.shape[1:]), "temperature": temperature,
+        "truncation": truncation, "sigma": level, "denoised": denoise, "seed": seed,
+        "files": written,
+    }  # fmt: skip
+    if neighbours is not None:
+        picture, result["neighbours"] = _neighbours(x, neighbours, subset)
+        place = out.with_name(f"{out.stem}-neighbours.png") if kind else out / "neighbours.png"
+        written.append(write_picture(place, picture))
     if json:
-        print_json(
-            {"model": model, "n": n, "shape": list(x.shape[1:]), "temperature": temperature,
-             "sigma": level, "seed": seed, "files": written}
-        )  # fmt: skip
-    else:
-        print(written[0] if len(written) == 1 else f"{len(written)} files in {out}")
+        print_json(result)
+        return 0
+    print("\n".join(map(str, written)) if kind else f"{len(written)} files in {out}")
+    if neighbours is not None:
+        found = result["neighbours"]
+        note(
+            f"nearest training image: rms difference {found['median']:.3f} in the median; "
+            f"between training images {found['median_of_training']:.3f}",
+            quiet,
+        )
     return 0
+
+
+def _neighbours(x: Tensor, data: str, subset: str | None):
+    """A picture of draws with their neighbours, and the distances with what they mean."""
+    import torch
+
+    from ..metrics import nearest
+    from ..report import grid
+    from .pictures import read_pictures
+
+    images, names = read_pictures(data, subset, tuple(x.shape[1:]))
+    k = min(_NEIGHBOURS, len(images))
+    distances, index = nearest(x.clamp(0, 1), images, k)
+    found: dict[str, Any] = {
+        "data": data,
+        "images": len(images),
+        "median": float(distances[:, 0].median()),
+        "median_of_training": None,
+        "nearest": [
+            [{"name": names[i], "rms": d} for i, d in zip(row, far, strict=True)]
+            for row, far in zip(index.tolist(), distances.tolist(), strict=True)
+        ],
+    }
+    if len(images) > 1:
+        chosen = torch.linspace(0, len(images) - 1, min(_REFERENCES, len(images))).long()
+        usual, _ = nearest(images[chosen].float() / 255, images, 2)  # the nearest is itself
+        found["median_of_training"] = float(usual[:, 1].median())
+    cells = torch.cat((x[:, None], images[index].float() / 255), 1)
+    gap = torch.ones_like(cells[..., :2])
+    rows = torch.cat((cells, gap), -1).movedim(1, -2).flatten(-2)[..., : -gap.shape[-1]]
+    return grid(rows, pad=6), found
 
 
 def _check_out(out: Path) -> None:
@@ -149,14 +233,3 @@ def _check_out(out: Path) -> None:
     if kind not in ("", ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".npy"):
         raise UsageError(f"--out {out}: give a .png, a .npy, or a folder")
     check_writable(out.parent if kind else out)
-
-
-def _write_picture(path: Path, picture) -> Path:
-    import numpy as np
-    import torch
-
-    from ..data import write_image
-
-    array = np.asarray(picture)
-    array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-    return write_image(path, torch.tensor(array).float() / 255)

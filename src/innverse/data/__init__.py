@@ -12,6 +12,8 @@ from .image_io import read_image as read_image
 from .image_io import to_pil as to_pil
 from .image_io import write_image as write_image
 from .masks import read_mask as read_mask
+from .resize import fit as fit
+from .resize import fit_all as fit_all
 from .sources import ImageSource as ImageSource
 from .sources import open_images as open_images
 from .sources import split as split

@@ -1,5 +1,6 @@
 """Flows: exact densities built from bijections, by name or by hand."""
 
+from .attributes import Attribute
 from .flow import ConditionedFlow, Flow
 from .glow import glow
 from .maf import iaf, maf
@@ -12,6 +13,7 @@ from .spline import spline
 from .transformer import transformer
 
 __all__ = [
+    "Attribute",
     "ConditionedFlow",
     "ContinuousFlow",
     "Flow",

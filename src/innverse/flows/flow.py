@@ -104,18 +104,22 @@ class Flow(nn.Module):
         c: Tensor | float | None = None,
         temperature: float = 1.0,
         *,
+        truncation: float | None = None,
         size: tuple[int, int] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """``n`` draws (n, *shape), without gradient; ``size`` = (H, W) overrides the image size.
 
-        ``temperature`` scales the latent's standard deviation. c is one condition for all draws,
-        or n of them.
+        ``temperature`` scales the latent's standard deviation; coordinates of the latent beyond
+        ``truncation`` standard deviations are drawn again. c is one condition for all draws, or n
+        of them.
         """
         shape = self.shape if size is None else (self.shape[0], *size)
         like = next(self.parameters())
         with torch.no_grad():
-            z = standard_normal((n, *shape), temperature, generator=generator, like=like)
+            z = standard_normal(
+                (n, *shape), temperature, truncation=truncation, generator=generator, like=like
+            )
             if isinstance(c, Tensor) and c.dim() and len(c) == 1 < n:
                 c = c.expand(n, *c.shape[1:])
             return self.decode(z, c)

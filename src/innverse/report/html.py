@@ -54,10 +54,17 @@ figcaption b { color: var(--ink); font-weight: 600; }
   grid-template-columns: repeat(auto-fit, minmax(min(15rem, 45%), 1fr)); }
 .row figure { margin: 0; }
 .row img { width: 100%; }
+nav { background: var(--tint); border-radius: 4px; padding: .7rem 1rem; margin: 1.4rem 0; }
+nav ol { margin: 0; padding-left: 1.4rem; max-width: 52rem; }
+nav li { margin: .35rem 0; }
+a { color: var(--mark); text-decoration: none; }
+a:hover { text-decoration: underline; }
 pre { background: var(--tint); padding: .8rem 1rem; border-radius: 4px; overflow-x: auto;
   font-size: .82rem; line-height: 1.5; }
 @media print { main { max-width: none; } figure, tr { break-inside: avoid; } }
 """
+
+_CONTENTS = "<!-- contents -->"  # stands for them until all headings are known
 
 
 class Report:
@@ -73,15 +80,24 @@ class Report:
 
     def __init__(self, title: str, subtitle: str = ""):
         self.title = title
+        self._headings: list[tuple[str, str, str]] = []  # (anchor, text, summary) of level 2
         self._blocks = [f"<h1>{escape(title)}</h1>"]
         if subtitle:
             self._blocks.append(f'<p class="soft">{escape(subtitle)}</p>')
 
-    def heading(self, text: str, level: int = 2) -> Report:
-        """A heading of level 2 or 3."""
+    def heading(self, text: str, level: int = 2, summary: str = "") -> Report:
+        """A heading of level 2 or 3; ``summary`` stands beside it in the table of contents."""
         if level not in (2, 3):
             raise UsageError(f"heading level {level} is not 2 or 3")
-        return self._add(f"<h{level}>{escape(text)}</h{level}>")
+        if level == 3:
+            return self._add(f"<h3>{escape(text)}</h3>")
+        anchor = f"s{len(self._headings) + 1}"
+        self._headings.append((anchor, text, summary))
+        return self._add(f'<h2 id="{anchor}">{escape(text)}</h2>')
+
+    def contents(self) -> Report:
+        """Links to all headings of level 2, also those that come later."""
+        return self._add(_CONTENTS)
 
     def text(self, text: str) -> Report:
         """A paragraph; blank lines start new ones."""
@@ -147,7 +163,7 @@ class Report:
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{escape(self.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-            + "\n".join(self._blocks)
+            + "\n".join(self._contents() if b == _CONTENTS else b for b in self._blocks)
             + "\n</main>\n</body>\n</html>\n"
         )
 
@@ -158,6 +174,15 @@ class Report:
             InnverseError: the place cannot be written to.
         """
         return atomic_write(path, self.html())
+
+    def _contents(self) -> str:
+        lines = [
+            f'<li><a href="#{anchor}">{escape(text)}</a>'
+            + (f'<br><span class="soft">{escape(summary)}</span>' if summary else "")
+            + "</li>"
+            for anchor, text, summary in self._headings
+        ]
+        return "<nav><ol>\n" + "\n".join(lines) + "\n</ol></nav>"
 
     def _add(self, block: str) -> Report:
         self._blocks.append(block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..errors import UsageError
@@ -38,3 +39,13 @@ def card(name: str | Path) -> str:
     """The model card: data, licence, settings, command, metrics."""
     path = folder(name) / "README.md"
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def training(name: str | Path) -> dict[str, float]:
+    """What the card tells of the training: {"steps", "batch_size", "minutes"}; empty if nothing."""
+    pattern = r"(\d+) steps of (\d+) crops in ([\d.]+) minutes"
+    told = re.search(pattern, card(name))
+    if told is None:
+        return {}
+    steps, batch_size, minutes = told.groups()
+    return {"steps": int(steps), "batch_size": int(batch_size), "minutes": float(minutes)}
