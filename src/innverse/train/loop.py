@@ -96,7 +96,7 @@ class Trainer:
                 f"{self.world.size} processes"
             )
         self.step_number = 0
-        self.seconds = 0.0
+        self.seconds = self.processor_seconds = 0.0  # of all steps, by the clock and by the work
         self.held_out: dict[str, float] = {}
         self.guard = Guard(self.settings.skip_factor, self.settings.skip_jump)
         torch.manual_seed(stream_seed(self.settings.seed, 0, "weights"))
@@ -241,6 +241,7 @@ class Trainer:
             "curve": self.config.curve(),
             "guard": self.guard.state(),
             "seconds": self.seconds,
+            "processor_seconds": self.processor_seconds,
             "held_out": self.held_out,
         }
         return Checkpoint(self.step_number, tensors, state)
@@ -283,6 +284,7 @@ class Trainer:
             self.optimizer.state[p][key] = value.to(p.device)
         self.guard.load(checkpoint.state["guard"])
         self.seconds = checkpoint.state["seconds"]
+        self.processor_seconds = checkpoint.state.get("processor_seconds", 0.0)
         self.held_out = checkpoint.state["held_out"]
         self.step_number = checkpoint.step
 
@@ -332,10 +334,11 @@ class _Run:
     """A trainer with its folder: the part of training that touches files, signals and the screen."""
 
     def __init__(self, config, out: Path, world: World, device, quiet: bool, command: str):
-        self.config, self.out, self.world = config, out, world
+        data = Data(config, world)
+        self.config, self.out, self.world = data.config, out, world
         self.quiet, self.command = quiet, command
         self.checkpoints = out / "checkpoint"
-        self.trainer = Trainer(config, Data(config, world), world, device)
+        self.trainer = Trainer(data.config, data, world, device)
 
     def __call__(self, resume: bool) -> Outcome:
         trainer, settings = self.trainer, self.config.train
@@ -347,10 +350,11 @@ class _Run:
         self._greet(progress)
         with _stop_requests() as stop, progress:
             while trainer.step_number < settings.steps:
-                begun = time.perf_counter()
+                begun, busy = time.perf_counter(), time.process_time()
                 row = trainer.step(bool(stop))
                 elapsed = time.perf_counter() - begun
                 trainer.seconds += elapsed
+                trainer.processor_seconds += time.process_time() - busy
                 if self.world.first:
                     self._report(row, elapsed, metrics, progress)
                 if row["stop"]:
@@ -423,6 +427,7 @@ class _Run:
             metrics.add(
                 kind="train", step=step, **row, skipped=trainer.guard.skipped,
                 images_per_s=round(rate, 1), seconds=round(trainer.seconds, 2),
+                processor_seconds=round(trainer.processor_seconds, 2),
             )  # fmt: skip
         note = f"{name} {row[name]:.4f}  {self._rate(rate):.0f} images/s"
         if trainer.guard.skipped:
@@ -466,6 +471,7 @@ class _Run:
             "n_held_out": t.data.n_held_out,
             "steps": t.step_number,
             "seconds": t.seconds,
+            "processor_seconds": t.processor_seconds,
             "device": torch.cuda.get_device_name() if t.device.type == "cuda" else "CPU",
             "skipped": t.guard.skipped,
             "held_out": t.held_out,
