@@ -1,41 +1,85 @@
-"""Flows of vectors on the toys in the plane: held-out loss against the exact entropy.
+"""Neural spline flows on the toys in the plane, here and in two other libraries: who is how close?
 
-    python benchmarks/toys.py [--quick] [--flows nice,spline] [--toys rings] [--seeds 0 1 2]
+    python benchmarks/toys.py [--quick] [--flows innverse,zuko] [--toys rings] [--budget 45]
 
-Every flow gets the same number of steps on fresh samples of the toy, Adam with a cosine schedule.
-The held-out points and the entropy are exact, so nll - entropy is a Kullback-Leibler divergence;
-the integral of the density over a grid says whether the density is one. It misses the mass of
-features thinner than a cell of the grid: read it beside the loss.
+Every flow gets the same seconds of processor time on one thread (what it needs to draw its fresh
+samples included), Adam with half a cosine, and about as many parameters. Held-out points and entropy
+are exact, so nll - entropy is a Kullback-Leibler divergence but for the luck of the points; `paired`
+is the mean of log p - log q over the same points, without that luck. The integral of the density
+over a grid says whether the density is one. It misses the mass of features thinner than a cell of
+the grid: read it beside the loss.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import tempfile
 import time
 from pathlib import Path
-from statistics import mean
 
 import harness
 
-PACKAGES = ("torch", "innverse")
-HELD_OUT, BATCH, LR = 20000, 512, 2e-3
+PACKAGES = ("torch", "innverse", "zuko", "normflows")
+HELD_OUT, BATCH, LR, BINS, BOUND = 100_000, 512, 3e-3, 8, 5.0
+LAYERS, WIDTH = 8, 64
 BOX = 8.0  # the density is summed over [-BOX, BOX]^2
+VIEW = 4.5  # the pictures show [-VIEW, VIEW]^2
 
-# what differs from the defaults: a random permutation of two coordinates may be none
+
+# ---- the flows ----------------------------------------------------------------------------------
+
+
+def _ours(name: str, **options):
+    def build():
+        from innverse import flows
+
+        flow = flows.build(name, (2,), layers=LAYERS, width=WIDTH, **options)
+        return flow, flow.log_prob, flow.sample
+
+    return build
+
+
+def _zuko():
+    import torch
+    import zuko
+
+    flow = zuko.flows.NSF(2, transforms=LAYERS, bins=BINS, hidden_features=(WIDTH, WIDTH))
+    # its splines live on [-5, 5], where the toys lie as well
+    return flow, lambda x: flow().log_prob(x), lambda n: flow().sample(torch.Size([n]))
+
+
+def _normflows():
+    import normflows as nf
+
+    steps = []
+    for _ in range(LAYERS):
+        options = {"num_bins": BINS, "tail_bound": BOUND}
+        steps.append(nf.flows.CoupledRationalQuadraticSpline(2, 2, WIDTH, **options))
+        steps.append(nf.flows.LULinearPermute(2))
+    flow = nf.NormalizingFlow(nf.distributions.base.DiagGaussian(2, trainable=False), steps)
+    return flow, flow.log_prob, lambda n: flow.sample(n)[0]
+
+
+# a random permutation of two coordinates may be none, so RealNVP mixes by matrices
 FLOWS = {
-    "nice": {},
-    "realnvp": {"mix": "lu"},
-    "spline": {},
-    "maf": {},
-    "iaf": {},
+    "innverse spline": _ours("spline", bins=BINS, bound=BOUND),
+    "zuko NSF": _zuko,
+    "normflows RQ-NSF": _normflows,
+    "innverse realnvp": _ours("realnvp", mix="lu"),
+    "innverse nice": _ours("nice"),
+    "innverse maf": _ours("maf"),
+    "innverse iaf": _ours("iaf"),
 }
+SPLINES = tuple(FLOWS)[:3]
+
+
+# ---- one cell -----------------------------------------------------------------------------------
 
 
 def measure(cell: dict) -> dict:
     import torch
 
-    from innverse import flows
     from innverse.bijections import initialize
     from innverse.data import toys
 
@@ -44,19 +88,16 @@ def measure(cell: dict) -> dict:
     torch.manual_seed(cell["seed"])
     toy, draw = cell["toy"], torch.Generator().manual_seed(1000 + cell["seed"])
     held_out = toys.sample(toy, HELD_OUT, torch.Generator().manual_seed(1))
-    flow = flows.build(cell["flow"], (2,), **FLOWS[cell["flow"]])
-    initialize(flow, toys.sample(toy, 4096, draw))
+    flow, log_prob, sample = FLOWS[cell["flow"]]()
+    if cell["flow"].startswith("innverse"):
+        initialize(flow, toys.sample(toy, 4096, draw))
     optimizer = torch.optim.Adam(flow.parameters(), LR, fused=True)
-    steps = cell["steps"]
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
-    def nll() -> float:
-        with torch.no_grad():
-            return -flow.log_prob(held_out).double().mean().item()
-
-    untrained, skipped, start = nll(), 0, time.perf_counter()
-    for _ in range(steps):
-        loss = -flow.log_prob(toys.sample(toy, BATCH, draw)).mean()
+    steps = skipped = 0
+    start, budget = time.process_time(), cell["budget"]
+    while (spent := (time.process_time() - start) / budget) < 1:
+        optimizer.param_groups[0]["lr"] = LR * 0.5 * (1 + math.cos(math.pi * spent))
+        loss = -log_prob(toys.sample(toy, BATCH, draw)).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), 10.0)
@@ -64,60 +105,116 @@ def measure(cell: dict) -> dict:
             optimizer.step()
         else:
             skipped += 1
-        schedule.step()
-    seconds = time.perf_counter() - start
+        steps += 1
+    seconds = time.process_time() - start
 
-    side = cell["grid"]
-    axis = (torch.arange(side, dtype=torch.float64) + 0.5) * (2 * BOX / side) - BOX
-    flow.double()
+    flow.eval()
     with torch.no_grad():
-        parts = torch.cartesian_prod(axis, axis).split(1 << 16)
-        total = sum(float(flow.log_prob(part).exp().sum()) for part in parts)
+        drawn = sample(4000)
+        flow.double()
+
+        def density(points):
+            return torch.cat([log_prob(part) for part in points.split(1 << 15)])
+
+        log_q = density(held_out.double())
+        total = density(_grid(BOX, cell["grid"])).exp().sum() * (2 * BOX / cell["grid"]) ** 2
+        if cell["save"]:
+            picture = density(_grid(VIEW, 200)).exp().view(200, 200)
+            _save(cell, picture.numpy(), drawn.float().numpy())
+    entropy = toys.entropy(toy)
+    nll = -log_q.mean().item()
     return {
-        "entropy": toys.entropy(toy),
-        "untrained": untrained,
-        "nll": nll_in_float64(flow, held_out),
-        "integral": total * (2 * BOX / side) ** 2,
+        "entropy": entropy,
+        "nll": nll,
+        "gap": nll - entropy,
+        "paired": (toys.log_prob(toy, held_out.double()) - log_q).mean().item(),
+        "integral": total.item(),
         "training_seconds": seconds,
+        "training_steps": steps,
         "skipped": skipped,
-        "parameters": flow.n_parameters,
+        "parameters": sum(p.numel() for p in flow.parameters()),
     }
 
 
-def nll_in_float64(flow, held_out) -> float:
+def _grid(half: float, side: int):
+    """Centres of the cells of [-half, half]^2, (side^2, 2)."""
     import torch
 
-    with torch.no_grad():
-        return -flow.log_prob(held_out.double()).mean().item()
+    axis = (torch.arange(side, dtype=torch.float64) + 0.5) * (2 * half / side) - half
+    return torch.cartesian_prod(axis, axis)
+
+
+def _file(folder: str, toy: str, flow: str) -> Path:
+    return Path(folder) / f"{toy}-{flow}.npz".replace(" ", "_")
+
+
+def _save(cell: dict, density, samples) -> None:
+    import numpy as np
+
+    np.savez(_file(cell["save"], cell["toy"], cell["flow"]), density=density, samples=samples)
+
+
+# ---- the report ---------------------------------------------------------------------------------
+
+
+def picture(folder: str, toy_names: list[str], names: list[str], path: Path) -> None:
+    """A row for each toy: the exact density, then density and samples of every flow."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import numpy as np
+    from matplotlib import pyplot as plt
+
+    from innverse.data import toys
+
+    columns = 1 + 2 * len(names)
+    figure, axes = plt.subplots(
+        len(toy_names), columns, figsize=(1.9 * columns, 1.95 * len(toy_names)), squeeze=False
+    )
+    for row, toy in zip(axes, toy_names, strict=True):
+        exact = toys.log_prob(toy, _grid(VIEW, 200)).exp().view(200, 200).numpy()
+        style = {"extent": (-VIEW, VIEW, -VIEW, VIEW), "origin": "lower", "cmap": "magma"}
+        style |= {"vmin": 0, "vmax": float(np.quantile(exact, 0.995))}
+        row[0].imshow(exact.T, **style)
+        for name, left, right in zip(names, row[1::2], row[2::2], strict=True):
+            if (file := _file(folder, toy, name)).exists():
+                saved = np.load(file)
+                left.imshow(saved["density"].T, **style)
+                right.plot(*saved["samples"].T, ",", color="black", alpha=0.6)
+            right.set(xlim=(-VIEW, VIEW), ylim=(-VIEW, VIEW), aspect="equal")
+        row[0].set_ylabel(toy)
+    titles = ["exact", *(f"{name}: {what}" for name in names for what in ("density", "samples"))]
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    figure.tight_layout(pad=0.4)
+    figure.savefig(path, dpi=75)
+    plt.close(figure)
 
 
 def text_of(rows: list[dict], toy: str) -> str:
-    """One table: a line per flow, means over the seeds."""
+    """One table: a line per flow."""
     lines, entropy = [], None
-    for name in dict.fromkeys(r["flow"] for r in rows):
-        found = [r for r in rows if r["flow"] == name]
-        good = [r for r in found if "error" not in r]
-        if not good:
-            lines.append([name, f"failed: {found[0]['error'][:60]}", *[""] * 5])
+    for row in rows:
+        if "error" in row:
+            lines.append([row["flow"], f"failed: {row['error'][:60]}", *[""] * 5])
             continue
-        entropy = good[0]["entropy"]
-        gaps = [r["nll"] - entropy for r in good]
-        integrals = [r["integral"] for r in good]
-        failed = f" ({len(found) - len(good)} seeds failed)" if len(good) < len(found) else ""
+        entropy = row["entropy"]
         lines.append(
             [
-                name + failed,
-                f"{mean(r['untrained'] for r in good) - entropy:.3f}",
-                f"{mean(gaps):.4f}",
-                f"{min(gaps):.4f} .. {max(gaps):.4f}",
-                f"{min(integrals):.4f} .. {max(integrals):.4f}",
-                f"{mean(r['training_seconds'] for r in good):.0f}",
-                f"{good[0]['parameters'] / 1000:.0f}",
+                row["flow"],
+                f"{row['gap']:.4f}",
+                f"{row['paired']:.4f}",
+                f"{row['integral']:.4f}",
+                f"{row['training_seconds']:.0f}",
+                f"{row['training_steps']}",
+                f"{row['parameters'] / 1000:.0f}",
             ]
         )
     header = [
-        "flow", "untrained nll - entropy", "nll - entropy", "range of seeds", "integral of p",
-        "training s", "thousand parameters",
+        "flow", "nll - entropy", "paired", "integral of q", "processor s", "steps",
+        "thousand parameters",
     ]  # fmt: skip
     known = "" if entropy is None else f", entropy {entropy:.4f} nats"
     return f"## {toy}{known}\n\n{harness.table(header, lines)}\n"
@@ -127,45 +224,53 @@ def main() -> None:
     from innverse.data import toys
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a few steps each: does it run?")
+    parser.add_argument("--quick", action="store_true", help="a second each: does it run?")
     parser.add_argument("--flows", default=",".join(FLOWS), help="comma-separated names")
     parser.add_argument("--toys", default=",".join(toys.names()), help="comma-separated names")
-    parser.add_argument("--seeds", type=int, nargs="+", default=None)
-    parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--budget", type=float, default=None, help="processor seconds of training")
     parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
     args = parser.parse_args()
     names, toy_names = args.flows.split(","), args.toys.split(",")
     for asked, known in ((names, list(FLOWS)), (toy_names, toys.names())):
         if unknown := [n for n in asked if n not in known]:
             parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(known)}")
-    seeds = args.seeds or ([0] if args.quick else [0, 1, 2])
-    steps = args.steps or (20 if args.quick else 2000)
-    info = harness.machine(PACKAGES, args.threads)
-    common = {"steps": steps, "grid": 200 if args.quick else 1000, "threads": args.threads}
-    cells = [
-        {"flow": name, "toy": toy, "seed": seed} | common
-        for toy in toy_names
-        for name in names
-        for seed in seeds
-    ]
-    found = harness.interleaved(__file__, cells, 1, args.threads)
+    budget = args.budget or (1.0 if args.quick else 45.0)
+    threads = 1  # processor time is only then the same for all
+    info = harness.machine(PACKAGES, threads)
+    out = args.out or (Path("runs/bench") if args.quick else harness.RESULTS)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        cells = [
+            {
+                "flow": name, "toy": toy, "seed": args.seed, "budget": budget,
+                "grid": 200 if args.quick else 800, "threads": threads,
+                "save": folder if name in SPLINES else None,
+            }
+            for toy in toy_names
+            for name in names
+        ]  # fmt: skip
+        found = harness.interleaved(__file__, cells, 1, threads)
+        picture(folder, toy_names, [n for n in names if n in SPLINES], out / "toys.png")
     rows = [cell | results[0] for cell, results in zip(cells, found, strict=True)]
+    for row in rows:
+        del row["save"]
     versions = ", ".join(f"{n} {info[n]}" for n in PACKAGES)
     parts = [
         "# Toys in the plane\n",
         (
-            f"{steps} steps of {BATCH} fresh samples, Adam at {LR:g} with a cosine schedule, "
-            f"{len(seeds)} seeds; {HELD_OUT} held-out points, losses in nats, in float64. "
-            f"{info['processor']}, {info['threads']} threads; {versions}. Times are of one run "
-            "each and not of a quiet machine.\n"
+            f"{budget:g} s of processor time (one thread) for everybody: fresh samples in batches "
+            f"of {BATCH}, Adam at {LR:g} with half a cosine, {LAYERS} layers of width {WIDTH}, "
+            f"{BINS} bins on [-{BOUND:g}, {BOUND:g}], seed {args.seed}; {HELD_OUT:,} held-out "
+            f"points, losses in nats, in float64. zuko's NSF is its default, autoregressive. "
+            f"{info['processor']}; {versions}.\n"
         ),
+        "![Densities and samples](toys.png)\n",
         *(text_of([r for r in rows if r["toy"] == toy], toy) for toy in toy_names),
     ]
     text = "\n".join(parts)
     print(text)
-    out = args.out or (Path("runs/bench") if args.quick else None)
-    harness.write("toys", text, {"machine": info, "steps": steps, "cells": rows}, out)
+    harness.write("toys", text, {"machine": info, "budget": budget, "cells": rows}, out)
 
 
 if __name__ == "__main__":

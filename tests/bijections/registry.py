@@ -152,6 +152,7 @@ LAYERS = {
     ),
     "inverse": lambda: (b.Inverse(b.Coupling.build(6, mlp())), vector()),
     "logit": lambda: (b.Logit(0.05), unit((3, 6))),
+    "gaussianize": lambda: (b.Gaussianize(5), unit((2, 3, 2))),
     "chain": lambda: (b.Chain(step(4), step(4)), image()),
     "empty chain": lambda: (b.Chain(), vector()),
     "two scales": lambda: (

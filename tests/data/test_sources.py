@@ -311,3 +311,37 @@ def test_subset_keeps_pixels_and_names(folder):
     assert part.names == ["sub/c.bmp"] and torch.equal(part[0], source[2])
     with pytest.raises(ShapeError, match="differ in size"):
         source.stack()
+
+
+# ---- folders of IDX files -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    """The four files of MNIST, Fashion-MNIST, ..., gzipped as they are distributed."""
+    for part, n in (("train", 5), ("t10k", 3)):
+        images = RNG.integers(0, 256, (n, 4, 5), dtype=np.uint8)
+        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+        labels = RNG.integers(0, 10, n, dtype=np.uint8)
+        (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+    return tmp_path
+
+
+def test_folder_of_mnist(mnist):
+    assert len(open_images(mnist)) == len(open_images(mnist, subset="train")) == 5
+    test = open_images(mnist, subset="t10k")
+    assert len(test) == 3 and test.size == (4, 5) and test.channels == 1
+    with pytest.raises(InputError, match="no part 'test'; it has: t10k, train"):
+        open_images(mnist, subset="test")
+
+
+def test_folder_of_mnist_with_other_names(mnist):
+    (mnist / "train-images-idx3-ubyte.gz").rename(mnist / "other.gz")
+    assert len(open_images(mnist)) == 3  # the only images that are left
+    raw = RNG.integers(0, 256, (7, 4, 5), dtype=np.uint8)
+    (mnist / "t10k-images.idx3-ubyte").write_bytes(idx(raw))
+    assert len(open_images(mnist)) == 7  # unpacked beside its .gz, and spelled as some unpackers do
+    for part in ("emnist-letters-train", "emnist-digits-train"):
+        (mnist / f"{part}-images-idx3-ubyte").write_bytes(idx(raw))
+    with pytest.raises(InputError, match="say which part; it has: emnist-digits-train, emnist-le"):
+        open_images(mnist)

@@ -51,7 +51,7 @@ def curve():
     from innverse.train import read_metrics
 
     def read(out):
-        timing = ("seconds", "images_per_s")
+        timing = ("seconds", "processor_seconds", "images_per_s")
         rows = read_metrics(out / "metrics.jsonl")
         return [{k: v for k, v in row.items() if k not in timing} for row in rows]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -29,6 +30,19 @@ def test_flags_alone_are_enough(images, tmp_path, monkeypatch, capsys):
     saved = json.loads(Path("runs/glow/config.json").read_text())
     assert saved["train"]["lr"] == 1e-4 and saved["train"]["seed"] == 5
     assert "8 held-out images" in printed.err
+
+
+def test_mnist_needs_no_flags_but_its_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pixels = bytes(range(250)) * 4 * 28 * 28
+    header = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (50, 28, 28))
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(
+        gzip.compress(header + pixels[: 50 * 28 * 28])
+    )
+    assert command.train(data=".", batch_size=4, steps=2, set=TINY, device="cpu") == 0
+    saved = json.loads(Path("runs/glow/config.json").read_text())["data"]
+    assert saved["channels"] == 1 and saved["crop"] == 28
+    assert "42 training and 8 held-out" in capsys.readouterr().err
 
 
 def test_the_folder_is_named_after_the_config(images, tmp_path, monkeypatch, capsys):

@@ -23,7 +23,15 @@ def test_a_file_and_flags(tmp_path):
     assert config.model.options == {"hidden": 32, "levels": 2}
     assert config.model.noise == (0.01, 0.4)
     assert config.data.held_out == 0.1
-    assert config.shape == (3, 64, 64)
+    assert config.fitted(3, None).shape == (3, 64, 64)
+
+
+def test_channels_and_crop_come_from_the_images():
+    config = load_config(None, {"data.path": "digits"})
+    assert config.fitted(1, (28, 28)).shape == (1, 28, 28)
+    assert config.fitted(3, (178, 218)).shape == config.fitted(3, None).shape == (3, 64, 64)
+    given = load_config(None, {"data.path": "digits", "data.channels": 3, "data.crop": 16})
+    assert given.fitted(1, (28, 28)).shape == (3, 16, 16)
 
 
 @pytest.mark.parametrize(

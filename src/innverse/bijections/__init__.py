@@ -10,6 +10,7 @@ from .check import check_bijection
 from .checkerboard import Checkerboard
 from .coupling import Coupling, Diagonal, MaskedCoupling
 from .elementwise import Additive, Affine, Elementwise, RationalQuadraticSpline
+from .gaussianize import Gaussianize
 from .inverse import Inverse
 from .linear import Householder, Invertible1x1, Permute
 from .logit import Logit
@@ -31,6 +32,7 @@ __all__ = [
     "Coupling",
     "Diagonal",
     "Elementwise",
+    "Gaussianize",
     "Haar",
     "Householder",
     "Inverse",

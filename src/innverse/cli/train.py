@@ -45,9 +45,10 @@ def train(
     config
         TOML file with the tables [data], [model], [train], [out]. Flags go over it.
     data
-        Folder, tar, .npy/.npz, IDX file, or a built-in set (digits, skimage).
+        Folder (of pictures, or MNIST's), tar, .npy/.npz, IDX file, or a built-in set (digits,
+        skimage).
     subset
-        A part of the data, such as a folder in a tar.
+        A part of the data, such as a folder in a tar, or t10k of MNIST.
     model
         Name of the architecture (see innverse info).
     out
@@ -57,9 +58,9 @@ def train(
     batch_size
         Images of a step, all processes together.
     crop
-        Side of the square crops.
+        Side of the square crops; images of one size are taken whole up to 64 pixels.
     channels
-        1 (gray) or 3 (RGB).
+        1 (gray) or 3 (RGB); as the images are.
     lr
         Peak learning rate.
     precision

@@ -67,7 +67,7 @@ def listing(names: Iterable[str]) -> str:
     """ "it has: a, b, c" for the end of an error."""
     names = sorted(names)
     if not names:
-        return "it has no folders"
+        return "it has none"
     return "it has: " + ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -156,6 +157,19 @@ def is_idx(path: Path) -> bool:
     except (OSError, EOFError, zlib.error):
         return path.suffix.lower() == ".gz"
     return head[:2] == b"\0\0" and head[2:3] in b"\x08\x09\x0b\x0c\x0d\x0e" and len(head) == 4
+
+
+def idx_parts(folder: Path) -> dict[str, Path]:
+    """{"train": file, "t10k": file} of a folder with MNIST's files, also those of its followers.
+
+    Fashion-MNIST, KMNIST and EMNIST name theirs alike: PART-images-idx3-ubyte, with .gz or without.
+    """
+    found = {}
+    for path in sorted(folder.iterdir(), key=lambda p: p.suffix != ".gz"):  # unpacked files win
+        match = re.fullmatch(r"(.+)-images[-.]idx3-ubyte(\.gz)?", path.name)
+        if match and path.is_file():
+            found[match[1]] = path
+    return dict(sorted(found.items()))
 
 
 def load_idx(path: Path) -> np.ndarray:

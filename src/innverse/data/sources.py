@@ -125,6 +125,7 @@ def open_images(
     .tar, .tar.gz, ...      the image files in the archive (never extracted to disk)
     .npy, .npz              (N, H, W), (N, H, W, C) or (N, C, H, W): uint8, bool, or float in [0, 1]
     IDX, raw or .gz         MNIST's own format
+    a folder of IDX files   MNIST, Fashion-MNIST, ...: the training images, or the part ``subset``
     an image file           that one image
     ``"digits"``            scikit-learn's 1797 handwritten digits, 8x8
     ``"skimage"``           the photographs inside scikit-image
@@ -135,8 +136,9 @@ def open_images(
     folder of that name in the current directory: write ``./digits`` for the folder.
 
     Args:
-        subset: a folder inside the folder or archive, the name of an array in a .npz, or for
-            ``"skimage"`` names separated by commas ("camera,coffee").
+        subset: a folder inside the folder or archive, the name of an array in a .npz, of MNIST
+            ``"train"`` or ``"t10k"``, or for ``"skimage"`` names separated by commas
+            ("camera,coffee").
         channels: 1 converts to gray, 3 to colour; None gives 3 if any image is in colour, else 1.
         layout: "NHWC" or "NCHW" for an array where both would fit.
 
@@ -159,6 +161,9 @@ def open_images(
             + ", ".join(BUILTIN)
         )
     path = Path(path)
+    if path.is_dir() and (parts := arrays.idx_parts(path)):
+        file = _idx_part(path, parts, subset)
+        return _from_array(arrays.load_idx(file), str(file), channels, "NCHW", cache_bytes)
     if path.is_dir():
         return _from_files(_folder(path, subset), channels, cache_bytes, name)
     if path.suffix.lower() in (".npy", ".npz"):
@@ -198,6 +203,19 @@ def split(
     digests = [hashlib.blake2b(f"{seed}:{name}".encode()).digest() for name in source.names]
     order = sorted(range(len(source)), key=digests.__getitem__)
     return source.subset(sorted(order[n:])), source.subset(sorted(order[:n]))
+
+
+def _idx_part(folder: Path, parts: dict[str, Path], subset: str | None) -> Path:
+    """One of a folder's IDX files: that of ``subset``, else the only one or the training images."""
+    training = [part for part in parts if part.endswith("train")]
+    if subset is None and len(parts) > 1 and len(training) == 1:
+        subset = training[0]
+    if subset is None and len(parts) == 1:
+        return next(iter(parts.values()))
+    if subset not in parts:
+        which = "say which part" if subset is None else f"no part {subset!r}"
+        raise InputError(f"{folder}: {which}; {archives.listing(parts)}")
+    return parts[subset]
 
 
 def _no_subset(name: str, subset: str | None) -> None:

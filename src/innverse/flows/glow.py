@@ -11,6 +11,7 @@ from ..bijections import (
     Chain,
     ConditionalScale,
     Coupling,
+    Gaussianize,
     Haar,
     Invertible1x1,
     Partial,
@@ -39,6 +40,7 @@ def glow(
     squeeze: str = "pixels",
     mix: str = "orthogonal",
     split: str = "net",
+    gaussianize: int = 0,
     width: int = 32,
     bound: float = 2.0,
     memory: str = "store",
@@ -60,6 +62,8 @@ def glow(
             halves change places, so the meaning of wavelet channels is kept).
         split: the half that is factored out is standardised by a coupling with the same ``"net"``
             as the steps (a stronger prior), or with one ``"conv"`` as in the paper.
+        gaussianize: bins of a learned histogram of the pixels that makes them normal before the
+            first step, see `Gaussianize`: 256 for 8-bit images that are mostly black, 0 for none.
         bound: log-scales of the couplings stay within (-bound, bound).
         memory: what back-propagation keeps, see `Chain`; ``anchor_every`` likewise.
     """
@@ -69,6 +73,8 @@ def glow(
         raise UsageError(f"split={split!r}: choose 'net' or 'conv'")
     if len(shape) != 3:
         raise UsageError(f"glow is for images (C, H, W), got shape {tuple(shape)}")
+    if gaussianize and noise is not None:
+        raise UsageError("gaussianize is for pixels in [0, 1], and noise leads out of it")
     context = width if noise is not None else condition
 
     def coupling(channels: int) -> Coupling:
@@ -100,6 +106,8 @@ def glow(
         return _SQUEEZE[squeeze](Chain(*layers))
 
     bijection = level(shape[0], levels).to(memory_format=torch.channels_last)
+    if gaussianize:
+        bijection = Chain(Gaussianize(gaussianize), bijection)
     flow = Flow(
         bijection,
         shape,

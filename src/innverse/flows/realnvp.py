@@ -10,7 +10,7 @@ from .realnvp_images import realnvp_images
 from .registry import register
 
 _VECTORS = {"layers": 8, "width": 128, "depth": 2, "mix": "permute", "norm": True}
-_IMAGES = {"levels": 3, "hidden": 64, "blocks": 2, "logit": 0.0}
+_IMAGES = {"levels": 3, "hidden": 64, "blocks": 2, "logit": 0.0, "gaussianize": 0}
 
 
 @register
@@ -26,6 +26,7 @@ def realnvp(
     hidden: int | None = None,
     blocks: int | None = None,
     logit: float | None = None,
+    gaussianize: int | None = None,
     condition: int = 0,
     how: str = "concat",
     activation: str = "silu",
@@ -50,6 +51,8 @@ def realnvp(
             (2) of each network.
         logit: images: alpha in (0, 0.5) of `Logit` before the couplings, as in the paper (.05);
             0 (the default) leaves it out, and values outside [0, 1] are then allowed.
+        gaussianize: images: bins of a learned histogram of the pixels in place of the logit, see
+            `Gaussianize`: 256 for 8-bit images that are mostly black; 0 (the default) for none.
         condition: the size k of a condition c, a vector (B, k), for images also a map
             (B, k, h, w).
         how: a vector condition enters the networks by ``"concat"`` or ``"film"``.
@@ -63,7 +66,13 @@ def realnvp(
     if len(shape) not in (1, 3):
         raise UsageError(f"realnvp is for vectors (D,) or images (C, H, W), got {tuple(shape)}")
     of_vectors = {"layers": layers, "width": width, "depth": depth, "mix": mix, "norm": norm}
-    of_images = {"levels": levels, "hidden": hidden, "blocks": blocks, "logit": logit}
+    of_images = {
+        "levels": levels,
+        "hidden": hidden,
+        "blocks": blocks,
+        "logit": logit,
+        "gaussianize": gaussianize,
+    }
     common = {
         "condition": condition,
         "how": how,
@@ -81,6 +90,8 @@ def realnvp(
         raise UsageError(f"levels={levels}: at least 1")
     if not 0 <= chosen["logit"] < 0.5:
         raise UsageError(f"logit={logit}: choose alpha between 0 (none) and 0.5")
+    if chosen["logit"] and chosen["gaussianize"]:
+        raise UsageError("logit and gaussianize do the same work: choose one")
     return realnvp_images(shape, **chosen, bound=bound, **common)
 
 

@@ -11,6 +11,7 @@ from ..bijections import (
     Chain,
     Checkerboard,
     Coupling,
+    Gaussianize,
     Logit,
     Partial,
     Squeezed,
@@ -27,6 +28,7 @@ def realnvp_images(
     hidden: int,
     blocks: int,
     logit: float,
+    gaussianize: int,
     condition: int,
     how: str,
     activation: str,
@@ -71,6 +73,8 @@ def realnvp_images(
     whole = level(shape[0], levels)
     if logit:
         whole = Chain(Logit(logit), whole)
+    if gaussianize:
+        whole = Chain(Gaussianize(gaussianize), whole)
     whole = whole.to(memory_format=torch.channels_last)
     flow = Flow(whole, shape, condition=condition, multiple=2 ** (levels - 1))
     return set_memory(flow, memory, anchor_every)

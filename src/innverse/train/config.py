@@ -45,13 +45,15 @@ class DataConfig(_Table):
     path: str
     """Folder, tar, ``.npy``/``.npz``, IDX file or built-in name; see `innverse.data.open_images`."""
     subset: str | None = None
-    """A part of it: a folder inside a folder or archive, an array of a ``.npz``."""
+    """A part of it: a folder inside a folder or archive, an array of a ``.npz``, the ``"t10k"``
+    images of MNIST."""
     held_out: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = 64
     """Images kept out of training for the evaluation, as a number or a fraction; 0 for none, and
     never more than a fifth of them all."""
-    channels: Literal[1, 3] = 3
-    crop: int = Field(64, ge=2)
-    """Side of the square crops in pixels."""
+    channels: Literal[1, 3] | None = None
+    """1 (gray) or 3 (RGB); None takes the images as they are."""
+    crop: int | None = Field(None, ge=2)
+    """Side of the square crops in pixels; None takes images of one size whole up to 64 pixels."""
     flip: bool = True
     transpose: bool = False
     license: str = "not stated"
@@ -155,8 +157,19 @@ class TrainingConfig(_Table):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one training crop."""
+        """(C, H, W) of one training crop, once `fitted` to the images."""
         return (self.data.channels, self.data.crop, self.data.crop)
+
+    def fitted(self, channels: int, size: tuple[int, int] | None) -> TrainingConfig:
+        """With ``data.channels`` and ``data.crop`` from the images, where they are not given.
+
+        ``size`` is the (height, width) of all images, or None where they differ.
+        """
+        data = {
+            "channels": self.data.channels or channels,
+            "crop": self.data.crop or min(64, *(size or (64,))),
+        }
+        return self.model_copy(update={"data": self.data.model_copy(update=data)})
 
     def curve(self) -> dict[str, Any]:
         """The part of the settings that the loss curve depends on, as JSON types, flat.

@@ -99,11 +99,12 @@ class _Run:
     """A trainer with its folder: the part of training that touches files, signals and the screen."""
 
     def __init__(self, config, out: Path, world: World, device, quiet: bool, command: str):
-        self.config, self.out, self.world = config, out, world
+        data = Data(config, world)
+        self.config, self.out, self.world = data.config, out, world
         self.quiet, self.command = quiet, command
         self.checkpoints = out / "checkpoint"
-        kind = AdversarialTrainer if config.model.adversarial else Trainer
-        self.trainer = kind(config, Data(config, world), world, device)
+        kind = AdversarialTrainer if data.config.model.adversarial else Trainer
+        self.trainer = kind(data.config, data, world, device)
 
     def __call__(self, resume: bool) -> Outcome:
         trainer, settings = self.trainer, self.config.train
@@ -115,10 +116,11 @@ class _Run:
         self._greet(progress)
         with _stop_requests() as stop, progress:
             while trainer.step_number < settings.steps:
-                begun = time.perf_counter()
+                begun, busy = time.perf_counter(), time.process_time()
                 row = trainer.step(bool(stop))
                 elapsed = time.perf_counter() - begun
                 trainer.seconds += elapsed
+                trainer.processor_seconds += time.process_time() - busy
                 if self.world.first:
                     self._report(row, elapsed, metrics, progress)
                 if row["stop"]:
@@ -191,6 +193,7 @@ class _Run:
             metrics.add(
                 kind="train", step=step, **row, skipped=trainer.skipped,
                 images_per_s=round(rate, 1), seconds=round(trainer.seconds, 2),
+                processor_seconds=round(trainer.processor_seconds, 2),
             )  # fmt: skip
         note = f"{name} {row[name]:.4f}  {self._rate(rate):.0f} images/s"
         if trainer.skipped:
@@ -233,6 +236,7 @@ class _Run:
             "n_held_out": t.data.n_held_out,
             "steps": t.step_number,
             "seconds": t.seconds,
+            "processor_seconds": t.processor_seconds,
             "device": torch.cuda.get_device_name() if t.device.type == "cuda" else "CPU",
             "skipped": t.skipped,
             "held_out": t.held_out,

@@ -94,8 +94,9 @@ model = innverse.load("path/to/this/folder")
 License of the data: {config.data.license}.
 
 ## Training
-{facts["steps"]} steps of {config.train.batch_size} crops in {facts["seconds"] / 60:.1f} minutes on
-{facts["device"]}; {facts["skipped"]} steps refused as unstable. The weights are the moving average.
+{facts["steps"]} steps of {config.train.batch_size} crops on {facts["device"]} in
+{facts["seconds"] / 60:.1f} minutes, {facts["processor_seconds"] / 60:.1f} of processor time;
+{facts["skipped"]} steps refused as unstable. The weights are the moving average.
 The settings of `innverse train` (innverse {__version__}):
 
 ```toml

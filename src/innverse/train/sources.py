@@ -18,8 +18,11 @@ class Data:
     """Training crops as a function of the step, and fixed held-out crops.
 
     Args:
-        config: the settings; ``its ``[data]`` is what `innverse.data.open_images` takes.
+        config: the settings; its ``[data]`` is what `innverse.data.open_images` takes.
         world: the processes that share each batch.
+
+    Attributes:
+        config: the settings fitted to the images, see `TrainingConfig.fitted`.
 
     Raises:
         InputError: no readable image, or one too small for the crop.
@@ -28,9 +31,9 @@ class Data:
     def __init__(self, config: TrainingConfig, world: World | None = None):
         from innverse.data import Crops, open_images, split
 
-        self._config, self._world = config, world or World()
-        d = config.data
+        self._world, d = world or World(), config.data
         source = open_images(d.path, subset=d.subset, channels=d.channels)
+        self.config = config.fitted(source.channels, source.size)
         self.failures = source.failures
         self._train, self._test = source, None
         if d.held_out:
@@ -48,7 +51,7 @@ class Data:
         world = world or self._world
         key = (world.rank, world.size)
         if key not in self._crops:
-            d, t = self._config.data, self._config.train
+            d, t = self.config.data, self.config.train
             self._crops[key] = self._crops_type(
                 self._train, d.crop, t.batch_size, flip=d.flip, transpose=d.transpose,
                 seed=t.seed, rank=world.rank, world=world.size,
@@ -61,7 +64,7 @@ class Data:
             return []
         size = min(n, 32)
         crops = self._crops_type(
-            self._test, self._config.data.crop, size, flip=False, transpose=False,
-            seed=self._config.train.seed + 1, rank=0, world=1,
+            self._test, self.config.data.crop, size, flip=False, transpose=False,
+            seed=self.config.train.seed + 1, rank=0, world=1,
         )  # fmt: skip
         return [crops.batch(step) for step in range(max(n // size, 1))]

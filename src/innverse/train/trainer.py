@@ -57,7 +57,7 @@ class Trainer:
                 f"{self.world.size} processes"
             )
         self.step_number = 0
-        self.seconds = 0.0
+        self.seconds = self.processor_seconds = 0.0  # of all steps, by the clock and by the work
         self.held_out: dict[str, float] = {}
         torch.manual_seed(stream_seed(self.settings.seed, 0, "weights"))
         self.model = build_model(config).to(self.device)
@@ -194,6 +194,7 @@ class Trainer:
             "curve": self.config.curve(),
             **{key: descent.guard.state() for key, descent in self.descents.items()},
             "seconds": self.seconds,
+            "processor_seconds": self.processor_seconds,
             "held_out": self.held_out,
         }
         return Checkpoint(self.step_number, tensors, state)
@@ -230,5 +231,6 @@ class Trainer:
             descent.restore(groups["adamw"])
             descent.guard.load(checkpoint.state[key])
         self.seconds = checkpoint.state["seconds"]
+        self.processor_seconds = checkpoint.state.get("processor_seconds", 0.0)
         self.held_out = checkpoint.state["held_out"]
         self.step_number = checkpoint.step
