@@ -42,7 +42,7 @@ class Problem:
                 f"images ({len(y)}, C, H, W)"
             )
         check_adjoint(physics, back[:1] if _fixed(physics, back[:1]) else back)
-        channels = prior.latent_shape[0] if prior is not None else back.shape[1]
+        channels = getattr(prior, "shape", back.shape[1:])[0]
         if back.shape[1] != channels:
             raise ShapeError(
                 f"the images have {back.shape[1]} channels but the prior knows {channels}: choose "
@@ -50,6 +50,11 @@ class Problem:
             )
         noise = getattr(physics, "sigma", None) if noise is None else noise
         shape = tuple(back.shape[1:])
+        made = tuple(getattr(prior, "shape", shape))
+        if made != tuple(getattr(prior, "latent_shape", made)) and made != shape:
+            raise ShapeError(
+                f"the images have shape {shape} but the prior makes images of {made} only"
+            )
         return cls(y, physics, prior, noise, shape, progress or (lambda *_: None))
 
     @property
