@@ -33,8 +33,8 @@ def solve_constrained(
     An item has converged if its relative residual is 1e-6 or less and its search did not fail:
     measurements with noise that no image explains do not converge.
     """
-    if not hasattr(prior, "encode"):
-        raise UsageError("method 'constrained' needs a flow: the prior has no encode")
+    if not hasattr(prior, "log_prob"):
+        raise UsageError("method 'constrained' needs a flow: the prior has no log_prob")
     prior = priors_at(prior, sigma)[-1]
     physics, steps = problem.physics, steps or 200
     multiple = getattr(prior, "multiple", 1)
