@@ -59,9 +59,9 @@ def flow_row(run: Path, images, draws: int) -> dict:
 def vae_row(run: Path, images, importance: int) -> dict:
     """The importance-weighted bound of a VAE, in the same bits/dim."""
     import torch
-    from innverse.generators import VAE
 
     from innverse.data import dequantize
+    from innverse.generators import VAE
 
     vae = VAE.from_pretrained(run / "model")
     torch.manual_seed(0)

@@ -188,3 +188,16 @@ def test_moves_between_dtypes_and_survives_pickling():
     y = physics.A(x)
     copy = pickle.loads(pickle.dumps(physics)).double()
     assert torch.allclose(copy.A(x), y) and copy.sigma == 0.1
+
+
+def test_the_pseudo_inverse_of_a_matrix_is_kept_and_dependent_rows_do_not_spoil_it():
+    g = torch.Generator().manual_seed(0)
+    matrix = torch.randn(12, 36, dtype=torch.float64, generator=g)
+    for rows in (matrix, torch.cat([matrix, matrix[:3]]), matrix.T.contiguous()):
+        physics = P.MatrixPhysics(rows, (1, 6, 6) if rows.shape[1] == 36 else (1, 3, 4))
+        y = torch.randn(2, len(rows), dtype=torch.float64, generator=g)
+        expected = (torch.linalg.pinv(rows) @ y.T).T
+        for _ in range(2):
+            torch.testing.assert_close(physics.A_dagger(y).flatten(1), expected, atol=1e-6, rtol=0)
+        chosen = physics.select(torch.tensor([1])).A_dagger(y[1:])
+        torch.testing.assert_close(chosen.flatten(1), expected[1:], atol=1e-6, rtol=0)

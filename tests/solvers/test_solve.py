@@ -13,6 +13,7 @@ from innverse import physics as P
 from innverse.bijections import Bijection
 from innverse.errors import InputError, ShapeError, UsageError
 from innverse.flows import Flow
+from innverse.solvers import options as method_options
 from innverse.solvers import solve
 from innverse.solvers.pnp import solve_pnp
 from innverse.solvers.problem import Problem
@@ -57,6 +58,18 @@ def gaussian_prior(noise_conditional=True):
     return flow.eval()
 
 
+def rough_prior(dtype=torch.float32):
+    """A small noise-conditional Glow whose weights are random."""
+    torch.manual_seed(0)
+    flow = flows.build(
+        "glow", (1, 8, 8), levels=2, steps=2, hidden=8, noise=(0.01, 0.4), activation="silu"
+    )
+    flow = flow.eval().to(dtype)
+    for p in flow.parameters():
+        p.data.add_(0.05 * torch.randn_like(p)).requires_grad_(False)
+    return flow
+
+
 def measurement(batch=3, noise=0.05, seed=0, spread=S):
     g = torch.Generator().manual_seed(seed)
     physics = P.CompressedSensing(40, (1, 8, 8), seed=1, noise=noise)
@@ -84,6 +97,122 @@ def test_latent_with_square_penalty_is_the_closed_form():
     r = solve(y, physics, gaussian_prior(False), "latent", gamma=gamma, penalty="square", steps=300)
     torch.testing.assert_close(r.x, ridge(physics, y, S**2, 0.05), atol=2e-3, rtol=0)
     torch.testing.assert_close(r.z, (r.x - 0.5) / S, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("beta", [0.25, 4.0])
+def test_map_tempered_is_the_closed_form_of_another_variance(beta):
+    _, physics, y = measurement()
+    # the log-determinant of this prior is the same everywhere: it changes nothing
+    for logdet in (True, False):
+        options = {"sigma": 0.02, "beta": beta, "logdet": logdet, "steps": 400}
+        r = solve(y, physics, gaussian_prior(), "map", **options)
+        expected = ridge(physics, y, (S**2 + 0.02**2) / beta, 0.05)
+        torch.testing.assert_close(r.x, expected, atol=3e-3, rtol=0)
+
+
+def test_map_minimises_its_own_objective_with_and_without_the_log_determinant():
+    flow = rough_prior(torch.float64)
+    physics = P.Denoising(noise=0.1)
+    y = physics(torch.rand(3, 1, 8, 8, dtype=torch.float64), torch.Generator().manual_seed(0))
+    x = {flag: solve(y, physics, flow, "map", logdet=flag, steps=200).x for flag in (True, False)}
+    density = flow.at(torch.tensor([0.02], dtype=torch.float64))
+
+    def objective(x, logdet):
+        log_p = density.log_prob(x)
+        if not logdet:
+            log_p = -0.5 * density.encode(x).square().flatten(1).sum(1)
+        return (x - y).square().flatten(1).sum(1) / (2 * 0.1**2) - log_p
+
+    for flag in (True, False):
+        assert (objective(x[flag], flag) < objective(x[not flag], flag) - 1e-5).all()
+
+
+def test_latent_through_falling_levels_ends_at_the_closed_form_of_the_last():
+    _, physics, y = measurement()
+    options = {"gamma": 0.3**2, "penalty": "square", "steps": 300}
+    r = solve(y, physics, gaussian_prior(), "latent", sigma=(0.4, 0.1, 0.02), **options)
+    expected = ridge(physics, y, S**2 + 0.02**2, 0.3)
+    torch.testing.assert_close(r.x, expected, atol=5e-3, rtol=0)
+    with pytest.raises(UsageError, match="one noise level > 0"):
+        solve(y, physics, gaussian_prior(), "latent", sigma=(0.1, 0.0))
+
+
+class Wavy(torch.nn.Module):
+    """A generator of 8x8 images from two latents, with many local minima."""
+
+    latent_shape, shape = (2,), (1, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        g = torch.Generator().manual_seed(3)
+        self.weight = torch.nn.Parameter(torch.randn(64, 2, generator=g))
+
+    def decode(self, z):
+        return (0.5 + 0.4 * (2 * z @ self.weight.T).sin()).view(-1, 1, 8, 8)
+
+
+def test_restarts_keep_the_best_search_of_each_item():
+    generator = Wavy()
+    z = torch.randn(4, 2, generator=torch.Generator().manual_seed(1))
+    y = generator.decode(z).detach()
+    options = {"start": "random", "steps": 30, "seed": 7}
+    once = solve(y, P.Denoising(), generator, "latent", **options)
+    many = solve(y, P.Denoising(), generator, "latent", restarts=20, **options)
+    assert (many.residual <= once.residual).all()
+    assert (many.residual < 0.5 * once.residual).any() and many.residual.max() < 1e-3
+    assert (many.evaluations > 10 * once.evaluations).all()
+    alone = solve(y[2:3], P.Denoising(), generator, "latent", restarts=1, **options | {"seed": 9})
+    torch.testing.assert_close(alone.z, once.z[2:3])  # item 2 of seed 7
+    with pytest.raises(UsageError, match="find the same image"):
+        solve(y, P.Denoising(), generator, "latent", restarts=2)
+    with pytest.raises(ShapeError, match=r"makes images of \(1, 8, 8\) only"):
+        solve(torch.rand(1, 1, 16, 16), P.Denoising(), generator, "latent")
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "watched"),
+    [
+        ("latent", {}, {"z_norm"}),
+        ("latent", {"optimizer": "adam"}, {"z_norm"}),
+        ("map", {}, {"log_prob"}),
+        ("map", {"logdet": False}, {"z_norm"}),
+        ("constrained", {}, {"log_prob"}),
+    ],
+)
+def test_the_trace_ends_where_the_result_is(method, options, watched):
+    _, physics, y = measurement(noise=0.0 if method == "constrained" else 0.05)
+    r = solve(y, physics, gaussian_prior(), method, steps=40, **options)
+    last = r.trace[-1]
+    assert watched | {"residual", "value", "evaluations"} == set(last)
+    # the constrained search corrects its last image once more
+    apart = 1e-2 if method == "constrained" else 1e-5
+    torch.testing.assert_close(torch.tensor(last["residual"]), r.residual, atol=apart, rtol=1e-3)
+    assert last["evaluations"] == r.evaluations.tolist()
+    for name in watched:
+        torch.testing.assert_close(torch.tensor(last[name]), getattr(r, name), atol=1e-2, rtol=1e-4)
+    assert r.z_norm.shape == r.log_prob.shape == r.converged.shape == (3,)
+
+
+def test_pnp_reports_the_code_and_density_of_its_result():
+    _, physics, y = measurement(spread=0.1)
+    prior = gaussian_prior()
+    for r in (
+        solve(y, physics, prior, "pnp", steps=8),
+        solve(torch.rand(2, 1, 8, 8), P.Denoising(noise=0.05), prior, "pnp"),
+    ):
+        torch.testing.assert_close(r.z, (r.x - 0.5) / math.sqrt(S**2 + 0.05**2))
+        torch.testing.assert_close(r.log_prob, prior.log_prob(r.x, 0.05))
+
+
+def test_options_belong_to_methods():
+    _, physics, y = measurement(1)
+    with pytest.raises(UsageError, match="'map' has no option 'gamma': it has sigma, beta"):
+        solve(y, physics, gaussian_prior(), "map", gamma=0.1)
+    with pytest.raises(UsageError, match="needs a prior: deep_decoder, lasso, tv do not"):
+        solve(y, physics)
+    assert {"restarts", "tune_lr"} <= set(method_options("adaptive"))
+    # None leaves an option at its default
+    assert solve(y, physics, None, "lasso", lam=0.1, steps=None).method == "lasso"
 
 
 @pytest.mark.parametrize("penalty", ["norm", "square"])
@@ -196,13 +325,7 @@ def test_pnp_agrees_with_noiseless_data():
     [("pnp", torch.float32), ("latent", torch.float64), ("map", torch.float64)],
 )
 def test_items_do_not_influence_each_other(method, dtype):
-    torch.manual_seed(0)
-    flow = flows.build(
-        "glow", (1, 8, 8), levels=2, steps=2, hidden=8, noise=(0.01, 0.4), activation="silu"
-    )
-    flow = flow.eval().to(dtype)
-    for p in flow.parameters():
-        p.data.add_(0.05 * torch.randn_like(p)).requires_grad_(False)
+    flow = rough_prior(dtype)
     mask = (torch.rand(1, 1, 8, 8) > 0.4).to(dtype)
     physics = P.Inpainting(mask, noise=0.02)
     x = torch.rand(4, 1, 8, 8, dtype=dtype)

@@ -27,6 +27,7 @@ VERBS = {
     "attribute": ("attribute:attribute", "Change an attribute of a picture, such as a smile."),
     "logprob": ("logprob:logprob", "The exact log-density of images under a model."),
     "eval": ("eval:app", "Measure a model on a test set."),
+    "reproduce": ("reproduce:app", "Run a published study again."),
     "info": ("info:info", "Show what a model is made of, or list the models."),
     "doctor": ("doctor:doctor", "Check that this installation works."),
 }

@@ -136,6 +136,7 @@ def solve(
     check_writable(out)
 
     target = start(device)
+    from ..solvers import options as method_options
     from .measurements import Setup, find_files
 
     setup = Setup(physics, options, level, simulate, seed, shape)
@@ -153,7 +154,8 @@ def solve(
             def told(done: int, total: int, words: str, text=text) -> None:
                 report(done, total, text + words)
 
-            call = settings | {"method": way, "progress": told}
+            usable = {k: v for k, v in settings.items() if k in method_options(way)}
+            call = usable | {"method": way, "progress": told}
             summaries |= _solve_batch(batch, setup, priors, target, call, out, single)
 
     done = [summaries[job.name] for job in jobs if job.name in summaries]

@@ -10,6 +10,9 @@ from torch import Tensor
 from ..errors import InputError, ShapeError
 from .base import LinearPhysics
 
+_MOST_ROWS = 4096  # beyond it factorising A A^T takes more than seconds
+_WORST = 1e-6  # of A A^T: smaller over larger pivot, below which rounding would rule
+
 
 class MatrixPhysics(LinearPhysics):
     """y = M vec(x), measurements of shape (B, m).
@@ -37,6 +40,7 @@ class MatrixPhysics(LinearPhysics):
             raise InputError("the operator matrix contains NaN or Inf")
         super().__init__(shape, noise)
         self.register_buffer("matrix", matrix)
+        self._factors: dict[tuple, Tensor | None] = {}
 
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
@@ -45,6 +49,27 @@ class MatrixPhysics(LinearPhysics):
     def A_adjoint(self, y: Tensor) -> Tensor:
         self.check_data(y, (self.matrix.shape[0],))
         return (y @ self.matrix.to(y.dtype)).reshape(-1, *self.image_shape)
+
+    def A_dagger(self, y):
+        factor = self._cholesky(y)
+        if factor is None:
+            return super().A_dagger(y)
+        self.check_data(y, (self.matrix.shape[0],))
+        return self.A_adjoint(torch.cholesky_solve(y.T, factor).T)
+
+    def _cholesky(self, like: Tensor) -> Tensor | None:
+        """L with L L^T = A A^T, kept; None for tall, large or nearly dependent rows."""
+        rows, columns = self.matrix.shape
+        if rows > min(columns, _MOST_ROWS):
+            return None
+        key = (like.dtype, self.matrix.device)
+        if key not in self._factors:
+            matrix = self.matrix.to(like.dtype)
+            factor, info = torch.linalg.cholesky_ex(matrix @ matrix.T)
+            pivots = factor.diagonal()
+            sound = int(info) == 0 and float(pivots.min() / pivots.max()) ** 2 > _WORST
+            self._factors[key] = factor if sound else None
+        return self._factors[key]
 
     def extra_repr(self) -> str:
         return f"m={self.matrix.shape[0]}, n={self.matrix.shape[1]}"

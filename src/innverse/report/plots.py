@@ -7,7 +7,9 @@ from typing import Any
 
 from ..errors import InnverseError
 
-_COLOURS = ("#2f6fb3", "#c8553d", "#3a8f5c", "#8a5fb0", "#b8860b", "#5b6770")
+_COLOURS = (
+    "#2f6fb3", "#c8553d", "#3a8f5c", "#8a5fb0", "#b8860b", "#5b6770", "#2a9d9d", "#c2568f", "#7a7a1c"
+)  # fmt: skip
 
 
 def curves(
@@ -16,12 +18,19 @@ def curves(
     ylabel: str = "",
     log: bool = False,
     size: tuple[float, float] = (6.4, 3.2),
+    *,
+    log_x: bool = False,
+    errors: Mapping[str, Sequence[float]] | None = None,
+    dashed: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> Any:
     """A figure with one line per entry of ``series`` {label: (xs, ys)}.
 
     Args:
-        log: logarithmic y axis.
+        log, log_x: logarithmic y axis, x axis.
         size: in inches.
+        errors: {label: half the length of the bar at each x}; these lines get markers.
+        dashed: lines to compare with, {label: (xs, ys)}, drawn thin and dashed; in the colour of
+            the series whose label they begin with, if there is one.
 
     Raises:
         InnverseError: matplotlib is not installed.
@@ -33,12 +42,27 @@ def curves(
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     for k, (label, (xs, ys)) in enumerate(series.items()):
-        axes.plot(xs, ys, color=_COLOURS[k % len(_COLOURS)], linewidth=1.8, label=label)
+        colour = _COLOURS[k % len(_COLOURS)]
+        bars = None if errors is None else errors.get(label)
+        line = {"color": colour, "linewidth": 1.8, "label": label}
+        if bars is None:
+            axes.plot(xs, ys, **line)
+        else:
+            axes.errorbar(xs, ys, bars, marker="o", markersize=3.5, capsize=2, **line)
+    for label, (xs, ys) in (dashed or {}).items():
+        near = [k for k, name in enumerate(series) if label.startswith(name)]
+        colour = _COLOURS[near[0] % len(_COLOURS)] if near else "#888888"
+        axes.plot(xs, ys, "--", color=colour, linewidth=1.0, label=label)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if log:
         axes.set_yscale("log")
+    if log_x:
+        axes.set_xscale("log")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    if len(series) > 1:
+    many = len(series) + len(dashed or {})
+    if many > 6:  # beside the lines, not over them
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
+    elif many > 1:
         axes.legend(frameon=False)
     return figure

@@ -10,24 +10,32 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from .levels import priors_at
 from .optim import lbfgs
 from .problem import Problem
 from .reconstruction import Reconstruction
+from .watch import Watch
 
 FEASIBLE = 1e-6  # relative residual that counts as A x = y
 
 
 def solve_constrained(
-    problem: Problem, prior, *, steps: int | None = None, init: Tensor | None = None
+    problem: Problem,
+    prior,
+    *,
+    sigma: float | None = None,
+    steps: int | None = None,
+    init: Tensor | None = None,
 ) -> Reconstruction:
     """L-BFGS in the null space, ``steps`` (200) at most; begins at ``init``, by default the most
-    likely image, corrected to explain y.
+    likely image, corrected to explain y. ``sigma`` is the level of a noise-conditional prior (0.02).
 
     An item has converged if its relative residual is 1e-6 or less and its search did not fail:
     measurements with noise that no image explains do not converge.
     """
     if not hasattr(prior, "log_prob"):
         raise UsageError("method 'constrained' needs a flow: the prior has no log_prob")
+    prior = priors_at(prior, sigma)[-1]
     physics, steps = problem.physics, steps or 200
     multiple = getattr(prior, "multiple", 1)
     if problem.padded_shape(multiple) != problem.shape:
@@ -43,19 +51,16 @@ def solve_constrained(
             log_p = prior.log_prob(x)
             (g,) = torch.autograd.grad(log_p.sum(), x)
         with torch.no_grad():
+            watch.saw(idx, -log_p, problem.misfit(x, idx), log_prob=log_p)
             return -log_p.detach(), some.A_dagger(some.A(g)) - g
 
-    def watch(state) -> None:
-        trace.append({"value": state.value.tolist(), "active": state.active})
-        problem.progress(min(state.rounds, steps), steps, f"{state.active} running")
-
-    trace: list[dict] = []
+    watch = Watch(problem, steps)
     with torch.no_grad():
         if init is None:
             zero = problem.y.new_zeros((problem.batch, *problem.shape), dtype=problem.y.real.dtype)
             init = prior.decode(zero)
         x = _explain(problem, init)
-    result = lbfgs.minimize(objective, x, max_iter=steps, history=20, callback=watch)
+    result = lbfgs.minimize(objective, x, max_iter=steps, history=20, callback=watch.step)
     with torch.no_grad():
         x = _explain(problem, result.z)  # rounding of many steps adds up
         log_prob, z = prior.log_prob(x), prior.encode(x)
@@ -68,9 +73,9 @@ def solve_constrained(
         residual=residual,
         converged=(residual <= FEASIBLE) & ~failed.to(residual.device),
         status=result.status,
-        evaluations=result.n_evals,
+        evaluations=watch.evaluations,
         method="constrained",
-        trace=trace,
+        trace=watch.trace,
     )
 
 

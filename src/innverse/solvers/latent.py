@@ -1,43 +1,66 @@
 """Latent-space reconstruction: min_z ||A G(z) - y||^2 + gamma ||z||.
 
 Asim et al. 2020 (arXiv 1905.11672). With z0 = 0 and gamma = 0 the path of the optimiser from the
-most likely latent is the regulariser.
+most likely latent is the regulariser. For generators whose latents are few (Bora et al. 2017, arXiv
+1703.03208) it is the range of G, and the search is repeated from several random latents.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import UsageError
 from .discrepancy import choose_gamma
+from .levels import priors_at
 from .optim import adam, lbfgs
 from .problem import Problem
 from .reconstruction import Reconstruction
-from .starts import latent_start
+from .starts import RANDOM, latent_start
+from .watch import Watch
 
 _PENALTIES = {
     "norm": lambda z: (z.flatten(1).square().sum(1) + 1e-12).sqrt(),
     "square": lambda z: z.flatten(1).square().sum(1),
 }
 
+_NEXT_SEEDS = 100_003  # apart from one another, whatever the size of the batch
+
 
 def solve_latent(
     problem: Problem,
     prior,
     *,
+    sigma: float | Sequence[float] | None = None,
     gamma: float | str = 0.0,
     penalty: str = "norm",
     steps: int | None = None,
     init: Tensor | None = None,
     start: str = "zero",
+    radius: float = 1.0,
+    restarts: int = 1,
     optimizer: str = "lbfgs",
+    lr: float = 0.05,
     seed: int = 0,
 ) -> Reconstruction:
     """Minimise over z from ``init``, or from a start of `latent_start`.
 
-    ``optimizer`` is ``"lbfgs"`` (150 steps at most, one line search per item) or ``"adam"`` (500
-    steps). The residual falls with the steps; log p and ||z|| tell how far the search has gone.
+    The residual falls with the steps; log p and ||z|| tell how far the search has gone.
+
+    Args:
+        sigma: the noise level of a noise-conditional prior (0.02). Several, falling, are gone
+            through one after another: the image found at one level is where the next begins.
+        gamma, penalty: weight of ``"norm"`` ||z|| or ``"square"`` ||z||^2; gamma
+            ``"discrepancy"`` is chosen, item by item, so that the misfit is that of the noise.
+        steps: in all, 150 for ``"lbfgs"`` (one line search per item), 500 for ``"adam"``.
+        init: latents (B, *latent_shape) instead of a start.
+        start, radius, seed: see `latent_start`.
+        restarts: searches from as many random starts; per item the one with the smallest misfit
+            is kept.
+        lr: first learning rate of Adam.
     """
     if optimizer not in ("lbfgs", "adam"):
         raise UsageError(f"optimizer={optimizer!r}: choose 'lbfgs' or 'adam'")
@@ -47,67 +70,117 @@ def solve_latent(
         raise UsageError(f"gamma={gamma!r}: give a number or 'discrepancy'")
     if not isinstance(gamma, str) and gamma < 0:
         raise UsageError(f"gamma={gamma:g}: must be >= 0")
+    if restarts < 1:
+        raise UsageError(f"restarts={restarts}: must be at least 1")
+    if restarts > 1 and (init is not None or start not in RANDOM):
+        raise UsageError(
+            f"restarts={restarts} from one and the same latent find the same image: "
+            f"take start={' or '.join(map(repr, RANDOM))}, without init"
+        )
+    priors = priors_at(prior, sigma)
     steps = steps or (150 if optimizer == "lbfgs" else 500)
-    shape = tuple(prior.latent_shape)
-    if shape == tuple(getattr(prior, "shape", ())):  # a flow: its latents have the image's size
-        shape = problem.padded_shape(getattr(prior, "multiple", 1))
-    z0 = latent_start(start, problem, prior, shape, seed) if init is None else init
+    watch = Watch(problem, steps * restarts)
+    options = {"gamma": gamma, "penalty": _PENALTIES[penalty]}
+    options |= {"optimizer": optimizer, "lr": lr, "steps": max(1, steps // len(priors))}
 
-    if gamma == "discrepancy":
-        return _by_discrepancy(problem, prior, penalty, z0, steps)
-
-    def objective(z: Tensor, idx: Tensor) -> Tensor:
-        value = problem.misfit(problem.crop(prior.decode(z)), idx)
-        return value + gamma * _PENALTIES[penalty](z) if gamma else value
-
-    trace: list[dict] = []
-
-    def watch(state) -> None:
-        trace.append({"value": state.value.tolist(), "active": state.active})
-        problem.progress(min(state.rounds, steps), steps, f"{state.active} running")
-
-    if optimizer == "lbfgs":
-        result = lbfgs.minimize(objective, z0, max_iter=steps, history=20, callback=watch)
-    else:
-        result = adam.minimize(objective, z0, max_iter=steps, callback=watch)
-    with torch.no_grad():
-        full = prior.decode(result.z)
-    # a fixed number of steps is how the method is meant to stop, not a failure
-    done = result.converged | torch.tensor([s.startswith("max") for s in result.status])
+    best: _Found | None = None
+    for attempt in range(restarts):
+        z = _start(problem, priors[0], init, start, radius, seed + attempt * _NEXT_SEEDS)
+        found: _Found | None = None
+        for density in priors:
+            if found is not None:
+                with torch.no_grad():
+                    z = density.encode(found.full)
+            search = _by_discrepancy if gamma == "discrepancy" else _search
+            found = search(problem, density, z, watch, **options)
+        best = found if best is None else _better(best, found)
+    density = priors[-1]
     return Reconstruction(
-        x=problem.crop(full),
-        z=result.z,
-        log_prob=_log_prob(prior, full),
-        residual=problem.residual(problem.crop(full)),
-        converged=done,
-        status=result.status,
-        evaluations=result.n_evals,
+        x=problem.crop(best.full),
+        z=best.z,
+        log_prob=_log_prob(density, best.full),
+        residual=problem.residual(problem.crop(best.full)),
+        converged=best.done,
+        status=best.status,
+        evaluations=watch.evaluations,
         method="latent",
-        trace=trace,
+        trace=watch.trace,
     )
 
 
-def _by_discrepancy(problem: Problem, prior, penalty: str, z0: Tensor, steps: int):
+@dataclass
+class _Found:
+    """Latents, their images (padded to what the prior needs), and how the search ended."""
+
+    z: Tensor
+    full: Tensor
+    misfit: Tensor
+    done: Tensor
+    status: list[str]
+
+
+def _search(problem, prior, z0, watch, *, gamma, penalty, optimizer, lr, steps) -> _Found:
+    watch.restart()
+
+    def objective(z: Tensor, idx: Tensor) -> Tensor:
+        misfit = problem.misfit(problem.crop(prior.decode(z)), idx)
+        value = misfit + gamma * penalty(z) if gamma else misfit
+        watch.saw(idx, value, misfit, z_norm=z.flatten(1).square().mean(1).sqrt())
+        return value
+
+    if optimizer == "lbfgs":
+        result = lbfgs.minimize(objective, z0, max_iter=steps, history=20, callback=watch.step)
+    else:
+        result = adam.minimize(objective, z0, max_iter=steps, lr=lr, callback=watch.step)
+    # a fixed number of steps is how the method is meant to stop, not a failure
+    done = result.converged | torch.tensor([s.startswith("max") for s in result.status])
+    return _found(problem, prior, result.z, done, result.status)
+
+
+def _by_discrepancy(problem, prior, z0, watch, *, penalty, steps, **_) -> _Found:
     def decode(z: Tensor) -> Tensor:
         return problem.crop(prior.decode(z))
 
-    found = choose_gamma(problem, decode, _PENALTIES[penalty], z0, steps=steps)
-    with torch.no_grad():
-        full = prior.decode(found.z)
-    return Reconstruction(
-        x=problem.crop(full),
-        z=found.z,
-        log_prob=_log_prob(prior, full),
-        residual=problem.residual(problem.crop(full)),
-        converged=found.reached,
-        status=[
-            f"converged: gamma {g:.3g}" if ok else "failed: the noise level is not reached"
-            for g, ok in zip(found.gamma.tolist(), found.reached.tolist(), strict=True)
-        ],
-        evaluations=found.evaluations,
-        method="latent",
-        trace=[{"gamma": found.gamma.tolist()}],
+    chosen = choose_gamma(problem, decode, penalty, z0, steps=steps)
+    watch.evaluations += chosen.evaluations
+    watch.trace.append({"gamma": chosen.gamma.tolist()})
+    status = [
+        f"converged: gamma {g:.3g}" if ok else "failed: the noise level is not reached"
+        for g, ok in zip(chosen.gamma.tolist(), chosen.reached.tolist(), strict=True)
+    ]
+    return _found(problem, prior, chosen.z, chosen.reached, status)
+
+
+@torch.no_grad()
+def _found(problem, prior, z, done, status) -> _Found:
+    full = prior.decode(z)
+    items = torch.arange(problem.batch, device=z.device)
+    return _Found(z, full, problem.misfit(problem.crop(full), items), done, status)
+
+
+def _better(a: _Found, b: _Found) -> _Found:
+    """Item by item the one with the smaller misfit; NaN never wins."""
+    take = (b.misfit < a.misfit) | a.misfit.isnan()
+
+    def pick(u: Tensor, v: Tensor) -> Tensor:
+        return torch.where(take.to(u.device).view(-1, *[1] * (u.ndim - 1)), v, u)
+
+    return _Found(
+        pick(a.z, b.z),
+        pick(a.full, b.full),
+        pick(a.misfit, b.misfit),
+        pick(a.done, b.done),
+        [t if new else s for s, t, new in zip(a.status, b.status, take.tolist(), strict=True)],
     )
+
+
+def _start(problem, prior, init, start, radius, seed) -> Tensor:
+    if init is not None:
+        return init
+    shape = tuple(prior.latent_shape)
+    if shape == tuple(getattr(prior, "shape", ())):  # a flow: its latents have the image's size
+        shape = problem.padded_shape(getattr(prior, "multiple", 1))
+    return latent_start(start, problem, prior, shape, seed, radius)
 
 
 def _log_prob(prior, x: Tensor) -> Tensor | None:

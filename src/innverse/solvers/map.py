@@ -1,19 +1,26 @@
-"""Maximum a posteriori in image space: min_x -log p(x) + ||A x - y||^2 / (2 s^2).
+"""Maximum a posteriori in image space: min_x ||A x - y||^2 / (2 s^2) - beta log p(x).
 
-The log-density is the flow's exact one, log-determinant included. With a noise-conditional flow
-the search starts with the smoothed density at a large sigma and follows it down (graduated
+The log-density is the flow's exact one, log-determinant included; without it -log p(x) is
+||f(x)||^2 / 2, what Asim et al. 2020 (arXiv 1905.11672) search for in latent space. ``beta`` tempers
+the likelihood to p(x)^beta (Whang et al. 2021, arXiv 2003.08089). With a noise-conditional flow the
+search starts with the smoothed density at a large sigma and follows it down (graduated
 non-convexity), each stage from the result of the last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
 from ..flows.padding import pad_to_multiple
+from .levels import SHARP, priors_at
 from .optim import lbfgs
 from .problem import Problem
 from .reconstruction import Reconstruction
+from .watch import Watch
 
 _STAGES = 4
 _FIRST_SIGMA = 0.2
@@ -23,38 +30,56 @@ def solve_map(
     problem: Problem,
     prior,
     *,
-    sigma: float | None = None,
+    sigma: float | Sequence[float] | None = None,
+    beta: float = 1.0,
+    logdet: bool = True,
     steps: int | None = None,
     init: Tensor | None = None,
 ) -> Reconstruction:
-    """L-BFGS in x, ``steps`` (200) in all; ``sigma`` is the prior's own final noise level."""
+    """L-BFGS in x, ``steps`` (200) in all, from ``init`` or the image nearest to a constant.
+
+    Args:
+        sigma: the last noise level of a noise-conditional prior (0.02), reached in four stages
+            from 0.2; or all levels, falling.
+        beta: weight of the log-density, > 0.
+        logdet: whether the log-determinant counts; without it the prior is ||f(x)||^2 / 2.
+        init: images (B, C, H, W).
+    """
+    if not beta > 0:
+        raise UsageError(f"beta={beta:g}: must be > 0")
+    if not hasattr(prior, "log_prob"):
+        raise UsageError("method 'map' needs a flow: the prior has no log_prob")
     steps = steps or 200
     multiple = getattr(prior, "multiple", 1)
     x = pad_to_multiple(problem.first_guess() if init is None else init, multiple)
     weight = 0.5 / problem.noise_level().square()
-    levels: list[float | None] = [None]
-    if prior.noise_range is not None:
-        low, high = prior.noise_range
-        first = min(max(_FIRST_SIGMA, sigma), high)
-        levels = torch.logspace(_log10(first), _log10(max(sigma, low)), _STAGES).tolist()
+    stages = priors_at(prior, _stages(prior, sigma))
 
-    trace: list[dict] = []
-    evaluations = torch.zeros(problem.batch, dtype=torch.long)
-    per_stage = max(1, steps // len(levels))
-    for stage, level in enumerate(levels):
-        density = prior if level is None else prior.at(level)
+    watch = Watch(problem, steps)
+    for density in stages:
+        watch.restart()
 
         def objective(x: Tensor, idx: Tensor, density=density) -> Tensor:
-            return weight[idx] * problem.misfit(problem.crop(x), idx) - density.log_prob(x)
+            misfit = problem.misfit(problem.crop(x), idx)
+            if logdet:
+                log_p = density.log_prob(x)
+                watched = {"log_prob": log_p}
+            else:
+                square = density.encode(x).flatten(1).square().sum(1)
+                log_p = -0.5 * square
+                watched = {"z_norm": (square / x[0].numel()).sqrt()}
+            value = weight[idx] * misfit - beta * log_p
+            watch.saw(idx, value, misfit, **watched)
+            return value
 
-        def watch(state, stage=stage, level=level) -> None:
-            trace.append({"sigma": level, "value": state.value.tolist(), "active": state.active})
-            done = stage * per_stage + min(state.rounds, per_stage)
-            problem.progress(done, steps, f"{state.active} running")
-
-        result = lbfgs.minimize(objective, x, max_iter=per_stage, tol_change=1e-7, callback=watch)
+        result = lbfgs.minimize(
+            objective,
+            x,
+            max_iter=max(1, steps // len(stages)),
+            tol_change=1e-7,
+            callback=watch.step,
+        )
         x = result.z
-        evaluations += result.n_evals
     with torch.no_grad():
         log_prob, z = density.log_prob(x), density.encode(x)
     failed = torch.tensor([s.startswith("failed") for s in result.status])
@@ -65,11 +90,18 @@ def solve_map(
         residual=problem.residual(problem.crop(x)),
         converged=~failed,
         status=result.status,
-        evaluations=evaluations,
+        evaluations=watch.evaluations,
         method="map",
-        trace=trace,
+        trace=watch.trace,
     )
 
 
-def _log10(v: float) -> float:
-    return float(torch.tensor(v, dtype=torch.float64).log10())
+def _stages(prior, sigma) -> list[float] | None:
+    """Falling noise levels that end at ``sigma``; None for a prior without levels."""
+    if getattr(prior, "noise_range", None) is None:
+        return None
+    if isinstance(sigma, Sequence):
+        return list(sigma)
+    last = SHARP if sigma is None else sigma
+    first = max(_FIRST_SIGMA, last)
+    return [first * (last / first) ** (k / (_STAGES - 1)) for k in range(_STAGES)]

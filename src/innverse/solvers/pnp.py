@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import UsageError
 from .problem import NOISELESS, Problem
 from .reconstruction import Reconstruction
-from .tiling import denoise_tiled
+from .tiling import code_untiled, denoise_tiled
 
 _FIRST_SIGMA = 0.3
 _STRENGTH = 0.25
@@ -82,14 +82,18 @@ def solve_pnp(
         new = torch.where(alive.view(-1, 1, 1, 1), new, v)  # an item that fails stops where it was
         change = (new - v).flatten(1).norm(dim=1) / new.flatten(1).norm(dim=1).clamp_min(1e-12)
         v = new
-        trace.append({"sigma": level.tolist(), "change": change.tolist()})
+        residual = problem.residual(v)
+        trace.append(
+            {"sigma": level.tolist(), "change": change.tolist(), "residual": residual.tolist()}
+        )
         problem.progress(k + 1, steps, f"sigma {float(level.max()):.3f}")
     v = _agree_with_data(problem, v, noise, level, strength)
     calm = change < 0.05
+    z, log_prob = code_untiled(prior, v, level, tile)
     return Reconstruction(
         x=v,
-        z=None,
-        log_prob=None,
+        z=z,
+        log_prob=log_prob,
         residual=problem.residual(v),
         converged=alive & calm,
         status=[_status(a, c) for a, c in zip(alive.tolist(), calm.tolist(), strict=True)],

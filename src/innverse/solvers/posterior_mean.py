@@ -6,7 +6,7 @@ import torch
 
 from .problem import Problem
 from .reconstruction import Reconstruction
-from .tiling import denoise_tiled
+from .tiling import code_untiled, denoise_tiled
 
 
 def knows_posterior_mean(problem: Problem, prior) -> bool:
@@ -26,10 +26,11 @@ def solve_denoising(problem: Problem, prior, *, shifts: int, tile) -> Reconstruc
     x = denoise_tiled(prior, problem.y, noise, range(shifts), tile)
     finite = torch.isfinite(x).flatten(1).all(1)
     problem.progress(1, 1, "posterior mean")
+    z, log_prob = code_untiled(prior, x, noise.expand(len(x)), tile)
     return Reconstruction(
         x=torch.where(finite.view(-1, 1, 1, 1), x, problem.y),
-        z=None,
-        log_prob=None,
+        z=z,
+        log_prob=log_prob,
         residual=problem.residual(x),
         converged=finite,
         status=["converged" if ok else "failed: the denoiser gave NaN" for ok in finite.tolist()],

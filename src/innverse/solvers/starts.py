@@ -12,13 +12,19 @@ from .problem import Problem
 
 
 def latent_start(
-    name: str, problem: Problem, prior, shape: tuple[int, ...], seed: int = 0
+    name: str,
+    problem: Problem,
+    prior,
+    shape: tuple[int, ...],
+    seed: int = 0,
+    radius: float = 1.0,
 ) -> Tensor:
     """A latent (B, *shape) for every item of the problem.
 
-    ``"zero"`` the most likely latent; ``"random"`` N(0, I); ``"sphere"`` random of length sqrt(n);
-    ``"pseudo_inverse"`` f(A^+ y); ``"null_space"`` f(A^+ y + x0 - A^+ A x0) with x0 = G(0), the
-    most likely image corrected to explain y. Item i draws from seed + i, whatever the batch.
+    ``"zero"`` the most likely latent; ``"random"`` N(0, radius^2 I); ``"sphere"`` random of length
+    radius * sqrt(n); ``"pseudo_inverse"`` f(A^+ y); ``"null_space"`` f(A^+ y + x0 - A^+ A x0) with
+    x0 = G(0), the most likely image corrected to explain y. Item i draws from seed + i, whatever
+    the batch.
 
     Raises:
         UsageError: an unknown name, or a prior without ``encode`` for the last two.
@@ -28,7 +34,8 @@ def latent_start(
     if name in _NEEDS_CODE and not hasattr(prior, "encode"):
         raise UsageError(f"start={name!r} needs a prior that encodes images: take start='zero'")
     with torch.no_grad():
-        return STARTS[name](problem, prior, shape, seed)
+        z = STARTS[name](problem, prior, shape, seed)
+    return radius * z if name in RANDOM else z
 
 
 def _zero(problem: Problem, prior, shape, seed) -> Tensor:
@@ -70,4 +77,5 @@ STARTS: dict[str, Callable[..., Tensor]] = {
     "pseudo_inverse": _pseudo_inverse,
     "null_space": _null_space,
 }
+RANDOM = ("random", "sphere")
 _NEEDS_CODE = ("pseudo_inverse", "null_space")

@@ -25,9 +25,7 @@ def denoise_tiled(
     side = _side(tile)
     h, w = y.shape[-2:]
     if side is None or (h <= side and w <= side):
-        per_call = max(1, _AUTO**2 // (h * w))
-        parts = zip(y.split(per_call), sigma.split(per_call), strict=True)
-        return torch.cat([denoise(prior, part, s, views) for part, s in parts])
+        return torch.cat([denoise(prior, part, s, views) for part, s in _parts(y, sigma)])
     out = torch.empty_like(y)
     for top, bottom in _spans(h, side):
         for left, right in _spans(w, side):
@@ -40,6 +38,27 @@ def denoise_tiled(
                 ..., top - y0 : bottom - y0, left - x0 : right - x0
             ]
     return out
+
+
+@torch.no_grad()
+def code_untiled(
+    prior, x: Tensor, sigma: Tensor, tile: int | str | None = "auto"
+) -> tuple[Tensor | None, Tensor | None]:
+    """The latents of images (B, C, H, W) and their log p in nats (B,), at ``sigma`` (B,).
+
+    (None, None) where `denoise_tiled` would tile: a latent of pieces is no latent of the image.
+    """
+    side, (h, w) = _side(tile), x.shape[-2:]
+    if side is not None and (h > side or w > side):
+        return None, None
+    z = torch.cat([prior.encode(part, s) for part, s in _parts(x, sigma)])
+    return z, torch.cat([prior.log_prob(part, s) for part, s in _parts(x, sigma)])
+
+
+def _parts(x: Tensor, sigma: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+    """As many images at a time as memory allows, with their levels."""
+    per_call = max(1, _AUTO**2 // (x.shape[-2] * x.shape[-1]))
+    return zip(x.split(per_call), sigma.split(per_call), strict=True)
 
 
 def _side(tile: int | str | None) -> int | None:

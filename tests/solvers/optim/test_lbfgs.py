@@ -267,3 +267,13 @@ def test_adam_finds_the_minimum_and_items_are_independent():
         assert torch.allclose(alone.z[0], result.z[i], atol=1e-6)
     early = adam.minimize(quadratic, z0, max_iter=2000, tol_change=0.1)
     assert bool(early.converged.all()) and int(early.iterations.max()) < 2000
+
+
+def test_adam_survives_a_round_in_which_every_item_meets_nan():
+    def cliff(z):
+        value = (z - 1).square().sum(1)
+        return value.masked_fill(z.amax(1) > 0.95, torch.nan)
+
+    result = adam.minimize(cliff, torch.zeros(2, 3), max_iter=400, lr=0.3, decay=False)
+    assert (result.n_evals > result.iterations).all()  # it has met the cliff
+    assert float(result.value.max()) < 1.0 and bool(torch.isfinite(result.z).all())

@@ -14,13 +14,21 @@ from torch import Tensor
 from ...errors import ShapeError, UsageError
 from ...physics import as_physics
 from .bases import Basis
+from .iterate import Iterate
 
 _MARGIN = 1.05  # power iteration finds the norm of A from below
 _CHECK_EVERY = 10
 
 
-@torch.no_grad()
 def lasso(
+    y: Tensor, physics, lam: float | Tensor, basis: str = "dct", iters: int = 500, **options
+) -> Tensor:
+    """The images of `iterate_lasso` alone, (B, C, H, W), not clipped."""
+    return iterate_lasso(y, physics, lam, basis, iters, **options).x
+
+
+@torch.no_grad()
+def iterate_lasso(
     y: Tensor,
     physics,
     lam: float | Tensor,
@@ -30,7 +38,7 @@ def lasso(
     tol: float = 1e-5,
     x0: Tensor | None = None,
     callback: Callable[[int, Tensor], bool | None] | None = None,
-) -> Tensor:
+) -> Iterate:
     """Reconstruct images from y by sparsity of their coefficients.
 
     Items are independent and each stops by itself.
@@ -46,7 +54,7 @@ def lasso(
         callback: sees (iteration, x) at every check; returning True stops.
 
     Returns:
-        x (B, C, H, W), not clipped.
+        The images (B, C, H, W), not clipped, with the iterations of each item.
 
     Raises:
         UsageError: a negative weight or an unknown basis. ShapeError: weights that do not fit.
@@ -67,6 +75,7 @@ def lasso(
     out = transform.synthesise(c)
     ahead, momentum, last = c, y.new_ones(len(y)), c
     items = torch.arange(len(y), device=y.device)
+    iterations, settled = torch.zeros(len(y), dtype=torch.long), torch.zeros(len(y)).bool()
     for k in range(1, iters + 1):
         residual = physics.A(transform.synthesise(ahead)) - y
         gradient = transform.analyse(physics.A_adjoint(residual))
@@ -79,17 +88,19 @@ def lasso(
         if k % _CHECK_EVERY and k != iters:
             continue
         out[items] = transform.synthesise(c)
+        iterations[items.cpu()] = k
         change = (c - last).flatten(1).norm(dim=1) / c.flatten(1).norm(dim=1).clamp_min(1e-12)
         last = c
         if callback is not None and callback(k, out):
             break
+        settled[items.cpu()] = (change <= tol).cpu()
         keep = (change > tol).nonzero().flatten()
         if keep.numel() == 0:
             break
         if keep.numel() < len(items):
             items, physics, y, lam = items[keep], physics.select(keep), y[keep], lam[keep]
             c, ahead, momentum, last = c[keep], ahead[keep], momentum[keep], last[keep]
-    return out
+    return Iterate(out, iterations, settled)
 
 
 def _shrink(c: Tensor, by: Tensor) -> Tensor:

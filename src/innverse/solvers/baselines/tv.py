@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...errors import ShapeError, UsageError
 from ...physics import as_physics
+from .iterate import Iterate
 
 RELAX = 1.8
 CHECK_EVERY = 10
@@ -58,8 +59,15 @@ _SAMPLED = {
 }
 
 
-@torch.no_grad()
 def tv(
+    y: Tensor, physics, lam: float | Tensor | None = None, iters: int = 400, **options
+) -> Tensor:
+    """The images of `iterate_tv` alone, (B, C, H, W), not clipped."""
+    return iterate_tv(y, physics, lam, iters, **options).x
+
+
+@torch.no_grad()
+def iterate_tv(
     y: Tensor,
     physics,
     lam: float | Tensor | None = None,
@@ -70,7 +78,7 @@ def tv(
     x0: Tensor | None = None,
     step: float = 0.02,
     callback: Callable[[int, Tensor], bool | None] | None = None,
-) -> Tensor:
+) -> Iterate:
     """Reconstruct images from y by total variation (isotropic, forward differences).
 
     Items are independent and each stops by itself.
@@ -87,7 +95,7 @@ def tv(
         callback: sees (iteration, x) at every check; returning True stops.
 
     Returns:
-        x (B, C, H, W), not clipped.
+        The images (B, C, H, W), not clipped, with the iterations of each item.
     """
     physics = as_physics(physics)
     if lam is None:
@@ -106,6 +114,7 @@ def tv(
     state = _State(physics, y, back, lam, x, coupled, step)
     out = x.clone()
     items = torch.arange(y.shape[0], device=y.device)
+    iterations, settled = torch.zeros(len(y), dtype=torch.long), torch.zeros(len(y)).bool()
     last = x
     for k in range(1, iters + 1):
         state.iterate()
@@ -113,18 +122,20 @@ def tv(
             continue
         x = state.x
         out[items] = x
+        iterations[items.cpu()] = k
         change = (x - last).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1).clamp_min(1e-12)
         last = x
         if callback is not None and callback(k, out):
             break
         running = change > tol
+        settled[items.cpu()] = ~running.cpu()
         if not bool(running.all()):
             keep = running.nonzero().flatten()
             if keep.numel() == 0:
                 break
             items, last = items[keep], last[keep]
             state.keep(keep)
-    return out
+    return Iterate(out, iterations, settled)
 
 
 class _State:

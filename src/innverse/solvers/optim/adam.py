@@ -88,7 +88,8 @@ def minimize(
             current = rate[go] * (0.5 + 0.5 * torch.cos(math.pi * done)) if decay else rate[go]
             first, second = mean[go] / (1 - betas[0] ** t), square[go] / (1 - betas[1] ** t)
             # an item that has just converged stays where its gradient was measured
-            stay = torch.tensor([bool(status[i]) for i in go.tolist()], device=z.device)
+            stay = [bool(status[i]) for i in go.tolist()]
+            stay = torch.tensor(stay, dtype=torch.bool, device=z.device)  # also if none is left
             moved = z[go] - current[:, None] * first / (second.sqrt() + 1e-8)
             z[go] = torch.where(stay[:, None], z[go], moved)
 

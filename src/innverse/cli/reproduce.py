@@ -1,0 +1,126 @@
+"""``innverse reproduce``: a published study, run again from the shipped weights."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from cyclopts import App
+
+from ..errors import InnverseError, UsageError
+from .options import Device, Json, Quiet, check_writable, load_model, note, print_json, start
+from .progress import progress_bar
+
+app = App(name="reproduce", help="Run a published study again.")
+
+
+@app.command
+def asim2020(
+    *,
+    out: Path,
+    data: str | None = None,
+    quick: bool = False,
+    full: bool = False,
+    prior: str | None = None,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Invertible generative models for inverse problems (Asim et al., ICML 2020).
+
+    innverse reproduce asim2020 --quick --out runs/asim2020
+    innverse reproduce asim2020 --full --data faces_test.tar --out runs/asim2020
+
+    Writes report.html (one file), results.csv, results.json, and one small file for each
+    finished part below cells/; the same command again continues where it stopped.
+
+    Parameters
+    ----------
+    out
+        Folder for the results.
+    data
+        Test pictures: a tar or folder with the folders celebahq, ffhq, birds12, flowers12, ood28,
+        or any other pictures. [default: the faces inside scikit-image]
+    quick
+        Two pictures of each set and the main settings: less than ten minutes.
+    full
+        All pictures and all settings: many hours.
+    prior
+        Name or folder of the flow. [default: faces64]
+    """
+    if quick and full:
+        raise UsageError("--quick and --full: choose one")
+    _require_extras()
+    check_writable(out)
+    chosen = start(device)
+
+    from ..data import write_json
+    from ..reproduce.cells import plan, run_cell
+    from ..reproduce.page import make_page
+    from ..reproduce.pictures import picture_sets
+    from ..reproduce.protocol import PRIORS, SCALES
+    from ..reproduce.results import Results
+
+    name = "quick" if quick else "full" if full else "usual"
+    scale = SCALES[name]
+    sets = picture_sets(data, scale.images)
+    wanted = PRIORS | ({"flow": prior} if prior else {})
+    priors, missing = _load(wanted, chosen)
+    for model in missing:
+        note(f"{model} is not part of this installation: left out", quiet)
+    cells = list(plan(scale, sets, set(priors)))
+    results = Results(out)
+    with progress_bar("asim2020", quiet) as progress:
+        for k, cell in enumerate(cells):
+            progress(k, len(cells), f"{cell.experiment} {cell.setting} {cell.set} {cell.name}")
+            results.add(cell, run_cell(cell, sets[cell.set], priors, out, scale.effort, chosen))
+
+    command = shlex.join(["innverse", *sys.argv[1:]])
+    summary = {
+        "scale": name,
+        "data": data or "packaged",
+        "sets": {group: p.about for group, p in sets.items() if group in scale.sets},
+        "priors": {role: wanted[role] for role in priors},
+        "missing": missing,
+        "failures": results.failures(),
+    } | results.json()
+    write_json(out / "results.json", summary)
+    results.write_csv(out / "results.csv")
+    title = f"innverse reproduce asim2020 · {name} · {data or 'packaged pictures'}"
+    page = make_page(results, sets, missing, title, command)
+    page.save(out / "report.html")
+    if json:
+        print_json(summary)
+    else:
+        from ..reproduce.figures import table
+
+        about = {group: p.about for group, p in sets.items()}
+        for experiment in ("compressed_sensing", "denoising", "inpainting"):
+            table(results, experiment, about).print()
+        print(out / "report.html")
+    return 0
+
+
+def _load(wanted: dict[str, str], device) -> tuple[dict, list[str]]:
+    """({role: model}, names of those that are not shipped)."""
+    from ..zoo import names
+
+    priors, missing = {}, []
+    for role, name in wanted.items():
+        if name in names() or Path(name).is_dir():
+            priors[role] = load_model(name, device)
+        elif role == "flow":
+            raise UsageError(f"--prior {name}: no model of this name, and no folder")
+        else:
+            missing.append(name)
+    return priors, missing
+
+
+def _require_extras() -> None:
+    """Before hours of computing, not after them."""
+    from importlib.util import find_spec
+
+    for module, package in (("skimage", "scikit-image"), ("matplotlib", "matplotlib")):
+        if find_spec(module) is None:
+            raise InnverseError(f'this study needs {package}: pip install "innverse[demo]"')

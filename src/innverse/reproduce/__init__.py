@@ -1,0 +1,1 @@
+"""Published studies, run again: one declarative table each, cells that resume, one page."""

@@ -1,0 +1,97 @@
+"""Image-adaptive generators: after the latent search the generator itself is fitted to the image.
+
+Hussein, Tirer & Giryes 2020 (IAGAN, arXiv 1906.05284). A generator with few latents cannot represent
+most images exactly; fine-tuning a copy of its weights on one measurement, together with the latent,
+removes that representation error.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import UsageError
+from ..discrepancy import noise_energy
+from ..latent import solve_latent
+from ..problem import Problem
+from ..reconstruction import Reconstruction
+
+
+def solve_adaptive(
+    problem: Problem,
+    prior,
+    *,
+    tune_steps: int = 500,
+    tune_lr: float = 1e-4,
+    latent_lr: float = 1e-3,
+    **search,
+) -> Reconstruction:
+    """A latent search, then ``tune_steps`` of Adam on latent and weights, item by item on a copy.
+
+    The prior itself stays as it is. An item stops once its misfit is that of the noise, if the
+    noise level is known: beyond it the weights would learn the noise.
+
+    Args:
+        tune_lr, latent_lr: learning rates of the weights and of the latent.
+        search: options of `solve_latent`: start, restarts, steps, optimizer, ...
+    """
+    if not isinstance(prior, nn.Module):
+        raise UsageError("method 'adaptive' needs a generator that is a torch module")
+    found = solve_latent(problem, prior, **search)
+    noisy = problem.noise is not None and bool((torch.as_tensor(problem.noise) > 0).all())
+    floor = noise_energy(problem).tolist() if noisy else [0.0] * problem.batch
+    for i in range(problem.batch):
+        tuned = _tune(
+            problem, prior, found.z[i : i + 1], i, tune_steps, tune_lr, latent_lr, floor[i]
+        )
+        found.evaluations[i] += len(tuned.misfits)
+        found.trace.append({"item": i, "misfits": tuned.misfits})
+        if math.isfinite(tuned.misfits[-1]):
+            found.status[i] += ", weights tuned"
+        else:
+            found.status[i] = "failed: tuning the weights met NaN or Inf"
+            found.converged[i] = False
+        if tuned.x is not None:
+            found.x[i : i + 1], found.z[i : i + 1] = tuned.x, tuned.z
+        problem.progress(i + 1, problem.batch, "tuning the generator")
+    found.residual = problem.residual(found.x)
+    found.method, found.log_prob = "adaptive", None
+    return found
+
+
+@dataclass
+class _Tuned:
+    """The image and latent with the smallest misfit, and the misfits on the way."""
+
+    x: Tensor | None
+    z: Tensor | None
+    misfits: list[float]
+
+
+def _tune(problem, prior, z, item, steps, tune_lr, latent_lr, floor) -> _Tuned:
+    generator = copy.deepcopy(prior).eval()
+    weights = [p.requires_grad_() for p in generator.parameters()]
+    z = z.detach().clone().requires_grad_()
+    optimizer = torch.optim.Adam(
+        [{"params": weights, "lr": tune_lr}, {"params": [z], "lr": latent_lr}]
+    )
+    idx = torch.tensor([item], device=z.device)
+    best, misfits = _Tuned(None, None, []), []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            x = problem.crop(generator.decode(z))
+            misfit = problem.misfit(x, idx).sum()
+            misfit.backward()
+        value = float(misfit.detach())
+        if not misfits or value < min(misfits):
+            best = _Tuned(x.detach(), z.detach().clone(), misfits)
+        misfits.append(value)
+        if value <= floor or not math.isfinite(value):
+            break
+        optimizer.step()
+    return best if math.isfinite(misfits[0]) else _Tuned(None, None, misfits)

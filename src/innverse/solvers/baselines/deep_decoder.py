@@ -1,0 +1,134 @@
+"""The deep decoder: an image is the output of a small untrained network, fitted to its measurement.
+
+Heckel & Hand 2019 (arXiv 1810.03982). It has fewer weights than the image has numbers, so the
+network itself is the regulariser: nothing is learned beforehand and nothing is stopped early.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...errors import UsageError
+from ..optim import adam
+from ..problem import Problem
+from ..reconstruction import Reconstruction
+from ..watch import Watch
+
+
+class DeepDecoder:
+    """Images from weights: x = sigmoid(C_L B_L), B_{i+1} = norm(relu(upsample(C_i B_i))), B_0 random.
+
+    C_i mixes the channels of every pixel; ``norm`` standardises each channel of an image and gives
+    it a learned scale and shift. Every item has weights of its own.
+
+    Args:
+        shape: (C, H, W) of an image.
+        channels: k, the width of every layer.
+        doublings: how often the resolution doubles, from about H / 2^doublings on.
+        seed: of B_0, which is fixed and the same for all items.
+
+    Attributes:
+        latent_shape: (P,), the number of weights of an item.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], channels: int = 48, doublings: int = 4, seed: int = 0
+    ):
+        c, h, w = shape
+        if channels < 1 or doublings < 1:
+            raise UsageError(f"channels={channels}, doublings={doublings}: must be at least 1")
+        self.shape, self.channels = tuple(shape), channels
+        self.sizes = [
+            (math.ceil(h / 2**k), math.ceil(w / 2**k)) for k in reversed(range(doublings + 1))
+        ]
+        generator = torch.Generator().manual_seed(seed)
+        # uniform with standard deviation 0.1, as in the authors' code
+        self.first = (
+            0.1 * math.sqrt(12) * torch.rand(1, channels, *self.sizes[0], generator=generator)
+        )
+        inner = channels * channels + 2 * channels
+        self.latent_shape = (doublings * inner + c * channels,)
+
+    def start(self, batch: int, seed: int = 0) -> Tensor:
+        """Weights (batch, P) of networks that have seen nothing; item i draws from seed + i."""
+        k = self.channels
+        rows = []
+        for i in range(batch):
+            generator = torch.Generator().manual_seed(seed + i)
+            row = torch.randn(self.latent_shape, generator=generator) / math.sqrt(k)
+            rows.append(row)
+        weights = torch.stack(rows)
+        for scale, shift in self._norms(weights):
+            scale.fill_(1)
+            shift.fill_(0)
+        return weights
+
+    def decode(self, weights: Tensor) -> Tensor:
+        """(B, P) -> images (B, C, H, W) in (0, 1)."""
+        k, b = self.channels, len(weights)
+        x = self.first.to(weights).expand(b, -1, -1, -1)
+        for matrix, (scale, shift), size in zip(
+            self._matrices(weights), self._norms(weights), self.sizes[1:], strict=True
+        ):
+            # mixing channels and upsampling commute: mix where there are fewer pixels
+            x = (matrix @ x.flatten(2)).view(b, k, *x.shape[2:])
+            x = F.interpolate(x, size, mode="bilinear", align_corners=False).relu()
+            x = F.instance_norm(x) * scale[..., None, None] + shift[..., None, None]
+        last = weights[:, -self.shape[0] * k :].view(b, -1, k)
+        return (last @ x.flatten(2)).view(b, *self.shape).sigmoid()
+
+    def _blocks(self, weights: Tensor) -> list[Tensor]:
+        inner = self.channels * (self.channels + 2)
+        return list(weights[:, : (len(self.sizes) - 1) * inner].split(inner, 1))
+
+    def _matrices(self, weights: Tensor) -> list[Tensor]:
+        k = self.channels
+        return [block[:, : k * k].view(-1, k, k) for block in self._blocks(weights)]
+
+    def _norms(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [block[:, -2 * self.channels :].chunk(2, 1) for block in self._blocks(weights)]
+
+
+def solve_deep_decoder(
+    problem: Problem,
+    prior=None,
+    *,
+    channels: int = 48,
+    doublings: int = 4,
+    steps: int | None = None,
+    lr: float = 0.01,
+    seed: int = 0,
+) -> Reconstruction:
+    """Adam on ||A G(weights) - y||^2, ``steps`` (2000) at most; no prior is used.
+
+    ``channels`` and ``doublings`` are those of `DeepDecoder`; ``z`` of the result are the weights.
+    """
+    steps = steps or 2000
+    network = DeepDecoder(problem.shape, channels, doublings, seed)
+    watch = Watch(problem, steps)
+
+    def objective(weights: Tensor, idx: Tensor) -> Tensor:
+        misfit = problem.misfit(network.decode(weights), idx)
+        watch.saw(idx, misfit, misfit)
+        return misfit
+
+    start = network.start(problem.batch, seed).to(problem.y.real)
+    result = adam.minimize(objective, start, max_iter=steps, lr=lr, callback=watch.step)
+    with torch.no_grad():
+        x = network.decode(result.z)
+    done = result.converged | torch.tensor([s.startswith("max") for s in result.status])
+    return Reconstruction(
+        x=x,
+        z=result.z,
+        log_prob=None,
+        residual=problem.residual(x),
+        converged=done,
+        status=result.status,
+        evaluations=watch.evaluations,
+        method="deep_decoder",
+        trace=watch.trace,
+    )

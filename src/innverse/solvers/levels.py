@@ -1,0 +1,29 @@
+"""The noise levels at which a solver takes a noise-conditional prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..errors import UsageError
+
+SHARP = 0.02  # where a noise-conditional density is sharp, yet smooth enough to climb
+
+
+def priors_at(prior, sigma: float | Sequence[float] | None = None) -> list:
+    """The prior at each level of ``sigma``, in that order; a prior without levels as it is, once.
+
+    Levels beyond ``prior.noise_range`` are moved to its nearest end; None is `SHARP`.
+
+    Raises:
+        UsageError: an empty list of levels, or one that is not positive.
+    """
+    span = getattr(prior, "noise_range", None)
+    if span is None or not hasattr(prior, "at"):
+        return [prior]
+    levels = [SHARP] if sigma is None else [sigma] if isinstance(sigma, (int, float)) else sigma
+    if not levels or not all(level > 0 for level in levels):
+        raise UsageError(f"sigma={sigma!r}: give one noise level > 0, or several to go through")
+    low, high = span
+    return [prior.at(torch.tensor([min(max(level, low), high)])) for level in levels]
