@@ -28,8 +28,9 @@ from ..flows.flow import Flow
 from ..metrics.mmd import inverse_multiquadratic, mmd2
 from .checks import as_pairs, as_rows, check_inside, check_names, check_pairs, leave_out_invalid
 from .parameters import ParameterTransform, as_bounds, bounds_of
+from .schedule import History, Schedule
 from .standardize import Standardize
-from .training import History, Schedule, train
+from .training import train
 
 
 @dataclass(frozen=True)

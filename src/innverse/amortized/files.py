@@ -18,7 +18,7 @@ from ..data.atomic import atomic_write, write_json
 from ..errors import InnverseError, InputError
 from .estimator import Estimator
 from .novelty import TrainingRange
-from .training import History
+from .schedule import History
 
 if TYPE_CHECKING:
     from .posterior import Posterior
@@ -48,6 +48,7 @@ def save(posterior: Posterior, folder: Path) -> None:
         "innverse": __version__,
         "names": posterior.names,
         "x_shape": list(posterior.x_shape),
+        "default_x": None if posterior.default_x is None else posterior.default_x.tolist(),
         "config": posterior.config,
         "n_simulations": posterior.n_simulations,
         "n_excluded": posterior.n_excluded,
@@ -77,7 +78,8 @@ def load(folder: Path) -> Posterior:
     if history is not None:  # JSON knows no infinity
         history.held_out = [torch.inf if v is None else v for v in history.held_out]
     counts = config["n_simulations"], config["n_excluded"]
-    return Posterior(estimator, range_, names, x_shape, made, history, *counts)
+    posterior = Posterior(estimator, range_, names, x_shape, made, history, *counts)
+    return posterior.set_default_x(config["default_x"]) if config.get("default_x") else posterior
 
 
 def _read_config(path: Path) -> dict:

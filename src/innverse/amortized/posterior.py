@@ -13,7 +13,7 @@ from ..errors import InputError, ShapeError
 from .checks import as_rows
 from .estimator import Estimator
 from .novelty import TrainingRange
-from .training import History
+from .schedule import History
 
 _CHUNK = 16_384  # draws computed together: what fits the cache
 
@@ -261,7 +261,13 @@ class Posterior:
         return x
 
     def _flag(self, x: Tensor) -> None:
-        """Warn of observations unlike anything in the training data."""
+        """Warn of observations that the training did not prepare for."""
+        if "rounds" in self.config and not torch.equal(x, self.default_x):
+            warnings.warn(
+                "this posterior was learned in rounds for one observation and holds at no other: "
+                "leave x out, or learn with fit",
+                stacklevel=3,
+            )
         z = self.estimator.standardize(x)
         far = self.training_range.far_outside(z)
         if bool(far.any()):

@@ -10,11 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-import signal
-import sys
-import threading
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +34,7 @@ from innverse.train.config import TrainingConfig
 from innverse.train.distributed import World, distributed
 from innverse.train.evaluate import evaluate, sample_images
 from innverse.train.guard import Guard
+from innverse.train.interrupt import stop_requests
 from innverse.train.losses import Objective, log_uniform, measure, to_bits
 from innverse.train.metrics import MetricsFile
 from innverse.train.model import build_flow, save_model
@@ -345,7 +342,7 @@ class _Run:
             metrics = MetricsFile(self.out / "metrics.jsonl", trainer.step_number)
         progress = Progress(settings.steps, trainer.step_number, quiet=self.quiet)
         self._greet(progress)
-        with _stop_requests() as stop, progress:
+        with stop_requests() as stop, progress:
             while trainer.step_number < settings.steps:
                 begun = time.perf_counter()
                 row = trainer.step(bool(stop))
@@ -471,28 +468,6 @@ class _Run:
             "held_out": t.held_out,
         }
         save_model(t._averaged(), self.out / "model", self.config, facts)
-
-
-@contextmanager
-def _stop_requests():
-    """A list that becomes non-empty on SIGINT or SIGTERM; a second SIGINT interrupts at once."""
-    requests: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield requests
-        return
-
-    def ask(signum, frame):
-        if requests and signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        requests.append(signum)
-        print("stopping after this step (Ctrl-C again to stop at once)", file=sys.stderr)
-
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield requests
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
 
 
 def _finite(value: float) -> float | str:
