@@ -18,11 +18,11 @@ def before_and_after(posterior, task, quick: bool = False) -> dict:
 
     The repair is learned from pairs that the posterior never saw, and tested on others.
     """
-    sizes = (100, 100) if quick else (5000, 10_000)
+    sizes = (100, 100) if quick else (20_000, 20_000)
     draws = []
     for seed, pairs in zip((11, 12), sizes):
         theta, x = task.pairs(pairs, seeded(seed))
-        draws.append((theta, posterior.sample_batched((400,), x, generator=seeded(seed))))
+        draws.append((theta, posterior.sample_batched((200,), x, generator=seeded(seed))))
     (theta, samples), (fresh, again) = draws
     repaired = calibration.recalibrate(samples, theta).samples(again)
     found = {"before": again, "after": repaired}

@@ -66,9 +66,10 @@ def fit(
         bounds: (low, high), numbers or vectors, None where there is none; over the prior's.
         names: of the parameters, for messages and files.
         density: ``"spline"``, ``"realnvp"``, ``"mdn"`` or ``"matching"``, see `build_density`.
-        summary: the network before the flow: ``"none"``, ``"mlp"``, ``"set"`` for (N, members, d),
-            ``"series"`` for (N, C, T), ``"image"`` for (N, C, H, W), a module of one's own, or
-            ``"auto"`` (vectors: none up to 20 numbers, else mlp; four axes: image).
+        summary: the network before the flow: ``"none"``, ``"mlp"``, ``"set"`` (DeepSets) or
+            ``"set_transformer"`` for (N, members, d), ``"series"`` for (N, C, T), ``"image"`` for
+            (N, C, H, W), a module of one's own, or ``"auto"`` (vectors: none up to 20 numbers,
+            else mlp; four axes: image).
         size: any of layers, width, depth, bins, components, features, summary_width instead of
             what is chosen from N and D.
         held_out: fraction of the pairs on which progress is judged (at most 20000 of them).
@@ -76,7 +77,8 @@ def fit(
         seed: of the networks, the split and the batches.
         progress: on stderr.
         checkpoint: a folder in which the training is saved twice a minute and at Ctrl-C; the same
-            call continues there, and is done at once if the training was.
+            call continues there (on the same data: a simulator has to repeat itself for a seed),
+            and is done at once if the training was.
         resume: False starts over in ``checkpoint``.
 
     Raises:

@@ -80,7 +80,8 @@ class Training:
             group["lr"] = self.schedule.lr * warm * self.budget.factor(used)
         # what a loss draws from the global generator is a function of the step as well
         torch.manual_seed(stream_seed(self.seed, history.steps, "loss"))
-        self.model.train()
+        if not self.model.training:  # it walks over all modules
+            self.model.train()
         taken = self._descend([t[k * self.batch :][: self.batch] for t in self._epoch(epoch)])
         self.bad = 0 if taken else self.bad + 1
         history.skipped += not taken
