@@ -7,9 +7,14 @@ import math
 import pytest
 import torch
 
-from innverse.amortized import BidirectionalINN, fit_bidirectional
+from innverse.amortized import (
+    BidirectionalINN,
+    BidirectionalPosterior,
+    Posterior,
+    fit_bidirectional,
+)
 from innverse.amortized.bidirectional import Weights
-from innverse.errors import ShapeError, UsageError
+from innverse.errors import InputError, ShapeError, UsageError
 
 QUICK = {"layers": 4, "width": 32, "batch_size": 256, "lr": 3e-3, "progress": False}
 
@@ -83,7 +88,7 @@ def test_both_branches_of_a_parabola_are_found():
     g = torch.Generator().manual_seed(0)
     theta = torch.randn(3000, 2, generator=g)
     x = theta[:, :1] ** 2 + 0.02 * torch.randn(3000, 1, generator=g)
-    found = fit_bidirectional(theta, x, loss="ml", pad_to=4, max_epochs=25, **QUICK)
+    found = fit_bidirectional(theta, x, loss="ml", pad_to=4, max_epochs=50, **QUICK)
     draws = found.sample((2000,), x=torch.tensor([1.0]), generator=g)
     assert draws.shape == (2000, 2)
     assert 0.25 < float((draws[:, 0] > 0).double().mean()) < 0.75
@@ -92,6 +97,20 @@ def test_both_branches_of_a_parabola_are_found():
     test = torch.tensor([[0.5, 0.0], [-0.5, 1.0], [1.2, -1.0]])
     assert (found.predict(test)[:, 0] - test[:, 0] ** 2).abs().max() < 0.4
     assert found.sample_batched((3,), x[:5]).shape == (3, 5, 2)
+
+
+def test_saved_network_is_the_same(tmp_path):
+    theta, x = torch.rand(100, 2), torch.randn(100, 3)
+    options = {"layers": 2, "width": 8, "max_epochs": 1, "progress": False, "bounds": (0, 1)}
+    made = fit_bidirectional(theta, x, loss="ml", **options)
+    made.save(tmp_path)
+    again = BidirectionalPosterior.load(tmp_path)
+    assert torch.equal(again.predict(theta), made.predict(theta))
+    g = torch.Generator
+    draws = [p.sample((5,), x[0], generator=g().manual_seed(0)) for p in (made, again)]
+    assert torch.equal(*draws) and again.history == made.history
+    with pytest.raises(InputError, match="not describe an innverse-posterior but an innverse-bi"):
+        Posterior.load(tmp_path)
 
 
 def test_mmd_training_learns_what_the_data_tell_and_what_not():

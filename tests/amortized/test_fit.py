@@ -175,7 +175,14 @@ def test_bounded_parameters_never_leak():
 
 @pytest.mark.parametrize(
     ("summary", "shape"),
-    [("set", (12, 1)), ("series", (1, 32)), ("image", (1, 8, 8)), ("mlp", (30,)), ("auto", (30,))],
+    [
+        ("set", (12, 1)),
+        ("set_transformer", (12, 1)),
+        ("series", (1, 32)),
+        ("image", (1, 8, 8)),
+        ("mlp", (30,)),
+        ("auto", (30,)),
+    ],
 )
 def test_summary_networks_find_the_mean(summary, shape):
     """x = theta + noise in every entry: the posterior shrinks to about noise / sqrt(entries)."""
@@ -190,11 +197,12 @@ def test_summary_networks_find_the_mean(summary, shape):
 
 
 def test_sets_do_not_depend_on_the_order():
-    from innverse.nets.summary import DeepSet
+    from innverse.nets.summary import DeepSet, SetTransformer
 
-    net, x = DeepSet(2, 5, 16), torch.randn(3, 7, 2)
-    torch.testing.assert_close(net(x), net(x[:, torch.randperm(7)]))
-    assert not torch.allclose(net(x), net(x.flip(0)))
+    x = torch.randn(3, 7, 2)
+    for net in (DeepSet(2, 5, 16), SetTransformer(2, 5, 18)):
+        torch.testing.assert_close(net(x), net(x[:, torch.randperm(7)]))
+        assert not torch.allclose(net(x), net(x.flip(0)))
 
 
 def test_heavy_tails_and_units_do_not_matter():
@@ -257,7 +265,7 @@ def test_observation_far_outside_is_flagged(learned):
     with pytest.warns(UserWarning, match=r"far outside .*log-density -\d.*rank 0 of 4000"):
         learned.sample((3,), x=x + 40)
     assert float(learned.rank(x + 40)) == 0
-    with pytest.warns(UserWarning, match="1 observations lie"):
+    with pytest.warns(UserWarning, match="1 of 2 observations lie"):
         learned.sample_batched((3,), torch.stack((x, x + 40)))
     # unusual combinations count, not only unusual numbers
     theta = torch.randn(4000, 2)

@@ -17,7 +17,8 @@ replaces both MMDs by the change of variables:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +27,12 @@ from .. import flows
 from ..errors import ShapeError, UsageError
 from ..flows.flow import Flow
 from ..metrics.mmd import inverse_multiquadratic, mmd2
+from . import files
 from .checks import as_pairs, as_rows, check_inside, check_names, check_pairs, leave_out_invalid
 from .parameters import ParameterTransform, as_bounds, bounds_of
+from .schedule import History, Schedule
 from .standardize import Standardize
-from .training import History, Schedule, train
+from .training import train
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class BidirectionalINN(nn.Module):
 
     def __init__(self, d: int, m: int, k: int, *, flow: dict, weights: Weights, width: int = 0):
         super().__init__()
+        self.options = {"flow": flow, "weights": asdict(weights), "width": width}
         self.d, self.m, self.k = d, m, k
         self.width = max(d, m + k, width, 2)
         self.weights = weights
@@ -132,6 +136,30 @@ class BidirectionalPosterior:
     @property
     def x_shape(self) -> tuple[int, ...]:
         return self.standardize.shape
+
+    def save(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors into ``folder``."""
+        f = self.network
+        facts = {"names": self.names, "sizes": [f.d, f.m, f.k], "options": f.options}
+        files.save(Path(folder), files.BIDIRECTIONAL, self._modules(), self.history, facts)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> BidirectionalPosterior:
+        """Read what `save` wrote; InputError when it is missing or damaged."""
+        needed = {"names", "sizes", "options"}
+        made, tensors, history = files.load(Path(folder), files.BIDIRECTIONAL, needed)
+        (d, m, k), options = made["sizes"], made["options"]
+        options["weights"] = Weights(**options["weights"])
+        free = torch.full((d,), torch.inf)  # the bounds themselves are among the tensors
+        transform, standardize = ParameterTransform(-free, free), Standardize((m,))
+        network = BidirectionalINN(d, m, k, **options)
+        posterior = cls(network, transform, standardize, made["names"], history)
+        posterior._modules().load_state_dict(tensors)
+        return posterior
+
+    def _modules(self) -> nn.ModuleDict:
+        parts = {"network": self.network, "transform": self.transform}
+        return nn.ModuleDict(parts | {"standardize": self.standardize})
 
     def predict(self, theta) -> Tensor:
         """The measurement (B, m) that belongs to parameters theta (B, D)."""

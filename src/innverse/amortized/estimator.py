@@ -13,7 +13,7 @@ from .density import build_density
 from .parameters import ParameterTransform
 from .standardize import Standardize
 
-_SHARED = {"set": (0,), "series": (1,), "image": (1, 2)}
+_SHARED = {"set": (0,), "set_transformer": (0,), "series": (1,), "image": (1, 2)}
 
 
 class Estimator(nn.Module):
@@ -23,8 +23,8 @@ class Estimator(nn.Module):
         low, high: bounds of the parameters (D,).
         x_shape: of one measurement.
         density: see `build_density`.
-        summary: ``"none"``, ``"mlp"``, ``"set"``, ``"series"``, ``"image"``, or a module
-            (B, *x_shape) -> (B, k) of one's own.
+        summary: one of `innverse.nets.summary.SUMMARIES`, or a module (B, *x_shape) -> (B, k) of
+            one's own.
         size: see `choose_size`.
     """
 

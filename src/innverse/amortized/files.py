@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from safetensors.torch import load as read_tensors
@@ -15,85 +15,66 @@ from torch import nn
 
 from .. import __version__
 from ..data.atomic import atomic_write, write_json
-from ..errors import InnverseError, InputError
-from .estimator import Estimator
-from .novelty import TrainingRange
-from .training import History
+from ..errors import InputError
+from .schedule import History
 
-if TYPE_CHECKING:
-    from .posterior import Posterior
-
-FORMAT, FORMAT_VERSION = "innverse-posterior", 1
+FORMAT_VERSION = 1
+POSTERIOR, BIDIRECTIONAL = "innverse-posterior", "innverse-bidirectional-posterior"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-def save(posterior: Posterior, folder: Path) -> None:
-    """Write ``posterior`` into ``folder``; the config goes last, so a torn write is noticed.
+def save(folder: Path, kind: str, model: nn.Module, history: History | None, facts: dict) -> None:
+    """Write ``model`` and the JSON-able ``facts`` into ``folder``; the config goes last, so a torn
+    write is noticed.
 
     Raises:
-        InnverseError: a summary network of one's own, whose structure no file can describe; or
-            the folder cannot be written.
+        InnverseError: the folder cannot be written.
     """
-    if not isinstance(posterior.config["summary"], str):
-        raise InnverseError(
-            "a posterior with a summary network of your own cannot be saved with its structure: "
-            "save posterior.estimator.state_dict() with safetensors"
-        )
-    both = nn.ModuleDict({"estimator": posterior.estimator, "range": posterior.training_range})
-    tensors = {k: v.detach().cpu().contiguous() for k, v in both.state_dict().items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     weights = tensor_bytes(tensors, metadata={"format": "pt"})
     config = {
-        "format": FORMAT,
+        "format": kind,
         "format_version": FORMAT_VERSION,
         "innverse": __version__,
-        "names": posterior.names,
-        "x_shape": list(posterior.x_shape),
-        "config": posterior.config,
-        "n_simulations": posterior.n_simulations,
-        "n_excluded": posterior.n_excluded,
-        "history": dataclasses.asdict(posterior.history) if posterior.history else None,
+        **facts,
+        "history": dataclasses.asdict(history) if history else None,
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     atomic_write(folder / WEIGHTS, weights)
     write_json(folder / CONFIG, config)
 
 
-def load(folder: Path) -> Posterior:
-    """The posterior in ``folder``; InputError when it is missing, foreign or damaged."""
-    from .posterior import Posterior
+def load(folder: Path, kind: str, needed: set[str]) -> tuple[dict[str, Any], dict, History | None]:
+    """The config (with all of ``needed``), the tensors and the history of what `save` wrote.
 
-    config = _read_config(folder / CONFIG)
+    Raises:
+        InputError: missing, of another kind, or damaged.
+    """
+    config = _read_config(folder / CONFIG, kind, needed | {"sha256", "history"})
     weights = _read(folder / WEIGHTS)
     if hashlib.sha256(weights).hexdigest() != config["sha256"]:
         raise InputError(f"{folder / WEIGHTS} is damaged (its checksum differs): save it again")
-    names, x_shape, made = config["names"], tuple(config["x_shape"]), config["config"]
-    # the bounds themselves are among the tensors
-    free = torch.full((len(names),), torch.inf)
-    estimator = Estimator(-free, free, x_shape, made["density"], made["summary"], made["size"])
-    range_ = TrainingRange(int(torch.Size(x_shape).numel()))
-    both = nn.ModuleDict({"estimator": estimator, "range": range_})
-    both.load_state_dict(read_tensors(weights))
     history = History(**config["history"]) if config["history"] else None
     if history is not None:  # JSON knows no infinity
         history.held_out = [torch.inf if v is None else v for v in history.held_out]
-    counts = config["n_simulations"], config["n_excluded"]
-    return Posterior(estimator, range_, names, x_shape, made, history, *counts)
+    return config, read_tensors(weights), history
 
 
-def _read_config(path: Path) -> dict:
+def _read_config(path: Path, kind: str, needed: set[str]) -> dict:
     text = _read(path)
     try:
         config = json.loads(text)
     except ValueError:
         raise InputError(f"{path} is not valid JSON: save the posterior again") from None
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise InputError(f"{path} does not describe an innverse posterior")
+    if not isinstance(config, dict) or config.get("format") != kind:
+        found = config.get("format") if isinstance(config, dict) else None
+        what = f" but an {found}" if found in (POSTERIOR, BIDIRECTIONAL) else ""
+        raise InputError(f"{path} does not describe an {kind}{what}")
     if config.get("format_version") != FORMAT_VERSION:
         raise InputError(
             f"{path} has format version {config.get('format_version')}, this innverse reads "
             f"{FORMAT_VERSION}: update innverse or save the posterior again"
         )
-    needed = {"names", "x_shape", "config", "sha256", "n_simulations", "n_excluded", "history"}
     if needed - config.keys():
         raise InputError(f"{path} lacks {', '.join(sorted(needed - config.keys()))}: save it again")
     return config

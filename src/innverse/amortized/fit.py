@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
+from ..train.checkpoint import remove_checkpoints
 from ..train.progress import Progress
 from .checks import as_pairs, as_rows, check_inside, check_names, check_pairs, leave_out_invalid
 from .estimator import Estimator
 from .novelty import TrainingRange
 from .parameters import as_bounds, bounds_of
 from .posterior import Posterior
+from .schedule import Schedule
 from .simulate import draw_prior, simulate
 from .size import choose_size, with_overrides
-from .training import Schedule, train
+from .training import train
 
 _MOST_HELD_OUT = 20_000  # more would only take time
 _RAW = 20  # numbers up to which a measurement goes into the flow as it is
@@ -44,6 +49,8 @@ def fit(
     minutes: float | None = None,
     seed: int = 0,
     progress: bool = True,
+    checkpoint: str | Path | None = None,
+    resume: bool = True,
 ) -> Posterior:
     """Learn p(theta | x) from simulated pairs: neural posterior estimation with a conditional INN.
 
@@ -59,15 +66,20 @@ def fit(
         bounds: (low, high), numbers or vectors, None where there is none; over the prior's.
         names: of the parameters, for messages and files.
         density: ``"spline"``, ``"realnvp"``, ``"mdn"`` or ``"matching"``, see `build_density`.
-        summary: the network before the flow: ``"none"``, ``"mlp"``, ``"set"`` for (N, members, d),
-            ``"series"`` for (N, C, T), ``"image"`` for (N, C, H, W), a module of one's own, or
-            ``"auto"`` (vectors: none up to 20 numbers, else mlp; four axes: image).
+        summary: the network before the flow: ``"none"``, ``"mlp"``, ``"set"`` (DeepSets) or
+            ``"set_transformer"`` for (N, members, d), ``"series"`` for (N, C, T), ``"image"`` for
+            (N, C, H, W), a module of one's own, or ``"auto"`` (vectors: none up to 20 numbers,
+            else mlp; four axes: image).
         size: any of layers, width, depth, bins, components, features, summary_width instead of
             what is chosen from N and D.
         held_out: fraction of the pairs on which progress is judged (at most 20000 of them).
         lr, batch_size, patience, max_epochs, minutes: see `Schedule`.
         seed: of the networks, the split and the batches.
         progress: on stderr.
+        checkpoint: a folder in which the training is saved twice a minute and at Ctrl-C; the same
+            call continues there (on the same data: a simulator has to repeat itself for a seed),
+            and is done at once if the training was.
+        resume: False starts over in ``checkpoint``.
 
     Raises:
         UsageError: arguments that do not fit together.
@@ -111,6 +123,10 @@ def fit(
             value = estimator.density.loss(u, estimator.summary(z))
             return value - log_det if estimator.density.by_likelihood else value
 
+        config = {"density": density, "summary": summary, "size": size}
+        folder = None if checkpoint is None else Path(checkpoint)
+        if folder is not None and not resume:
+            remove_checkpoints(folder)
         schedule = Schedule(lr, batch_size, patience, max_epochs, minutes)
         history = train(
             estimator,
@@ -120,8 +136,9 @@ def fit(
             schedule,
             seed=seed,
             progress=progress,
+            folder=folder,
+            signature=_signature(theta, x, config, schedule, held_out, seed) if folder else None,
         )
-    config = {"density": density, "summary": summary, "size": size}
     return Posterior(estimator, training_range, names, shape, config, history, n, excluded)
 
 
@@ -142,6 +159,17 @@ def _simulated(theta, x, simulator, prior, budget, vectorized, progress) -> tupl
             bar.update(done, "simulations")
 
         return theta, simulate(simulator, theta, vectorized=vectorized, report=report)
+
+
+def _signature(theta, x, config, schedule, held_out, seed) -> dict[str, Any]:
+    """What must be the same for a training to be continued, JSON-able."""
+    digest = hashlib.sha256()
+    for t in (theta, x):
+        digest.update(t.contiguous().numpy())
+    summary = config["summary"]
+    named = config | {"summary": summary if isinstance(summary, str) else type(summary).__name__}
+    settings = dataclasses.asdict(schedule) | {"held_out": held_out, "seed": seed}
+    return {"data": digest.hexdigest(), **named, **settings}
 
 
 def _choose_summary(summary: str | nn.Module, shape: tuple[int, ...]) -> str | nn.Module:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import InputError, ShapeError
+from ..errors import InnverseError, InputError, ShapeError
+from . import files
 from .checks import as_rows
 from .estimator import Estimator
 from .novelty import TrainingRange
-from .training import History
+from .schedule import History
 
 _CHUNK = 16_384  # draws computed together: what fits the cache
 
@@ -188,17 +189,43 @@ class Posterior:
     # ---- files ------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors into ``folder``."""
-        from .files import save
+        """Write config.json and model.safetensors into ``folder``.
 
-        save(self, Path(folder))
+        Raises:
+            InnverseError: a summary network of one's own, whose structure no file can describe; or
+                the folder cannot be written.
+        """
+        if not isinstance(self.config["summary"], str):
+            raise InnverseError(
+                "a posterior with a summary network of your own cannot be saved with its structure: "
+                "save posterior.estimator.state_dict() with safetensors"
+            )
+        facts = {
+            "names": self.names,
+            "x_shape": list(self.x_shape),
+            "default_x": None if self.default_x is None else self.default_x.tolist(),
+            "config": self.config,
+            "n_simulations": self.n_simulations,
+            "n_excluded": self.n_excluded,
+        }
+        files.save(Path(folder), files.POSTERIOR, self._modules(), self.history, facts)
 
     @classmethod
     def load(cls, folder: str | Path) -> Posterior:
         """Read what `save` wrote; InputError when it is missing or damaged."""
-        from .files import load
-
-        return load(Path(folder))
+        needed = {"names", "x_shape", "config", "n_simulations", "n_excluded"}
+        made, tensors, history = files.load(Path(folder), files.POSTERIOR, needed)
+        names, x_shape, config = made["names"], tuple(made["x_shape"]), made["config"]
+        # the bounds themselves are among the tensors
+        free = torch.full((len(names),), torch.inf)
+        structure = (config[key] for key in ("density", "summary", "size"))
+        estimator = Estimator(-free, free, x_shape, *structure)
+        training_range = TrainingRange(int(torch.Size(x_shape).numel()))
+        counts = made["n_simulations"], made["n_excluded"]
+        posterior = cls(estimator, training_range, names, x_shape, config, history, *counts)
+        posterior._modules().load_state_dict(tensors)
+        x = made.get("default_x")
+        return posterior if x is None else posterior.set_default_x(x)
 
     def __repr__(self) -> str:
         d, shape = len(self.names), ", ".join(map(str, self.x_shape))
@@ -208,6 +235,9 @@ class Posterior:
         )
 
     # ---- inside -----------------------------------------------------------------------------
+
+    def _modules(self) -> nn.ModuleDict:
+        return nn.ModuleDict({"estimator": self.estimator, "range": self.training_range})
 
     def _draw(self, c: Tensor, n: int, generator, chunk: int = _CHUNK) -> Tensor:
         """``n`` draws (n, D), the i-th for the features c[i % B]."""
@@ -261,12 +291,19 @@ class Posterior:
         return x
 
     def _flag(self, x: Tensor) -> None:
-        """Warn of observations unlike anything in the training data."""
+        """Warn of observations that the training did not prepare for."""
+        if "rounds" in self.config and not torch.equal(x, self.default_x):
+            warnings.warn(
+                "this posterior was learned in rounds for one observation and holds at no other: "
+                "leave x out, or learn with fit",
+                stacklevel=3,
+            )
         z = self.estimator.standardize(x)
         far = self.training_range.far_outside(z)
         if bool(far.any()):
             worst = float(self.training_range.log_density(z[far]).min())
-            what = "the observation lies" if len(x) == 1 else f"{int(far.sum())} observations lie"
+            some = f"{int(far.sum())} of {len(x)} observations lie"
+            what = "the observation lies" if len(x) == 1 else some
             warnings.warn(
                 f"{what} far outside the training data: log-density {worst:.4g}, rank 0 of "
                 f"{self.n_simulations} simulations; the posterior there is a guess",

@@ -1,18 +1,15 @@
-"""A whole amortised inference from one TOML file: learn, check, infer."""
+"""The TOML file of an amortised inference: its tables, their defaults, and mistakes in them."""
 
 from __future__ import annotations
 
-import io
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..data.atomic import atomic_write, write_json
 from ..errors import InputError, UsageError
+from ..nets.summary import SUMMARIES
 
 
 class _Table(BaseModel):
@@ -20,9 +17,13 @@ class _Table(BaseModel):
 
 
 class Data(_Table):
-    """The simulations, see `innverse.amortized.tables.read_array`."""
+    """The simulations: a file, see `innverse.amortized.tables.read_array`, or a built-in simulator."""
 
-    path: str
+    path: str | None = None
+    simulator: str | None = None
+    """A name that `innverse.data.simulators` knows; its likelihood is used where there is one."""
+    budget: int = Field(10_000, ge=1)
+    """Simulations of the built-in simulator."""
     theta: str | list[str] | None = None
     x: str | list[str] | None = None
     names: list[str] | None = None
@@ -30,12 +31,18 @@ class Data(_Table):
     """Lower bounds of the parameters, one for all or one each (-inf: none)."""
     high: list[float] | float | None = None
 
+    @model_validator(mode="after")
+    def _one_source(self):
+        if (self.path is None) == (self.simulator is None):
+            raise ValueError("give either path (a file) or simulator (a name)")
+        return self
+
 
 class Model(_Table):
     """What is learned, see `innverse.amortized.fit`."""
 
-    density: Literal["spline", "realnvp", "mdn"] = "spline"
-    summary: Literal["auto", "none", "mlp", "set", "series", "image"] = "auto"
+    density: Literal["spline", "realnvp", "mdn", "matching"] = "spline"
+    summary: Literal["auto", *SUMMARIES] = "auto"
     size: dict[str, int] | None = None
 
 
@@ -54,8 +61,8 @@ class Train(_Table):
 class Check(_Table):
     """The test of calibration, on pairs that are kept out of everything else."""
 
-    pairs: int = Field(500, ge=0)
-    """At most a tenth of the simulations; 0 for no test."""
+    pairs: int = Field(1000, ge=0)
+    """Half of them teach the repair. At most a tenth of the simulations of a file; 0 for no test."""
     draws: int = Field(500, ge=10)
 
 
@@ -104,68 +111,6 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
         raise UsageError("; ".join(_line(e, path) for e in error.errors())) from None
 
 
-def run_recipe(recipe: Recipe, folder: Path, *, progress: bool = True) -> dict[str, Any]:
-    """Do what the file says; returns the summary that ``calibration.json`` holds too."""
-    from ..metrics import calibration
-    from .checks import as_pairs, leave_out_invalid
-    from .fit import fit
-    from .tables import read_array
-
-    data = recipe.data
-    theta, names = read_array(data.path, data.theta, "theta")
-    x, _ = read_array(data.path, data.x, "x")
-    seen = None
-    if recipe.infer.path is not None:  # before the training: a wrong path should not waste it
-        seen, _ = read_array(recipe.infer.path, data.x, "x")
-    theta, x = as_pairs(theta, x)
-    theta, x, excluded = leave_out_invalid(theta, x)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(recipe.train.seed))
-    kept = min(recipe.check.pairs, len(x) // 10)
-    test, rows = order[:kept], order[kept:]
-    posterior = fit(
-        theta[rows],
-        x[rows],
-        bounds=None if data.low is None and data.high is None else (data.low, data.high),
-        names=data.names or names,
-        **recipe.model.model_dump(),
-        **recipe.train.model_dump(),
-        progress=progress,
-    )
-    posterior.save(folder)
-    history = posterior.history
-    summary: dict[str, Any] = {
-        "simulations": posterior.n_simulations,
-        "excluded": excluded,
-        "names": posterior.names,
-        "held_out_nll": history.best,
-        "epochs": history.epochs,
-        "seconds": history.seconds,
-        "ended": history.ended,
-        "checked_pairs": kept,
-        "calibration_error": float("nan"),
-    }
-    generator = torch.Generator().manual_seed(recipe.train.seed)
-    if kept:
-        theta, x = theta[test], x[test]
-        draws = posterior.sample_batched((recipe.check.draws,), x, generator=generator)
-        found = calibration.coverage(draws, theta)
-        summary["calibration_error"] = calibration.calibration_error(draws, theta)
-        summary["levels"], summary["covered"] = found.levels, found.covered
-        summary["sbc_p_values"] = calibration.sbc(draws, theta).p_values
-        summary["tarp_p_value"] = calibration.tarp(draws, theta).p_value
-        learned = calibration.contraction(draws, theta)
-        summary["contraction"] = learned.contraction.mean(0)
-    if seen is not None:
-        draws = posterior.sample_batched((recipe.infer.draws,), seen, generator=generator)
-        summary["mean"], summary["std"] = draws.mean(0), draws.std(0)
-        summary["rank"] = posterior.rank(seen)
-        buffer = io.BytesIO()
-        np.savez(buffer, draws=draws.numpy(), names=np.array(posterior.names))
-        atomic_write(folder / "draws.npz", buffer.getvalue())
-    write_json(folder / "calibration.json", summary)
-    return summary
-
-
 def _line(error: dict[str, Any], path: Path) -> str:
     key = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
@@ -174,4 +119,6 @@ def _line(error: dict[str, Any], path: Path) -> str:
         return f"unknown key {key} in {path}: known are {', '.join(known)}"
     if error["type"] == "missing":
         return f"{key} is missing in {path}"
+    if error["type"] == "value_error":
+        return f"{key} in {path}: {error['ctx']['error']}"
     return f"{key} in {path}: {error['msg'][:1].lower()}{error['msg'][1:]}"

@@ -1,4 +1,4 @@
-"""Simulations in files: CSV with a header, or the arrays of a .npz."""
+"""Simulations in files: CSV with a header, parquet, or the arrays of a .npz."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError, UsageError
+from ..errors import InnverseError, InputError, UsageError
 
 Columns = str | Sequence[str] | None
 
@@ -19,9 +19,9 @@ def read_array(path: str | Path, which: Columns, default: str) -> tuple[Tensor, 
     """Numbers (N, ...) from a file, and the names of their columns if it has some.
 
     Args:
-        path: ``.csv`` with a header line, or ``.npz``.
-        which: of a CSV file the columns, as a list of names or a prefix ("x" takes x, x0, x_1,
-            x[2] ...); of a .npz the name of the array.
+        path: ``.csv`` with a header line, ``.parquet`` or ``.npz``.
+        which: of a CSV or parquet file the columns, as a list of names or a prefix ("x" takes x,
+            x0, x_1, x[2] ...); of a .npz the name of the array. A column of lists is a vector.
         default: what ``which`` is if it is None.
 
     Raises:
@@ -36,11 +36,8 @@ def read_array(path: str | Path, which: Columns, default: str) -> tuple[Tensor, 
     if suffix in (".csv", ".txt"):
         return _from_csv(path, which)
     if suffix in (".parquet", ".pq"):
-        raise UsageError(
-            f"{path}: innverse reads .csv and .npz; convert parquet with "
-            "pandas.read_parquet(...).to_csv(..., index=False)"
-        )
-    raise UsageError(f"{path}: give simulations as .csv (with a header) or .npz")
+        return _from_parquet(path, which)
+    raise UsageError(f"{path}: give simulations as .csv (with a header), .parquet or .npz")
 
 
 def _from_npz(path: Path, which: Columns) -> Tensor:
@@ -87,6 +84,34 @@ def _from_csv(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
             except ValueError:
                 raise InputError(f"{path}, line {i}, {header[k]}: {text!r} is no number") from None
     return torch.from_numpy(values).float(), names
+
+
+def _from_parquet(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise InnverseError(f'{path} needs pyarrow: pip install "innverse[parquet]"') from None
+    try:
+        names = _columns(parquet.read_schema(path).names, which, path)
+        table = parquet.read_table(path, columns=names)
+    except OSError as error:  # pyarrow's own errors of damaged files are among them
+        raise InputError(f"cannot read {path}: {error.strerror or 'damaged'}") from None
+    except pyarrow.ArrowException:
+        raise InputError(f"cannot read {path}: not a parquet file") from None
+    columns, labels = [], []
+    for name in names:
+        column = table.column(name)
+        try:
+            values = np.array(column.to_pylist(), np.float64)  # None becomes NaN
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{path}, column {name}: {column.type} are no numbers, or lists of several lengths"
+            ) from None
+        columns.append(values.reshape(len(values), -1))
+        width = columns[-1].shape[1]
+        labels += [name] if values.ndim == 1 else [f"{name}[{i}]" for i in range(width)]
+    return torch.from_numpy(np.concatenate(columns, 1)).float(), labels
 
 
 def _columns(header: list[str], which: Columns, path: Path) -> list[str]:

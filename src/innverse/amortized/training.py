@@ -1,135 +1,254 @@
-"""Maximum likelihood with early stopping on held-out pairs."""
+"""Maximum likelihood with early stopping on held-out pairs; stops and continues between any steps."""
 
 from __future__ import annotations
 
-import copy
+import contextlib
+import dataclasses
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InnverseError
+from ..errors import InnverseError, InputError
+from ..train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
+from ..train.interrupt import stop_requests
 from ..train.progress import Progress
+from ..train.randomness import generator, stream_seed
+from .schedule import Budget, History, Schedule
 from .size import choose_batch
 
-_DROPS = 3  # learning rate cuts before the end
-_CUT = 0.3
+Loss = Callable[..., Tensor]
+
+_CLIP = 5.0  # of the gradient's norm
 _MAX_BAD = 50  # refused steps in a row that end the training
+_SAVE_EVERY = 30.0  # seconds between checkpoints
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast; the defaults need no tuning.
+class Training:
+    """Minimises the mean of ``loss(*rows) -> (B,)`` over ``data``, one `step` after the other.
 
-    ``patience`` counts epochs without progress on the held-out pairs, after which the learning
-    rate falls to 0.3 of itself; after three such cuts training ends. ``minutes`` ends it early.
+    Everything random is a function of seed and step, so a training that was interrupted goes on as
+    if it had not been. `finish` leaves the state that was best on ``held_out`` in the model.
+
+    Args:
+        data, held_out: tensors of equal length; rows of a batch are handed to ``loss``.
     """
 
-    lr: float = 1e-3
-    batch_size: int | None = None
-    patience: int = 8
-    max_epochs: int = 1000
-    minutes: float | None = None
-    weight_decay: float = 1e-4
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        data: tuple[Tensor, ...],
+        held_out: tuple[Tensor, ...],
+        schedule: Schedule,
+        seed: int = 0,
+    ):
+        self.model, self.loss, self.data, self.held_out = model, loss, data, held_out
+        self.schedule, self.seed = schedule, seed
+        n = len(data[0])
+        self.batch = min(schedule.batch_size or choose_batch(n), n)
+        self.per_epoch = max(n // self.batch, 1)
+        self.named = {k: p for k, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            self.named.values(),
+            schedule.lr,
+            betas=(0.9, 0.98),
+            weight_decay=schedule.weight_decay,
+            fused=True,
+        )
+        self.history, self.budget = History(), Budget(schedule.max_epochs, schedule.minutes)
+        self.history.best = evaluate(model, loss, held_out)
+        self.best = _copy(model)
+        self.waited = self.bad = 0
+        self._shuffled: tuple[int, list[Tensor]] = (-1, [])
 
+    @property
+    def done(self) -> bool:
+        return bool(self.history.ended)
 
-@dataclass
-class History:
-    """What happened: the held-out loss per epoch (the negative log-likelihood in nats, for flow
-    matching its regression), and why it ended."""
+    def step(self) -> None:
+        """One batch; at the end of an epoch also the judgement of the held-out pairs."""
+        begun, history = time.perf_counter(), self.history
+        epoch, k = divmod(history.steps, self.per_epoch)
+        used = self._used()
+        warm = min(1.0, (history.steps + 1) / self.schedule.warmup(self.per_epoch))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.lr * warm * self.budget.factor(used)
+        # what a loss draws from the global generator is a function of the step as well
+        torch.manual_seed(stream_seed(self.seed, history.steps, "loss"))
+        if not self.model.training:  # it walks over all modules
+            self.model.train()
+        taken = self._descend([t[k * self.batch :][: self.batch] for t in self._epoch(epoch)])
+        self.bad = 0 if taken else self.bad + 1
+        history.skipped += not taken
+        history.steps += 1
+        if self.bad >= _MAX_BAD:
+            raise InnverseError(
+                f"the loss was NaN or infinite {self.bad} times in a row: look for extreme "
+                "values in theta or x, or lower lr"
+            )
+        history.seconds += time.perf_counter() - begun
+        if k + 1 == self.per_epoch or self._used() >= 1:
+            self._judge()
 
-    held_out: list[float] = field(default_factory=list)
-    best: float = math.inf
-    epochs: int = 0
-    steps: int = 0
-    skipped: int = 0
-    seconds: float = 0.0
-    ended: str = ""
+    def finish(self) -> History:
+        """Put the best state into the model."""
+        self.model.load_state_dict(self.best)
+        self.model.eval()
+        return self.history
+
+    def _descend(self, rows: list[Tensor]) -> bool:
+        """A step against the gradient, unless it is not finite."""
+        self.optimizer.zero_grad(set_to_none=True)
+        value = self.loss(*rows).mean()
+        if not math.isfinite(value.item()):
+            return False
+        value.backward()
+        gradients = [p.grad for p in self.named.values() if p.grad is not None]
+        norm = torch.stack(torch._foreach_norm(gradients)).norm().item()
+        if not math.isfinite(norm):
+            return False
+        if norm > _CLIP:
+            torch._foreach_mul_(gradients, _CLIP / norm)
+        self.optimizer.step()
+        return True
+
+    def _judge(self) -> None:
+        """After an epoch: keep what is best, begin the fall of the learning rate, or end."""
+        begun, history = time.perf_counter(), self.history
+        value = evaluate(self.model, self.loss, self.held_out)
+        history.held_out.append(value)
+        history.epochs += 1
+        # the smallest progress that counts: a thousandth of a nat
+        self.waited = 0 if value < history.best - 1e-3 else self.waited + 1
+        if value < history.best:
+            history.best, self.best = value, _copy(self.model)
+        history.seconds += time.perf_counter() - begun
+        used, patience = self._used(), self.schedule.patience_for(self.per_epoch)
+        if used >= 1 and self.budget.epochs == self.schedule.max_epochs:
+            history.ended = "max_epochs" if history.epochs >= self.budget.epochs else "time is up"
+        elif used >= 1 or (self.budget.falling and self.waited >= patience):
+            history.ended = "no more progress on held-out pairs"
+        elif not self.budget.falling and used >= self.budget.fall_from:
+            self.budget.falling, self.waited = True, 0
+        elif not self.budget.falling and self.waited >= patience:
+            self.budget.end_soon(history.epochs, used)
+            self.model.load_state_dict(self.best)
+            self.waited = 0
+
+    def _used(self) -> float:
+        return self.budget.used(self.history.steps / self.per_epoch, self.history.seconds)
+
+    def _epoch(self, epoch: int) -> list[Tensor]:
+        """The data in the order of an epoch: shuffled once, so that batches are slices."""
+        if self._shuffled[0] != epoch:
+            order = torch.randperm(
+                len(self.data[0]), generator=generator(self.seed, epoch, "order")
+            )
+            self._shuffled = epoch, [t[order] for t in self.data]
+        return self._shuffled[1]
+
+    # ---- checkpoints ------------------------------------------------------------------------
+
+    def checkpoint(self, signature: dict[str, Any]) -> Checkpoint:
+        """All that `restore` needs; ``signature`` says what is trained on what."""
+        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"best/{k}": v for k, v in self.best.items()}
+        for name, p in self.named.items():
+            for key, value in self.optimizer.state.get(p, {}).items():
+                tensors[f"adamw/{name}/{key}"] = value
+        state = {
+            "signature": signature,
+            "history": dataclasses.asdict(self.history),
+            "budget": dataclasses.asdict(self.budget),
+            "waited": self.waited,
+            "bad": self.bad,
+        }
+        return Checkpoint(self.history.steps, tensors, state)
+
+    def restore(self, checkpoint: Checkpoint, signature: dict[str, Any], place: Path) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            InputError: it belongs to other settings or other simulations.
+        """
+        saved = checkpoint.state["signature"]
+        for key in sorted(saved.keys() | signature.keys()):
+            if saved.get(key) != signature.get(key):
+                what = "other simulations" if key == "data" else f"{key} = {saved.get(key)!r}"
+                raise InputError(
+                    f"the training in {place} was begun with {what}: set it back, choose another "
+                    "folder, or start over with --no-resume (resume=False)"
+                )
+        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "adamw": {}}
+        for name, tensor in checkpoint.tensors.items():
+            kind, _, rest = name.partition("/")
+            groups[kind][rest] = tensor
+        self.model.load_state_dict(groups["model"])
+        self.best = groups["best"]
+        for name, value in groups["adamw"].items():
+            name, _, key = name.rpartition("/")
+            self.optimizer.state[self.named[name]][key] = value
+        state = checkpoint.state
+        self.history, self.budget = History(**state["history"]), Budget(**state["budget"])
+        self.waited, self.bad = state["waited"], state["bad"]
 
 
 def train(
     model: nn.Module,
-    loss: Any,
+    loss: Loss,
     data: tuple[Tensor, ...],
     held_out: tuple[Tensor, ...],
     schedule: Schedule,
     *,
     seed: int = 0,
     progress: bool = True,
+    folder: Path | None = None,
+    signature: dict[str, Any] | None = None,
 ) -> History:
-    """Minimise the mean of ``loss(*rows) -> (B,)`` over ``data``; ``model`` keeps its best state.
-
-    Args:
-        data, held_out: tensors of equal length; rows of a batch are handed to ``loss``.
+    """A whole `Training`; with ``folder`` it is saved now and then, and continued where it stopped.
 
     Raises:
         InnverseError: the loss stays NaN or infinite.
+        InputError: the checkpoint in ``folder`` is damaged, or of another training.
+        KeyboardInterrupt: Ctrl-C; with ``folder`` all is saved first.
     """
-    n = len(data[0])
-    batch = min(schedule.batch_size or choose_batch(n), n)
-    generator = torch.Generator().manual_seed(seed)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, schedule.lr, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
-    )
-    history, best = History(), copy.deepcopy(model.state_dict())
-    history.best = evaluate(model, loss, held_out)
-    begun, waited, drops, bad = time.monotonic(), 0, 0, 0
-    per_epoch = max(n // batch, 1)
-    # where an epoch is only a few steps, patience in epochs would be no patience
-    patience = max(schedule.patience, math.ceil(200 / per_epoch))
-    warmup = min(100, per_epoch * 5)
-    with Progress(schedule.max_epochs, quiet=not progress) as bar:
-        for epoch in range(1, schedule.max_epochs + 1):
-            model.train()
-            order = torch.randperm(n, generator=generator)[: per_epoch * batch]
-            for rows in order.view(per_epoch, batch):
-                rate = schedule.lr * _CUT**drops * min(1.0, (history.steps + 1) / warmup)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                taken = _step(optimizer, parameters, loss, [t[rows] for t in data])
-                bad = 0 if taken else bad + 1
-                history.skipped += not taken
-                history.steps += 1
-                if bad >= _MAX_BAD:
-                    raise InnverseError(
-                        f"the loss was NaN or infinite {bad} times in a row: look for extreme "
-                        "values in theta or x, or lower lr"
-                    )
-            value = evaluate(model, loss, held_out)
-            history.held_out.append(value)
-            history.epochs = epoch
-            # the smallest progress that counts: a thousandth of a nat
-            waited = 0 if value < history.best - 1e-3 else waited + 1
-            if value < history.best:
-                history.best, best = value, copy.deepcopy(model.state_dict())
-            note = f"held-out loss {value:.3f} (best {history.best:.3f})"
-            bar.update(epoch, note)
-            if schedule.minutes and time.monotonic() - begun > 60 * schedule.minutes:
-                history.ended = "time is up"
-                break
-            if waited >= patience:
-                if drops == _DROPS:
-                    history.ended = "no progress on held-out pairs"
-                    break
-                drops, waited = drops + 1, 0
-                model.load_state_dict(best)
-        else:
-            history.ended = "max_epochs"
-        history.seconds = time.monotonic() - begun
+    training = Training(model, loss, data, held_out, schedule, seed)
+    signature = signature or {}
+    newest = latest_checkpoint(folder) if folder else None
+    if newest is not None:
+        training.restore(load_checkpoint(newest), signature, folder)
+    history = training.history
+    with Progress(schedule.max_epochs, history.epochs, quiet=not progress, unit="epoch") as bar:
+        if newest is not None:
+            bar.say(f"continuing after step {history.steps} (epoch {history.epochs})")
+        saved = time.monotonic()
+        with stop_requests() if folder else contextlib.nullcontext([]) as stop:
+            while not training.done and not stop:
+                epochs = history.epochs
+                training.step()
+                if history.epochs > epochs:
+                    note = f"held-out loss {history.held_out[-1]:.3f} (best {history.best:.3f})"
+                    bar.update(history.epochs, note)
+                due = training.done or stop or time.monotonic() - saved > _SAVE_EVERY
+                if folder and due:
+                    save_checkpoint(folder, training.checkpoint(signature), keep=1)
+                    saved = time.monotonic()
+        if not training.done:
+            bar.say(f"stopped in epoch {history.epochs + 1}, saved; the same call continues")
+            raise KeyboardInterrupt
         bar.say(
             f"trained {history.epochs} epochs in {history.seconds:.0f} s, held-out loss "
             f"{history.best:.3f}: {history.ended}"
         )
-    model.load_state_dict(best)
-    model.eval()
-    return history
+    return training.finish()
 
 
-def evaluate(model: nn.Module, loss: Any, data: tuple[Tensor, ...], chunk: int = 8192) -> float:
+def evaluate(model: nn.Module, loss: Loss, data: tuple[Tensor, ...], chunk: int = 8192) -> float:
     """The mean loss over ``data``, without gradient; infinite where it is not a number."""
     model.eval()
     total, n = 0.0, len(data[0])
@@ -139,15 +258,5 @@ def evaluate(model: nn.Module, loss: Any, data: tuple[Tensor, ...], chunk: int =
     return total / n if math.isfinite(total) else math.inf
 
 
-def _step(optimizer, parameters, loss, rows) -> bool:
-    """One step, unless loss or gradient are not finite."""
-    optimizer.zero_grad(set_to_none=True)
-    value = loss(*rows).mean()
-    if not bool(value.isfinite()):
-        return False
-    value.backward()
-    norm = nn.utils.clip_grad_norm_(parameters, 5.0, foreach=True)
-    if not bool(norm.isfinite()):
-        return False
-    optimizer.step()
-    return True
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {k: v.clone() for k, v in model.state_dict().items()}

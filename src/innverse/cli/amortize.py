@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from .options import Json, Quiet
 
@@ -13,21 +18,24 @@ def amortize(
     out: Path | None = None,
     seed: int | None = None,
     minutes: float | None = None,
+    resume: Annotated[bool, Parameter(negative="--no-resume")] = True,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Learn a posterior from simulations, check its calibration, and infer observations.
+    """Learn a posterior from simulations, check and repair its calibration, infer observations.
 
     innverse amortize config.toml
     innverse amortize config.toml --out runs/sir --minutes 5
 
-    The file has the tables [data] (path, theta, x, names, low, high), [model] (density, summary,
-    size), [train] (held_out, lr, batch_size, patience, max_epochs, minutes, seed), [check] (pairs,
-    draws), [infer] (path, draws) and [out] (dir); only data.path is needed. Simulations are a CSV
-    file with a header (theta and x name its columns) or a .npz file (theta and x name its arrays).
+    The file has the tables [data] (path, theta, x, names, low, high; or simulator, budget), [model]
+    (density, summary, size), [train] (held_out, lr, batch_size, patience, max_epochs, minutes,
+    seed), [check] (pairs, draws), [infer] (path, draws) and [out] (dir); only data.path or
+    data.simulator is needed. Simulations are a CSV or parquet file (theta and x name its columns),
+    a .npz file (theta and x name its arrays), or made by a built-in simulator.
 
-    The folder gets the posterior (load it with innverse.amortized.load), calibration.json and, for
-    the observations of [infer], draws.npz.
+    The folder gets the posterior (load it with innverse.amortized.load), report.html,
+    calibration.json, recalibration.json and, for the observations of [infer], draws.npz. Ctrl-C
+    saves the training; the same command continues it.
 
     Parameters
     ----------
@@ -39,31 +47,45 @@ def amortize(
         Seed of everything random.
     minutes
         Most minutes of training.
+    resume
+        Continue the training in the folder if there is one; --no-resume starts over.
 
     Returns
     -------
     int
         The exit code.
     """
-    from innverse.amortized.recipe import load_recipe, run_recipe
+    from innverse.amortized.recipe import load_recipe
 
     overrides = {"train.seed": seed, "train.minutes": minutes}
     recipe = load_recipe(config, overrides)
     folder = out or Path(recipe.out.dir or Path("runs") / config.stem)
 
+    from innverse.amortized.run import run_recipe
+
     from .options import check_writable, note, print_json, start
 
     check_writable(folder)
     start("cpu")
-    summary = run_recipe(recipe, folder, progress=not quiet)
+    try:
+        summary = run_recipe(recipe, folder, progress=not quiet, resume=resume)
+    except KeyboardInterrupt:
+        arguments = [a for a in sys.argv[1:] if a != "--no-resume"]
+        note(f"continue with:\n  innverse {shlex.join(arguments)}", quiet)
+        raise
     if json:
         print_json(summary)
     else:
         print(folder)
-        note(
+        line = (
             f"{summary['simulations']} simulations ({summary['excluded']} left out), held-out NLL "
-            f"{summary['held_out_nll']:.3f}, calibration error "
-            f"{100 * summary['calibration_error']:.2f} % on {summary['checked_pairs']} pairs",
-            quiet,
+            f"{summary['held_out_nll']:.3f}"
         )
+        if summary["checked_pairs"]:
+            before, after = (100 * summary[k]["calibration_error"] for k in ("before", "after"))
+            line += (
+                f", calibration error {before:.2f} % and after repair {after:.2f} % on "
+                f"{summary['checked_pairs']} pairs"
+            )
+        note(line, quiet)
     return 0

@@ -263,6 +263,19 @@ class Recalibration:
         moved = moved.sort(0).values
         return torch.empty_like(flat).scatter_(0, order, moved).reshape(given.shape).to(given.dtype)
 
+    def to_json(self) -> dict:
+        """Numbers for a file; `from_json` makes the same again."""
+        return {"levels": self.levels.tolist(), "factors": self.factors.tolist(), "n": self.n}
+
+    @classmethod
+    def from_json(cls, made: dict) -> Recalibration:
+        """What `to_json` gave; InputError for anything else."""
+        try:
+            levels, factors = (torch.tensor(made[k]).double() for k in ("levels", "factors"))
+            return cls(levels, factors, int(made["n"]))
+        except (KeyError, TypeError, ValueError):
+            raise InputError("not a recalibration: it needs levels, factors and n") from None
+
     def factors_at(self, levels) -> Tensor:
         """The factors (len(levels), D), interpolated in the table and constant beyond its ends."""
         levels = torch.as_tensor(levels, dtype=torch.float64).clamp(self.levels[0], self.levels[-1])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
 
-SUMMARIES = ("none", "mlp", "set", "series", "image")
+SUMMARIES = ("none", "mlp", "set", "set_transformer", "series", "image")
 
 
 class VectorNet(nn.Module):
@@ -43,6 +43,49 @@ class DeepSet(nn.Module):
         # the small constant keeps the gradient of the root finite where all members agree
         std = ((h - mean.unsqueeze(1)).square().mean(1) + 1e-6).sqrt()
         return self.rho(torch.cat((mean, std), 1))
+
+
+class SetTransformer(nn.Module):
+    """A function of a set in which members look at each other (Lee et al. 2019, 1810.00825).
+
+    x (B, m, n_in) -> (B, n_out): two blocks of self-attention, then pooling by attention from a few
+    learned queries. Its cost grows with m^2; choose it over `DeepSet` where pairs of members matter.
+    """
+
+    def __init__(self, n_in: int, n_out: int, width: int, heads: int = 4, seeds: int = 4):
+        super().__init__()
+        width = -(-width // heads) * heads
+        self.embed = nn.Linear(n_in, width)
+        self.blocks = nn.ModuleList(_Attention(width, heads) for _ in range(2))
+        self.seeds = nn.Parameter(torch.randn(1, seeds, width) / width**0.5)
+        self.pool = _Attention(width, heads)
+        self.head = _perceptron(seeds * width, width, n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        for block in self.blocks:
+            h = block(h, h)
+        return self.head(self.pool(self.seeds.expand(len(h), -1, -1), h).flatten(1))
+
+
+class _Attention(nn.Module):
+    """Queries (B, q, width) that read from members (B, m, width), then a perceptron; pre-norm."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm_q, self.norm_h = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.q, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+        self.then = nn.Sequential(nn.LayerNorm(width), _perceptron(width, width, width))
+
+    def forward(self, q: Tensor, h: Tensor) -> Tensor:
+        members = self.norm_h(h)
+        parts = (self.q(self.norm_q(q)), *self.kv(members).chunk(2, -1))
+        split = [t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in parts]
+        read = nn.functional.scaled_dot_product_attention(*split)
+        q = q + self.out(read.transpose(1, 2).flatten(-2))
+        return q + self.then(q)
 
 
 class SeriesNet(nn.Module):
@@ -84,8 +127,8 @@ def summary_network(kind: str, shape: tuple[int, ...], n_out: int, width: int) -
 
     Args:
         kind: ``"none"`` (the flattened measurement itself), ``"mlp"`` (flattened, any shape),
-            ``"set"`` for (m, d), m i.i.d. members; ``"series"`` for (C, T); ``"image"`` for
-            (C, H, W).
+            ``"set"`` or ``"set_transformer"`` for (m, d), m i.i.d. members; ``"series"`` for
+            (C, T); ``"image"`` for (C, H, W).
         n_out: features; ``"none"`` ignores it.
         width: hidden width.
 
@@ -95,9 +138,9 @@ def summary_network(kind: str, shape: tuple[int, ...], n_out: int, width: int) -
     """
     if kind not in SUMMARIES:
         raise UsageError(f"summary={kind!r}: choose one of auto, {', '.join(SUMMARIES)}")
-    axes = {"set": 2, "series": 2, "image": 3}.get(kind)
+    axes = {"set": 2, "set_transformer": 2, "series": 2, "image": 3}.get(kind)
     if axes is not None and len(shape) != axes:
-        layout = {"set": "(N, members, d)", "series": "(N, C, T)", "image": "(N, C, H, W)"}[kind]
+        layout = {"series": "(N, C, T)", "image": "(N, C, H, W)"}.get(kind, "(N, members, d)")
         raise ShapeError(f"summary={kind!r} needs x of shape {layout}, got (N, {_text(shape)})")
     if kind == "none":
         return nn.Flatten()
@@ -106,6 +149,8 @@ def summary_network(kind: str, shape: tuple[int, ...], n_out: int, width: int) -
         return nn.Sequential(nn.Flatten(), VectorNet(n_in, n_out, width))
     if kind == "set":
         return DeepSet(shape[1], n_out, width)
+    if kind == "set_transformer":
+        return SetTransformer(shape[1], n_out, width)
     return (SeriesNet if kind == "series" else ImageNet)(shape[0], n_out, width)
 
 

@@ -7,9 +7,28 @@ from typing import Any
 
 from ..errors import InnverseError
 
-_COLOURS = (
+COLOURS = (
     "#2f6fb3", "#c8553d", "#3a8f5c", "#8a5fb0", "#b8860b", "#5b6770", "#2a9d9d", "#c2568f", "#7a7a1c"
 )  # fmt: skip
+
+
+def new_figure(size: tuple[float, float]) -> Any:
+    """An empty matplotlib figure, ``size`` in inches.
+
+    Raises:
+        InnverseError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InnverseError('plots need matplotlib: pip install "innverse[demo]"') from None
+    return Figure(figsize=size, layout="constrained")
+
+
+def tidy(axes: Any) -> None:
+    """The look that all plots share."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
 
 
 def curves(
@@ -35,14 +54,10 @@ def curves(
     Raises:
         InnverseError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InnverseError('plots need matplotlib: pip install "innverse[demo]"') from None
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(size)
     axes = figure.add_subplot()
     for k, (label, (xs, ys)) in enumerate(series.items()):
-        colour = _COLOURS[k % len(_COLOURS)]
+        colour = COLOURS[k % len(COLOURS)]
         bars = None if errors is None else errors.get(label)
         line = {"color": colour, "linewidth": 1.8, "label": label}
         if bars is None:
@@ -51,15 +66,14 @@ def curves(
             axes.errorbar(xs, ys, bars, marker="o", markersize=3.5, capsize=2, **line)
     for label, (xs, ys) in (dashed or {}).items():
         near = [k for k, name in enumerate(series) if label.startswith(name)]
-        colour = _COLOURS[near[0] % len(_COLOURS)] if near else "#888888"
+        colour = COLOURS[near[0] % len(COLOURS)] if near else "#888888"
         axes.plot(xs, ys, "--", color=colour, linewidth=1.0, label=label)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if log:
         axes.set_yscale("log")
     if log_x:
         axes.set_xscale("log")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    tidy(axes)
     many = len(series) + len(dashed or {})
     if many > 6:  # beside the lines, not over them
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")

@@ -20,7 +20,14 @@ from torch import Tensor
 from innverse.data.atomic import atomic_write
 from innverse.errors import InnverseError, InputError
 
-__all__ = ["FORMAT", "Checkpoint", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "FORMAT",
+    "Checkpoint",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "remove_checkpoints",
+    "save_checkpoint",
+]
 
 FORMAT = 1
 """Version of the layout; a checkpoint of another version is refused."""
@@ -77,6 +84,13 @@ def latest_checkpoint(folder: Path) -> Path | None:
     """The JSON file of the newest checkpoint in ``folder``, or None."""
     records = _records(folder)
     return records[0] if records else None
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete all checkpoints in ``folder``, to start over."""
+    for record in _records(folder):
+        record.unlink(missing_ok=True)
+    _sweep(folder)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

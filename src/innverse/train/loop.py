@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-import signal
-import sys
-import threading
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +18,7 @@ from innverse.train.allocator import keep_buffers
 from innverse.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from innverse.train.config import TrainingConfig
 from innverse.train.distributed import World, distributed
+from innverse.train.interrupt import stop_requests
 from innverse.train.losses import measure, to_bits
 from innverse.train.metrics import MetricsFile
 from innverse.train.model import save_model
@@ -114,7 +111,7 @@ class _Run:
             metrics = MetricsFile(self.out / "metrics.jsonl", trainer.step_number)
         progress = Progress(settings.steps, trainer.step_number, quiet=self.quiet)
         self._greet(progress)
-        with _stop_requests() as stop, progress:
+        with stop_requests() as stop, progress:
             while trainer.step_number < settings.steps:
                 begun, busy = time.perf_counter(), time.process_time()
                 row = trainer.step(bool(stop))
@@ -242,28 +239,6 @@ class _Run:
             "held_out": t.held_out,
         }
         save_model(t._averaged(), self.out / "model", self.config, facts)
-
-
-@contextmanager
-def _stop_requests():
-    """A list that becomes non-empty on SIGINT or SIGTERM; a second SIGINT interrupts at once."""
-    requests: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield requests
-        return
-
-    def ask(signum, frame):
-        if requests and signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        requests.append(signum)
-        print("stopping after this step (Ctrl-C again to stop at once)", file=sys.stderr)
-
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield requests
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
 
 
 def _finite(value: float) -> float | str:

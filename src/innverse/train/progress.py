@@ -15,10 +15,19 @@ class Progress:
         total, start: steps of the whole run, and those already done.
         every: seconds between lines where stderr is not a terminal.
         quiet: say nothing.
+        unit: what is counted.
     """
 
-    def __init__(self, total: int, start: int = 0, every: float = 10.0, quiet: bool = False):
+    def __init__(
+        self,
+        total: int,
+        start: int = 0,
+        every: float = 10.0,
+        quiet: bool = False,
+        unit: str = "step",
+    ):
         self.total, self.start, self.every, self.quiet = total, start, every, quiet
+        self.unit = unit
         self._begun = self._last = time.monotonic()
         self._bar = self._task = None
 
@@ -29,7 +38,7 @@ class Progress:
             from rich.progress import Progress as Bar
 
             self._bar = Bar(
-                TextColumn("step {task.completed}/{task.total}"),
+                TextColumn(self.unit + " {task.completed}/{task.total}"),
                 BarColumn(),
                 TextColumn("{task.fields[note]}"),
                 TimeRemainingColumn(),
@@ -54,7 +63,7 @@ class Progress:
             self._last = now
             left = (now - self._begun) / max(step - self.start, 1) * (self.total - step)
             print(
-                f"step {step}/{self.total}  {note}  {_clock(left)} left",
+                f"{self.unit} {step}/{self.total}  {note}  {_clock(left)} left",
                 file=sys.stderr,
                 flush=True,
             )

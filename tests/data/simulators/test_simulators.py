@@ -157,6 +157,14 @@ def test_distractors_change_nothing():
     torch.testing.assert_close(hidden.log_likelihood(theta, x), plain.log_likelihood(theta, points))
 
 
+def test_distractors_are_those_of_sbibm():
+    """The first entries of the order and the mixture that sbibm ships in its files."""
+    task = simulators.get("slcp_distractors")
+    assert task.order[:8].tolist() == [87, 47, 39, 9, 25, 21, 26, 94]
+    torch.testing.assert_close(task.centres[0, :2], torch.tensor([7.450712, -2.073965]))
+    torch.testing.assert_close(task.factors[0, 0, 0], torch.tensor(3.423325))
+
+
 def test_kinematics_reference_reaches_the_point():
     task = simulators.get("inverse_kinematics", noise=0.02)
     x = torch.tensor([1.6, 0.4])

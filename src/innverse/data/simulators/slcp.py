@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,21 +73,25 @@ class SLCP(Simulator):
 class SLCPDistractors(SLCP):
     """SLCP with 92 numbers that carry no information, all 100 in a fixed random order.
 
-    The distractors are a mixture of 20 multivariate t distributions with 2 degrees of freedom, as
-    in sbibm, and like the order they are fixed by a seed of our own: the posterior is that of
-    `SLCP`, but observations of sbibm do not fit this instance.
+    The distractors are a mixture of 20 multivariate t distributions with 2 degrees of freedom. Its
+    places and factors and the order are drawn as sbibm drew them, from the same seed: observations
+    and reference posteriors of sbibm are those of this simulator.
     """
 
     name = "slcp_distractors"
     x_shape = (100,)
 
-    def __init__(self, seed: int = 92):
+    def __init__(self):
         super().__init__()
-        g = torch.Generator().manual_seed(seed)
-        self.order = torch.randperm(100, generator=g)
-        self.centres = 15 * torch.randn(20, 92, generator=g)
-        self.factors = torch.randn(20, 92, 92, generator=g).tril(-1) * 0.3
-        self.factors += torch.diag_embed(torch.randn(20, 92, generator=g).exp())
+        g = np.random.RandomState(42)  # the stream sbibm took its numbers from
+        centres = [15 * g.normal(size=92) for _ in range(20)]
+        factors = [
+            3 * (np.tril(g.normal(size=(92, 92))) + np.diag(np.exp(g.normal(size=92))))
+            for _ in range(20)
+        ]
+        self.centres = torch.from_numpy(np.array(centres)).float()
+        self.factors = torch.from_numpy(np.array(factors)).float()
+        self.order = torch.from_numpy(g.permutation(100))
 
     def simulate(self, theta, generator=None):
         points = super().simulate(theta, generator)

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/amortized.py`, one file per question."""

@@ -1,0 +1,167 @@
+"""Is a learned posterior right, and what does repair make of it? All checks on fresh pairs at once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..metrics import calibration
+from ..metrics.calibration import SBC, TARP, Coverage, Learned, Recalibration
+from .corrected import CorrectedPosterior, Correction
+
+_CORRECTED = 20  # observations whose importance weights are looked at
+_FEWEST = 40  # pairs, half of them for the repair
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The checks of one set of draws against the true parameters."""
+
+    coverage: Coverage
+    curve: Coverage
+    """The same at twenty levels, to be drawn."""
+    error: float
+    """The median over all confidences (Ardizzone et al. 2018)."""
+    sbc: SBC
+    tarp: TARP
+
+    @classmethod
+    def of(cls, draws: Tensor, theta: Tensor) -> Checks:
+        levels = [k / 20 for k in range(1, 20)]
+        return cls(
+            calibration.coverage(draws, theta),
+            calibration.coverage(draws, theta, levels=levels),
+            calibration.calibration_error(draws, theta),
+            calibration.sbc(draws, theta),
+            calibration.tarp(draws, theta),
+        )
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "levels": self.coverage.levels,
+            "covered": self.coverage.covered,
+            "coverage_error": self.coverage.error,
+            "calibration_error": self.error,
+            "sbc_p_values": self.sbc.p_values,
+            "tarp_p_value": self.tarp.p_value,
+        }
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What `assess` found; ``before`` and ``after`` conformal repair, on the same ``pairs``.
+
+    Attributes:
+        names: of the parameters.
+        repair: what widens or narrows credible intervals, learned from as many other pairs.
+        learned: posterior contraction and z-score.
+        resimulation: mean squared distance of new simulations to the measurement, (N,), and that of
+            simulations at prior draws to it; None without a simulator.
+        corrections: importance weights of some observations; None without a likelihood.
+        draws, theta: of the first tested observations, to be looked at.
+    """
+
+    names: list[str]
+    pairs: int
+    before: Checks
+    after: Checks
+    repair: Recalibration
+    learned: Learned
+    resimulation: tuple[Tensor, Tensor] | None
+    corrections: list[Correction] | None
+    draws: Tensor
+    theta: Tensor
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers, for a JSON file."""
+        found: dict[str, Any] = {
+            "checked_pairs": self.pairs,
+            "before": self.before.summary(),
+            "after": self.after.summary(),
+            "contraction": self.learned.contraction.mean(0),
+            "z_score_std": self.learned.z_score.std(0),
+        }
+        if self.resimulation is not None:
+            posterior, prior = self.resimulation
+            found["resimulation_error"] = posterior.median()
+            found["resimulation_error_of_the_prior"] = prior.median()
+        if self.corrections is not None:
+            found["importance"] = {
+                "efficiency": [c.efficiency for c in self.corrections],
+                "pareto_k": [c.importance.pareto_k for c in self.corrections],
+                "log_evidence": [c.importance.log_evidence for c in self.corrections],
+            }
+        return found
+
+
+def assess(
+    posterior,
+    theta,
+    x,
+    *,
+    names: list[str] | None = None,
+    simulator: Callable | None = None,
+    log_joint: Callable | None = None,
+    draws: int = 500,
+    generator: torch.Generator | None = None,
+) -> Assessment:
+    """Check a posterior on pairs (theta, x) that it was not trained on.
+
+    Half of the pairs teach a conformal repair (`innverse.metrics.calibration.recalibrate`); the
+    other half test coverage, SBC and TARP before and after it, contraction and z-score.
+
+    Args:
+        posterior: with ``sample((n,), x=)``, better also ``sample_batched``.
+        theta, x: (N, D) and (N, ...), drawn from prior and simulator; N of at least 40.
+        names: of the parameters; the posterior's own by default.
+        simulator: theta (B, D) -> x (B, ...): draws are simulated again and compared to x.
+        log_joint: log p(theta) + log p(x | theta), (B, D), x -> (B,): importance weights of up to
+            twenty observations, their ESS, Pareto k and evidence.
+        draws: of every posterior.
+
+    Raises:
+        InputError: too few pairs; ShapeError: shapes that do not fit.
+    """
+    theta, x = torch.as_tensor(theta), torch.as_tensor(x)
+    if len(theta) < _FEWEST:
+        raise InputError(
+            f"{len(theta)} pairs are too few to check a posterior: give at least {_FEWEST}, better "
+            "some hundreds"
+        )
+    half = len(theta) // 2
+    teaching = posterior.sample_batched((draws,), x[:half], generator=generator)
+    found = posterior.sample_batched((draws,), x[half:], generator=generator)
+    repair = calibration.recalibrate(teaching, theta[:half])
+    theta, x = theta[half:], x[half:]
+    resimulation = None
+    if simulator is not None:
+        few = slice(0, 200)
+        prior = theta[torch.randint(len(theta), (100, len(x[few])), generator=generator)]
+        errors = (
+            calibration.resimulation_error(t, x[few], simulator) for t in (found[:100, few], prior)
+        )
+        resimulation = tuple(errors)
+    corrections = None
+    if log_joint is not None:
+        exact = CorrectedPosterior(posterior, log_joint)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            corrections = [exact.correct(row, generator=generator) for row in x[:_CORRECTED]]
+    return Assessment(
+        names=list(names or getattr(posterior, "names", None) or map(str, range(theta.shape[1]))),
+        pairs=len(theta),
+        before=Checks.of(found, theta),
+        after=Checks.of(repair.samples(found), theta),
+        repair=repair,
+        learned=calibration.contraction(found, theta),
+        resimulation=resimulation,
+        corrections=corrections,
+        draws=found[:, :2],
+        theta=theta[:2],
+    )

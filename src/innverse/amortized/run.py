@@ -1,0 +1,146 @@
+"""A whole amortised inference: learn, check, repair, infer, and write all of it into one folder."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import simulators
+from ..data.atomic import atomic_write, write_json
+from .assess import Assessment, assess
+from .checks import as_pairs, leave_out_invalid
+from .fit import fit
+from .posterior import Posterior
+from .recipe import Data, Recipe
+from .tables import read_array
+
+_FEWEST_CHECKED = 40
+
+
+@dataclass
+class _Pairs:
+    """Pairs to learn from and pairs to check on, and what else is known of where they come from."""
+
+    theta: Tensor
+    x: Tensor
+    check: tuple[Tensor, Tensor]
+    bounds: Any
+    names: list[str] | None
+    excluded: int
+    task: simulators.Simulator | None = None
+
+
+def run_recipe(
+    recipe: Recipe, folder: Path, *, progress: bool = True, resume: bool = True
+) -> dict[str, Any]:
+    """Do what the file says; returns the summary that ``calibration.json`` holds too.
+
+    The folder gets the posterior, ``calibration.json``, ``recalibration.json`` (the repair),
+    ``draws.npz`` of the observations and ``report.html`` (with matplotlib). An interrupted training
+    continues from its ``checkpoint``; one that was complete is not repeated.
+    """
+    seen = None
+    if recipe.infer.path is not None:  # before the training: a wrong path should not waste it
+        seen, _ = read_array(recipe.infer.path, recipe.data.x, "x")
+    pairs = _simulated(recipe) if recipe.data.simulator else _from_file(recipe)
+    posterior = fit(
+        pairs.theta,
+        pairs.x,
+        bounds=pairs.bounds,
+        names=pairs.names,
+        **recipe.model.model_dump(),
+        **recipe.train.model_dump(),
+        progress=progress,
+        checkpoint=folder / "checkpoint",
+        resume=resume,
+    )
+    posterior.save(folder)
+    history = posterior.history
+    summary: dict[str, Any] = {
+        "simulations": posterior.n_simulations,
+        "excluded": pairs.excluded,
+        "names": posterior.names,
+        "held_out_nll": history.best,
+        "epochs": history.epochs,
+        "seconds": history.seconds,
+        "ended": history.ended,
+        "checked_pairs": 0,
+    }
+    generator = torch.Generator().manual_seed(recipe.train.seed)
+    found = None
+    if len(pairs.check[0]) >= _FEWEST_CHECKED:
+        found = _assessed(posterior, pairs, recipe.check.draws, generator)
+        summary |= found.summary()
+        write_json(folder / "recalibration.json", found.repair.to_json())
+    draws = None
+    if seen is not None:
+        draws = posterior.sample_batched((recipe.infer.draws,), seen, generator=generator)
+        summary["mean"], summary["std"] = draws.mean(0), draws.std(0)
+        summary["rank"] = posterior.rank(seen)
+        arrays = {"draws": draws.numpy(), "names": np.array(posterior.names)}
+        if found is not None:
+            arrays["repaired"] = found.repair.samples(draws).numpy()
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        atomic_write(folder / "draws.npz", buffer.getvalue())
+    write_json(folder / "calibration.json", summary)
+    if _can_plot():
+        from .page import write_page
+
+        title = f"p(parameters given measurement): {folder.name}"
+        write_page(folder / "report.html", posterior, found, title=title, seen=seen, draws=draws)
+    return summary
+
+
+def _from_file(recipe: Recipe) -> _Pairs:
+    data = recipe.data
+    theta, names = read_array(data.path, data.theta, "theta")
+    x, _ = read_array(data.path, data.x, "x")
+    theta, x = as_pairs(theta, x)
+    theta, x, excluded = leave_out_invalid(theta, x)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(recipe.train.seed))
+    kept = min(recipe.check.pairs, len(x) // 10)
+    test, rows = order[:kept], order[kept:]
+    check = theta[test], x[test]
+    return _Pairs(theta[rows], x[rows], check, _bounds(data), data.names or names, excluded)
+
+
+def _simulated(recipe: Recipe) -> _Pairs:
+    data = recipe.data
+    task = simulators.get(data.simulator)
+    generator = torch.Generator().manual_seed(recipe.train.seed)
+    theta, x = task.pairs(data.budget, generator)
+    check = task.pairs(recipe.check.pairs, generator)
+    bounds = _bounds(data) or task.bounds
+    return _Pairs(theta, x, check, bounds, data.names or task.names, 0, task)
+
+
+def _bounds(data: Data):
+    return None if data.low is None and data.high is None else (data.low, data.high)
+
+
+def _assessed(posterior: Posterior, pairs: _Pairs, draws: int, generator) -> Assessment:
+    task = pairs.task
+    log_joint = task.log_joint if task is not None and task.has_likelihood else None
+    return assess(
+        posterior,
+        *pairs.check,
+        simulator=task,
+        log_joint=log_joint,
+        draws=draws,
+        generator=generator,
+    )
+
+
+def _can_plot() -> bool:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return False
+    return True

@@ -1,0 +1,134 @@
+"""Pictures of posteriors and of how right they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .plots import COLOURS, new_figure, tidy
+
+_MOST = 6  # parameters of a pair plot; more would be too small to read
+
+
+def pair_plot(
+    draws: Mapping[str, Tensor],
+    names: Sequence[str],
+    truth: Tensor | None = None,
+    points: int = 1000,
+) -> Any:
+    """Marginals on the diagonal, draws of each pair of parameters below it.
+
+    Args:
+        draws: {label: (L, D)}, drawn over each other; the first six parameters are shown.
+        names: D labels.
+        truth: (D,), marked if given.
+        points: draws shown of each.
+    """
+    d = min(len(names), _MOST)
+    size = 1.9 * d if d > 2 else 2.6 * d
+    figure = new_figure((size, size))
+    grid = figure.subplots(d, d, squeeze=False)
+    everything = torch.cat([t[:, :d] for t in draws.values()]).double()
+    ends = everything.quantile(torch.tensor([0.001, 0.999], dtype=torch.float64), 0)
+    margin = 0.08 * (ends[1] - ends[0])
+    low, high = (ends[0] - margin).tolist(), (ends[1] + margin).tolist()
+    for i in range(d):
+        for j in range(d):
+            axes = grid[i][j]
+            if j > i:
+                axes.set_visible(False)
+                continue
+            for k, (label, t) in enumerate(draws.items()):
+                colour = COLOURS[k % len(COLOURS)]
+                if i == j:
+                    bins = torch.linspace(low[i], high[i], 41)
+                    options = {"histtype": "step", "density": True, "linewidth": 1.4}
+                    axes.hist(t[:, i].numpy(), bins.numpy(), color=colour, label=label, **options)
+                else:
+                    x, y = t[:points, j].numpy(), t[:points, i].numpy()
+                    axes.plot(x, y, ".", color=colour, markersize=2, alpha=0.5, rasterized=True)
+                    axes.set_ylim(low[i], high[i])
+            if truth is not None:
+                axes.axvline(float(truth[j]), color="#1d1d1b", linewidth=0.8)
+                if i != j:
+                    axes.axhline(float(truth[i]), color="#1d1d1b", linewidth=0.8)
+            axes.set_xlim(low[j], high[j])
+            axes.tick_params(labelsize=7, labelbottom=i == d - 1, labelleft=j == 0 and i > 0)
+            if i == d - 1:
+                axes.set_xlabel(names[j], fontsize=9)
+            if j == 0 and i > 0:
+                axes.set_ylabel(names[i], fontsize=9)
+            axes.spines[["top", "right"]].set_visible(False)
+            if i == j:
+                axes.set_yticks([])
+    if len(draws) > 1:
+        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="upper right", frameon=False)
+    return figure
+
+
+def coverage_curves(
+    series: Mapping[str, tuple[Tensor, Tensor]], ylabel: str, pairs: int, title: str = ""
+) -> Any:
+    """What is covered against what is promised, {label: (levels, covered)}, with the band in which
+    19 of 20 points of an exact posterior lie that was tested on ``pairs`` pairs."""
+    figure = new_figure((4.2, 3.8))
+    axes = figure.add_subplot()
+    t = torch.linspace(0, 1, 101)
+    half = 1.96 * (t * (1 - t) / pairs).sqrt()
+    band = ((t - half).clamp(0, 1).numpy(), (t + half).clamp(0, 1).numpy())
+    axes.fill_between(t.numpy(), *band, color="#dddddd", linewidth=0, label="exact, 95 %")
+    axes.plot([0, 1], [0, 1], color="#66645f", linewidth=0.8)
+    for k, (label, (levels, covered)) in enumerate(series.items()):
+        axes.plot(levels.numpy(), covered.numpy(), color=COLOURS[k], linewidth=1.8, label=label)
+    axes.set(xlabel="credibility", ylabel=ylabel, xlim=(0, 1), ylim=(0, 1), title=title)
+    axes.set_aspect("equal")
+    tidy(axes)
+    axes.legend(frameon=False)
+    return figure
+
+
+def rank_histograms(ranks: Tensor, draws: int, names: Sequence[str], bins: int = 20) -> Any:
+    """Ranks (N, D) of the truth among ``draws`` draws; flat within the band when exact: piled up at
+    the ends it is too narrow, in the middle too wide, at one side biased."""
+    n, d = ranks.shape
+    columns = min(d, 4)
+    rows = math.ceil(d / columns)
+    figure = new_figure((2.3 * columns, 1.9 * rows))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    expected = n / bins
+    spread = 1.96 * math.sqrt(expected * (1 - 1 / bins))
+    for k, axes in enumerate(grid.flat):
+        if k >= d:
+            axes.set_visible(False)
+            continue
+        counts = torch.histc(ranks[:, k].double() + 0.5, bins, 0, draws + 1)
+        axes.axhspan(expected - spread, expected + spread, color="#dddddd", linewidth=0)
+        centres = (torch.arange(bins) + 0.5) / bins
+        axes.bar(centres.numpy(), counts.numpy(), 0.9 / bins, color=COLOURS[0])
+        axes.set_title(names[k], fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def contraction_plot(contraction: Tensor, z_score: Tensor, names: Sequence[str]) -> Any:
+    """One point per measurement and parameter: contraction (N, D) to the right, z-score upwards.
+
+    Right and near zero is what one hopes for; left: the data say nothing; far from zero: sure and
+    wrong."""
+    figure = new_figure((5.2, 3.6))
+    axes = figure.add_subplot()
+    for k in range(min(len(names), _MOST)):
+        x, y = contraction[:300, k].numpy(), z_score[:300, k].numpy()
+        colour = COLOURS[k % len(COLOURS)]
+        axes.plot(x, y, ".", color=colour, markersize=3, alpha=0.6, label=names[k], rasterized=True)
+    for edge in (-2, 2):
+        axes.axhline(edge, color="#66645f", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="posterior contraction", ylabel="posterior z-score", xlim=(None, 1.02))
+    tidy(axes)
+    axes.legend(frameon=False, fontsize=8, markerscale=3)
+    return figure

@@ -1,0 +1,99 @@
+"""The schedule, and a training that stops and goes on."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from innverse.amortized.schedule import Budget, Schedule
+from innverse.amortized.training import Training, train
+from innverse.errors import InnverseError, InputError
+
+
+def linear(n: int = 400):
+    """A model y = w x + b with w = 2, b = -1, and its data."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(1, 1)
+    x = torch.randn(n, 1)
+    y = 2 * x - 1 + 0.1 * torch.randn(n, 1)
+
+    def loss(x, y):
+        # noise from the global generator, as the losses of the bi-directional INN have
+        return (model(x + 0.01 * torch.randn_like(x)) - y).square().sum(1)
+
+    return model, loss, (x[40:], y[40:]), (x[:40], y[:40])
+
+
+SCHEDULE = Schedule(lr=0.03, batch_size=32, max_epochs=30)
+
+
+def test_learning_rate_stays_and_falls():
+    budget = Budget(90, None)
+    assert budget.factor(budget.used(45, 0)) == 1
+    assert budget.factor(budget.used(60, 0)) == pytest.approx(1)
+    assert budget.factor(budget.used(75, 0)) == pytest.approx(1 - math.sqrt(0.5))
+    assert budget.factor(budget.used(90, 0)) == pytest.approx(0)
+    assert Budget(1000, 1.0).used(10, 45.0) == pytest.approx(0.75)  # what runs out first counts
+    budget.end_soon(40, 40 / 90)
+    assert budget.epochs == 60 and budget.factor(budget.used(40, 0)) == pytest.approx(1)
+    assert budget.factor(budget.used(60, 0)) == pytest.approx(0, abs=1e-6)
+
+
+def test_training_finds_the_line_and_keeps_the_best_state():
+    model, loss, data, held_out = linear()
+    history = train(model, loss, data, held_out, SCHEDULE, progress=False)
+    assert model.weight.item() == pytest.approx(2, abs=0.05)
+    assert model.bias.item() == pytest.approx(-1, abs=0.05)
+    assert history.best == min(history.held_out) and history.epochs == len(history.held_out)
+    assert history.steps == history.epochs * (360 // 32)
+
+
+def test_a_plateau_begins_the_end():
+    model, loss, data, held_out = linear()
+    history = train(
+        model, loss, data, held_out, Schedule(lr=0.03, batch_size=32, patience=2), progress=False
+    )
+    assert history.ended == "no more progress on held-out pairs" and history.epochs < 200
+
+
+@pytest.mark.parametrize("stop", [1, 57, 120])
+def test_a_training_that_was_stopped_ends_where_it_would_have(stop, tmp_path):
+    model, loss, data, held_out = linear()
+    whole = train(model, loss, data, held_out, SCHEDULE, progress=False)
+    want = model.state_dict()
+    model, loss, data, held_out = linear()
+    first = Training(model, loss, data, held_out, SCHEDULE)
+    for _ in range(stop):
+        first.step()
+    from innverse.train.checkpoint import save_checkpoint
+
+    save_checkpoint(tmp_path, first.checkpoint({"data": "a"}))
+    model, loss, data, held_out = linear()
+    history = train(
+        model, loss, data, held_out, SCHEDULE,
+        progress=False, folder=tmp_path, signature={"data": "a"},
+    )  # fmt: skip
+    assert history.held_out == whole.held_out and history.best == whole.best
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, want[key])
+    # complete: nothing is trained again
+    again = train(
+        model, loss, data, held_out, SCHEDULE,
+        progress=False, folder=tmp_path, signature={"data": "a"},
+    )  # fmt: skip
+    assert again == history
+    with pytest.raises(InputError, match="other simulations"):
+        train(model, loss, data, held_out, SCHEDULE, folder=tmp_path, signature={"data": "b"})
+
+
+def test_bad_steps_are_refused_and_many_end_it():
+    model, loss, data, held_out = linear()
+    before = model.weight.detach().clone()
+    training = Training(model, lambda x, y: loss(x, y) * math.nan, data, held_out, SCHEDULE)
+    training.step()
+    assert training.history.skipped == 1 and torch.equal(model.weight, before)
+    with pytest.raises(InnverseError, match="NaN or infinite 50 times"):
+        for _ in range(60):
+            training.step()
