@@ -14,9 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from innverse.train.descent import Descent
+from innverse.train.randomness import generator
 from innverse.train.trainer import Trainer
 
 __all__ = ["AdversarialTrainer"]
+
+STANDING_BATCHES = 32
+"""Batches of samples from which the averaged generator gets the statistics of its batch norms."""
 
 
 class AdversarialTrainer(Trainer):
@@ -60,6 +64,24 @@ class AdversarialTrainer(Trainer):
             "skipped": reason or (critic_reason and f"critic: {critic_reason}"),
             "stop": stop > 0,
         }
+
+    def _averaged(self):
+        """The averaged model, with the statistics that its own batch norms see.
+
+        Those of the weights of the moment do not fit averaged weights: colours fade (Brock et al.
+        2019, section 3, "standing statistics").
+        """
+        g = generator(self.settings.seed, 0, "standing statistics")
+        norms = [m for m in self.ema.generator.modules() if isinstance(m, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over the batches
+        self.ema.train()
+        with torch.no_grad():
+            for _ in range(STANDING_BATCHES):
+                z = torch.randn(self.settings.batch_size, self.ema.latent, generator=g)
+                self.ema.decode(z.to(self.device))
+        return self.ema.eval()
 
 
 class _Player(nn.Module):
