@@ -181,9 +181,7 @@ UNITS = {
 def shown(value: float | None, unit: str) -> str:
     if value is None:
         return "–"
-    scale, digits, name = {"s": (1e3, 1, " ms"), "bytes": (1e-6, 0, " MB"), "ratio": (1, 2, "")}[
-        unit
-    ]
+    scale, digits, name = UNITS[unit]
     return f"{value * scale:.{digits}f}{name}"
 
 

@@ -188,7 +188,8 @@ def speed_text(rows: list[dict], k: int) -> str:
     )
     return (
         f"## One training step\n\n3x32x32, L = {LEVELS}, K = {k}, hidden {HIDDEN}, batch {BATCH}, "
-        "fused Adam.\n\n"
+        "fused Adam. torchflows has no Glow of this form: its levels have three couplings by "
+        "checkerboard and three by channels, whose number does not reach the inner levels.\n\n"
         + harness.table(["", "ms", "range of rounds", "million parameters"], lines)
         + f"\n\nSpeed of innverse with float32 networks, each library in its best setting: {ratios}.\n"
     )

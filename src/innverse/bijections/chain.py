@@ -8,8 +8,8 @@ from torch.utils.checkpoint import checkpoint
 
 from .automatic import choose_memory
 from .base import Bijection, zero_logdet
-from .channel_linear import ChannelLinear, Folded, per_item
-from .matrices import Matrices
+from .channel_linear import ChannelLinear, Folded, forward_by, inverse_by, per_item
+from .matrices import Kept, Matrices
 from .reversible import run_reversible
 from .tape import Tape
 
@@ -37,6 +37,7 @@ class Chain(Bijection):
         self.drift: Tensor | None = None
         self.backward_count = 0
         self._folded: tuple = ((), ())
+        self._kept = Kept()
 
     @property
     def _steps(self) -> tuple[Bijection, ...]:
@@ -80,7 +81,8 @@ class Chain(Bijection):
 
     def _walk(self, x: Tensor, run, tape: Tape | None = None) -> tuple[Tensor, Tensor]:
         steps = self._steps
-        matrices = Matrices(steps)
+        kept = self._kept.of(steps)
+        matrices = Matrices(() if kept else steps)
         total = zero_logdet(x)
         if matrices:
             total = total + per_item(matrices.logabsdet, x)
@@ -90,14 +92,15 @@ class Chain(Bijection):
             if i in matrices:
                 x = matrices.apply(i, x)
                 continue
-            x, logdet = run(step, x)
+            x, logdet = forward_by(kept[i], x) if i in kept else run(step, x)
             total = total + logdet
         return x, total
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        total = zero_logdet(z)
-        for step in reversed(self._steps):
-            z, logdet = step.inverse(z, c)
+        steps = self._steps
+        kept, total = self._kept.of(steps), zero_logdet(z)
+        for i, step in reversed(list(enumerate(steps))):
+            z, logdet = inverse_by(kept[i], z) if i in kept else step.inverse(z, c)
             total = total + logdet
         return z, total
 

@@ -42,12 +42,10 @@ class ChannelLinear(Bijection):
         raise NotImplementedError
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        (w, b, logabsdet), _, _ = self._matrices(inverse=False)
-        return apply_matrix(w, b, x), per_item(logabsdet, x)
+        return forward_by(self._matrices(inverse=False), x)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        (_, _, logabsdet), w, b = self._matrices(inverse=True)
-        return apply_matrix(w, b, z), -per_item(logabsdet, z)
+        return inverse_by(self._matrices(inverse=True), z)
 
     def _matrices(self, inverse: bool):
         """W, b, log|det W| and, if asked for, W^-1 and -W^-1 b; kept while nothing changes."""
@@ -56,20 +54,18 @@ class ChannelLinear(Bijection):
         state = self._state()
         cached = self.__dict__.get("_cache")
         if cached is None or not _same(state, cached[0]):
-            with torch.inference_mode(False), torch.no_grad():
-                cached = ([t.clone() for t in state], self._compute(inverse=True))
+            cached = ([t.clone() for t in state], self.both_ways())
             self.__dict__["_cache"] = cached
         return cached[1]
 
+    def both_ways(self):
+        """(W, b, log|det W|), W^-1 and -W^-1 b, to be kept."""
+        with torch.inference_mode(False), torch.no_grad():
+            return self._compute(inverse=True)
+
     def can_cache(self) -> bool:
         """Whether W may be kept between calls: in eval mode, when no gradient reaches it."""
-        state = self._state()
-        return not (
-            torch.compiler.is_compiling()
-            or any(part.training for part in self.parts)
-            or (torch.is_grad_enabled() and any(t.requires_grad for t in state))
-            or any(t.is_inference() for t in state)
-        )
+        return can_keep(self.parts, self._state())
 
     def _compute(self, inverse: bool):
         with torch.autocast(self._state()[0].device.type, enabled=False):
@@ -111,6 +107,16 @@ class Folded(ChannelLinear):
             v = part.inverse_matrix().double()
             w = _product(v, v.dim() == 1, w, w.dim() == 1)
         return w
+
+
+def can_keep(parts: Sequence[ChannelLinear], state: Sequence[Tensor]) -> bool:
+    """Whether matrices made of ``state``, the tensors of ``parts``, may outlive a call."""
+    return not (
+        torch.compiler.is_compiling()
+        or any(part.training for part in parts)
+        or (torch.is_grad_enabled() and any(t.requires_grad for t in state))
+        or any(t.is_inference() for t in state)
+    )
 
 
 def evaluate_together(layers: Sequence[ChannelLinear]) -> tuple[list[Matrix], Tensor]:
@@ -158,6 +164,18 @@ def _product(v: Tensor, v_diagonal: bool, w: Tensor, w_diagonal: bool) -> Tensor
 def _act(a: Tensor, v: Tensor) -> Tensor:
     """The vector a v, where ``a`` may be a diagonal."""
     return a * v if a.dim() == 1 else a @ v
+
+
+def forward_by(matrices, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(z, logdet) by what `ChannelLinear.both_ways` gives."""
+    (w, b, logabsdet), _, _ = matrices
+    return apply_matrix(w, b, x), per_item(logabsdet, x)
+
+
+def inverse_by(matrices, z: Tensor) -> tuple[Tensor, Tensor]:
+    """(x, logdet) by what `ChannelLinear.both_ways` gives."""
+    (_, _, logabsdet), w, b = matrices
+    return apply_matrix(w, b, z), -per_item(logabsdet, z)
 
 
 def apply_matrix(w: Tensor, b: Tensor, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .base import Bijection
-from .channel_linear import ChannelLinear, apply_matrix, evaluate_together, kind
+from .channel_linear import ChannelLinear, apply_matrix, can_keep, evaluate_together, kind
 from .tape import Tape
 
 
@@ -25,7 +25,7 @@ class Matrices:
         for i, step in enumerate(steps):
             if isinstance(step, ChannelLinear) and not step.can_cache():
                 kinds.setdefault(kind(step), []).append(i)
-        self._of = {}
+        self._of, self._kinds, self._inverses = {}, list(kinds.values()), {}
         self.logabsdet: Tensor | float = 0.0
         for indices in kinds.values():
             found, logabsdet = evaluate_together([steps[i] for i in indices])
@@ -52,12 +52,23 @@ class Matrices:
             x, g_x = apply_matrix(1 / w, -b / w, z), apply_matrix(w, torch.zeros_like(b), g_z)
             g_w = _per_channel(g_z * x)
         else:
-            w_inv = torch.linalg.inv(w.double())
-            x = apply_matrix(w_inv.to(w.dtype), -(w_inv @ b.double()).to(b.dtype), z)
+            x = apply_matrix(*self._inverse(i), z)
             g_x = apply_matrix(w.T, torch.zeros_like(b), g_z)
             g_w = _rows(g_z).T @ _rows(x)
         self._gradients[i] = g_w, _per_channel(g_z)
         return x, g_x
+
+    def _inverse(self, i: int) -> tuple[Tensor, Tensor]:
+        """W^-1 and -W^-1 b of step i, made with those of all steps of its kind."""
+        if i not in self._inverses:
+            indices = next(indices for indices in self._kinds if i in indices)
+            w = torch.stack([self._of[j][0].detach() for j in indices])
+            b = torch.stack([self._of[j][1].detach() for j in indices])
+            w_inv = torch.linalg.inv(w.double())
+            b_inv = -(w_inv @ b.double().unsqueeze(-1)).squeeze(-1)
+            pairs = zip(w_inv.to(w.dtype).unbind(), b_inv.to(b.dtype).unbind(), strict=True)
+            self._inverses |= dict(zip(indices, pairs, strict=True))
+        return self._inverses[i]
 
     def collect(self, g_logdet: Tensor, positions: int, tape: Tape) -> None:
         """The gradients of the parameters, from those of the matrices and of log|det|."""
@@ -72,6 +83,37 @@ class Matrices:
             p for i in self._of for part in self.steps[i].parts for p in part.parameters()
         ]
         tape.collect(outputs, gradients, (), None, parameters)
+
+
+class Kept:
+    """The matrices of all channel-linear steps of a chain while nothing changes.
+
+    As `ChannelLinear` keeps its own, but with one comparison of values for all of them.
+    """
+
+    def __init__(self):
+        self._steps: tuple = ()
+        self._values: Tensor | None = None
+        self._of: dict[int, tuple] = {}
+
+    def of(self, steps: Sequence[Bijection]) -> dict[int, tuple]:
+        """By index, what `ChannelLinear.both_ways` gives; empty where nothing may be kept."""
+        layers = {i: step for i, step in enumerate(steps) if isinstance(step, ChannelLinear)}
+        parts = [part for step in layers.values() for part in step.parts]
+        state = [t for part in parts for t in part.arguments()]
+        if not layers or not can_keep(parts, state):
+            return {}
+        with torch.inference_mode(False), torch.no_grad():
+            values = torch.cat([t.flatten() for t in state])
+            if self._steps != steps or not self._same(values):
+                self._of = {i: step.both_ways() for i, step in layers.items()}
+                self._steps, self._values = steps, values
+        return self._of
+
+    def _same(self, values: Tensor) -> bool:
+        kept = self._values
+        alike = kept.dtype == values.dtype and kept.device == values.device
+        return alike and torch.equal(kept, values)
 
 
 def _rows(x: Tensor) -> Tensor:
