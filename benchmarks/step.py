@@ -248,7 +248,7 @@ def main() -> None:
 
     threads = args.threads or os.cpu_count() or 1
     rounds = args.rounds or (1 if args.quick else 5)
-    enough = 0.5 if args.quick else 3.0
+    enough = 0.5 if args.quick else 2.0
     k_speed, k_memory, k_round = (2, 4, 2) if args.quick else (8, 64, 32)
     train = 10 if args.quick else 200
     out = args.out or (Path("runs/bench") if args.quick else None)

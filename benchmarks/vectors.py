@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
     args = parser.parse_args()
     rounds = args.rounds or (1 if args.quick else 5)
-    common = {"threads": args.threads, "enough": 0.5 if args.quick else 1.5}
+    common = {"threads": args.threads, "enough": 0.5 if args.quick else 0.8}
     asked = cells(args.only, args.libraries)
     full = [cell | common for cell in asked]
     rows = harness.summaries(asked, harness.interleaved(__file__, full, rounds, args.threads))
