@@ -29,6 +29,11 @@ def test_layers_of_the_critic_have_spectral_norm_one():
     for layer in (*critic.convs, critic.dense):
         norm = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
         torch.testing.assert_close(norm, torch.tensor(1.0), rtol=2e-2, atol=0)
+    u = {k: v.clone() for k, v in critic.state_dict().items() if k.endswith(".u")}
+    with torch.autocast("cpu", torch.bfloat16):
+        gan.judge(torch.rand(2, 1, 16, 16))
+    for k, v in u.items():  # float32 too: bfloat16 is good for 1e-2 only
+        torch.testing.assert_close(critic.state_dict()[k], v, atol=1e-3, rtol=0)
     critic.eval()
     before = {k: v.clone() for k, v in critic.state_dict().items()}
     gan.judge(torch.rand(2, 1, 16, 16))

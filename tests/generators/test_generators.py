@@ -45,6 +45,8 @@ def test_temperature_scales_the_latents(name):
     z = torch.randn(3, 3, generator=torch.Generator().manual_seed(2))
     half = model.sample(3, temperature=0.5, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(half, model.decode(0.5 * z))
+    near = model.sample(3, truncation=1e-4)
+    torch.testing.assert_close(near, cold, atol=1e-2, rtol=0)
 
 
 def test_round_trip_of_files(name, tmp_path):

@@ -130,6 +130,22 @@ def test_codes_and_reconstructions():
     assert ((draws.mean(0) - mean).abs() < 5 * log_sd.exp() / math.sqrt(3000)).all()
 
 
+def test_beta_weighs_the_divergence_in_training_alone():
+    plain, weighted = (
+        generators.build("vae", (1, 8, 8), latent=2, width=8, beta=beta) for beta in (1.0, 5.0)
+    )
+    weighted.load_state_dict(plain.state_dict())
+    x = torch.rand(4, 1, 8, 8)
+    mean, log_sd = plain.posterior(x)
+    kl = kl_divergence(Normal(mean, log_sd.exp()), Normal(0.0, 1.0)).sum(1).mean() / 64
+    torch.manual_seed(3)
+    expected = plain.training_loss(x) + 4 * kl
+    torch.manual_seed(3)
+    torch.testing.assert_close(weighted.training_loss(x), expected)
+    bounds = [vae.elbo(x, generator=torch.Generator().manual_seed(0)) for vae in (plain, weighted)]
+    assert torch.equal(*bounds)
+
+
 def test_scale_is_learned_or_fixed():
     for learn in (True, False):
         vae = generators.build("vae", (1, 8, 8), latent=2, width=8, scale=0.2, learn_scale=learn)
@@ -156,3 +172,5 @@ def test_wrong_use_is_one_clear_line():
         vae.log_prob_bound(x, 0)
     with pytest.raises(UsageError, match="scale=0"):
         generators.build("vae", (1, 8, 8), scale=0)
+    with pytest.raises(UsageError, match="beta=0.5"):
+        generators.build("vae", (1, 8, 8), beta=0.5)

@@ -53,12 +53,15 @@ class Generator(nn.Module):
         c: None = None,
         temperature: float = 1.0,
         *,
+        truncation: float | None = None,
         size: tuple[int, int] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """``n`` images (n, *shape), without gradient; ``temperature`` scales the latents.
+        """``n`` images (n, *shape), without gradient.
 
-        The arguments are those of `Flow.sample`; there is no condition ``c``, and no other ``size``.
+        The arguments are those of `Flow.sample`: ``temperature`` scales the latents, those beyond
+        ``truncation`` standard deviations are drawn again. There is no condition ``c``, and no
+        other ``size``.
         """
         if c is not None or size not in (None, self.shape[1:]):
             raise UsageError(
@@ -66,7 +69,9 @@ class Generator(nn.Module):
             )
         like = next(self.parameters())
         with torch.no_grad():
-            z = standard_normal((n, self.latent), temperature, generator=generator, like=like)
+            z = standard_normal(
+                (n, self.latent), temperature, truncation=truncation, generator=generator, like=like
+            )
             return self.decode(z)
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:

@@ -104,11 +104,11 @@ class VAE(Generator):
         temperature: float = 1.0,
         *,
         noisy: bool = False,
-        size: tuple[int, int] | None = None,
         generator: torch.Generator | None = None,
+        **options,
     ) -> Tensor:
         """``n`` images G(z) (n, *shape); ``noisy``: with the N(0, s^2) of the model's density."""
-        x = super().sample(n, c, temperature, size=size, generator=generator)
+        x = super().sample(n, c, temperature, generator=generator, **options)
         if noisy:
             x = x + self.scale * standard_normal(x.shape, generator=generator, like=x)
         return x

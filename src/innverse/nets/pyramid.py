@@ -49,19 +49,20 @@ class _SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         w = weight.flatten(1)
-        with torch.no_grad():
-            v = F.normalize(w.mT @ self.u, dim=0)
-            u = F.normalize(w @ v, dim=0)
-            if self.training:
-                self.u.copy_(u)
-        return weight / torch.dot(u, w @ v)
+        with torch.autocast(weight.device.type, enabled=False):
+            with torch.no_grad():
+                v = F.normalize(w.mT @ self.u, dim=0)
+                u = F.normalize(w @ v, dim=0)
+                if self.training:
+                    self.u.copy_(u)
+            return weight / torch.dot(u, w @ v)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
 
 
 def spectral_norm(layer: nn.Module) -> nn.Module:
-    """``layer`` with a weight of spectral norm 1; computed in float32 under autocast too."""
+    """``layer`` with a weight whose matrix has spectral norm 1, in float32 under autocast too."""
     nn.utils.parametrize.register_parametrization(layer, "weight", _SpectralNorm(layer.weight))
     return layer
 

@@ -115,12 +115,12 @@ def _kind(model) -> tuple[str, str]:
     n = f"{model.n_parameters:,} parameters"
     parts = [f"{name} {_size(net):,}" for name, net in model.named_children()]
     if isinstance(model, generators.VAE):
-        return f"vae, {model.name}", (
+        return f"variational-autoencoder, {model.name}", (
             f"A variational autoencoder ({n}: {', '.join(parts)}): {model.latent} latents, images "
             f"with noise of standard deviation {model.scale:.4f} (images in [0, 1]) around G(z)"
         )
     if isinstance(model, generators.GAN):
-        return f"gan, {model.name}", (
+        return f"generative-adversarial-network, {model.name}", (
             f"A generative adversarial network ({n}: {', '.join(parts)}): {model.latent} latents, "
             "no likelihood and no encoder"
         )
