@@ -279,11 +279,11 @@ def test_starts_are_what_they_say():
     cosine = torch.cosine_similarity(made["random"].flatten(1), made["sphere"].flatten(1))
     assert cosine.min() > 0.9999
     for name in ("pseudo_inverse", "null_space"):
-        assert problem.residual(prior.decode(made[name])).max() < 1e-4, name
+        assert problem.residual(prior.decode(made[name])).max() < 1e-3, name
     x = prior.decode(made["pseudo_inverse"])
-    torch.testing.assert_close(x, physics.A_dagger(y), atol=1e-4, rtol=0)
+    torch.testing.assert_close(x, physics.A_dagger(y), atol=3e-3, rtol=0)
     unseen = prior.decode(made["null_space"]) - 0.5  # the correction has no null-space part
-    torch.testing.assert_close(unseen, physics.A_dagger(physics.A(unseen)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(unseen, physics.A_dagger(physics.A(unseen)), atol=3e-3, rtol=0)
     alone = Problem.build(y[:1], physics, prior)
     first = latent_start("random", alone, prior, (1, 8, 8), seed=5)
     assert torch.equal(first, made["random"][:1])

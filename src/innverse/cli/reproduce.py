@@ -34,6 +34,7 @@ def asim2020(
 
     Writes report.html (one file), results.csv, results.json, and one small file for each
     finished part below cells/; the same command again continues where it stopped.
+    Without --quick or --full: eight pictures of each set, some hours.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -73,7 +73,7 @@ def run_cell(
     pictures: Pictures,
     priors: dict[str, Any],
     folder: Path,
-    effort: float = 1.0,
+    effort: Mapping[str, float],
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
     """The result of a cell, from its file if there is one of the same settings.

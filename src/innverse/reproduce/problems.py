@@ -17,6 +17,7 @@ from ..physics import (
     CompressedSensing,
     Denoising,
     Downsampling,
+    GaussianNoise,
     Inpainting,
     LinearPhysics,
     SubsampledFourier,
@@ -48,8 +49,7 @@ def inpainting(setting: str, seed: int) -> LinearPhysics:
 
 def blur(setting: str, seed: int) -> LinearPhysics:
     """``setting`` is the width of the Gaussian in pixels."""
-    physics = Blur(gaussian_kernel(float(setting)), image_shape=SHAPE)
-    return _noisy(physics)
+    return _noisy(Blur(gaussian_kernel(float(setting)), image_shape=SHAPE))
 
 
 def superresolution(setting: str, seed: int) -> LinearPhysics:
@@ -74,9 +74,8 @@ FAMILIES: dict[str, Callable[[str, int], LinearPhysics]] = {
 
 
 def _noisy(physics: LinearPhysics) -> LinearPhysics:
-    from ..physics import GaussianNoise
-
-    measured = int((physics.A(torch.rand(1, *SHAPE)) != 0).sum())
+    probe = torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(0))
+    measured = int((physics.A(probe) != 0).sum())
     physics.noise = GaussianNoise(NOISE / math.sqrt(measured))
     return physics
 

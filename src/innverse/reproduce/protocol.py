@@ -217,7 +217,7 @@ class Scale:
     Attributes:
         images: of each set, at most.
         batch: pictures solved side by side, and in one cell.
-        effort: factor on the steps of every method.
+        effort: {method: factor on its steps}; 1 for those that are not named.
         settings: experiment: how many of its settings; an experiment that is not named is left out.
         sets: the sets that are used.
         leave_out: methods that are not run.
@@ -225,7 +225,7 @@ class Scale:
 
     images: int
     batch: int
-    effort: float
+    effort: Mapping[str, float]
     settings: Mapping[str, int]
     sets: tuple[str, ...]
     leave_out: tuple[str, ...] = ()
@@ -235,7 +235,14 @@ SCALES = {
     "quick": Scale(
         images=2,
         batch=2,
-        effort=0.5,
+        effort={
+            "flow": 0.6,
+            "flow_latent": 0.5,
+            "flow_adam": 0.3,
+            "gan": 0.15,
+            "vae": 0.15,
+            "deep_decoder": 0.25,
+        },
         settings={"compressed_sensing": 2, "denoising": 1, "inpainting": 1},
         sets=(*_FACES, "birds", "flowers", "images"),
         leave_out=("gan_adaptive",),
@@ -243,7 +250,7 @@ SCALES = {
     "usual": Scale(
         images=8,
         batch=8,
-        effort=1.0,
+        effort={},
         settings={
             "compressed_sensing": 4,
             "denoising": 3,
@@ -257,7 +264,7 @@ SCALES = {
     "full": Scale(
         images=100,
         batch=16,
-        effort=1.0,
+        effort={},
         settings={name: len(e.settings) for name, e in EXPERIMENTS.items()},
         sets=_ALL,
     ),
@@ -270,13 +277,16 @@ def tuned() -> dict[str, Any]:
     return json.loads(_TUNED.read_text("utf-8"))["chosen"] if _TUNED.is_file() else {}
 
 
-def options(experiment: str, setting: str, name: str, method: Method, effort: float) -> dict:
+def options(
+    experiment: str, setting: str, name: str, method: Method, effort: Mapping[str, float]
+) -> dict:
     """The options of a method in one setting, with the tuned ones among them."""
     base = name.split(",")[0]  # "flow, 80" of an ablation is tuned as "flow" is
+    factor = effort.get(name, 1.0)
     family = EXPERIMENTS[experiment].family
     chosen = tuned().get(family, {}).get(setting, {}).get(base, method.grid[0])
     options = {**method.options, **(chosen if len(method.grid) > 1 else {})}
     for key in ("steps", "tune_steps"):
         if key in options:
-            options[key] = max(1, round(effort * options[key]))
+            options[key] = max(1, round(factor * options[key]))
     return options

@@ -10,6 +10,8 @@ from torch import Tensor
 from ..errors import UsageError
 from .problem import Problem
 
+_CONTRAST = 0.3  # how far images stray from gray
+
 
 def latent_start(
     name: str,
@@ -23,8 +25,8 @@ def latent_start(
 
     ``"zero"`` the most likely latent; ``"random"`` N(0, radius^2 I); ``"sphere"`` random of length
     radius * sqrt(n); ``"pseudo_inverse"`` f(A^+ y); ``"null_space"`` f(A^+ y + x0 - A^+ A x0) with
-    x0 = G(0), the most likely image corrected to explain y. Item i draws from seed + i, whatever
-    the batch.
+    x0 = G(0), the most likely image corrected to explain y. A^+ is damped where noise or rounding
+    would rule it. Item i draws from seed + i, whatever the batch.
 
     Raises:
         UsageError: an unknown name, or a prior without ``encode`` for the last two.
@@ -56,13 +58,18 @@ def _sphere(problem: Problem, prior, shape, seed) -> Tensor:
 
 
 def _pseudo_inverse(problem: Problem, prior, shape, seed) -> Tensor:
-    return prior.encode(problem.physics.A_dagger(problem.y))
+    return prior.encode(_damped_inverse(problem, problem.y))
 
 
 def _null_space(problem: Problem, prior, shape, seed) -> Tensor:
-    physics = problem.physics
     x = problem.crop(prior.decode(_zero(problem, prior, shape, seed)))
-    return prior.encode(x + physics.A_dagger(problem.y - physics.A(x)))
+    return prior.encode(x + _damped_inverse(problem, problem.y - problem.physics.A(x)))
+
+
+def _damped_inverse(problem: Problem, r: Tensor) -> Tensor:
+    """A^+ r by Tikhonov: the pseudo-inverse of a blur would amplify even rounding without limit."""
+    rho = (problem.noise_level() / _CONTRAST).square()
+    return problem.physics.solve_normal(problem.physics.A_adjoint(r), rho)
 
 
 def _dtype(problem: Problem) -> torch.dtype:
