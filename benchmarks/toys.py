@@ -169,8 +169,9 @@ def picture(folder: str, toy_names: list[str], names: list[str], path: Path) -> 
 
     columns = 1 + 2 * len(names)
     figure, axes = plt.subplots(
-        len(toy_names), columns, figsize=(1.9 * columns, 1.95 * len(toy_names)), squeeze=False
-    )
+        len(toy_names), columns, figsize=(1.9 * columns, 1.9 * len(toy_names) + 0.3),
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
     for row, toy in zip(axes, toy_names, strict=True):
         exact = toys.log_prob(toy, _grid(VIEW, 200)).exp().view(200, 200).numpy()
         style = {"extent": (-VIEW, VIEW, -VIEW, VIEW), "origin": "lower", "cmap": "magma"}
@@ -188,7 +189,6 @@ def picture(folder: str, toy_names: list[str], names: list[str], path: Path) -> 
         axis.set_title(title, fontsize=8)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    figure.tight_layout(pad=0.4)
     figure.savefig(path, dpi=75)
     plt.close(figure)
 
