@@ -17,6 +17,7 @@ from ..metrics.memory import peak_tensor_bytes
 from .contestants import BATCH, Contestant
 
 DEPTHS = (1, 2, 4)  # multiples of the depth of the flow
+_DEPTH_PIXELS = 2**13  # of the batch whose gradient is measured: two images of 64x64
 MODES = ("store", "reversible")
 
 
@@ -59,10 +60,13 @@ def bytes_by_depth(flow: Flow, x: Tensor, sigma: float | None) -> dict[str, dict
     """{mode: {steps: peak bytes}} of a gradient for flows like this one, of growing depth.
 
     Beyond parameters and their gradients, which grow with depth in any mode; ``steps`` is what the
-    flow has times `DEPTHS`. None for a flow that has no option ``steps``.
+    flow has times `DEPTHS`. x (B, C, H, W) is repeated or cut to some thousand pixels. None for a
+    flow that has no option ``steps``.
     """
     if "steps" not in flow.config:
         return None
+    n = max(2, _DEPTH_PIXELS // (x.shape[-1] * x.shape[-2]))
+    x = x.repeat(n // len(x) + 1, 1, 1, 1)[:n]
     found: dict[str, dict[int, int]] = {mode: {} for mode in MODES}
     for factor in DEPTHS:
         depth = factor * flow.config["steps"]
@@ -75,25 +79,31 @@ def bytes_by_depth(flow: Flow, x: Tensor, sigma: float | None) -> dict[str, dict
     return found
 
 
-def seconds(function: Callable[[], object], repeats: int = 3) -> float:
-    """Median time of a call, after one to warm up."""
+def processor_seconds(function: Callable[[], object], repeats: int = 3) -> float:
+    """Median processor time of a call, all threads together, after one to warm up.
+
+    Unlike the time on the clock it says the same on a busy machine.
+    """
     times = []
     for _ in range(repeats + 1):
-        begun = time.perf_counter()
+        begun = time.process_time()
         function()
-        times.append(time.perf_counter() - begun)
+        times.append(time.process_time() - begun)
     return statistics.median(times[1:])
 
 
 def times(contestant: Contestant, x: Tensor) -> dict[str, float | None]:
-    """Milliseconds an image, in batches of `BATCH`: of a training step, a sample, a code."""
+    """Milliseconds of processor time an image, in batches of `BATCH`: of a training step, a sample,
+    a code."""
     x = x[:BATCH]
     found = {
         "step": training_step(contestant, x),
         "sample": lambda: contestant.draw(len(x), 1.0),
         "encode": (lambda: contestant.encode(x)) if contestant.encodes else None,
     }
-    return {k: None if f is None else 1000 * seconds(f) / len(x) for k, f in found.items()}
+    return {
+        k: None if f is None else 1000 * processor_seconds(f) / len(x) for k, f in found.items()
+    }
 
 
 def _bytes(model: nn.Module) -> int:
