@@ -3,6 +3,7 @@
 #   make test    the tests          make test-slow   those that take minutes
 #   make lint    ruff               make types       ty, for information
 #   make bench   speed and memory beside other libraries, in .venv-bench
+#   make bench-amortized   posteriors beside sbi, in cells that continue (ARGS="sbibm --task slcp")
 #   make bench-guard   is it still faster than a textbook version of the same flows?
 #   make lock    renew the two lock files (make lock UPGRADE=--upgrade for newer versions)
 SHELL := bash
@@ -11,7 +12,7 @@ ARGS ?=
 PY := .venv/bin/python
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: setup demo test test-slow lint format types bench bench-quick bench-setup bench-guard lock clean
+.PHONY: setup demo test test-slow lint format types bench bench-quick bench-setup bench-guard bench-amortized lock clean
 
 setup:
 	@./setup.sh
@@ -48,6 +49,9 @@ bench: setup bench-setup
 
 bench-quick: bench-setup
 	for name in $(BENCHMARKS); do .venv-bench/bin/python benchmarks/$$name.py --quick $(ARGS) || exit 1; done
+
+bench-amortized: bench-setup
+	.venv-bench/bin/python benchmarks/amortized.py $(ARGS)
 
 bench-guard: setup
 	$(PY) benchmarks/guard.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ def fit_sequential(
     names: Sequence[str] | None = None,
     seed: int = 0,
     progress: bool = True,
+    checkpoint: str | Path | None = None,
     **options,
 ) -> Posterior:
     """Learn p(theta | x) at one observation x (TSNPE, Deistler et al. 2022, arXiv 2210.04815).
@@ -43,6 +45,7 @@ def fit_sequential(
         budget: simulations of all rounds together.
         rounds: 1 is `fit` itself.
         epsilon: probability that each round's region leaves out.
+        checkpoint: a folder in which every round's training is saved, see `fit`.
         options: of `fit`, such as ``density``, ``size``, ``max_epochs``.
 
     Raises:
@@ -72,9 +75,14 @@ def fit_sequential(
                 data = simulate(simulator, theta, vectorized=vectorized, report=report)
             pairs.append((theta, data))
             record.append({"simulations": n, "share_of_prior": region.acceptance})
-            everything = (torch.cat(parts) for parts in zip(*pairs))
             posterior = fit(
-                *everything, prior=prior, names=names, seed=seed, progress=progress, **options
+                *(torch.cat(parts) for parts in zip(*pairs)),
+                prior=prior,
+                names=names,
+                seed=seed,
+                progress=progress,
+                checkpoint=None if checkpoint is None else Path(checkpoint) / f"round-{k + 1}",
+                **options,
             )
             if k + 1 < rounds:
                 region.cut(posterior)

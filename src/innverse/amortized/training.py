@@ -78,8 +78,9 @@ class Training:
         warm = min(1.0, (history.steps + 1) / self.schedule.warmup(self.per_epoch))
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr * warm * self.budget.factor(used)
-        # what a loss draws from the global generator is a function of the step as well
-        torch.manual_seed(stream_seed(self.seed, history.steps, "loss"))
+        # what a loss draws from the global generator is a function of the step as well; the CPU's
+        # alone, since torch.manual_seed queues a call with its traceback for every absent device
+        torch.default_generator.manual_seed(stream_seed(self.seed, history.steps, "loss"))
         if not self.model.training:  # it walks over all modules
             self.model.train()
         taken = self._descend([t[k * self.batch :][: self.batch] for t in self._epoch(epoch)])

@@ -1,0 +1,45 @@
+"""The pictures of posteriors show what they were given."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("matplotlib")
+
+from innverse.report.posteriors import (
+    contraction_plot,
+    coverage_curves,
+    pair_plot,
+    rank_histograms,
+)
+
+
+@pytest.mark.parametrize(("d", "shown"), [(1, 1), (3, 6), (9, 21)])
+def test_pair_plot_has_the_lower_triangle_of_at_most_six(d, shown):
+    draws = {"before": torch.randn(300, d), "after": torch.randn(300, d)}
+    figure = pair_plot(draws, [f"p{i}" for i in range(d)], truth=torch.zeros(d))
+    assert sum(axes.get_visible() for axes in figure.axes) == shown
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["before", "after"]
+
+
+def test_rank_histograms_count_every_pair_once():
+    ranks = torch.randint(0, 101, (500, 2))
+    ranks[:2] = torch.tensor([[0], [100]])  # both ends belong to a bar
+    figure = rank_histograms(ranks, 100, ["a", "b"], bins=20)
+    for axes in figure.axes:
+        bars = [p for p in axes.patches if p.get_width() < 0.5]
+        assert len(bars) == 20 and sum(bar.get_height() for bar in bars) == 500
+
+
+def test_coverage_curves_are_drawn_as_given():
+    levels, covered = torch.tensor([0.5, 0.9]), torch.tensor([0.4, 0.8])
+    figure = coverage_curves({"before": (levels, covered)}, "inside", pairs=100)
+    line = next(line for line in figure.axes[0].lines if line.get_label() == "before")
+    assert torch.equal(torch.tensor(line.get_ydata()), covered)
+
+
+def test_contraction_plot_has_one_cloud_per_parameter():
+    figure = contraction_plot(torch.rand(50, 2), torch.randn(50, 2), ["a", "b"])
+    assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["a", "b"]
