@@ -88,11 +88,8 @@ def training(run: Path) -> dict:
     config = json.loads((run / "config.json").read_text())
     rows = [row for row in read_metrics(run / "metrics.jsonl") if "seconds" in row]
     last = next((row for row in reversed(rows) if row["kind"] == "train"), {})
-    held_out = [
-        row.get("bits_per_dim", row.get("bits_per_dim_bound"))
-        for row in rows
-        if row["kind"] == "eval"
-    ]
+    name = "bits_per_dim_bound" if config["model"]["name"] == "vae" else "bits_per_dim"
+    held_out = [row[name] for row in rows if row["kind"] == "eval"]
     return {
         "training_minutes": last.get("processor_seconds", math.nan) / 60,
         "training_minutes_by_the_clock": last.get("seconds", math.nan) / 60,
