@@ -28,6 +28,7 @@ VERBS = {
     "logprob": ("logprob:logprob", "The exact log-density of images under a model."),
     "eval": ("eval:app", "Measure a model on a test set."),
     "reproduce": ("reproduce:app", "Run a published study again."),
+    "compare": ("compare:compare", "INN, VAE and GAN on the same images, claim by claim."),
     "info": ("info:info", "Show what a model is made of, or list the models."),
     "doctor": ("doctor:doctor", "Check that this installation works."),
 }

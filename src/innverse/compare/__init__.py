@@ -1,5 +1,6 @@
 """INN, VAE and GAN side by side: every claim of the theory with its number."""
 
+from . import images as images
 from .claims import Claim as Claim
 from .claims import claims as claims
 from .claims import table_of as table_of

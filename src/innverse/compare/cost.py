@@ -75,25 +75,31 @@ def bytes_by_depth(flow: Flow, x: Tensor, sigma: float | None) -> dict[str, dict
     return found
 
 
-def seconds(function: Callable[[], object], repeats: int = 3) -> float:
-    """Median time of a call, after one to warm up."""
+def processor_seconds(function: Callable[[], object], repeats: int = 3) -> float:
+    """Median processor time of a call, all threads together, after one to warm up.
+
+    Unlike the time on the clock it says the same on a busy machine.
+    """
     times = []
     for _ in range(repeats + 1):
-        begun = time.perf_counter()
+        begun = time.process_time()
         function()
-        times.append(time.perf_counter() - begun)
+        times.append(time.process_time() - begun)
     return statistics.median(times[1:])
 
 
 def times(contestant: Contestant, x: Tensor) -> dict[str, float | None]:
-    """Milliseconds an image, in batches of `BATCH`: of a training step, a sample, a code."""
+    """Milliseconds of processor time an image, in batches of `BATCH`: of a training step, a sample,
+    a code."""
     x = x[:BATCH]
     found = {
         "step": training_step(contestant, x),
         "sample": lambda: contestant.draw(len(x), 1.0),
         "encode": (lambda: contestant.encode(x)) if contestant.encodes else None,
     }
-    return {k: None if f is None else 1000 * seconds(f) / len(x) for k, f in found.items()}
+    return {
+        k: None if f is None else 1000 * processor_seconds(f) / len(x) for k, f in found.items()
+    }
 
 
 def _bytes(model: nn.Module) -> int:

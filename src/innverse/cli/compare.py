@@ -1,0 +1,140 @@
+"""``innverse compare``: INN, VAE and GAN on the same images, one page."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..errors import UsageError
+from .options import Device, Json, Quiet, Seed, check_writable, note, print_json, start
+from .progress import progress_bar
+
+_SHIPPED = {"faces": ("faces64", "faces64-vae", "faces64-gan")}
+
+
+def compare(
+    *,
+    data: str,
+    out: Path = Path("runs/compare"),
+    subset: str | None = None,
+    models: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    budget: float = 0.5,
+    test: str | None = None,
+    test_subset: str | None = None,
+    ood: str | None = None,
+    ood_subset: str | None = None,
+    temperature: float = 0.7,
+    quick: bool = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Compare an invertible network with a VAE and a GAN, claim by claim.
+
+    innverse compare --data digits --out runs/digits-three
+    innverse compare --data faces --test faces.tar --out runs/faces-three
+    innverse compare --data photos/ --budget 30 --out runs/photos-three
+
+    Likelihood, latents, range, memory, cost, code and samples are measured on the
+    same images. Writes report.html (one file) and results.json.
+
+    Parameters
+    ----------
+    data
+        faces: the shipped models. digits, or a folder, tar, .npy, ...: three models are trained.
+    out
+        Folder for the results, and for what is trained.
+    subset
+        A part of --data, such as a folder in a tar.
+    models
+        Shipped names or folders to compare instead: an INN, and a VAE, a GAN or both.
+    budget
+        Minutes that each model is trained.
+    test
+        Images that no model has seen. [default: those held out of the training; for faces gray
+        ones from scikit-image]
+    test_subset
+        A part of --test.
+    ood
+        Images of another kind. [default: photographs from scikit-image]
+    ood_subset
+        A part of --ood.
+    temperature
+        Of the samples shown; distances are also measured at 1.
+    quick
+        Few draws and short searches: seconds, and worse numbers.
+    """
+    if not budget > 0:
+        raise UsageError(f"--budget {budget:g}: give minutes above 0")
+    if not 0 < temperature < float("inf"):
+        raise UsageError(f"--temperature {temperature:g}: must be above 0")
+    for part, whole in (("test", test), ("ood", ood)):
+        if {"test": test_subset, "ood": ood_subset}[part] is not None and whole is None:
+            raise UsageError(f"--{part}-subset is a part of --{part}: give both")
+    check_writable(out)
+    target = start(device)
+    begun = time.perf_counter()
+    from ..compare import Contestant, Data, Settings, images, make_page, table_of
+    from ..compare import compare as measure
+    from ..data import write_json
+
+    names, unseen, fair = list(models or _SHIPPED.get(data, ())), None, ""
+    if not names:
+        names, unseen, fair = _train(data, subset, out / "models", budget, seed, target, quiet)
+    if not names:
+        return 130
+    contestants = [Contestant.load(name, target) for name in names]
+    shape = contestants[0].model.shape
+    if test is not None:
+        tests = images.read(test, test_subset, shape)
+    elif unseen is not None:
+        tests = images.fit_all(unseen, shape[1:]), f"held out of {data}"
+    else:
+        tests = images.faces(shape)
+    others = images.photographs(shape) if ood is None else images.read(ood, ood_subset, shape)
+    settings = Settings(temperature=temperature, seed=seed)
+    if quick:
+        settings = Settings(temperature, 64, 8, 4, 1, 10, 4, seed)
+    with progress_bar("compare", quiet) as progress:
+        found = measure(contestants, Data(*tests, *others), settings, progress)
+    results = {"data": data, "test": tests[1], "other": others[1], "settings": vars(settings)}
+    results |= {"models": [{"label": c.label, "name": c.name} for c in found.contestants]}
+    results |= {"table": table_of(found), "bytes_by_depth": found.depth}
+    results |= {"frechet_between_halves_of_test": found.frechet_floor}
+    write_json(out / "results.json", results)
+    title = f"Invertible network, VAE and GAN: {Path(data).name}"
+    page = make_page(found, title, shlex.join(["innverse", *sys.argv[1:]]), fair)
+    page.save(out / "report.html")
+    if json:
+        print_json(results)
+        return 0
+    from ..compare import claims, make_table
+
+    for claim in claims(found):
+        table = make_table(found, claim)
+        table.title = claim.title
+        table.print()
+    print(f"{out / 'report.html'}  ({time.perf_counter() - begun:.0f} s)")
+    return 0
+
+
+def _train(data: str, subset: str | None, folder: Path, minutes: float, seed: int, target, quiet):
+    """(folders of three trained models, the images held out, what was fair); none if interrupted."""
+    from ..compare import recipes
+
+    source = recipes.source_of(data, subset)
+    settings = recipes.recipes(data, subset, source, seed)
+    folders = recipes.train_three(
+        settings, folder, minutes, str(target), quiet, lambda text: note(text, quiet)
+    )
+    fair = (
+        f"All three were trained on the same images for {minutes:g} minutes each on this machine, "
+        "with about the same number of parameters."
+    )
+    return [str(f) for f in folders or ()], recipes.held_out(source), fair
