@@ -95,3 +95,14 @@ def test_matplotlib_missing_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InnverseError, match=r"innverse\[demo\]"):
         curves({})
+
+
+def test_contents_link_to_all_headings_with_their_summaries():
+    page = Report("t").heading("before").contents()
+    page.heading(EVIL, summary="in " + EVIL).heading("small", 3).heading("last")
+    html = page.html()
+    Parsed(html)
+    links = re.findall(r'<li><a href="#(\w+)">', html)
+    assert links == re.findall(r'<h2 id="(\w+)">', html) and len(links) == 3
+    nav = html[html.index("<nav>") : html.index("</nav>")]
+    assert nav.count("<li>") == 3 and "small" not in nav and "in &lt;script" in nav

@@ -14,6 +14,7 @@ from ..errors import UsageError
 from .options import Device, Json, Quiet, Seed, check_writable, note, print_json, start
 from .progress import progress_bar
 
+_UNKNOWN = "The models were trained before; what their cards tell of it stands under the cost."
 _SHIPPED = {"faces": ("faces64", "faces64-vae", "faces64-gan")}
 
 
@@ -84,7 +85,7 @@ def compare(
     from ..compare import compare as measure
     from ..data import write_json
 
-    names, unseen, fair = list(models or _SHIPPED.get(data, ())), None, ""
+    names, unseen, fair = list(models or _SHIPPED.get(data, ())), None, _UNKNOWN
     if not names:
         names, unseen, fair = _train(data, subset, out / "models", budget, seed, target, quiet)
     if not names:
@@ -134,7 +135,7 @@ def _train(data: str, subset: str | None, folder: Path, minutes: float, seed: in
         settings, folder, minutes, str(target), quiet, lambda text: note(text, quiet)
     )
     fair = (
-        f"All three were trained on the same images for {minutes:g} minutes each on this machine, "
-        "with about the same number of parameters."
+        f"All three were trained on the same images for {minutes:g} minutes each on this machine; VAE "
+        "and GAN have the width that brings them nearest to the INN's number of parameters."
     )
     return [str(f) for f in folders or ()], recipes.held_out(source), fair

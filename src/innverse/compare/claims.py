@@ -203,8 +203,8 @@ def _range(found: Findings) -> str:
 def _memory(found: Findings) -> str:
     if found.depth is None:
         return "The INN has no option `steps`, so its depth was not varied."
-    growth = {mode: max(by.values()) / min(by.values()) for mode, by in found.depth.items()}
-    depths = list(found.depth["store"])
+    depths = sorted(found.depth["store"])
+    growth = {mode: by[depths[-1]] / by[depths[0]] for mode, by in found.depth.items()}
     holds = growth["reversible"] < 1.25
     return (
         f"From {depths[0]} to {depths[-1]} steps a level the memory of a gradient grows "

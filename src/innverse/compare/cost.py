@@ -17,6 +17,7 @@ from ..metrics.memory import peak_tensor_bytes
 from .contestants import BATCH, Contestant
 
 DEPTHS = (1, 2, 4)  # multiples of the depth of the flow
+_DEPTH_PIXELS = 2**13  # of the batch whose gradient is measured: two images of 64x64
 MODES = ("store", "reversible")
 
 
@@ -59,10 +60,13 @@ def bytes_by_depth(flow: Flow, x: Tensor, sigma: float | None) -> dict[str, dict
     """{mode: {steps: peak bytes}} of a gradient for flows like this one, of growing depth.
 
     Beyond parameters and their gradients, which grow with depth in any mode; ``steps`` is what the
-    flow has times `DEPTHS`. None for a flow that has no option ``steps``.
+    flow has times `DEPTHS`. x (B, C, H, W) is repeated or cut to some thousand pixels. None for a
+    flow that has no option ``steps``.
     """
     if "steps" not in flow.config:
         return None
+    n = max(2, _DEPTH_PIXELS // (x.shape[-1] * x.shape[-2]))
+    x = x.repeat(n // len(x) + 1, 1, 1, 1)[:n]
     found: dict[str, dict[int, int]] = {mode: {} for mode in MODES}
     for factor in DEPTHS:
         depth = factor * flow.config["steps"]

@@ -25,10 +25,10 @@ All numbers are -log2 p(x) / n + 8 of the same real numbers x, the convention of
 
 _NOISED = """\
 This INN is noise-conditional: p(x; sigma) is the density of images plus N(0, sigma^2) noise, taken \
-at its lowest level, sigma = {sigma:g}. It is evaluated on the dequantised images as it is; as it \
-expects more noise than uniform dequantisation adds, that number is an upper bound on what a flow \
-trained without noise would reach. The second number is of images with the noise that the INN was \
-made for; the bound of the VAE is computed on exactly these noisy images too."""
+at its lowest level, sigma = {sigma:g}. In the first row it is evaluated on the dequantised images, \
+whose noise is weaker than it expects; that is a valid code length, and costs it bits. The second row \
+is of images with the noise that the INN was made for; the bound of the VAE is computed on exactly \
+these noisy images too."""
 
 _FEATURES = """\
 The distance is between normal distributions fitted to features of the draws and of the test images. \
@@ -54,11 +54,11 @@ def make_page(found: Findings, title: str, command: str, budget: str) -> Report:
     for claim in claims(found):
         kind = "" if claim.kind == "samples" else f" ({claim.kind})"
         verdict = claim.verdict(found)
-        page.heading(claim.title + kind, summary=verdict)
+        page.heading(claim.title + kind, summary=verdict.partition(". ")[0].rstrip(".") + ".")
         page.note(verdict).table(make_table(found, claim))
         if claim.key in drawings:
             drawings[claim.key](page, found)
-    return page.heading("Again").code(command)
+    return page.heading("How to repeat this").code(command)
 
 
 def make_table(found: Findings, claim: Claim) -> Table:
@@ -92,7 +92,7 @@ def _ranges(page: Report, found: Findings) -> None:
         n = min(_COLUMNS, len(next(iter(found_by.values()))))
         rows = [images[:n].float() / 255, *(x[:n].clamp(0, 1) for x in found_by.values())]
         page.image(
-            grid(torch.cat(rows), n, scale=_scale(rows[0], n)),
+            _grid(torch.cat(rows), n),
             f"The closest images in the range: {name}",
             "from top to bottom: the images, " + ", ".join(found_by),
         )
@@ -104,7 +104,7 @@ def _depth(page: Report, found: Findings) -> None:
     series = {mode: (list(by), [n * 1e-6 for n in by.values()]) for mode, by in found.depth.items()}
     page.figure(
         curves(series, "steps of each level", "MB"),
-        "Memory of a gradient of 2 images, beyond parameters and their gradients",
+        "Memory of a gradient, beyond parameters and their gradients",
         "the INN of this page, deeper and deeper, with random weights",
     )
 
@@ -112,14 +112,14 @@ def _depth(page: Report, found: Findings) -> None:
 def _samples(page: Report, found: Findings) -> None:
     n = min(_SHOWN, found.settings.draws)
     t = f"temperature {found.settings.temperature:g}, not chosen by hand"
-    pictures = [
-        (label, t, grid(x[:n], 6, scale=_scale(x, 6))) for label, x in found.samples.items()
-    ]
+    pictures = [(label, t, _grid(x[:n], 6)) for label, x in found.samples.items()]
     real = found.data.test[:n].float() / 255
-    pictures.append(("test images", found.data.test_name, grid(real, 6, scale=_scale(real, 6))))
+    pictures.append(("test images", found.data.test_name, _grid(real, 6)))
     page.images(pictures, pixels=True)
     page.text(_FEATURES.format(DESCRIPTION))
 
 
-def _scale(x: Tensor, columns: int) -> int:
-    return max(1, _PICTURE // (columns * x.shape[-1]))
+def _grid(x: Tensor, columns: int):
+    """A grid, small images enlarged to be seen."""
+    scale = max(1, _PICTURE // (columns * x.shape[-1]))
+    return grid(x, columns, pad=2 if scale == 1 else 1, scale=scale)

@@ -172,7 +172,7 @@ def _costs(found: Findings, c: Contestant, out: dict[str, Any]) -> None:
     out["step_bytes"] = cost.step_bytes(c, batch)
     if c.label == "INN":
         out["step_bytes_reversible"] = cost.step_bytes(c, batch, "reversible")
-        found.depth = cost.bytes_by_depth(c.model, batch[:2], c.sigma)
+        found.depth = cost.bytes_by_depth(c.model, batch, c.sigma)
     out |= {f"ms_{key}": value for key, value in cost.times(c, batch).items()}
 
 
