@@ -19,7 +19,10 @@ def peak_tensor_bytes(step: Callable[[], object]) -> int:
     """
     step()
     activity = torch.profiler.ProfilerActivity.CPU
-    with _silent_stderr(), torch.profiler.profile([activity], profile_memory=True) as profile:
+    with (
+        _silent_stderr(),
+        torch.profiler.profile(activities=[activity], profile_memory=True) as profile,
+    ):
         step()
     events = profile.profiler.kineto_results.events()
     memory = sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns())
