@@ -95,13 +95,12 @@ def compare(
     if test is not None:
         tests = images.read(test, test_subset, shape)
     elif unseen is not None:
-        tests = images.fit_all(unseen, shape[1:]), f"held out of {data}"
+        tests = unseen.stack(), f"held out of {Path(data).name}"
     else:
         tests = images.faces(shape)
     others = images.photographs(shape) if ood is None else images.read(ood, ood_subset, shape)
-    settings = Settings(temperature=temperature, seed=seed)
-    if quick:
-        settings = Settings(temperature, 64, 8, 4, 1, 10, 4, seed)
+    few = {"draws": 64, "importance": 8, "searched": 4, "restarts": 1, "steps": 10}
+    settings = Settings(temperature=temperature, seed=seed, **(few if quick else {}))
     with progress_bar("compare", quiet) as progress:
         found = measure(contestants, Data(*tests, *others), settings, progress)
     results = {"data": data, "test": tests[1], "other": others[1], "settings": vars(settings)}
@@ -129,8 +128,8 @@ def _train(data: str, subset: str | None, folder: Path, minutes: float, seed: in
     """(folders of three trained models, the images held out, what was fair); none if interrupted."""
     from ..compare import recipes
 
-    source = recipes.source_of(data, subset)
-    settings = recipes.recipes(data, subset, source, seed)
+    used, subset, source = recipes.prepare(data, subset, folder)
+    settings = recipes.recipes(used, subset, source, seed)
     folders = recipes.train_three(
         settings, folder, minutes, str(target), quiet, lambda text: note(text, quiet)
     )

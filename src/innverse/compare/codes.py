@@ -20,7 +20,8 @@ def closest(contestant: Contestant, x: Tensor, restarts: int, steps: int, seed: 
     if contestant.label == "INN":
         return contestant.decode(contestant.encode(x))
     starts = [{"start": "zero"}]
-    starts += [{"start": "random", "seed": seed + len(x) * k} for k in range(restarts - 1)]
+    if restarts > 1:
+        starts.append({"start": "random", "restarts": restarts - 1, "seed": seed})
     if contestant.encodes:
         starts.append({"init": contestant.encode(x).to(contestant.device)})
     y = x.to(contestant.device)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import flows, generators
-from ..data import ImageSource, open_images
+from ..data import ImageSource, atomic_write, fit_all, open_images, split
 from ..errors import InputError
 from ..train import TrainingConfig, load_config, train
 from ..train.adversarial import AdversarialTrainer
@@ -18,20 +21,37 @@ from ..train.trainer import Trainer
 from .contestants import LABELS
 
 HELD_OUT = 200
-_LARGEST = 64  # side of the crops of larger images
+_LARGEST = 64  # side of what larger images are brought to
+
+
+def prepare(data: str, subset: str | None, folder: Path) -> tuple[str, str | None, ImageSource]:
+    """Images to train on, all of one square size: (data, subset, source).
+
+    Images of one size that the models can take stay where they are. Others are fitted, as test
+    images are, into ``folder``/images.npy: whole pictures, not crops of them.
+
+    Raises:
+        InputError: images smaller than 8 pixels.
+    """
+    source = open_images(data, subset=subset)
+    side = _side(source)
+    if source.size == (side, side):
+        return data, subset, source
+    array = fit_all(source, (side, side)).numpy()
+    buffer = io.BytesIO()
+    np.save(buffer, array[:, 0] if source.channels == 1 else array)
+    path = atomic_write(folder / "images.npy", buffer.getvalue())
+    return str(path), None, open_images(path)
 
 
 def recipes(data: str, subset: str | None, source: ImageSource, seed: int = 0) -> dict[str, dict]:
     """{label: settings as `innverse.train.load_config` takes them}, all but the number of steps.
 
-    The INN is a Glow. VAE and GAN get k = n / 8 latents (8 to 128), and the width that brings them
-    nearest to its number of parameters.
-
-    Raises:
-        InputError: images smaller than 8 pixels.
+    The three arguments are what `prepare` gives. The INN is a Glow. VAE and GAN get k = n / 8
+    latents (8 to 128), and the width that brings them nearest to its number of parameters.
     """
-    shape = _shape(source)
-    levels = min(3, (shape[1] // 4).bit_length())
+    shape = (source.channels, *source.size)
+    levels = 3 if shape[1] % 8 == 0 and shape[1] >= 16 else 2
     glow = {"levels": levels, "steps": 4 if shape[1] < 32 else 8, "hidden": 48}
     target = flows.build("glow", shape, **glow).n_parameters
     latent = min(128, max(8, shape[0] * shape[1] * shape[2] // 8))
@@ -100,13 +120,13 @@ def _seconds_of_a_step(config: TrainingConfig, device: str) -> float:
     return statistics.median(times[2:])
 
 
-def _shape(source: ImageSource) -> tuple[int, int, int]:
-    """Square crops as large as all images allow, a multiple of 8 up to 64."""
-    sides = source.size or (_LARGEST, _LARGEST)
-    side = min(_LARGEST, *sides) // 8 * 8
+def _side(source: ImageSource) -> int:
+    """The largest side that all images have and the models take, up to 64 pixels."""
+    side = min(_LARGEST, *(n for size in source.known_sizes().values() for n in size))
+    side -= side % (8 if side >= 32 else 4)
     if side < 8:
-        raise InputError(f"images of {sides[1]}x{sides[0]} pixels are too small: 8x8 at least")
-    return source.channels, side, side
+        raise InputError(f"{source.name(0)} and others are too small: 8x8 pixels at least")
+    return side
 
 
 def _as_large(name: str, shape: tuple[int, int, int], latent: int, target: int) -> dict[str, int]:
@@ -122,11 +142,4 @@ def _as_large(name: str, shape: tuple[int, int, int], latent: int, target: int) 
 
 def held_out(source: ImageSource) -> ImageSource:
     """The images that the training left out."""
-    from ..data import split
-
     return split(source, max(1, min(HELD_OUT, len(source) // 5)), 0)[1]
-
-
-def source_of(data: str, subset: str | None) -> ImageSource:
-    """The images to train on."""
-    return open_images(data, subset=subset)
