@@ -23,7 +23,7 @@ def test_draws_are_the_same_for_the_same_seed_in_any_number(three):
 
 
 def test_labels_levels_and_facts_of_saved_models(three, tmp_path):
-    text = "12 steps of 8 crops in 1.5 minutes on\nCPU"
+    text = "12 steps of 8 crops on CPU in\n1.5 minutes, 1.2 of processor time;"
     for c in three:
         c.model.save_pretrained(tmp_path / c.label, card=text)
         again = Contestant.load(str(tmp_path / c.label))

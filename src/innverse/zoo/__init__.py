@@ -42,17 +42,11 @@ def card(name: str | Path) -> str:
 
 
 def training(name: str | Path) -> dict[str, float]:
-    """What the card tells of the training: {"steps", "batch_size", "minutes"}; empty if nothing.
-
-    The minutes are those of the processor where the card has them, which leave pauses out.
-    """
-    pattern = (
-        r"(\d+)\s+steps\s+of\s+(\d+)\s+crops(?:\s+on\s+[^.]+?)?\s+in\s+([\d.]+)\s+minutes"
-        r"(?:,\s+([\d.]+)\s+of\s+processor\s+time)?"
-    )
-    told = re.search(pattern, card(name))
+    """What the card tells of the training: "steps", "batch_size" and, on the clock, "minutes"; empty
+    if nothing."""
+    pattern = r"(\d+) steps of (\d+) crops (?:on .{1,40}? )?in ([\d.]+) minutes"
+    told = re.search(pattern, " ".join(card(name).split()))
     if told is None:
         return {}
-    steps, batch_size, clock, processor = told.groups()
-    minutes = float(processor or clock)
-    return {"steps": int(steps), "batch_size": int(batch_size), "minutes": minutes}
+    steps, batch_size, minutes = told.groups()
+    return {"steps": int(steps), "batch_size": int(batch_size), "minutes": float(minutes)}
