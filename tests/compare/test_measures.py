@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from innverse import zoo
-from innverse.bijections import set_memory
 from innverse.compare import Contestant, codes, cost, likelihood
 from innverse.errors import UsageError
 from innverse.flows import build
@@ -103,7 +102,6 @@ def test_a_training_step_leaves_the_model_alone_and_gives_every_gradient(three, 
 
 def test_memory_is_flat_in_depth_with_reversible_layers():
     flow = build("glow", (1, 16, 16), levels=1, steps=4, hidden=8)
-    set_memory(flow, "store")
     found = cost.bytes_by_depth(flow, torch.rand(4, 1, 16, 16), None)
     assert list(found["store"]) == [4, 8, 16]
     store, reversible = (list(found[mode].values()) for mode in cost.MODES)

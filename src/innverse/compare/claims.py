@@ -125,6 +125,8 @@ def claims(found: Findings) -> list[Claim]:
     ]  # fmt: skip
 
 
+_ROUNDING = 1e-3  # of pixels in [0, 1], after two passes through a deep network
+
 _SCALE = {"parameters": 1e-3, "step_bytes": 1e-6, "step_bytes_reversible": 1e-6}
 
 
@@ -167,7 +169,9 @@ def _latent(found: Findings) -> str:
     error, latent = found.get("INN", "round_trip_error"), found.get("INN", "latent_error")
     text = (
         f"One pass of the INN gives the latent, one pass back the image, with an error of {error:.0e} "
-        f"at worst: the rounding of 32-bit numbers. Latents come back to {latent:.0e}."
+        f"at worst: "
+        + ("the rounding of 32-bit numbers." if error < _ROUNDING else "more than rounding.")
+        + f" Latents come back to {latent:.0e}."
     )
     if "VAE" in found.labels:
         text += (
@@ -194,8 +198,8 @@ def _range(found: Findings) -> str:
         text += (
             f" The best that {s.steps} steps of L-BFGS from {s.restarts} starts (for a VAE also from "
             f"its encoder) found in the range of the others, for test images and for those others, "
-            f"in dB: {pairs}. That error is the model's own: no measurement, however good, "
-            "reduces it."
+            f"in dB: {pairs}. What is missing, as far as the search found the best, no "
+            "measurement can bring back."
         )
     return text
 
@@ -226,6 +230,14 @@ def _cost(found: Findings) -> str:
     text += f" ({ratio('ms_step')})" if ratio("ms_step") else ""
     minutes = {label: found.get(label, "training_minutes") for label in found.labels}
     told = ", ".join(f"{label} {n:.1f}" for label, n in minutes.items() if n)
+    cheaper = [
+        label
+        for label in found.labels[1:]
+        if found.get(label, "ms_sample") >= found.get("INN", "ms_sample")
+    ]
+    text += f". Here its samples cost no more than those of the {', '.join(cheaper)}" * bool(
+        cheaper
+    )
     return text + "." + (f" Minutes of training that the cards state: {told}." if told else "")
 
 
@@ -233,15 +245,13 @@ def _code(found: Findings) -> str:
     n, k = found.get("INN", "latents"), found.get("INN", "kept")
     text = f"The latent of the INN has as many numbers as the image, {n}."
     if k < n:
-        text += (
-            f" Its {k} largest alone give {found.get('INN', 'kept_psnr'):.1f} dB: no few coordinates "
-            "carry the picture."
-        )
-    if "VAE" in found.labels:
-        text += (
-            f" The {found.get('VAE', 'latents')} numbers of the VAE give "
-            f"{found.get('VAE', 'round_trip_psnr'):.1f} dB."
-        )
+        text += f" Its {k} largest alone give {found.get('INN', 'kept_psnr'):.1f} dB"
+        if "VAE" in found.labels:
+            text += (
+                f", the {found.get('VAE', 'latents')} numbers of the VAE "
+                f"{found.get('VAE', 'round_trip_psnr'):.1f} dB"
+            )
+        text += "."
     return text
 
 
