@@ -74,10 +74,14 @@ def _library() -> ctypes.CDLL | None:
         return None
 
 
+@functools.lru_cache(maxsize=1024)
+def _settings(shape: torch.Size, split: Split, bound: float, threads: int) -> _Settings:
+    mapped = split.channels - split.keep
+    positions = shape[2:].numel()
+    return _Settings(shape[0], positions, split.channels, mapped, split.swap, threads, bound, 0.0)
+
+
 def _call(name: str, map, split: Split, x: Tensor, *tensors: Tensor) -> None:
-    settings = _Settings(
-        len(x), x[0, 0].numel(), split.channels, split.channels - split.keep,
-        split.swap, torch.get_num_threads(), map.bound, 0.0,
-    )  # fmt: skip
+    settings = _settings(x.shape, split, map.bound, torch.get_num_threads())
     pointers = (ctypes.c_void_p(t.data_ptr()) for t in (x, *tensors))
     getattr(_library(), f"affine_{name}")(ctypes.byref(settings), *pointers)

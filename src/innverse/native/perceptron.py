@@ -172,14 +172,20 @@ def _library() -> ctypes.CDLL | None:
 def _prepare(x: Rows, activation: str, tensors: Sequence[Tensor]):
     """The settings for the kernel, the weights as dense matrices, and the biases."""
     weights, biases = tensors[::2], tensors[1::2]
-    height, width = x.tensor.shape[2:] if x.tensor.dim() == 4 else (0, 0)
-    sizes = [x.channels, *(len(w) for w in weights)]
-    settings = _Settings(
-        x.tensor.numel() // x.apart, height, width,
-        len(weights), activation == "silu", torch.get_num_threads(), 0,
-        (ctypes.c_int64 * (_MOST + 1))(*sizes),
+    settings = _settings(
+        x.tensor.shape, x.apart, (x.channels, *(len(w) for w in weights)),
+        activation == "silu", torch.get_num_threads(),
     )  # fmt: skip
     return settings, [_matrix(w) for w in weights], [b.contiguous() for b in biases]
+
+
+@functools.lru_cache(maxsize=1024)
+def _settings(shape: torch.Size, apart: int, sizes: tuple[int, ...], silu: bool, threads: int):
+    height, width = shape[2:] if len(shape) == 4 else (0, 0)
+    return _Settings(
+        shape.numel() // apart, height, width, len(sizes) - 1, silu, threads, 0,
+        (ctypes.c_int64 * (_MOST + 1))(*sizes),
+    )  # fmt: skip
 
 
 def _run(name: str, settings: _Settings, *arguments) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..report import Report
 from . import figures
 from .pictures import Pictures
-from .protocol import EXPERIMENTS
+from .protocol import EXPERIMENTS, tuned
 from .results import Results
 
 _INTRO = """\
@@ -23,6 +23,10 @@ _FAIR = """\
 Weights, widths and noise levels of every method were chosen for each setting on training faces that \
 no model was trained on (benchmarks/tune_asim2020.py), none on the pictures shown here."""
 
+_UNTUNED = """\
+No method was tuned in this installation: each takes the first entry of its grid. \
+benchmarks/tune_asim2020.py chooses among them on held-out training faces."""
+
 
 def make_page(
     results: Results, sets: dict[str, Pictures], missing: list[str], title: str, command: str
@@ -30,7 +34,11 @@ def make_page(
     """``missing`` are the priors that this installation does not have."""
     about = {name: found.about for name, found in sets.items()}
     page = Report("Invertible priors for inverse problems", title)
-    page.text(_INTRO).text(_FAIR)
+    page.text(_INTRO)
+    if tuned():
+        page.text(_FAIR)
+    else:
+        page.note(_UNTUNED, warning=True)
     for name in missing:
         page.note(f"The model {name} is not part of this installation: left out.", warning=True)
     failures = results.failures()
