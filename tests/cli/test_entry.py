@@ -12,7 +12,7 @@ from innverse.cli.entry import VERBS, main
 from innverse.errors import InputError
 
 
-@pytest.mark.parametrize("verb", [v for v in VERBS if v not in ("demo", "eval")])
+@pytest.mark.parametrize("verb", [v for v in VERBS if v not in ("demo", "eval", "reproduce")])
 def test_help_of_each_verb_has_an_example(run, verb):
     code, out, err = run(verb, "--help")
     assert code == 0 and err == ""

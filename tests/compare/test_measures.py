@@ -27,7 +27,7 @@ def test_labels_levels_and_facts_of_saved_models(three, tmp_path):
         c.model.save_pretrained(tmp_path / c.label, card=text)
         again = Contestant.load(str(tmp_path / c.label))
         assert (again.label, again.sigma) == (c.label, c.sigma)
-        assert again.training == {"steps": 12, "batch_size": 8, "minutes": 1.5}
+        assert again.training == {"steps": 12, "batch_size": 8, "minutes": 1.2}
     assert zoo.training("faces64") == {"steps": 20000, "batch_size": 16, "minutes": 293.7}
     assert zoo.training(tmp_path) == {}
     vectors = build("realnvp", (2,), layers=2, width=8)

@@ -131,8 +131,9 @@ def test_a_cell_is_run_once_and_again_when_its_settings_change(small, flow, tmp_
     assert again | {"seconds": 0} == run[2] | {"seconds": 0}
 
 
-def test_the_command_writes_everything_and_continues(small, flow, tmp_path, capsys):
+def test_the_command_writes_everything_and_continues(small, flow, tmp_path, capsys, monkeypatch):
     flow.save_pretrained(tmp_path / "prior")
+    monkeypatch.setitem(protocol.PRIORS, "gan", "no-such-gan")
     command = ["reproduce", "asim2020", "--quick", "--prior", str(tmp_path / "prior"), "--json"]
     command += ["--out", str(tmp_path / "out")]
     assert main(command) == 0
@@ -144,7 +145,7 @@ def test_the_command_writes_everything_and_continues(small, flow, tmp_path, caps
     assert set(row) == {"flow", "lasso_dct", "deep_decoder"} and all(
         5 < v < 60 for v in row.values()
     )
-    assert "faces64-gan" in summary["missing"] and "faces64-gan" in err
+    assert "no-such-gan" in summary["missing"] and "no-such-gan" in err
     page = (tmp_path / "out" / "report.html").read_text()
     for words in ("standing in for CelebA-HQ", "PSNR against m", "Inpainting", "Again"):
         assert words in page, words

@@ -79,9 +79,10 @@ def test_critic_and_generator_take_turns(config):
     assert all(p.requires_grad for p in trainer.model.parameters())
 
 
+@pytest.mark.slow
 def test_a_gan_comes_nearer_to_the_data(config, images, tmp_path):
     """The covariance of the pixels of samples approaches that of the data."""
-    settings = config("gan", model_latent=8, model_width=16, train_steps=600, train_lr=3e-3,
+    settings = config("gan", model_latent=8, model_width=16, train_steps=1000, train_lr=3e-3,
                       train_betas=[0.5, 0.99], train_batch_size=16, train_ema=0.9)  # fmt: skip
     trainer = AdversarialTrainer(settings, Data(settings))
     trainer.initialize()
@@ -92,7 +93,7 @@ def test_a_gan_comes_nearer_to_the_data(config, images, tmp_path):
         return (trainer.sample(256).flatten(1).T.cov() - wanted).norm().item()
 
     before = gap()
-    for _ in range(600):
+    for _ in range(1000):
         trainer.step()
     assert gap() < 0.6 * before
 

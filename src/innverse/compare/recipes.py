@@ -52,7 +52,8 @@ def recipes(data: str, subset: str | None, source: ImageSource, seed: int = 0) -
     """
     shape = (source.channels, *source.size)
     levels = 3 if shape[1] % 8 == 0 and shape[1] >= 16 else 2
-    glow = {"levels": levels, "steps": 4 if shape[1] < 32 else 8, "hidden": 48}
+    small = shape[1] < 16
+    glow = {"levels": levels, "steps": 4 if small else 8, "hidden": 48 if small else 96}
     target = flows.build("glow", shape, **glow).n_parameters
     latent = min(128, max(8, shape[0] * shape[1] * shape[2] // 8))
     likelihood = {"lr": 2e-3, "ema": 0.995}

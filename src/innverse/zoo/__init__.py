@@ -42,11 +42,15 @@ def card(name: str | Path) -> str:
 
 
 def training(name: str | Path) -> dict[str, float]:
-    """What the card tells of the training: "steps", "batch_size" and, on the clock, "minutes"; empty
-    if nothing."""
-    pattern = r"(\d+) steps of (\d+) crops (?:on .{1,40}? )?in ([\d.]+) minutes"
+    """What the card tells of the training, or nothing: "steps", "batch_size" and "minutes".
+
+    Minutes are those of the processor, or on older cards those of the clock.
+    """
+    work = r"(?:, ([\d.]+) of processor time)?"
+    pattern = r"(\d+) steps of (\d+) crops (?:on .{1,40}? )?in ([\d.]+) minutes" + work
     told = re.search(pattern, " ".join(card(name).split()))
     if told is None:
         return {}
-    steps, batch_size, minutes = told.groups()
-    return {"steps": int(steps), "batch_size": int(batch_size), "minutes": float(minutes)}
+    steps, batch_size, clock, processor = told.groups()
+    minutes = float(processor or clock)
+    return {"steps": int(steps), "batch_size": int(batch_size), "minutes": minutes}
