@@ -146,7 +146,7 @@ def of_inverse_loop() -> list[dict]:
         rows = [r for r in cells if r["batch"] == batch]
         ours = next((r.get("seconds") for r in rows if r["library"] == "innverse"), None)
         peers = [(r.get("seconds"), r["library"]) for r in rows if r["library"] != "innverse"]
-        found += question(f"gradient of ||A G(z) - y||^2, batch {batch}", ours, peers, 1.5)
+        found += question(f"gradient of the misfit of A G(z), batch {batch}", ours, peers, 1.5)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -157,6 +158,7 @@ def test_interrupted_training_can_continue(run, folder, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Training, "step", interrupted)
+    monkeypatch.setattr(sys, "argv", ["innverse", "amortize", "c.toml"])  # what is to be repeated
     code, _, err = run("amortize", "c.toml")
     assert code == 130 and "innverse amortize c.toml" in err
     assert list((folder / "runs/c/checkpoint").glob("*.json"))
