@@ -44,7 +44,7 @@ def formula(activation: str, x: Tensor, *tensors: Tensor) -> Tensor:
     for i in range(0, len(tensors), 2):
         w, b = tensors[i : i + 2]
         x = act(x) if i else x
-        x = F.linear(x, w, b) if x.dim() == 2 else F.conv2d(x, w, b, padding=w.shape[-1] // 2)
+        x = F.linear(x, w, b) if w.dim() == 2 else F.conv2d(x, w, b, padding=w.shape[-1] // 2)
     return x
 
 

@@ -31,10 +31,7 @@ def perceptron(x: Tensor, activation: str, *tensors: Tensor) -> Tensor:
 
 
 def _formula(activation, x, *tensors) -> tuple[Tensor]:
-    act = getattr(F, activation)
-    for w, b in _pairs(tensors[:-2]):
-        x = act(F.linear(x, w, b))
-    return (F.linear(x, *tensors[-2:]),)
+    return (native.formula(activation, x, *tensors),)
 
 
 class _Perceptron(torch.autograd.Function):
