@@ -59,7 +59,7 @@ def load(path_or_id: str | Path, *, trainable: bool = False):
     if not folder.is_dir():
         folder = _download(str(path_or_id))
     config = _read_config(folder / CONFIG)
-    weights = _read_bytes(folder / WEIGHTS)
+    weights = read_bytes(folder / WEIGHTS)
     if hashlib.sha256(weights).hexdigest() != config["sha256"]:
         raise InputError(f"{folder / WEIGHTS} is damaged (its checksum differs): fetch it again")
     build = ROOMS[config["format"]].build
@@ -69,7 +69,7 @@ def load(path_or_id: str | Path, *, trainable: bool = False):
 
 
 def _read_config(path: Path) -> dict:
-    data = _read_bytes(path)
+    data = read_bytes(path)
     try:
         config = json.loads(data)
     except ValueError:
@@ -88,7 +88,7 @@ def _read_config(path: Path) -> dict:
     return config
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as e:

@@ -16,6 +16,7 @@ from torch import nn
 from .. import __version__
 from ..data.atomic import atomic_write, write_json
 from ..errors import InputError
+from ..pretrained import read_bytes
 from .schedule import History
 
 FORMAT_VERSION = 1
@@ -51,7 +52,7 @@ def load(folder: Path, kind: str, needed: set[str]) -> tuple[dict[str, Any], dic
         InputError: missing, of another kind, or damaged.
     """
     config = _read_config(folder / CONFIG, kind, needed | {"sha256", "history"})
-    weights = _read(folder / WEIGHTS)
+    weights = read_bytes(folder / WEIGHTS)
     if hashlib.sha256(weights).hexdigest() != config["sha256"]:
         raise InputError(f"{folder / WEIGHTS} is damaged (its checksum differs): save it again")
     history = History(**config["history"]) if config["history"] else None
@@ -61,7 +62,7 @@ def load(folder: Path, kind: str, needed: set[str]) -> tuple[dict[str, Any], dic
 
 
 def _read_config(path: Path, kind: str, needed: set[str]) -> dict:
-    text = _read(path)
+    text = read_bytes(path)
     try:
         config = json.loads(text)
     except ValueError:
@@ -78,10 +79,3 @@ def _read_config(path: Path, kind: str, needed: set[str]) -> dict:
     if needed - config.keys():
         raise InputError(f"{path} lacks {', '.join(sorted(needed - config.keys()))}: save it again")
     return config
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
