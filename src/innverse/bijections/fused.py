@@ -18,7 +18,7 @@ class Fused:
     """What a coupling with condition c amounts to: a plain network, and a map with a kernel."""
 
     split: Split
-    activation: str
+    kind: perceptron.Kind
     map: object
     tensors: tuple[Tensor, ...]
     condition: Tensor | None  # appended to the kept channels
@@ -30,9 +30,9 @@ class Fused:
         if kernel is None or not hasattr(net, "as_plain") or not handwritten.applies():
             return None
         plain = net.as_plain(x, c) if kernel.available(coupling.map) else None
-        if plain is None or not perceptron.applies(x, plain.activation, plain.tensors):
+        if plain is None or not perceptron.applies(x, plain.kind, plain.tensors):
             return None
-        return cls(coupling.split, plain.activation, coupling.map, plain.tensors, plain.condition)
+        return cls(coupling.split, plain.kind, coupling.map, plain.tensors, plain.condition)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(z, logdet)."""
@@ -67,7 +67,7 @@ class Fused:
 
     def network(self, x, condition, tensors, keep: bool):
         rows = self._rows(x, condition)
-        return perceptron.forward(rows, self.activation, tensors, keep)
+        return perceptron.forward(rows, self.kind, tensors, keep)
 
     def network_backward(self, x, condition, tensors, kept, g_p, g_x, needed):
         """g_x with the network's part added, and the gradients of condition and tensors."""
@@ -77,7 +77,7 @@ class Fused:
             to = perceptron.Rows(g_x, self.split.first_kept, self.split.keep)
         else:
             to = perceptron.Rows(torch.zeros_like(rows.tensor), 0, rows.channels)
-        found = perceptron.backward(rows, self.activation, tensors, kept, g_p, to, needed)
+        found = perceptron.backward(rows, self.kind, tensors, kept, g_p, to, needed)
         if condition is None:
             return g_x, None, found
         self.split.apart(g_x)[0].add_(to.tensor[:, : self.split.keep])
@@ -92,7 +92,7 @@ class Fused:
     def _formula(self, map, x, condition, tensors):
         a, b = self.split.apart(x)
         given = a if condition is None else torch.cat((a, condition), 1)
-        p = perceptron.formula(self.activation, given, *tensors)
+        p = perceptron.formula(self.kind, given, *tensors)
         b, log_derivative = map(b, p.unflatten(1, (self.map.n_params, -1)))
         return self.split.merge(a, b), sum_per_item(log_derivative)
 

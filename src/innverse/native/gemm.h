@@ -1,13 +1,20 @@
-// Products of small matrices in float32 by one thread, C = A B + bias.
+// Products of small matrices by one thread, C = A B + bias, C in float32.
 //
 // The kernels that include this give every thread a block of rows that stays in its cache, so only
 // one level of blocking is left: a tile of C in registers. It reaches the processor's peak, and no
 // size has to divide by anything; but B is read up to the next multiple of LANES in every row.
+//
+// A and B hold words: numbers in float32, or pairs in bfloat16 (words.h) of which one product
+// sums both. So the depth of a product in bfloat16 is counted in pairs.
 
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 namespace gemm {
 
@@ -19,9 +26,23 @@ constexpr int LANES = 8, REGISTERS = 16, WIDEST = 2;
 typedef float Vec __attribute__((vector_size(4 * LANES)));
 typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-inline Vec load(const float* p) { return *(const Unaligned*)p; }
-inline void store(float* p, Vec v) { *(Unaligned*)p = v; }
+// Two bfloat16 numbers that follow each other along the sum of a product
+struct Pair {
+    uint16_t even, odd;
+};
+
+template <class Word> inline Vec load(const Word* p) { return *(const Unaligned*)p; }
+template <class Word> inline void store(Word* p, Vec v) { *(Unaligned*)p = v; }
 inline int64_t round_up(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+
+inline void add_product(Vec& sum, float a, Vec b) { sum += a * b; }
+#if defined(__AVX512BF16__)
+inline void add_product(Vec& sum, Pair a, Vec b) {
+    int32_t both;
+    std::memcpy(&both, &a, sizeof both);
+    sum = (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)b, (__m512bh)_mm512_set1_epi32(both));
+}
+#endif
 
 enum class A { by_rows, by_columns };  // the layout of A: a[i lda + k] or a[k lda + i]
 
@@ -32,9 +53,9 @@ struct Start {
 };
 
 // M rows and NV vectors of C, of which `columns` numbers are stored
-template <int M, int NV, A layout>
-inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, int64_t lda,
-                                                const float* b, int64_t ldb, float* c, int64_t ldc,
+template <int M, int NV, A layout, class Word>
+inline __attribute__((always_inline)) void tile(int64_t depth, const Word* a, int64_t lda,
+                                                const Word* b, int64_t ldb, float* c, int64_t ldc,
                                                 int columns, Start start) {
     Vec sum[M][NV];
 #pragma GCC unroll 8
@@ -45,7 +66,7 @@ inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, i
     }
     // a pointer for every third row, since x86 reaches two more by its scaled index
     constexpr int POINTERS = (M + 2) / 3;
-    const float* row[POINTERS];
+    const Word* row[POINTERS];
     for (int i = 0; i < POINTERS; ++i) row[i] = a + (layout == A::by_rows ? 3 * i * lda : 3 * i);
     for (int64_t k = 0; k < depth; ++k, b += ldb) {
         Vec v[NV];
@@ -53,9 +74,9 @@ inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, i
         for (int j = 0; j < NV; ++j) v[j] = load(b + j * LANES);
 #pragma GCC unroll 32
         for (int i = 0; i < M; ++i) {
-            const float s = layout == A::by_rows ? row[i / 3][i % 3 * lda] : a[i];
+            const Word s = layout == A::by_rows ? row[i / 3][i % 3 * lda] : a[i];
 #pragma GCC unroll 8
-            for (int j = 0; j < NV; ++j) sum[i][j] += s * v[j];
+            for (int j = 0; j < NV; ++j) add_product(sum[i][j], s, v[j]);
         }
         if (layout == A::by_columns) a += lda;
 #pragma GCC unroll 16
@@ -76,8 +97,8 @@ inline __attribute__((always_inline)) void tile(int64_t depth, const float* a, i
     }
 }
 
-template <int NV, A layout>
-void panel(int64_t m, int64_t depth, const float* a, int64_t lda, const float* b, int64_t ldb,
+template <int NV, A layout, class Word>
+void panel(int64_t m, int64_t depth, const Word* a, int64_t lda, const Word* b, int64_t ldb,
            float* c, int64_t ldc, int columns, Start start) {
     constexpr int M = (REGISTERS - NV - 2) / NV / 3 * 3;  // the registers hold the tile and a row of B
     const int64_t step = layout == A::by_rows ? lda : 1;
@@ -95,16 +116,16 @@ inline int panel_width(int64_t j, int64_t n) {
     return left >= 2 * WIDEST ? WIDEST : left > WIDEST ? (int)(left + 1) / 2 : (int)left;
 }
 
-// C (m, n) from A (m, depth) and B (depth, n). With ldb = 0, B was packed by `pack`.
-template <A layout>
-void multiply(int64_t m, int64_t depth, int64_t n, const float* a, int64_t lda, const float* b,
+// C (m, n) from A (m, depth) and B (depth, n). With ldb = 0, B was packed by `pack_panel`.
+template <A layout, class Word>
+void multiply(int64_t m, int64_t depth, int64_t n, const Word* a, int64_t lda, const Word* b,
               int64_t ldb, float* c, int64_t ldc, Start start = {}) {
     const int64_t vectors = round_up(n) / LANES;
     for (int64_t j = 0; j < vectors;) {
         const int width = panel_width(j, vectors);
         const int64_t first = j * LANES, end = first + width * LANES;
         const int columns = (int)((end < n ? end : n) - first);
-        const float* from = ldb ? b + first : b + first * depth;
+        const Word* from = ldb ? b + first : b + first * depth;
         const int64_t ld = ldb ? ldb : width * LANES;
         const Start here{start.bias ? start.bias + first : nullptr, start.add};
         switch (width) {
@@ -119,12 +140,13 @@ void multiply(int64_t m, int64_t depth, int64_t n, const float* a, int64_t lda, 
     }
 }
 
-// Numbers that `pack` writes
+// Words that `pack_panel` writes for all panels
 inline int64_t packed_size(int64_t depth, int64_t n) { return depth * round_up(n); }
 
 // to[k ldt + i] = rows[i][k] for LANES rows and as many k: interleaving the halves of a list as often
 // as its length doubles from 1 transposes it
-inline void transpose(const float* const* rows, float* to, int64_t ldt) {
+template <class Word>
+void transpose(const Word* const* rows, Word* to, int64_t ldt) {
     typedef int32_t Index __attribute__((vector_size(4 * LANES)));
     Index low, high;
     for (int i = 0; i < LANES; ++i) {
@@ -150,13 +172,13 @@ inline void transpose(const float* const* rows, float* to, int64_t ldt) {
 
 // The panel of B that starts at vector j, filled up with zeros: B[k, i] = row(k)[i], or with
 // `transposed` row(i)[k].
-template <class Row>
-void pack_panel(int64_t j, int64_t depth, int64_t n, bool transposed, Row row, float* packed) {
+template <class Row, class Word>
+void pack_panel(int64_t j, int64_t depth, int64_t n, bool transposed, Row row, Word* packed) {
     const int width = panel_width(j, round_up(n) / LANES) * LANES;
     const int64_t first = j * LANES;
     const int columns = (int)(n - first < width ? n - first : width);
-    float* to = packed + first * depth;
-    const float* rows[WIDEST * LANES];
+    Word* to = packed + first * depth;
+    const Word* rows[WIDEST * LANES];
     for (int i = 0; transposed && i < columns; ++i) rows[i] = row(first + i);
     int64_t k = 0;
     if (transposed && columns == width)
@@ -168,8 +190,8 @@ void pack_panel(int64_t j, int64_t depth, int64_t n, bool transposed, Row row, f
     const int64_t done = k;
     for (; k < depth; ++k, to += width) {
         if (transposed) for (int i = 0; i < columns; ++i) to[i] = rows[i][k - done];
-        else std::memcpy(to, row(k) + first, sizeof(float) * columns);
-        for (int i = columns; i < width; ++i) to[i] = 0;
+        else std::memcpy(to, row(k) + first, sizeof(Word) * columns);
+        for (int i = columns; i < width; ++i) to[i] = {};
     }
 }
 

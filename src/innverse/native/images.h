@@ -9,22 +9,24 @@
 #include <cstring>
 
 #include "gemm.h"
+#include "words.h"
 
 struct Images {
     int64_t batch, height, width, channels;
 
     int64_t pixels() const { return batch * height * width; }
     int64_t patch() const { return 9 * channels; }
-    int64_t bordered_size() const {
-        return batch * (height + 2) * (width + 2) * channels + gemm::LANES;
+    template <class Word> int64_t bordered_size() const {
+        return words<Word>(batch * (height + 2) * (width + 2) * channels) + gemm::LANES;
     }
 };
 
 // Line `line` of all lines of all images, with a border of zeros, from pixels that lie `ld` apart
-inline void add_border(const Images& s, int64_t line, const float* from, int64_t ld, float* to) {
+template <class Word>
+void add_border(const Images& s, int64_t line, const float* from, int64_t ld, Word* bordered) {
     const int64_t y = line % (s.height + 2), image = line / (s.height + 2);
-    to += line * (s.width + 2) * s.channels;
-    std::memset(to, 0, sizeof(float) * (s.width + 2) * s.channels);
+    auto to = (Number<Word>*)bordered + line * (s.width + 2) * s.channels;
+    std::memset(to, 0, sizeof *to * (s.width + 2) * s.channels);
     if (y == 0 || y == s.height + 1) return;
     from += (image * s.height + y - 1) * s.width * ld;
     for (int64_t x = 0; x < s.width; ++x) {
@@ -33,14 +35,21 @@ inline void add_border(const Images& s, int64_t line, const float* from, int64_t
     }
 }
 
-// Rows of 9 C numbers, the neighbourhoods of `count` pixels from `first` on; writes LANES more
-inline void patches(const Images& s, int64_t first, int64_t count, const float* bordered, float* to) {
+// Rows of 9 C numbers, the neighbourhoods of `count` pixels from `first` on; writes LANES words more
+template <class Word>
+void patches(const Images& s, int64_t first, int64_t count, const Word* bordered, Word* rows) {
+    using N = Number<Word>;
+    constexpr int64_t AT_ONCE = gemm::LANES * sizeof(Word) / sizeof(N);
     const int64_t line = (s.width + 2) * s.channels, segment = 3 * s.channels;
+    const int64_t apart = words<Word>(s.patch()) * sizeof(Word) / sizeof(N);
     int64_t x = first % s.width, y = first / s.width % s.height, image = first / s.width / s.height;
-    for (int64_t i = 0; i < count; ++i) {
-        const float* from = bordered + ((image * (s.height + 2) + y) * (s.width + 2) + x) * s.channels;
-        for (int k = 0; k < 3; ++k, from += line, to += segment)
-            for (int64_t j = 0; j < segment; j += gemm::LANES) gemm::store(to + j, gemm::load(from + j));
+    auto to = (N*)rows;
+    for (int64_t i = 0; i < count; ++i, to += apart) {
+        auto from = (const N*)bordered + ((image * (s.height + 2) + y) * (s.width + 2) + x) * s.channels;
+        for (int k = 0; k < 3; ++k, from += line)
+            for (int64_t j = 0; j < segment; j += AT_ONCE)
+                gemm::store(to + k * segment + j, gemm::load(from + j));
+        if (apart > s.patch()) to[s.patch()] = 0.0f;
         if (++x == s.width) {
             x = 0;
             if (++y == s.height) { y = 0; ++image; }

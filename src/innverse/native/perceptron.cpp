@@ -5,15 +5,17 @@
 // Images: a 3x3 - 1x1 - ... - 3x3 convolution network is a perceptron from the neighbourhood of a
 // pixel to contributions to the neighbourhoods of its result, which are then added up (images.h).
 //
-// What backward needs is kept by forward: h_l with ReLU, u_l with SiLU. Both are (rows, size) with
-// room for some numbers more.
+// What backward needs is kept by forward: h_l with ReLU, u_l with SiLU; (rows, size) in words, with
+// room for some more. Word is float, or Pair: the products take bfloat16, everything else float32.
 
 #include <cstddef>
+#include <type_traits>
 
 #include "functions.h"
 #include "gemm.h"
 #include "images.h"
 #include "parallel.h"
+#include "words.h"
 
 using gemm::A;
 using gemm::multiply;
@@ -25,7 +27,7 @@ constexpr int MOST = 8;        // layers
 
 struct Perceptron {
     int64_t rows, height, width;  // height = 0: vectors
-    int32_t layers, silu, threads, unused;
+    int32_t layers, silu, threads, half;
     int64_t size[MOST + 1];  // channels of the input, the hidden layers and the output
 
     bool image() const { return height > 0; }
@@ -57,90 +59,134 @@ struct Perceptron {
 struct Buffer {
     float* base;
     int64_t used = 0;
-    float* take(int64_t n) {
+    template <class Word> Word* take(int64_t n) {
         float* piece = base ? base + used : nullptr;
         used += gemm::round_up(n + gemm::LANES);
-        return piece;
+        return (Word*)piece;
     }
 };
 
-struct ThreadBuffers {
-    float *patches, *hidden[2], *g_patches, *g[2], *g_w[MOST + 1], *g_b[MOST + 1];
-};
-
-struct Forward {
-    float *packed[MOST + 1], *bias[MOST + 1], *bordered, *rows, *patches, *hidden[2];
+template <class Word> struct Forward {
+    Word *matrix[MOST + 1], *packed[MOST + 1], *bordered, *in, *hidden[2];
+    float *bias[MOST + 1], *rows, *sums;
     int64_t per_thread;
 
     Forward(const Perceptron& n, Buffer& b) {
         for (int l = 1; l <= n.layers; ++l) {
-            packed[l] = b.take(gemm::packed_size(n.n(l - 1), n.n(l)));
-            bias[l] = b.take(gemm::round_up(n.n(l)));
+            matrix[l] = b.take<Word>(n.half ? n.n(l) * words<Word>(n.n(l - 1)) : 0);
+            packed[l] = b.take<Word>(gemm::packed_size(words<Word>(n.n(l - 1)), n.n(l)));
+            bias[l] = b.take<float>(gemm::round_up(n.n(l)));
         }
-        bordered = b.take(n.image() ? n.images(0).bordered_size() : 0);
-        rows = b.take(n.image() ? n.rows * n.n(n.layers) : 0);
+        bordered = b.take<Word>(n.image() ? n.images(0).bordered_size<Word>() : 0);
+        rows = b.take<float>(n.image() ? n.rows * n.n(n.layers) : 0);
         const int64_t before = b.used;
-        patches = b.take(n.image() ? BLOCK * n.n(0) : 0);
-        for (auto& h : hidden) h = b.take(BLOCK * n.widest());
+        in = b.take<Word>(n.image() || n.half ? BLOCK * words<Word>(n.n(0)) : 0);
+        for (auto& h : hidden) h = b.take<Word>(BLOCK * words<Word>(n.widest()));
+        sums = b.take<float>(n.half ? BLOCK * n.widest() : 0);
         per_thread = b.used - before;
         b.used += (n.threads - 1) * per_thread;
     }
 };
 
-struct Backward {
-    float *packed[MOST + 1], *bordered, *g_bordered, *rows;
-    float *patches, *g_patches, *hidden, *g[2], *g_w[MOST + 1], *g_b[MOST + 1];
+template <class Word> struct Backward {
+    Word *matrix[MOST + 1], *packed[MOST + 1], *bordered, *g_bordered;
+    Word *in[2], *h[2], *g[2];  // operands: their rows and their pairs of rows
+    float *rows, *hidden, *g_hidden[2], *g_w[MOST + 1], *g_b[MOST + 1];
     int64_t per_thread;
 
     Backward(const Perceptron& n, Buffer& b) {
-        for (int l = 1; l <= n.layers; ++l) packed[l] = b.take(gemm::packed_size(n.n(l), n.n(l - 1)));
-        bordered = b.take(n.image() ? n.images(0).bordered_size() : 0);
-        g_bordered = b.take(n.image() ? n.images(n.layers).bordered_size() : 0);
-        rows = b.take(n.image() ? n.rows * n.n(0) : 0);
-        const int64_t before = b.used;
-        patches = b.take(n.image() ? BLOCK * n.n(0) : 0);
-        g_patches = b.take(n.image() ? BLOCK * n.n(n.layers) : 0);
-        hidden = b.take(n.silu ? BLOCK * n.widest() : 0);
-        for (auto& piece : g) piece = b.take(BLOCK * n.widest());
         for (int l = 1; l <= n.layers; ++l) {
-            g_w[l] = b.take(n.n(l) * gemm::round_up(n.n(l - 1)) + n.n(l - 1) * gemm::round_up(n.n(l)));
-            g_b[l] = b.take(n.n(l));
+            matrix[l] = b.take<Word>(n.half ? n.n(l) * (words<Word>(n.n(l - 1)) + n.n(l - 1)) : 0);
+            packed[l] = b.take<Word>(gemm::packed_size(words<Word>(n.n(l)), n.n(l - 1)));
+        }
+        bordered = b.take<Word>(n.image() ? n.images(0).bordered_size<Word>() : 0);
+        g_bordered = b.take<Word>(n.image() ? n.images(n.layers).bordered_size<Word>() : 0);
+        rows = b.take<float>(n.image() ? n.rows * n.n(0) : 0);
+        const int64_t before = b.used;
+        const int64_t most = BLOCK * n.widest();
+        for (int i = 0; i < 2; ++i) {
+            in[i] = b.take<Word>(n.image() || n.half ? words<Word>(most) + BLOCK : 0);
+            h[i] = b.take<Word>(n.half ? words<Word>(most) + BLOCK : 0);
+            g[i] = b.take<Word>(n.image() || n.half ? words<Word>(most) + BLOCK : 0);
+            g_hidden[i] = b.take<float>(most);
+        }
+        hidden = b.take<float>(n.silu ? most : 0);
+        for (int l = 1; l <= n.layers; ++l) {
+            g_w[l] = b.take<float>(n.n(l) * gemm::round_up(n.n(l - 1)) + n.n(l - 1) * gemm::round_up(n.n(l)));
+            g_b[l] = b.take<float>(n.n(l));
         }
         per_thread = b.used - before;
         b.used += (n.threads - 1) * per_thread;
     }
 };
 
-// B = W_l, or W_l^T, shared out among the threads
-void pack(const Perceptron& n, int l, const float* w, bool transposed, float* packed) {
-    const int64_t depth = transposed ? n.n(l - 1) : n.n(l), columns = transposed ? n.n(l) : n.n(l - 1);
-    const int64_t vectors = gemm::round_up(columns) / gemm::LANES;
-    int64_t count = 0;
-    for (int64_t j = 0; j < vectors; j += gemm::panel_width(j, vectors), ++count) {
-        if (count % team_size() != this_thread()) continue;
-        gemm::pack_panel(j, depth, columns, transposed, [&](int64_t i) { return n.row(l, i, w); }, packed);
-    }
+// The rows of W_l in words, some of them by each thread; float32 stays where it is
+void to_words(const Perceptron&, int, const float*, float*) {}
+void to_words(const Perceptron& n, int l, const float* w, Pair* matrix) {
+    const int64_t apart = words<Pair>(n.n(l - 1));
+    const Share some(n.n(l));
+    for (int64_t i = some.first; i < some.end; ++i) narrow(n.n(l - 1), n.row(l, i, w), matrix + i * apart);
 }
 
-void activate(bool silu, int64_t count, const float* from, float* to) {
-    if (silu) for (int64_t i = 0; i < count; ++i) to[i] = from[i] * sigmoid(from[i]);
-    else for (int64_t i = 0; i < count; ++i) to[i] = from[i] < 0 ? 0 : from[i];  // NaN stays
+// B = W_l, or W_l^T, shared out among the threads; the rows are in words
+template <class Word, class Row>
+void pack(int64_t depth, int64_t columns, bool transposed, Row row, Word* packed) {
+    const int64_t vectors = gemm::round_up(columns) / gemm::LANES;
+    int64_t count = 0;
+    for (int64_t j = 0; j < vectors; j += gemm::panel_width(j, vectors), ++count)
+        if (count % team_size() == this_thread()) gemm::pack_panel(j, depth, columns, transposed, row, packed);
+}
+
+void pack_transposed(const Perceptron& n, int l, const float* w, float*, float* packed) {
+    pack(n.n(l - 1), n.n(l), true, [&](int64_t i) { return n.row(l, i, w); }, packed);
+}
+void pack_transposed(const Perceptron& n, int l, const float*, Pair* matrix, Pair* packed) {
+    const int64_t apart = words<Pair>(n.n(l - 1));
+    pack(apart, n.n(l), true, [&](int64_t i) { return (const Pair*)matrix + i * apart; }, packed);
+}
+
+void pack_plain(const Perceptron& n, int l, const float* w, float*, float* packed) {
+    pack(n.n(l), n.n(l - 1), false, [&](int64_t i) { return n.row(l, i, w); }, packed);
+}
+void pack_plain(const Perceptron& n, int l, const float*, Pair* matrix, Pair* packed) {
+    const int64_t below = n.n(l - 1);
+    Pair* pairs = matrix + n.n(l) * words<Pair>(below);
+    const Share some(n.n(l), 2);
+    if (some.first < some.end)
+        operand(some.end - some.first, below, matrix + some.first * words<Pair>(below), pairs + some.first / 2 * below);
+#pragma omp barrier
+    pack(words<Pair>(n.n(l)), below, false, [&](int64_t i) { return (const Pair*)pairs + i * below; }, packed);
+}
+
+// act(u) of n numbers
+template <class N> void activate(bool silu, int64_t n, const N* u, float* h) {
+    if (silu) {
+        for (int64_t i = 0; i < n; ++i) {
+            const float v = u[i];
+            h[i] = v * sigmoid(v);
+        }
+    } else {
+        for (int64_t i = 0; i < n; ++i) {
+            const float v = u[i];
+            h[i] = v < 0 ? 0 : v;  // NaN stays
+        }
+    }
 }
 
 // g times act', from u with SiLU or h with ReLU
-void through_activation(bool silu, int64_t count, const float* kept, float* g) {
+template <class N> void through_activation(bool silu, int64_t n, const N* kept, float* g) {
     if (silu) {
-        for (int64_t i = 0; i < count; ++i) {
-            const float s = sigmoid(kept[i]);
-            g[i] *= s * (1 + kept[i] * (1 - s));
+        for (int64_t i = 0; i < n; ++i) {
+            const float u = kept[i], s = sigmoid(u);
+            g[i] *= s * (1 + u * (1 - s));
         }
     } else {
-        for (int64_t i = 0; i < count; ++i) g[i] = kept[i] > 0 ? g[i] : 0;
+        for (int64_t i = 0; i < n; ++i) g[i] = kept[i] > 0.0f ? g[i] : 0;
     }
 }
 
-void add_columns(int64_t m, int64_t n, const float* g, int64_t ld, float* sum) {
-    for (int64_t i = 0; i < m; ++i, g += ld)
+void add_columns(int64_t m, int64_t n, const float* g, float* sum) {
+    for (int64_t i = 0; i < m; ++i, g += n)
         for (int64_t j = 0; j < n; ++j) sum[j] += g[j];
 }
 
@@ -149,35 +195,34 @@ void add_to(int64_t count, const float* from, int64_t apart, bool first, float* 
     else for (int64_t i = 0; i < count; ++i) to[i] += from[i * apart];
 }
 
-}  // namespace
-
-extern "C" {
-
-// Numbers of scratch that the calls below need
-int64_t perceptron_forward_scratch(const Perceptron* n) {
-    Buffer b{nullptr};
-    Forward{*n, b};
-    return b.used;
+// A hidden layer's activations in words from its sums u, which are kept or not: for float32 the sums
+// already lie where they are kept
+template <class Word>
+const Word* hidden_layer(const Perceptron& n, int64_t m, int64_t size, float* u, Word* kept, Word* hidden) {
+    if constexpr (std::is_same_v<Word, float>) {
+        float* to = n.silu ? hidden : u;
+        activate(n.silu, m * size, u, to);
+        return to;
+    } else {
+        const int64_t apart = words<Word>(size);
+        for (int64_t i = 0; kept && n.silu && i < m; ++i) narrow(size, u + i * size, kept + i * apart);
+        activate(n.silu, m * size, u, u);
+        Word* to = kept && !n.silu ? kept : hidden;
+        for (int64_t i = 0; i < m; ++i) narrow(size, u + i * size, to + i * apart);
+        return to;
+    }
 }
 
-int64_t perceptron_backward_scratch(const Perceptron* n) {
-    Buffer b{nullptr};
-    Backward{*n, b};
-    return b.used;
-}
-
-// x: rows ldx apart; w[l - 1], b[l - 1]: of layer l; kept[l - 1]: what backward needs, or null;
-// out: (rows, size) dense
-void perceptron_forward(const Perceptron* network, float* scratch, const float* x, int64_t ldx,
-                        const float* const* w, const float* const* b, float* const* kept, float* out) {
-    const Perceptron& n = *network;
+template <class Word>
+void forward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, const float* const* w,
+             const float* const* b, Word* const* kept, float* out) {
     Buffer buffer{scratch};
-    const Forward work(n, buffer);
+    const Forward<Word> work(n, buffer);
     const int last = n.layers;
 #pragma omp parallel num_threads(n.useful_threads())
     {
         for (int l = 1; l <= last; ++l) {
-            pack(n, l, w[l - 1], true, work.packed[l]);
+            to_words(n, l, w[l - 1], work.matrix[l]);
             if (this_thread() == 0)
                 for (int64_t i = 0; i < gemm::round_up(n.n(l)); ++i)
                     work.bias[l][i] = i < n.size[l] ? b[l - 1][i] : 0;
@@ -188,29 +233,35 @@ void perceptron_forward(const Perceptron* network, float* scratch, const float* 
             for (int64_t i = lines.first; i < lines.end; ++i) add_border(images, i, x, ldx, work.bordered);
         }
 #pragma omp barrier
+        for (int l = 1; l <= last; ++l) pack_transposed(n, l, w[l - 1], work.matrix[l], work.packed[l]);
+#pragma omp barrier
         const Share mine(n.rows, 6);
         const int64_t offset = this_thread() * work.per_thread;
         for (int64_t r = mine.first; r < mine.end; r += BLOCK) {
             const int64_t m = mine.end - r < BLOCK ? mine.end - r : BLOCK;
-            const float* in = x + r * ldx;
-            int64_t ld = ldx;
+            const Word* in = work.in + offset;
+            int64_t ld = words<Word>(n.n(0));
             if (n.image()) {
-                patches(n.images(0), r, m, work.bordered, work.patches + offset);
-                in = work.patches + offset;
-                ld = n.n(0);
+                patches(n.images(0), r, m, work.bordered, work.in + offset);
+            } else if constexpr (std::is_same_v<Word, float>) {
+                in = x + r * ldx;
+                ld = ldx;
+            } else {
+                for (int64_t i = 0; i < m; ++i) narrow(n.n(0), x + (r + i) * ldx, work.in + offset + i * ld);
             }
             for (int l = 1; l <= last; ++l) {
                 const int64_t size = n.n(l);
-                float* hidden = work.hidden[l % 2] + offset;
-                float* to = l == last ? (n.image() ? work.rows : out) + r * size
-                          : kept[l - 1] ? kept[l - 1] + r * size : hidden;
+                Word* hidden = work.hidden[l % 2] + offset;
+                Word* keep = l < last && kept[l - 1] ? kept[l - 1] + r * words<Word>(size) : nullptr;
+                float* to = l == last ? (n.image() ? work.rows : out) + r * size : work.sums + offset;
+                if constexpr (std::is_same_v<Word, float>)
+                    if (l < last) to = keep ? keep : hidden;
                 const bool biased = l < last || !n.image();  // else add_up does it
-                multiply<A::by_rows>(m, n.n(l - 1), size, in, ld, work.packed[l], 0, to, size,
+                multiply<A::by_rows>(m, words<Word>(n.n(l - 1)), size, in, ld, work.packed[l], 0, to, size,
                                      {biased ? work.bias[l] : nullptr, false});
                 if (l == last) break;
-                in = n.silu ? hidden : to;
-                ld = size;
-                activate(n.silu, m * size, to, n.silu ? hidden : to);
+                in = hidden_layer(n, m, size, to, keep, hidden);
+                ld = words<Word>(size);
             }
         }
         if (n.image()) {
@@ -222,14 +273,12 @@ void perceptron_forward(const Perceptron* network, float* scratch, const float* 
     }
 }
 
-// Adds the gradient of the input to g_x (rows ldgx apart; or null), and writes those of the weights
-// and biases (null: not wanted), from that of the result, g (rows, size) dense
-void perceptron_backward(const Perceptron* network, float* scratch, const float* x, int64_t ldx,
-                         const float* const* w, const float* const* kept, const float* g,
-                         float* g_x, int64_t ldgx, float* const* g_w, float* const* g_b) {
-    const Perceptron& n = *network;
+template <class Word>
+void backward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, const float* const* w,
+              const Word* const* kept, const float* g, float* g_x, int64_t ldgx, float* const* g_w,
+              float* const* g_b) {
     Buffer buffer{scratch};
-    const Backward work(n, buffer);
+    const Backward<Word> work(n, buffer);
     const int last = n.layers;
     int lowest = g_x ? 1 : last + 1;  // the lowest layer through whose weights the gradient must go
     for (int l = last; l >= 1; --l)
@@ -238,7 +287,7 @@ void perceptron_backward(const Perceptron* network, float* scratch, const float*
 #pragma omp parallel num_threads(n.useful_threads())
     {
         if (this_thread() == 0) team = team_size();
-        for (int l = lowest; l <= last; ++l) pack(n, l, w[l - 1], false, work.packed[l]);
+        for (int l = lowest; l <= last; ++l) to_words(n, l, w[l - 1], work.matrix[l]);
         if (n.image()) {
             const Images in = n.images(0), out = n.images(last);
             const Share lines(in.batch * (in.height + 2));
@@ -253,46 +302,61 @@ void perceptron_backward(const Perceptron* network, float* scratch, const float*
             if (g_b[l - 1]) std::memset(work.g_b[l] + offset, 0, sizeof(float) * n.size[l]);
         }
 #pragma omp barrier
+        for (int l = lowest; l <= last; ++l) pack_plain(n, l, w[l - 1], work.matrix[l], work.packed[l]);
+#pragma omp barrier
+        Word *const in[2] = {work.in[0] + offset, work.in[1] + offset};
+        Word *const g_words[2] = {work.g[0] + offset, work.g[1] + offset};
+        Word *const h_words[2] = {work.h[0] + offset, work.h[1] + offset};
         const Share mine(n.rows, 6);
         for (int64_t r = mine.first; r < mine.end; r += BLOCK) {
-            const int64_t m = mine.end - r < BLOCK ? mine.end - r : BLOCK;
-            const float* from = g + r * n.size[last];
+            const int64_t m = mine.end - r < BLOCK ? mine.end - r : BLOCK, pairs = words<Word>(m);
+            const float* plain = g + r * n.size[last];
+            Operand<Word> from;
             if (n.image()) {
-                patches(n.images(last), r, m, work.g_bordered, work.g_patches + offset);
-                from = work.g_patches + offset;
+                patches(n.images(last), r, m, work.g_bordered, g_words[0]);
+                from = operand(m, n.n(last), g_words[0], g_words[1]);
+            } else {
+                from = operand(m, n.n(last), plain, n.n(last), g_words[0], g_words[1]);
             }
             for (int l = last; l >= 1; --l) {
                 const int64_t size = n.n(l), below = n.n(l - 1);
-                if (g_b[l - 1])  // of the contributions, those of a pixel to itself
-                    add_columns(m, n.size[l], from + (n.image() && l == last ? 4 * n.size[l] : 0), size,
-                                work.g_b[l] + offset);
-                const float* k = l > 1 ? kept[l - 2] + r * below : nullptr;
+                if (g_b[l - 1]) add_columns(m, n.size[l], plain, work.g_b[l] + offset);
+                const int64_t apart = words<Word>(below);
+                const Word* k = l > 1 ? kept[l - 2] + r * apart : nullptr;
                 if (g_w[l - 1] && l == 1) {  // as (input, hidden): the hidden layer fills the vectors
-                    const float* in = x + r * ldx;
+                    Operand<Word> h;
                     if (n.image()) {
-                        patches(n.images(0), r, m, work.bordered, work.patches + offset);
-                        in = work.patches + offset;
+                        patches(n.images(0), r, m, work.bordered, in[0]);
+                        h = operand(m, below, in[0], in[1]);
+                    } else {
+                        h = operand(m, below, x + r * ldx, ldx, in[0], in[1]);
                     }
-                    multiply<A::by_columns>(below, m, size, in, n.image() ? below : ldx, from, size,
-                                            work.g_w[1] + offset, size, {nullptr, true});
+                    multiply<A::by_columns>(below, pairs, size, h.pairs, h.pairs_apart, from.pairs,
+                                            from.pairs_apart, work.g_w[1] + offset, size, {nullptr, true});
                 } else if (g_w[l - 1]) {
-                    const float* h = k;
+                    Operand<Word> h;
                     if (n.silu) {
-                        activate(true, m * below, k, work.hidden + offset);
-                        h = work.hidden + offset;
+                        float* hidden = work.hidden + offset;
+                        for (int64_t i = 0; i < m; ++i)
+                            activate(true, below, numbers(k + i * apart), hidden + i * below);
+                        h = operand(m, below, hidden, below, h_words[0], h_words[1]);
+                    } else {
+                        h = operand(m, below, k, h_words[1]);
                     }
-                    multiply<A::by_columns>(size, m, below, from, size, h, below,
-                                            work.g_w[l] + offset, below, {nullptr, true});
+                    multiply<A::by_columns>(size, pairs, below, from.pairs, from.pairs_apart, h.pairs,
+                                            h.pairs_apart, work.g_w[l] + offset, below, {nullptr, true});
                 }
                 if (l < lowest) break;
                 const bool to_input = l == 1 && !n.image();
                 float* to = to_input ? g_x + r * ldgx
-                          : l == 1 ? work.rows + r * below : work.g[l % 2] + offset;
-                multiply<A::by_rows>(m, size, below, from, size, work.packed[l], 0, to,
-                                     to_input ? ldgx : below, {nullptr, to_input});
+                          : l == 1 ? work.rows + r * below : work.g_hidden[l % 2] + offset;
+                multiply<A::by_rows>(m, words<Word>(size), below, from.rows, from.rows_apart, work.packed[l],
+                                     0, to, to_input ? ldgx : below, {nullptr, to_input});
                 if (l == 1) break;
-                through_activation(n.silu, m * below, k, to);
-                from = to;
+                for (int64_t i = 0; i < m; ++i)
+                    through_activation(n.silu, below, numbers(k + i * apart), to + i * below);
+                plain = to;
+                from = operand(m, below, plain, below, g_words[0], g_words[1]);
             }
         }
 #pragma omp barrier
@@ -317,5 +381,53 @@ void perceptron_backward(const Perceptron* network, float* scratch, const float*
                 add_to(n.size[l], work.g_b[l] + t * work.per_thread, 1, t == 0, g_b[l - 1]);
         }
     }
+}
+
+// f<Pair> where that is compiled and asked for
+#if defined(__AVX512BF16__)
+#define IN_WORDS(half, ...) if (half) { using Word = Pair; __VA_ARGS__; } else { using Word = float; __VA_ARGS__; }
+#else
+#define IN_WORDS(half, ...) { using Word = float; __VA_ARGS__; }
+#endif
+
+}  // namespace
+
+extern "C" {
+
+// Whether `half` is served; where AMX is, PyTorch's own products are faster
+int32_t perceptron_bfloat16() {
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+// Numbers of scratch that the calls below need
+int64_t perceptron_forward_scratch(const Perceptron* n) {
+    Buffer b{nullptr};
+    IN_WORDS(n->half, Forward<Word>(*n, b))
+    return b.used;
+}
+
+int64_t perceptron_backward_scratch(const Perceptron* n) {
+    Buffer b{nullptr};
+    IN_WORDS(n->half, Backward<Word>(*n, b))
+    return b.used;
+}
+
+// x: rows ldx apart; w[l - 1], b[l - 1]: of layer l; kept[l - 1]: what backward needs, or null;
+// out: (rows, size) dense
+void perceptron_forward(const Perceptron* n, float* scratch, const float* x, int64_t ldx,
+                        const float* const* w, const float* const* b, void* const* kept, float* out) {
+    IN_WORDS(n->half, forward(*n, scratch, x, ldx, w, b, (Word* const*)kept, out))
+}
+
+// Adds the gradient of the input to g_x (rows ldgx apart; or null), and writes those of the weights
+// and biases (null: not wanted), from that of the result, g (rows, size) dense
+void perceptron_backward(const Perceptron* n, float* scratch, const float* x, int64_t ldx,
+                         const float* const* w, const void* const* kept, const float* g,
+                         float* g_x, int64_t ldgx, float* const* g_w, float* const* g_b) {
+    IN_WORDS(n->half, backward(*n, scratch, x, ldx, w, (const Word* const*)kept, g, g_x, ldgx, g_w, g_b))
 }
 }

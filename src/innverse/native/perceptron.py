@@ -10,6 +10,7 @@ import ctypes
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,25 +34,33 @@ class _Settings(ctypes.Structure):
         ("layers", ctypes.c_int32),
         ("silu", ctypes.c_int32),
         ("threads", ctypes.c_int32),
-        ("unused", ctypes.c_int32),
+        ("half", ctypes.c_int32),
         ("size", ctypes.c_int64 * (_MOST + 1)),
     )
 
 
-def formula(activation: str, x: Tensor, *tensors: Tensor) -> Tensor:
+class Kind(NamedTuple):
+    """The activation, and whether products take bfloat16 (and sum in float32)."""
+
+    activation: str
+    bf16: bool = False
+
+
+def formula(kind: Kind, x: Tensor, *tensors: Tensor) -> Tensor:
     """The network in PyTorch's own operations."""
-    act = getattr(F, activation)
-    for i in range(0, len(tensors), 2):
-        w, b = tensors[i : i + 2]
-        x = act(x) if i else x
-        x = F.linear(x, w, b) if w.dim() == 2 else F.conv2d(x, w, b, padding=w.shape[-1] // 2)
-    return x
+    act = getattr(F, kind.activation)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=kind.bf16):
+        for i in range(0, len(tensors), 2):
+            w, b = tensors[i : i + 2]
+            x = act(x) if i else x
+            x = F.linear(x, w, b) if w.dim() == 2 else F.conv2d(x, w, b, padding=w.shape[-1] // 2)
+    return x.float() if kind.bf16 else x
 
 
-def applies(x: Tensor, activation: str, tensors: Sequence[Tensor]) -> bool:
+def applies(x: Tensor, kind: Kind, tensors: Sequence[Tensor]) -> bool:
     """True where the kernel serves x (B, C) or (B, C, H, W) and these weights."""
     return (
-        activation in ACTIVATIONS
+        kind.activation in ACTIVATIONS
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.dim() in (2, 4)
@@ -60,6 +69,7 @@ def applies(x: Tensor, activation: str, tensors: Sequence[Tensor]) -> bool:
         and x.numel() > 0
         and handwritten.applies()
         and _library() is not None
+        and (not kind.bf16 or bool(_library().perceptron_bfloat16()))
     )
 
 
@@ -91,21 +101,20 @@ def dense(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def apply(x: Tensor, activation: str, *tensors: Tensor) -> Tensor:
+def apply(x: Tensor, kind: Kind, *tensors: Tensor) -> Tensor:
     """The network as one node of the graph; differentiable twice, by its formula."""
-    return _Network.apply(activation, x, *tensors)
+    return _Network.apply(kind, x, *tensors)
 
 
 def forward(
-    x: Rows, activation: str, tensors: Sequence[Tensor], keep: bool
+    x: Rows, kind: Kind, tensors: Sequence[Tensor], keep: bool
 ) -> tuple[Tensor, list[Tensor]]:
     """The result (B, n_out, ...), dense, and with ``keep`` what `backward` needs."""
-    settings, weights, biases = _prepare(x, activation, tensors)
+    settings, weights, biases = _prepare(x, kind, tensors)
     out = _empty_like(x.tensor, settings.size[settings.layers])
-    rows = settings.rows
-    kept = [
-        torch.empty(rows * settings.size[i] + _SPARE) for i in range(1, settings.layers) if keep
-    ]
+    sizes = (settings.size[i] for i in range(1, settings.layers) if keep)
+    words = ((n + 1) // 2 if kind.bf16 else n for n in sizes)
+    kept = [torch.empty(settings.rows * n + _SPARE) for n in words]
     _run(
         "forward", settings,
         x.pointer, x.apart, _pointers(weights), _pointers(biases),
@@ -116,7 +125,7 @@ def forward(
 
 def backward(
     x: Rows,
-    activation: str,
+    kind: Kind,
     tensors: Sequence[Tensor],
     kept: Sequence[Tensor],
     g: Tensor,
@@ -124,7 +133,7 @@ def backward(
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """The gradients of those ``tensors`` that are ``needed``; that of x is added to ``g_x``."""
-    settings, weights, _ = _prepare(x, activation, tensors)
+    settings, weights, _ = _prepare(x, kind, tensors)
     found = [_gradient(t) if need else None for t, need in zip(tensors, needed, strict=True)]
     g = dense(g)  # named, so that it outlives the call
     _run(
@@ -137,10 +146,10 @@ def backward(
 
 class _Network(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, activation, x, *tensors):
+    def forward(ctx, kind, x, *tensors):
         rows = _all_of(dense(x))
-        out, kept = forward(rows, activation, tensors, keep=any(ctx.needs_input_grad))
-        ctx.activation, ctx.n = activation, len(tensors)
+        out, kept = forward(rows, kind, tensors, keep=any(ctx.needs_input_grad))
+        ctx.kind, ctx.n = kind, len(tensors)
         ctx.save_for_backward(x, *tensors, *kept)
         return out
 
@@ -150,12 +159,12 @@ class _Network(torch.autograd.Function):
         tensors, kept = saved[: ctx.n], saved[ctx.n :]
         _, need_x, *needed = ctx.needs_input_grad
         if torch.is_grad_enabled():
-            exact = lambda *t: (formula(ctx.activation, *t),)  # noqa: E731
+            exact = lambda *t: (formula(ctx.kind, *t),)  # noqa: E731
             return None, *handwritten.exact(exact, (x, *tensors), (g,), (need_x, *needed))
         rows = _all_of(dense(x))
         g_x = torch.zeros_like(rows.tensor) if need_x else None
         to = _all_of(g_x) if need_x else None
-        return None, g_x, *backward(rows, ctx.activation, tensors, kept, g, to, needed)
+        return None, g_x, *backward(rows, ctx.kind, tensors, kept, g, to, needed)
 
 
 @functools.cache
@@ -169,21 +178,22 @@ def _library() -> ctypes.CDLL | None:
     return library
 
 
-def _prepare(x: Rows, activation: str, tensors: Sequence[Tensor]):
+def _prepare(x: Rows, kind: Kind, tensors: Sequence[Tensor]):
     """The settings for the kernel, the weights as dense matrices, and the biases."""
     weights, biases = tensors[::2], tensors[1::2]
     settings = _settings(
-        x.tensor.shape, x.apart, (x.channels, *(len(w) for w in weights)),
-        activation == "silu", torch.get_num_threads(),
+        x.tensor.shape, x.apart, (x.channels, *(len(w) for w in weights)), kind,
+        torch.get_num_threads(),
     )  # fmt: skip
     return settings, [_matrix(w) for w in weights], [b.contiguous() for b in biases]
 
 
 @functools.lru_cache(maxsize=1024)
-def _settings(shape: torch.Size, apart: int, sizes: tuple[int, ...], silu: bool, threads: int):
+def _settings(shape: torch.Size, apart: int, sizes: tuple[int, ...], kind: Kind, threads: int):
     height, width = shape[2:] if len(shape) == 4 else (0, 0)
     return _Settings(
-        shape.numel() // apart, height, width, len(sizes) - 1, silu, threads, 0,
+        shape.numel() // apart, height, width, len(sizes) - 1,
+        kind.activation == "silu", threads, kind.bf16,
         (ctypes.c_int64 * (_MOST + 1))(*sizes),
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..native.perceptron import Kind
 from .activations import ACTIVATIONS
 from .conditioning import FiLM, concatenate, is_shared
 from .plain import Plain
@@ -93,7 +94,9 @@ class ConvNet(ConditionerNet):
             pairs = [film.folded_into(conv, c) for film, conv in zip(self.film, convs, strict=True)]
         else:
             return None
-        return Plain(self._name, tuple(t for pair in (*pairs, self.last.kernel()) for t in pair))
+        return Plain(
+            Kind(self._name), tuple(t for pair in (*pairs, self.last.kernel()) for t in pair)
+        )
 
     def _tensors(self) -> tuple[Tensor, ...]:
         convs = (self.first, self.middle, self.last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..native.perceptron import Kind
 from .activations import ACTIVATIONS
 from .conditioning import FiLM, concatenate
 from .perceptron import perceptron
@@ -60,7 +61,7 @@ class MLP(ConditionerNet):
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
         if self.film is not None or self.residual or (self.condition > 0) != (c is not None):
             return None
-        return Plain(self._name, self._tensors(), None if c is None else c.to(x.dtype))
+        return Plain(Kind(self._name), self._tensors(), None if c is None else c.to(x.dtype))
 
     def _tensors(self) -> tuple[Tensor, ...]:
         layers = (self.first, *self.hidden, self.last)

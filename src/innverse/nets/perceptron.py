@@ -23,15 +23,16 @@ def perceptron(x: Tensor, activation: str, *tensors: Tensor) -> Tensor:
 
     ``activation`` is ``"relu"``, ``"silu"`` or ``"gelu"``.
     """
-    if x.dim() == 2 and native.applies(x, activation, tensors):
-        return native.apply(x, activation, *tensors)
+    kind = native.Kind(activation)
+    if x.dim() == 2 and native.applies(x, kind, tensors):
+        return native.apply(x, kind, *tensors)
     if handwritten.applies() and x.dim() == 2:
         return _Perceptron.apply(activation, x, *tensors)
     return _formula(activation, x, *tensors)[0]
 
 
 def _formula(activation, x, *tensors) -> tuple[Tensor]:
-    return (native.formula(activation, x, *tensors),)
+    return (native.formula(native.Kind(activation), x, *tensors),)
 
 
 class _Perceptron(torch.autograd.Function):

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ..native.perceptron import Kind
+
 
 class Plain(NamedTuple):
     """W_L act(... act(W_1 [x, condition] + b_1) ...) + b_L.
@@ -13,6 +15,6 @@ class Plain(NamedTuple):
     ``tensors`` are W_1, b_1, ..., W_L, b_L: matrices, or a 3x3 kernel, 1x1 kernels, a 3x3 kernel.
     """
 
-    activation: str
+    kind: Kind
     tensors: tuple[Tensor, ...]
     condition: Tensor | None = None

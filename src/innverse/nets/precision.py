@@ -26,9 +26,13 @@ class ConditionerNet(nn.Module):
 
     def as_plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
         """What this network amounts to for inputs like x and condition c, if it is `Plain`."""
-        if self.precision != "fp32" or torch.is_autocast_enabled(x.device.type):
-            return None
-        return self.plain(x, c)
+        bf16, device = self.precision == "bf16", x.device.type
+        if torch.is_autocast_enabled(device):
+            bf16 = True
+            if torch.get_autocast_dtype(device) != torch.bfloat16:
+                return None
+        found = self.plain(x, c)
+        return found and found._replace(kind=found.kind._replace(bf16=bf16))
 
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
         """`as_plain` where everything is in float32; by default no network is."""
