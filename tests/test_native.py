@@ -118,6 +118,8 @@ NETWORKS = {  # batch and space, (channels, first and number of those taken), hi
     "wide": ((130,), (64, 32, 32), [256, 256], 64),
     "one pixel": ((1, 1, 1), (3, 0, 3), [4, 4], 2),
     "image": ((2, 5, 7), (6, 3, 3), [20, 20], 5),
+    "shared lines": ((1, 7, 33), (4, 0, 2), [12], 6),
+    "long lines": ((1, 3, 230), (2, 1, 1), [8, 8], 2),
     "image, deep": ((3, 4, 4), (48, 24, 24), [128, 30, 128], 48),
 }
 

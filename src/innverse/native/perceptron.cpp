@@ -22,7 +22,7 @@ using gemm::multiply;
 
 namespace {
 
-constexpr int64_t BLOCK = 96;  // rows; their activations stay in the second-level cache
+constexpr int64_t BLOCK = 96, MOST_ROWS = 192;  // in one go; their activations stay in the second-level cache
 constexpr int MOST = 8;        // layers
 
 struct Perceptron {
@@ -68,7 +68,7 @@ struct Buffer {
 
 template <class Word> struct Forward {
     Word *matrix[MOST + 1], *packed[MOST + 1], *bordered, *in, *hidden[2];
-    float *bias[MOST + 1], *rows, *sums;
+    float *bias[MOST + 1], *edges, *ring, *sums;
     int64_t per_thread;
 
     Forward(const Perceptron& n, Buffer& b) {
@@ -78,11 +78,13 @@ template <class Word> struct Forward {
             bias[l] = b.take<float>(gemm::round_up(n.n(l)));
         }
         bordered = b.take<Word>(n.image() ? n.images(0).bordered_size<Word>() : 0);
-        rows = b.take<float>(n.image() ? n.rows * n.n(n.layers) : 0);
+        const Images out = n.images(n.layers);
+        edges = b.take<float>(n.image() ? Contributions::edges_size(out, n.threads) : 0);
         const int64_t before = b.used;
-        in = b.take<Word>(n.image() || n.half ? BLOCK * words<Word>(n.n(0)) : 0);
-        for (auto& h : hidden) h = b.take<Word>(BLOCK * words<Word>(n.widest()));
-        sums = b.take<float>(n.half ? BLOCK * n.widest() : 0);
+        ring = b.take<float>(n.image() ? Contributions::ring_size(out) : 0);
+        in = b.take<Word>(n.image() || n.half ? MOST_ROWS * words<Word>(n.n(0)) : 0);
+        for (auto& h : hidden) h = b.take<Word>(MOST_ROWS * words<Word>(n.widest()));
+        sums = b.take<float>(n.half ? MOST_ROWS * n.widest() : 0);
         per_thread = b.used - before;
         b.used += (n.threads - 1) * per_thread;
     }
@@ -91,7 +93,7 @@ template <class Word> struct Forward {
 template <class Word> struct Backward {
     Word *matrix[MOST + 1], *packed[MOST + 1], *bordered, *g_bordered;
     Word *in[2], *h[2], *g[2];  // operands: their rows and their pairs of rows
-    float *rows, *hidden, *g_hidden[2], *g_w[MOST + 1], *g_b[MOST + 1];
+    float *edges, *ring, *hidden, *g_hidden[2], *g_w[MOST + 1], *g_b[MOST + 1];
     int64_t per_thread;
 
     Backward(const Perceptron& n, Buffer& b) {
@@ -101,13 +103,15 @@ template <class Word> struct Backward {
         }
         bordered = b.take<Word>(n.image() ? n.images(0).bordered_size<Word>() : 0);
         g_bordered = b.take<Word>(n.image() ? n.images(n.layers).bordered_size<Word>() : 0);
-        rows = b.take<float>(n.image() ? n.rows * n.n(0) : 0);
+        const Images input = n.images(0);
+        edges = b.take<float>(n.image() ? Contributions::edges_size(input, n.threads) : 0);
         const int64_t before = b.used;
-        const int64_t most = BLOCK * n.widest();
+        ring = b.take<float>(n.image() ? Contributions::ring_size(input) : 0);
+        const int64_t most = MOST_ROWS * n.widest();
         for (int i = 0; i < 2; ++i) {
-            in[i] = b.take<Word>(n.image() || n.half ? words<Word>(most) + BLOCK : 0);
-            h[i] = b.take<Word>(n.half ? words<Word>(most) + BLOCK : 0);
-            g[i] = b.take<Word>(n.image() || n.half ? words<Word>(most) + BLOCK : 0);
+            in[i] = b.take<Word>(n.image() || n.half ? words<Word>(most) + MOST_ROWS : 0);
+            h[i] = b.take<Word>(n.half ? words<Word>(most) + MOST_ROWS : 0);
+            g[i] = b.take<Word>(n.image() || n.half ? words<Word>(most) + MOST_ROWS : 0);
             g_hidden[i] = b.take<float>(most);
         }
         hidden = b.take<float>(n.silu ? most : 0);
@@ -119,6 +123,26 @@ template <class Word> struct Backward {
         b.used += (n.threads - 1) * per_thread;
     }
 };
+
+// The rows of this thread, in blocks: each(row, count, c) for at most MOST_ROWS, whose contributions
+// (images only) go to c
+template <class Each>
+void for_blocks(const Perceptron& n, const Contributions& lines, Each each) {
+    if (!n.image()) {
+        const Share mine(n.rows, 6);
+        for (int64_t r = mine.first; r < mine.end; r += BLOCK)
+            each(r, mine.end - r < BLOCK ? mine.end - r : BLOCK, nullptr);
+        return;
+    }
+    const int64_t together = lines_together(n.width), patch = lines.s.patch();
+    for (int64_t i = lines.lines.first; i < lines.lines.end; i += together) {
+        const int64_t next = i + together < lines.lines.end ? i + together : lines.lines.end;
+        const int64_t first = i * n.width, end = next * n.width;
+        for (int64_t r = first; r < end; r += MOST_ROWS)
+            each(r, end - r < MOST_ROWS ? end - r : MOST_ROWS, lines.line(i) + (r - first) * patch);
+        lines.written(i, next);
+    }
+}
 
 // The rows of W_l in words, some of them by each thread; float32 stays where it is
 void to_words(const Perceptron&, int, const float*, float*) {}
@@ -235,10 +259,11 @@ void forward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, c
 #pragma omp barrier
         for (int l = 1; l <= last; ++l) pack_transposed(n, l, w[l - 1], work.matrix[l], work.packed[l]);
 #pragma omp barrier
-        const Share mine(n.rows, 6);
         const int64_t offset = this_thread() * work.per_thread;
-        for (int64_t r = mine.first; r < mine.end; r += BLOCK) {
-            const int64_t m = mine.end - r < BLOCK ? mine.end - r : BLOCK;
+        const Share lines(n.image() ? n.batch() * n.height : 0);
+        const Contributions contributions{n.images(last), lines, work.ring + offset, work.edges,
+                                          b[last - 1], false, out, n.size[last]};
+        for_blocks(n, contributions, [&](int64_t r, int64_t m, float* contributed) {
             const Word* in = work.in + offset;
             int64_t ld = words<Word>(n.n(0));
             if (n.image()) {
@@ -253,22 +278,20 @@ void forward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, c
                 const int64_t size = n.n(l);
                 Word* hidden = work.hidden[l % 2] + offset;
                 Word* keep = l < last && kept[l - 1] ? kept[l - 1] + r * words<Word>(size) : nullptr;
-                float* to = l == last ? (n.image() ? work.rows : out) + r * size : work.sums + offset;
+                float* to = l < last ? work.sums + offset : n.image() ? contributed : out + r * size;
                 if constexpr (std::is_same_v<Word, float>)
                     if (l < last) to = keep ? keep : hidden;
-                const bool biased = l < last || !n.image();  // else add_up does it
+                const bool biased = l < last || !n.image();  // else the contributions are, added up
                 multiply<A::by_rows>(m, words<Word>(n.n(l - 1)), size, in, ld, work.packed[l], 0, to, size,
                                      {biased ? work.bias[l] : nullptr, false});
                 if (l == last) break;
                 in = hidden_layer(n, m, size, to, keep, hidden);
                 ld = words<Word>(size);
             }
-        }
+        });
         if (n.image()) {
 #pragma omp barrier
-            const Share pixels(n.rows);
-            add_up(n.images(last), pixels.first, pixels.end - pixels.first, work.rows, b[last - 1],
-                   false, out, n.size[last]);
+            contributions.exchange();
         }
     }
 }
@@ -307,9 +330,11 @@ void backward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, 
         Word *const in[2] = {work.in[0] + offset, work.in[1] + offset};
         Word *const g_words[2] = {work.g[0] + offset, work.g[1] + offset};
         Word *const h_words[2] = {work.h[0] + offset, work.h[1] + offset};
-        const Share mine(n.rows, 6);
-        for (int64_t r = mine.first; r < mine.end; r += BLOCK) {
-            const int64_t m = mine.end - r < BLOCK ? mine.end - r : BLOCK, pairs = words<Word>(m);
+        const Share lines(n.image() ? n.batch() * n.height : 0);
+        const Contributions contributions{n.images(0), lines, work.ring + offset, work.edges, nullptr,
+                                          true, g_x, ldgx};
+        for_blocks(n, contributions, [&](int64_t r, int64_t m, float* contributed) {
+            const int64_t pairs = words<Word>(m);
             const float* plain = g + r * n.size[last];
             Operand<Word> from;
             if (n.image()) {
@@ -349,7 +374,7 @@ void backward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, 
                 if (l < lowest) break;
                 const bool to_input = l == 1 && !n.image();
                 float* to = to_input ? g_x + r * ldgx
-                          : l == 1 ? work.rows + r * below : work.g_hidden[l % 2] + offset;
+                          : l == 1 ? contributed : work.g_hidden[l % 2] + offset;
                 multiply<A::by_rows>(m, words<Word>(size), below, from.rows, from.rows_apart, work.packed[l],
                                      0, to, to_input ? ldgx : below, {nullptr, to_input});
                 if (l == 1) break;
@@ -358,12 +383,9 @@ void backward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, 
                 plain = to;
                 from = operand(m, below, plain, below, g_words[0], g_words[1]);
             }
-        }
+        });
 #pragma omp barrier
-        if (g_x && n.image()) {
-            const Share pixels(n.rows);
-            add_up(n.images(0), pixels.first, pixels.end - pixels.first, work.rows, nullptr, true, g_x, ldgx);
-        }
+        if (g_x && n.image()) contributions.exchange();
         for (int l = 1; l <= last; ++l) {
             const int64_t size = n.n(l), below = n.n(l - 1);
             if (g_w[l - 1]) {
