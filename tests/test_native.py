@@ -159,14 +159,15 @@ def test_a_network_is_its_formula(library, case, activation, bf16, threads):
     torch.set_num_threads(threads)
     try:
         rough = [t.detach().float() for t in tensors]
+        weights = perceptron.Weights(rough)
         rows = perceptron.Rows(perceptron.dense(x.detach().float()), first, taken)
-        result, kept = perceptron.forward(rows, kind, rough, keep=True)
+        result, kept = perceptron.forward(rows, kind, weights, keep=True)
         g_x = torch.zeros_like(rows.tensor)
         to = perceptron.Rows(g_x, first, taken)
         all_of = [True] * len(rough)
-        found = perceptron.backward(rows, kind, rough, kept, g.float(), to, all_of)
+        found = perceptron.backward(rows, kind, weights, rough, kept, g.float(), to, all_of)
         some = [i == 2 for i in range(len(rough))]
-        only = perceptron.backward(rows, kind, rough, kept, g.float(), None, some)
+        only = perceptron.backward(rows, kind, weights, rough, kept, g.float(), None, some)
     finally:
         torch.set_num_threads(before)
     for ours, theirs in zip([result, g_x, *found], [expected, *exact]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..constant import remember
 from .base import Bijection
 from .bounded import inverse_soft_bound, soft_bound
 from .channel_linear import ChannelLinear
@@ -67,11 +68,11 @@ class ConditionalScale(Bijection):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        s, t = self._scale_and_shift(x, c)
+        s, t = remember(self, (c, x.dtype, x.dim()), lambda: self._scale_and_shift(x, c))
         return torch.addcmul(t, x, s.exp()), s.flatten(1).sum(1) * x[0, 0].numel()
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        s, t = self._scale_and_shift(z, c)
+        s, t = remember(self, (c, z.dtype, z.dim()), lambda: self._scale_and_shift(z, c))
         return (z - t) * (-s).exp(), -s.flatten(1).sum(1) * z[0, 0].numel()
 
     def _scale_and_shift(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:

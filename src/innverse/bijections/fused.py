@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .. import handwritten
+from ..constant import remember
 from ..native import perceptron
 from ..native.split import Split
 from .base import sum_per_item
@@ -26,8 +28,15 @@ class Fused:
     @classmethod
     def find(cls, coupling, x: Tensor, c: Tensor | None) -> Fused | None:
         """The parts of ``coupling`` for inputs like x, or None where no kernel serves it."""
+        if not handwritten.applies():
+            return None
+        given = (c, x.dim(), x.dtype, x.device, x.numel() > 0)
+        return remember(coupling, given, lambda: cls._make(coupling, x, c))
+
+    @classmethod
+    def _make(cls, coupling, x: Tensor, c: Tensor | None) -> Fused | None:
         kernel, net = coupling.map.kernel, coupling.net
-        if kernel is None or not hasattr(net, "as_plain") or not handwritten.applies():
+        if kernel is None or not hasattr(net, "as_plain"):
             return None
         plain = net.as_plain(x, c) if kernel.available(coupling.map) else None
         if plain is None or not perceptron.applies(x, plain.kind, plain.tensors):
@@ -39,7 +48,7 @@ class Fused:
         if self._needs_graph(x):
             return _Forward.apply(self, x, self.condition, *self.tensors)
         x = perceptron.dense(x)
-        p, _ = self.network(x, self.condition, self.tensors, keep=False)
+        p, _ = self.network(x, self.condition, keep=False)
         return self.map.kernel.coupling_forward(self.map, self.split, x, p)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -49,7 +58,7 @@ class Fused:
                 return None
             return _Inverse.apply(self, z, self.condition, *self.tensors)
         z = perceptron.dense(z)
-        p, _ = self.network(z, self.condition, self.tensors, keep=False)
+        p, _ = self.network(z, self.condition, keep=False)
         return self.map.kernel.coupling_inverse(self.map, self.split, z, p)
 
     def undo(self, z: Tensor, g_z: Tensor, g_logdet: Tensor):
@@ -58,16 +67,20 @@ class Fused:
         tensors = [t.detach() for t in self.tensors]
         needed = [t.requires_grad for t in self.tensors]
         condition = None if self.condition is None else self.condition.detach()
-        p, kept = self.network(z, condition, tensors, keep=True)
+        p, kept = self.network(z, condition, keep=True)
         x, _ = self.map.kernel.coupling_inverse(self.map, self.split, z, p)
         g_x, g_p = self.map.kernel.coupling_backward(
             self.map, self.split, x, p, g_z, g_logdet.contiguous()
         )
         return x, *self.network_backward(x, condition, tensors, kept, g_p, g_x, needed)
 
-    def network(self, x, condition, tensors, keep: bool):
+    @functools.cached_property
+    def weights(self) -> perceptron.Weights:
+        return perceptron.Weights([t.detach() for t in self.tensors])
+
+    def network(self, x, condition, keep: bool):
         rows = self._rows(x, condition)
-        return perceptron.forward(rows, self.kind, tensors, keep)
+        return perceptron.forward(rows, self.kind, self.weights, keep)
 
     def network_backward(self, x, condition, tensors, kept, g_p, g_x, needed):
         """g_x with the network's part added, and the gradients of condition and tensors."""
@@ -77,7 +90,7 @@ class Fused:
             to = perceptron.Rows(g_x, self.split.first_kept, self.split.keep)
         else:
             to = perceptron.Rows(torch.zeros_like(rows.tensor), 0, rows.channels)
-        found = perceptron.backward(rows, self.kind, tensors, kept, g_p, to, needed)
+        found = perceptron.backward(rows, self.kind, self.weights, tensors, kept, g_p, to, needed)
         if condition is None:
             return g_x, None, found
         self.split.apart(g_x)[0].add_(to.tensor[:, : self.split.keep])
@@ -116,7 +129,7 @@ class _Node(torch.autograd.Function):
     def run(cls, ctx, fused, x, condition, tensors):
         kernel = fused.map.kernel
         dense = perceptron.dense(x)
-        p, kept = fused.network(dense, condition, tensors, keep=True)
+        p, kept = fused.network(dense, condition, keep=True)
         out, logdet = getattr(kernel, f"coupling_{cls.direction}")(fused.map, fused.split, dense, p)
         ctx.fused, ctx.n = fused, len(tensors)
         # the gradient of the inverse is read off its result

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..constant import remember
 from .base import Bijection
 from .channel_linear import ChannelLinear, apply_matrix, can_keep, evaluate_together, kind
 from .tape import Tape
@@ -98,6 +99,9 @@ class Kept:
 
     def of(self, steps: Sequence[Bijection]) -> dict[int, tuple]:
         """By index, what `ChannelLinear.both_ways` gives; empty where nothing may be kept."""
+        return remember(self, (steps,), lambda: self._look_up(steps))
+
+    def _look_up(self, steps: Sequence[Bijection]) -> dict[int, tuple]:
         layers = {i: step for i, step in enumerate(steps) if isinstance(step, ChannelLinear)}
         parts = [part for step in layers.values() for part in step.parts]
         state = [t for part in parts for t in part.arguments()]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bijections.base import Bijection
+from ..constant import remember
 from ..errors import InputError, ShapeError
 from .base import standard_normal, standard_normal_log_prob
 from .noise import NoiseLevel
@@ -197,6 +198,10 @@ class Flow(nn.Module):
             raise ShapeError(f"this flow takes (B, {want}{tail}), got {tuple(x.shape)}")
         return x
 
+    def _embedding(self, sigma: Tensor | float, x: Tensor) -> Tensor:
+        c = self.noise(torch.as_tensor(sigma, dtype=x.dtype, device=x.device).reshape(-1))
+        return c.expand(len(x), -1) if len(c) == 1 else c
+
     def _condition(self, c: Tensor | float | None, x: Tensor) -> Tensor | None:
         if self.noise is not None:
             if c is None:
@@ -204,9 +209,10 @@ class Flow(nn.Module):
                     "this flow is conditioned on the noise level: pass c=sigma, "
                     f"between {self.noise.low:g} and {self.noise.high:g}"
                 )
-            sigma = torch.as_tensor(c, dtype=x.dtype, device=x.device).reshape(-1)
-            c = self.noise(sigma)
-            return c.expand(len(x), -1) if len(c) == 1 else c
+            if isinstance(c, (int, float)):  # all items share it: the same object every time
+                given = (c, len(x), x.dtype, x.device)
+                return remember(self.noise, given, lambda: self._embedding(c, x))
+            return self._embedding(c, x)
         if (c is None) != (self.condition == 0):
             raise InputError(
                 f"this flow {'needs' if c is None else 'takes no'} condition"

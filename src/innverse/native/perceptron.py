@@ -94,6 +94,17 @@ def _all_of(x: Tensor) -> Rows:
     return Rows(x, 0, x.shape[1])
 
 
+class Weights:
+    """The tensors of a network as the kernel takes them: dense matrices and biases."""
+
+    def __init__(self, tensors: Sequence[Tensor]):
+        matrices = [_matrix(w) for w in tensors[::2]]
+        biases = [b.contiguous() for b in tensors[1::2]]
+        self.sizes = tuple(len(w) for w in matrices)
+        self.pointers, self.bias_pointers = _pointers(matrices), _pointers(biases)
+        self._owned = matrices, biases
+
+
 def dense(x: Tensor) -> Tensor:
     """x with its channels innermost and no gaps."""
     if x.dim() == 2:
@@ -106,18 +117,16 @@ def apply(x: Tensor, kind: Kind, *tensors: Tensor) -> Tensor:
     return _Network.apply(kind, x, *tensors)
 
 
-def forward(
-    x: Rows, kind: Kind, tensors: Sequence[Tensor], keep: bool
-) -> tuple[Tensor, list[Tensor]]:
+def forward(x: Rows, kind: Kind, weights: Weights, keep: bool) -> tuple[Tensor, list[Tensor]]:
     """The result (B, n_out, ...), dense, and with ``keep`` what `backward` needs."""
-    settings, weights, biases = _prepare(x, kind, tensors)
+    settings = _settings_for(x, kind, weights)
     out = _empty_like(x.tensor, settings.size[settings.layers])
     sizes = (settings.size[i] for i in range(1, settings.layers) if keep)
     words = ((n + 1) // 2 if kind.bf16 else n for n in sizes)
     kept = [torch.empty(settings.rows * n + _SPARE) for n in words]
     _run(
         "forward", settings,
-        x.pointer, x.apart, _pointers(weights), _pointers(biases),
+        x.pointer, x.apart, weights.pointers, weights.bias_pointers,
         _pointers(kept or [None] * (settings.layers - 1)), out.data_ptr(),
     )  # fmt: skip
     return out, kept
@@ -126,6 +135,7 @@ def forward(
 def backward(
     x: Rows,
     kind: Kind,
+    weights: Weights,
     tensors: Sequence[Tensor],
     kept: Sequence[Tensor],
     g: Tensor,
@@ -133,12 +143,12 @@ def backward(
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """The gradients of those ``tensors`` that are ``needed``; that of x is added to ``g_x``."""
-    settings, weights, _ = _prepare(x, kind, tensors)
+    settings = _settings_for(x, kind, weights)
     found = [_gradient(t) if need else None for t, need in zip(tensors, needed, strict=True)]
     g = dense(g)  # named, so that it outlives the call
     _run(
         "backward", settings,
-        x.pointer, x.apart, _pointers(weights), _pointers(kept), g.data_ptr(),
+        x.pointer, x.apart, weights.pointers, _pointers(kept), g.data_ptr(),
         g_x and g_x.pointer, g_x.apart if g_x else 0, _pointers(found[::2]), _pointers(found[1::2]),
     )  # fmt: skip
     return found
@@ -148,7 +158,7 @@ class _Network(torch.autograd.Function):
     @staticmethod
     def forward(ctx, kind, x, *tensors):
         rows = _all_of(dense(x))
-        out, kept = forward(rows, kind, tensors, keep=any(ctx.needs_input_grad))
+        out, kept = forward(rows, kind, Weights(tensors), keep=any(ctx.needs_input_grad))
         ctx.kind, ctx.n = kind, len(tensors)
         ctx.save_for_backward(x, *tensors, *kept)
         return out
@@ -164,7 +174,7 @@ class _Network(torch.autograd.Function):
         rows = _all_of(dense(x))
         g_x = torch.zeros_like(rows.tensor) if need_x else None
         to = _all_of(g_x) if need_x else None
-        return None, g_x, *backward(rows, ctx.kind, tensors, kept, g, to, needed)
+        return None, g_x, *backward(rows, ctx.kind, Weights(tensors), tensors, kept, g, to, needed)
 
 
 @functools.cache
@@ -178,14 +188,9 @@ def _library() -> ctypes.CDLL | None:
     return library
 
 
-def _prepare(x: Rows, kind: Kind, tensors: Sequence[Tensor]):
-    """The settings for the kernel, the weights as dense matrices, and the biases."""
-    weights, biases = tensors[::2], tensors[1::2]
-    settings = _settings(
-        x.tensor.shape, x.apart, (x.channels, *(len(w) for w in weights)), kind,
-        torch.get_num_threads(),
-    )  # fmt: skip
-    return settings, [_matrix(w) for w in weights], [b.contiguous() for b in biases]
+def _settings_for(x: Rows, kind: Kind, weights: Weights) -> _Settings:
+    sizes = (x.channels, *weights.sizes)
+    return _settings(x.tensor.shape, x.apart, sizes, kind, torch.get_num_threads())
 
 
 @functools.lru_cache(maxsize=1024)

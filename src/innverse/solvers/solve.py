@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 from collections.abc import Callable
 
 from torch import Tensor
 
+from ..constant import constant_parameters
 from ..errors import UsageError
 from .baselines import solve_adaptive, solve_deep_decoder, solve_lasso, solve_tv
 from .constrained import solve_constrained
@@ -113,7 +115,9 @@ def solve(
         prior = load(prior)
     begun = time.perf_counter()
     problem = Problem.build(y, physics, prior, noise, image_shape, progress)
-    result = METHODS[method](problem, prior, **given)
+    # "adaptive" trains the generator
+    with contextlib.nullcontext() if method == "adaptive" else constant_parameters():
+        result = METHODS[method](problem, prior, **given)
     result.seconds = time.perf_counter() - begun
     return result
 

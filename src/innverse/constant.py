@@ -1,0 +1,46 @@
+"""A promise that parameters do not change for a while, so that what is made of them is made once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from contextvars import ContextVar
+
+import torch
+
+_memory: ContextVar[dict | None] = ContextVar("constant_parameters", default=None)
+
+
+@contextlib.contextmanager
+def constant_parameters():
+    """Within it no parameter of any flow changes, and none needs a gradient.
+
+    A solver evaluates one flow hundreds of times: folded matrices, kernels with their gains and the
+    embedding of a noise level are then made at the first evaluation. Of every layer only the last
+    condition is remembered, and everything is forgotten at the end.
+    """
+    token = _memory.set({})
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
+def remember(owner: object, given: tuple, make: Callable):
+    """``make()``, or what it gave when ``owner`` asked last with the very same ``given`` objects."""
+    memory = None if torch.compiler.is_compiling() else _memory.get()
+    if memory is None:
+        return make()
+    found = memory.get(id(owner))
+    if found is None or not _alike(found[1], given):
+        with torch.inference_mode(False), torch.no_grad():
+            # owner and given are stored too, so that their ids stay theirs
+            found = memory[id(owner)] = (owner, given, make())
+    return found[2]
+
+
+def _alike(kept: tuple, given: tuple) -> bool:
+    return len(kept) == len(given) and all(
+        k is g or (not isinstance(g, torch.Tensor) and k == g)
+        for k, g in zip(kept, given, strict=True)
+    )
