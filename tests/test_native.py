@@ -166,6 +166,13 @@ def test_a_network_is_its_formula(library, case, activation, bf16, threads):
         to = perceptron.Rows(g_x, first, taken)
         all_of = [True] * len(rough)
         found = perceptron.backward(rows, kind, weights, rough, kept, g.float(), to, all_of)
+        if activation == "relu":
+            same, signs = perceptron.forward(rows, kind, weights, keep=True, signs=True)
+            g_signs = torch.zeros_like(g_x)
+            to = perceptron.Rows(g_signs, first, taken)
+            none = [False] * len(rough)
+            perceptron.backward(rows, kind, weights, rough, signs, g.float(), to, none, signs=True)
+            assert torch.equal(same, result) and torch.equal(g_signs, g_x)
         some = [i == 2 for i in range(len(rough))]
         only = perceptron.backward(rows, kind, weights, rough, kept, g.float(), None, some)
     finally:

@@ -67,22 +67,23 @@ class Fused:
         tensors = [t.detach() for t in self.tensors]
         needed = [t.requires_grad for t in self.tensors]
         condition = None if self.condition is None else self.condition.detach()
-        p, kept = self.network(z, condition, keep=True)
+        signs = perceptron.signs_suffice(self.kind, needed)
+        p, kept = self.network(z, condition, keep=True, signs=signs)
         x, _ = self.map.kernel.coupling_inverse(self.map, self.split, z, p)
         g_x, g_p = self.map.kernel.coupling_backward(
             self.map, self.split, x, p, g_z, g_logdet.contiguous()
         )
-        return x, *self.network_backward(x, condition, tensors, kept, g_p, g_x, needed)
+        return x, *self.network_backward(x, condition, tensors, kept, g_p, g_x, needed, signs)
 
     @functools.cached_property
     def weights(self) -> perceptron.Weights:
         return perceptron.Weights([t.detach() for t in self.tensors])
 
-    def network(self, x, condition, keep: bool):
+    def network(self, x, condition, keep: bool, signs: bool = False):
         rows = self._rows(x, condition)
-        return perceptron.forward(rows, self.kind, self.weights, keep)
+        return perceptron.forward(rows, self.kind, self.weights, keep, signs)
 
-    def network_backward(self, x, condition, tensors, kept, g_p, g_x, needed):
+    def network_backward(self, x, condition, tensors, kept, g_p, g_x, needed, signs):
         """g_x with the network's part added, and the gradients of condition and tensors."""
         g_x = perceptron.dense(g_x)
         rows = self._rows(x, condition)
@@ -90,7 +91,9 @@ class Fused:
             to = perceptron.Rows(g_x, self.split.first_kept, self.split.keep)
         else:
             to = perceptron.Rows(torch.zeros_like(rows.tensor), 0, rows.channels)
-        found = perceptron.backward(rows, self.kind, self.weights, tensors, kept, g_p, to, needed)
+        found = perceptron.backward(
+            rows, self.kind, self.weights, tensors, kept, g_p, to, needed, signs
+        )
         if condition is None:
             return g_x, None, found
         self.split.apart(g_x)[0].add_(to.tensor[:, : self.split.keep])
@@ -129,7 +132,8 @@ class _Node(torch.autograd.Function):
     def run(cls, ctx, fused, x, condition, tensors):
         kernel = fused.map.kernel
         dense = perceptron.dense(x)
-        p, kept = fused.network(dense, condition, keep=True)
+        ctx.signs = perceptron.signs_suffice(fused.kind, ctx.needs_input_grad[3:])
+        p, kept = fused.network(dense, condition, keep=True, signs=ctx.signs)
         out, logdet = getattr(kernel, f"coupling_{cls.direction}")(fused.map, fused.split, dense, p)
         ctx.fused, ctx.n = fused, len(tensors)
         # the gradient of the inverse is read off its result
@@ -147,7 +151,9 @@ class _Node(torch.autograd.Function):
             return None, *_exact(fused, cls.direction, x, condition, tensors, (g, g_logdet), needed)
         g = perceptron.dense(g)
         g_x, g_p = backward(fused.map, fused.split, of, p, g, g_logdet.contiguous())
-        g_x, g_c, found = fused.network_backward(of, condition, tensors, kept, g_p, g_x, needed[2:])
+        g_x, g_c, found = fused.network_backward(
+            of, condition, tensors, kept, g_p, g_x, needed[2:], ctx.signs
+        )
         return None, g_x, g_c, *found
 
 

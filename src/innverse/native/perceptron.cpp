@@ -6,7 +6,8 @@
 // pixel to contributions to the neighbourhoods of its result, which are then added up (images.h).
 //
 // What backward needs is kept by forward: h_l with ReLU, u_l with SiLU; (rows, size) in words, with
-// room for some more. Word is float, or Pair: the products take bfloat16, everything else float32.
+// room for some more. If the weights need no gradient, ReLU's signs do: a byte for each number.
+// Word is float, or Pair: the products take bfloat16, everything else float32.
 
 #include <cstddef>
 #include <type_traits>
@@ -27,7 +28,7 @@ constexpr int MOST = 8;        // layers
 
 struct Perceptron {
     int64_t rows, height, width;  // height = 0: vectors
-    int32_t layers, silu, threads, half;
+    int32_t layers, silu, threads, half, signs, unused;
     int64_t size[MOST + 1];  // channels of the input, the hidden layers and the output
 
     bool image() const { return height > 0; }
@@ -39,6 +40,10 @@ struct Perceptron {
         int64_t most = 0;
         for (int l = 0; l <= layers; ++l) most = n(l) > most ? n(l) : most;
         return most;
+    }
+    // Of a hidden layer, in bytes
+    template <class Word> int64_t kept_row(int l) const {
+        return signs ? size[l] : words<Word>(size[l]) * sizeof(Word);
     }
     // Two threads cost some microseconds, which small products do not take
     int useful_threads() const {
@@ -209,6 +214,10 @@ template <class N> void through_activation(bool silu, int64_t n, const N* kept, 
     }
 }
 
+void through_signs(int64_t n, const uint8_t* positive, float* g) {
+    for (int64_t i = 0; i < n; ++i) g[i] = positive[i] ? g[i] : 0;
+}
+
 void add_columns(int64_t m, int64_t n, const float* g, float* sum) {
     for (int64_t i = 0; i < m; ++i, g += n)
         for (int64_t j = 0; j < n; ++j) sum[j] += g[j];
@@ -222,7 +231,9 @@ void add_to(int64_t count, const float* from, int64_t apart, bool first, float* 
 // A hidden layer's activations in words from its sums u, which are kept or not: for float32 the sums
 // already lie where they are kept
 template <class Word>
-const Word* hidden_layer(const Perceptron& n, int64_t m, int64_t size, float* u, Word* kept, Word* hidden) {
+const Word* hidden_layer(const Perceptron& n, int64_t m, int64_t size, float* u, Word* kept,
+                         uint8_t* signs, Word* hidden) {
+    for (int64_t i = 0; signs && i < m * size; ++i) signs[i] = u[i] > 0;
     if constexpr (std::is_same_v<Word, float>) {
         float* to = n.silu ? hidden : u;
         activate(n.silu, m * size, u, to);
@@ -239,7 +250,7 @@ const Word* hidden_layer(const Perceptron& n, int64_t m, int64_t size, float* u,
 
 template <class Word>
 void forward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, const float* const* w,
-             const float* const* b, Word* const* kept, float* out) {
+             const float* const* b, void* const* kept, float* out) {
     Buffer buffer{scratch};
     const Forward<Word> work(n, buffer);
     const int last = n.layers;
@@ -277,7 +288,9 @@ void forward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, c
             for (int l = 1; l <= last; ++l) {
                 const int64_t size = n.n(l);
                 Word* hidden = work.hidden[l % 2] + offset;
-                Word* keep = l < last && kept[l - 1] ? kept[l - 1] + r * words<Word>(size) : nullptr;
+                void* row = nullptr;
+                if (l < last && kept[l - 1]) row = (char*)kept[l - 1] + r * n.kept_row<Word>(l);
+                Word* keep = n.signs ? nullptr : (Word*)row;
                 float* to = l < last ? work.sums + offset : n.image() ? contributed : out + r * size;
                 if constexpr (std::is_same_v<Word, float>)
                     if (l < last) to = keep ? keep : hidden;
@@ -285,7 +298,7 @@ void forward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, c
                 multiply<A::by_rows>(m, words<Word>(n.n(l - 1)), size, in, ld, work.packed[l], 0, to, size,
                                      {biased ? work.bias[l] : nullptr, false});
                 if (l == last) break;
-                in = hidden_layer(n, m, size, to, keep, hidden);
+                in = hidden_layer(n, m, size, to, keep, n.signs ? (uint8_t*)row : nullptr, hidden);
                 ld = words<Word>(size);
             }
         });
@@ -298,7 +311,7 @@ void forward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, c
 
 template <class Word>
 void backward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, const float* const* w,
-              const Word* const* kept, const float* g, float* g_x, int64_t ldgx, float* const* g_w,
+              const void* const* kept, const float* g, float* g_x, int64_t ldgx, float* const* g_w,
               float* const* g_b) {
     Buffer buffer{scratch};
     const Backward<Word> work(n, buffer);
@@ -347,7 +360,8 @@ void backward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, 
                 const int64_t size = n.n(l), below = n.n(l - 1);
                 if (g_b[l - 1]) add_columns(m, n.size[l], plain, work.g_b[l] + offset);
                 const int64_t apart = words<Word>(below);
-                const Word* k = l > 1 ? kept[l - 2] + r * apart : nullptr;
+                const void* row = l > 1 ? (const char*)kept[l - 2] + r * n.kept_row<Word>(l - 1) : nullptr;
+                const Word* k = (const Word*)row;
                 if (g_w[l - 1] && l == 1) {  // as (input, hidden): the hidden layer fills the vectors
                     Operand<Word> h;
                     if (n.image()) {
@@ -378,7 +392,8 @@ void backward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, 
                 multiply<A::by_rows>(m, words<Word>(size), below, from.rows, from.rows_apart, work.packed[l],
                                      0, to, to_input ? ldgx : below, {nullptr, to_input});
                 if (l == 1) break;
-                for (int64_t i = 0; i < m; ++i)
+                if (n.signs) through_signs(m * below, (const uint8_t*)row, to);
+                for (int64_t i = 0; !n.signs && i < m; ++i)
                     through_activation(n.silu, below, numbers(k + i * apart), to + i * below);
                 plain = to;
                 from = operand(m, below, plain, below, g_words[0], g_words[1]);
@@ -442,7 +457,7 @@ int64_t perceptron_backward_scratch(const Perceptron* n) {
 // out: (rows, size) dense
 void perceptron_forward(const Perceptron* n, float* scratch, const float* x, int64_t ldx,
                         const float* const* w, const float* const* b, void* const* kept, float* out) {
-    IN_WORDS(n->half, forward(*n, scratch, x, ldx, w, b, (Word* const*)kept, out))
+    IN_WORDS(n->half, forward<Word>(*n, scratch, x, ldx, w, b, kept, out))
 }
 
 // Adds the gradient of the input to g_x (rows ldgx apart; or null), and writes those of the weights
@@ -450,6 +465,6 @@ void perceptron_forward(const Perceptron* n, float* scratch, const float* x, int
 void perceptron_backward(const Perceptron* n, float* scratch, const float* x, int64_t ldx,
                          const float* const* w, const void* const* kept, const float* g,
                          float* g_x, int64_t ldgx, float* const* g_w, float* const* g_b) {
-    IN_WORDS(n->half, backward(*n, scratch, x, ldx, w, (const Word* const*)kept, g, g_x, ldgx, g_w, g_b))
+    IN_WORDS(n->half, backward<Word>(*n, scratch, x, ldx, w, kept, g, g_x, ldgx, g_w, g_b))
 }
 }

@@ -35,6 +35,8 @@ class _Settings(ctypes.Structure):
         ("silu", ctypes.c_int32),
         ("threads", ctypes.c_int32),
         ("half", ctypes.c_int32),
+        ("signs", ctypes.c_int32),
+        ("unused", ctypes.c_int32),
         ("size", ctypes.c_int64 * (_MOST + 1)),
     )
 
@@ -117,12 +119,18 @@ def apply(x: Tensor, kind: Kind, *tensors: Tensor) -> Tensor:
     return _Network.apply(kind, x, *tensors)
 
 
-def forward(x: Rows, kind: Kind, weights: Weights, keep: bool) -> tuple[Tensor, list[Tensor]]:
-    """The result (B, n_out, ...), dense, and with ``keep`` what `backward` needs."""
-    settings = _settings_for(x, kind, weights)
+def forward(
+    x: Rows, kind: Kind, weights: Weights, keep: bool, signs: bool = False
+) -> tuple[Tensor, list[Tensor]]:
+    """The result (B, n_out, ...), dense, and with ``keep`` what `backward` needs.
+
+    With ``signs`` that is a byte for each number, from which it cannot make gradients of weights.
+    """
+    settings = _settings_for(x, kind, weights, signs)
     out = _empty_like(x.tensor, settings.size[settings.layers])
     sizes = (settings.size[i] for i in range(1, settings.layers) if keep)
-    words = ((n + 1) // 2 if kind.bf16 else n for n in sizes)
+    each = 4 if signs else 2 if kind.bf16 else 1  # numbers in a word
+    words = (-(-n // each) for n in sizes)
     kept = [torch.empty(settings.rows * n + _SPARE) for n in words]
     _run(
         "forward", settings,
@@ -141,9 +149,10 @@ def backward(
     g: Tensor,
     g_x: Rows | None,
     needed: Sequence[bool],
+    signs: bool = False,
 ) -> list[Tensor | None]:
     """The gradients of those ``tensors`` that are ``needed``; that of x is added to ``g_x``."""
-    settings = _settings_for(x, kind, weights)
+    settings = _settings_for(x, kind, weights, signs)
     found = [_gradient(t) if need else None for t, need in zip(tensors, needed, strict=True)]
     g = dense(g)  # named, so that it outlives the call
     _run(
@@ -158,7 +167,9 @@ class _Network(torch.autograd.Function):
     @staticmethod
     def forward(ctx, kind, x, *tensors):
         rows = _all_of(dense(x))
-        out, kept = forward(rows, kind, Weights(tensors), keep=any(ctx.needs_input_grad))
+        ctx.signs = signs_suffice(kind, ctx.needs_input_grad[2:])
+        keep = any(ctx.needs_input_grad)
+        out, kept = forward(rows, kind, Weights(tensors), keep, ctx.signs)
         ctx.kind, ctx.n = kind, len(tensors)
         ctx.save_for_backward(x, *tensors, *kept)
         return out
@@ -174,7 +185,11 @@ class _Network(torch.autograd.Function):
         rows = _all_of(dense(x))
         g_x = torch.zeros_like(rows.tensor) if need_x else None
         to = _all_of(g_x) if need_x else None
-        return None, g_x, *backward(rows, ctx.kind, Weights(tensors), tensors, kept, g, to, needed)
+        return (
+            None,
+            g_x,
+            *backward(rows, ctx.kind, Weights(tensors), tensors, kept, g, to, needed, ctx.signs),
+        )
 
 
 @functools.cache
@@ -188,17 +203,24 @@ def _library() -> ctypes.CDLL | None:
     return library
 
 
-def _settings_for(x: Rows, kind: Kind, weights: Weights) -> _Settings:
+def _settings_for(x: Rows, kind: Kind, weights: Weights, signs: bool) -> _Settings:
     sizes = (x.channels, *weights.sizes)
-    return _settings(x.tensor.shape, x.apart, sizes, kind, torch.get_num_threads())
+    return _settings(x.tensor.shape, x.apart, sizes, kind, signs, torch.get_num_threads())
+
+
+def signs_suffice(kind: Kind, needed: Sequence[bool]) -> bool:
+    """Whether `backward` can do with the signs of the hidden layers."""
+    return kind.activation == "relu" and not any(needed)
 
 
 @functools.lru_cache(maxsize=1024)
-def _settings(shape: torch.Size, apart: int, sizes: tuple[int, ...], kind: Kind, threads: int):
+def _settings(
+    shape: torch.Size, apart: int, sizes: tuple[int, ...], kind: Kind, signs: bool, threads: int
+):
     height, width = shape[2:] if len(shape) == 4 else (0, 0)
     return _Settings(
         shape.numel() // apart, height, width, len(sizes) - 1,
-        kind.activation == "silu", threads, kind.bf16,
+        kind.activation == "silu", threads, kind.bf16, signs, 0,
         (ctypes.c_int64 * (_MOST + 1))(*sizes),
     )  # fmt: skip
 
