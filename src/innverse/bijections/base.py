@@ -47,7 +47,7 @@ class Bijection(nn.Module):
         """
         with torch.no_grad():
             x, _ = self.inverse(z, c)
-        return x, tape.pull_back(self, x, g_z, g_logdet, c, self.parameters())
+        return x, tape.pull_back(self, x, g_z, g_logdet, c, self)
 
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """Set data-dependent parameters from the batch ``x`` and return f(x)."""

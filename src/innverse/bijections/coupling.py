@@ -75,7 +75,7 @@ class Coupling(Bijection):
             outputs, gradients = [*fused.tensors], [*gradients]
             if g_c is not None:
                 outputs, gradients = [*outputs, c], [*gradients, g_c]
-            tape.collect(outputs, gradients, (), c, self.net.parameters())
+            tape.collect(outputs, gradients, (), c, self.net)
             return x, g_x
         a, b_out = self.split.apart(z)
         g_a, g_b = self.split.apart(g_z)
@@ -87,7 +87,7 @@ class Coupling(Bijection):
             b = b.detach().requires_grad_()
             y, log_derivative = self.map.forward(b, p)
             outputs = y, sum_per_item(log_derivative)
-        da, db = tape.collect(outputs, (g_b, g_logdet), (a, b), c, self.net.parameters())
+        da, db = tape.collect(outputs, (g_b, g_logdet), (a, b), c, self.net)
         return self.split.merge(a.detach(), b.detach()), self.split.merge(g_a + da, db)
 
     def _params(self, a: Tensor, c: Tensor | None) -> Tensor:
@@ -130,7 +130,7 @@ class MaskedCoupling(Bijection):
                 x, _ = self._join(z, *self.map.inverse(z, p))
             x = x.detach().requires_grad_()
             outputs = self._join(x, *self.map.forward(x, p))
-        g_kept, g_x = tape.collect(outputs, (g_z, g_logdet), (kept, x), c, self.net.parameters())
+        g_kept, g_x = tape.collect(outputs, (g_z, g_logdet), (kept, x), c, self.net)
         return x.detach(), g_x + torch.where(mask, g_kept, 0.0)
 
     def mask_for(self, x: Tensor) -> Tensor:

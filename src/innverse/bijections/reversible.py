@@ -56,6 +56,7 @@ class _Reversible(torch.autograd.Function):
         if z is x:  # a chain of identities: an output must not be an input
             z = x.clone()
         ctx.chain, ctx.n_anchors, ctx.has_c = chain, len(tape.anchors), c is not None
+        ctx.ids = [id(p) for p in params]
         ctx.save_for_backward(x, z, *tape.anchors, *((c,) if ctx.has_c else ()), *params)
         return z, logdet
 
@@ -74,7 +75,7 @@ class _Reversible(torch.autograd.Function):
         rebuilt, g_x = ctx.chain.undo(z, g_z, g_logdet, c, tape)
         tape.measure(rebuilt, x)
         _report_drift(ctx.chain, tape.drift)
-        g_params = [tape.gradients.get(id(p)) for p in ctx.chain.parameters()]
+        g_params = [tape.gradients.get(i) for i in ctx.ids]
         return None, g_x, tape.condition_gradient, *g_params
 
 

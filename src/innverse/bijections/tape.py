@@ -6,7 +6,17 @@ import contextlib
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+
+def parameters_of(module: nn.Module) -> list[Tensor]:
+    """``module.parameters()`` in no order, and many times as fast: deep chains ask at every layer."""
+    found, left = {}, [module]
+    while left:
+        module = left.pop()
+        found |= {id(p): p for p in module._parameters.values() if p is not None}
+        left += module._modules.values()
+    return list(found.values())
 
 
 class Tape:
@@ -32,12 +42,18 @@ class Tape:
 
     def recompute(self) -> contextlib.AbstractContextManager:
         """Gradients on, under the autocast state of the forward pass."""
+        if self._autocast is None or not any(self._autocast_states()):
+            return torch.enable_grad()
         stack = contextlib.ExitStack()
         stack.enter_context(torch.enable_grad())
-        if self._autocast is not None:
-            device, dtype, enabled = self._autocast
-            stack.enter_context(torch.autocast(device, dtype, enabled=enabled))
+        device, dtype, enabled = self._autocast
+        stack.enter_context(torch.autocast(device, dtype, enabled=enabled))
         return stack
+
+    def _autocast_states(self) -> tuple[bool, bool]:
+        """Whether autocast was on in the forward pass, and is on now."""
+        device, _, enabled = self._autocast
+        return enabled, torch.is_autocast_enabled(device)
 
     def pull_back(
         self,
@@ -46,7 +62,7 @@ class Tape:
         g_z: Tensor,
         g_logdet: Tensor,
         c: Tensor | None,
-        parameters: Iterable[Tensor],
+        parameters: nn.Module | Iterable[Tensor],
     ) -> Tensor:
         """The vector-Jacobian product of ``(z, logdet) = f(x, c)`` at ``x``; returns g_x."""
         with self.recompute():
@@ -54,22 +70,26 @@ class Tape:
             z, logdet = f(x, c)
         return self.collect((z, logdet), (g_z, g_logdet), (x,), c, parameters)[0]
 
-    def collect(self, outputs, gradients, inputs, c, parameters) -> list[Tensor]:
-        """Gradients with respect to ``inputs``; those of parameters and condition are kept here."""
-        params = [p for p in parameters if p.requires_grad]
+    def collect(
+        self, outputs, gradients, inputs, c, parameters: nn.Module | Iterable[Tensor]
+    ) -> list[Tensor]:
+        """Gradients with respect to ``inputs``; those of parameters and condition are kept here.
+
+        ``parameters`` is a module or what may need a gradient among the leaves of the graph.
+        """
         conditions = [c] if c is not None and c.requires_grad else []
-        pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad]
-        if not pairs:
+        outputs, gradients = self._keep_leaves(outputs, gradients, c)
+        if not outputs:
             return [torch.zeros_like(x) for x in inputs]
+        if isinstance(parameters, nn.Module):
+            parameters = parameters_of(parameters)
+        params = [p for p in parameters if p.requires_grad]
         found = torch.autograd.grad(
-            [o for o, _ in pairs],
-            [*inputs, *conditions, *params],
-            [g for _, g in pairs],
-            allow_unused=True,
+            outputs, [*inputs, *conditions, *params], gradients, allow_unused=True
         )
         for p, g in zip(params, found[len(inputs) + len(conditions) :], strict=True):
             if g is not None:
-                self.gradients[id(p)] = self.gradients[id(p)] + g if id(p) in self.gradients else g
+                self._add(p, g)
         if conditions and found[len(inputs)] is not None:
             g = found[len(inputs)]
             seen = self.condition_gradient
@@ -78,3 +98,17 @@ class Tape:
             torch.zeros_like(x) if g is None else g
             for x, g in zip(inputs, found[: len(inputs)], strict=True)
         ]
+
+    def _keep_leaves(self, outputs, gradients, c) -> tuple[list[Tensor], list[Tensor]]:
+        """Keep the gradients of outputs that are parameters themselves; the others, for the graph."""
+        left = []
+        for o, g in zip(outputs, gradients, strict=True):
+            if isinstance(o, nn.Parameter) and o.is_leaf and o is not c and o.requires_grad:
+                self._add(o, g)
+            elif o.requires_grad:
+                left.append((o, g))
+        return [o for o, _ in left], [g for _, g in left]
+
+    def _add(self, parameter: Tensor, g: Tensor) -> None:
+        seen = self.gradients.get(id(parameter))
+        self.gradients[id(parameter)] = g if seen is None else seen + g
