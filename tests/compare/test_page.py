@@ -46,6 +46,9 @@ def test_the_page_stands_alone_and_says_all_of_it(found):
     assert html.count("<img") == 2 + 1 + 4  # ranges, depth, samples
     assert "not with a published FID" in html and "sigma = 0.01" in html
     assert "The GAN has no likelihood" in html
+    assert "beta = " not in html
+    found.contestants[1].model.beta = 4.0
+    assert "beta = 4," in make_page(found, "Three models", "innverse compare", "No budget.").html()
 
 
 def test_verdicts_follow_the_numbers(found):

@@ -30,6 +30,11 @@ whose noise is weaker than it expects; that is a valid code length, and costs it
 is of images with the noise that the INN was made for; the bound of the VAE is computed on exactly \
 these noisy images too."""
 
+_BETA = """\
+The VAE was trained with its Kullback-Leibler divergence weighted by beta = {beta:g}, for the sake of \
+its samples (Higgins et al. 2017); its bound is computed with beta = 1, and would be tighter had it \
+been trained so."""
+
 _FEATURES = """\
 The distance is between normal distributions fitted to features of the draws and of the test images. \
 The features come from {}. No trained network is involved: values are comparable within this \
@@ -81,6 +86,9 @@ def _about_likelihood(page: Report, found: Findings) -> None:
     sigma = found.contestants[0].sigma
     if sigma is not None:
         page.text(_NOISED.format(sigma=sigma))
+    for contestant in found.contestants:
+        if (beta := getattr(contestant.model, "beta", 1.0)) != 1:
+            page.text(_BETA.format(beta=beta))
 
 
 def _ranges(page: Report, found: Findings) -> None:
