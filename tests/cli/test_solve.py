@@ -75,6 +75,36 @@ def test_every_operator_solves_gray_and_color_with_a_gray_prior(run, models, pho
         assert r["result"]["psnr"] > 8, r["file"]
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("latent", "--gamma", "0.1", "--start", "random", "--restarts", "2"),
+        ("map", "--beta", "0.5"),
+        ("adaptive", "--restarts", "1"),
+        ("deep_decoder",),
+        ("lasso", "--lam", "0.01", "--basis", "haar"),
+        ("tv", "--lam", "0.02"),
+    ],
+    ids=lambda flags: flags[0],
+)
+def test_every_method_solves(run, models, photos, flags):
+    code, out, err = run(
+        "solve", "gray.png", "--simulate", "--physics", "compressed_sensing", "--ratio", "0.5",
+        "--out", "r", "--prior", models / "gray", "--json", "--steps", "3", "--method", *flags,
+    )  # fmt: skip
+    assert code in (0, 3), err
+    (record,) = out["results"]
+    assert record["method"] == flags[0] and 0 < record["result"]["psnr"] < 60
+
+
+def test_options_of_another_method_are_refused(run, models, photos):
+    code, _, err = run(
+        "solve", "gray.png", "--physics", "denoising", "--noise", "0.1", "--out", "r",
+        "--prior", models / "gray", "--method", "pnp", "--gamma", "1",
+    )  # fmt: skip
+    assert code == 2 and "--gamma means nothing to --method pnp" in err and not os.path.exists("r")
+
+
 def test_superresolution_of_a_small_file(run, models, photos):
     code, out, _ = run(
         "solve", "color.png", "--physics", "downsampling", "--factor", "3", "--out", "r",

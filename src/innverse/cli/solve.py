@@ -29,8 +29,14 @@ if TYPE_CHECKING:
 _GRAY, _COLOR = "natural-gray", "natural-color"
 
 # Pixels solved side by side. pnp cuts large batches itself; the others keep all in memory.
-_BATCH_PIXELS = {"pnp": 2**22, "latent": 2**18, "map": 2**18, "constrained": 2**18}
+_BATCH_PIXELS, _BATCH_PIXELS_PNP = 2**18, 2**22
 _CHECKPOINT_PIXELS, _MOST_PIXELS = 2**18, 2**22
+
+Method = Literal[
+    "pnp", "latent", "map", "constrained", "adaptive", "deep_decoder", "lasso", "tv"
+]  # fmt: skip
+
+Start = Literal["zero", "random", "sphere", "pseudo_inverse", "null_space"]
 
 
 def solve(
@@ -50,10 +56,15 @@ def solve(
     noise: str | None = None,
     image_shape: str | None = None,
     prior: str | None = None,
-    method: Literal["pnp", "latent", "map", "constrained"] | None = None,
+    method: Method | None = None,
     steps: int | None = None,
     sigma: str | None = None,
-    gamma: float = 0.0,
+    gamma: float | None = None,
+    beta: float | None = None,
+    first: Annotated[Start | None, Parameter(name="--start")] = None,
+    restarts: int | None = None,
+    lam: float | None = None,
+    basis: Literal["dct", "haar", "db2"] | None = None,
     shifts: int | None = None,
     tile: str = "auto",
     seed: Seed = 0,
@@ -104,13 +115,26 @@ def solve(
     prior
         Model by name or folder. [default: natural-color or natural-gray]
     method
-        pnp (the prior's denoiser, any size), latent or map. [default: pnp if the prior can]
+        pnp (the prior's denoiser, any size), latent, map, constrained (exact measurements) or
+        adaptive (the prior is tuned too); without a prior deep_decoder, lasso or tv.
+        [default: pnp if the prior can]
     steps
         Iterations. [default: 30 for pnp, 150 for latent, 200 for map]
     sigma
         Noise level at which the prior is used last. [default: that of the measurement]
     gamma
-        Weight of ||z|| (latent).
+        Weight of ||z|| (latent, adaptive). [default: 0]
+    beta
+        Weight of log p(x) (map). [default: 1]
+    first
+        Latent where the search starts (latent, adaptive). [default: zero]
+    restarts
+        Searches from so many random latents, of which the best counts (latent, adaptive).
+        [default: 1]
+    lam
+        Weight of the penalty (lasso, tv). [default: of the noise]
+    basis
+        Where the image is sparse: dct, or the wavelets haar or db2 (lasso). [default: dct]
     shifts
         Views that the last denoising averages, 1 to 16 (pnp). [default: 4]
     tile
@@ -124,13 +148,16 @@ def solve(
     settings: dict[str, Any] = {
         "steps": _positive(steps, "--steps"),
         "sigma": None if sigma is None else parse_number(sigma, "--sigma"),
-        "gamma": gamma,
+        "gamma": _at_least_0(gamma, "--gamma"),
+        "beta": _at_least_0(beta, "--beta"),
+        "start": first,
+        "restarts": _positive(restarts, "--restarts"),
+        "lam": _at_least_0(lam, "--lam"),
+        "basis": basis,
+        "shifts": _positive(shifts, "--shifts"),
         "tile": _tile(tile),
     }
-    if shifts is not None:
-        settings["shifts"] = _positive(shifts, "--shifts")
-    if gamma < 0:
-        raise UsageError(f"--gamma {gamma:g}: must be >= 0")
+    asked = [k for k, v in settings.items() if v is not None and k != "tile"]
     level = None if noise is None else parse_number(noise, "--noise")
     shape = None if image_shape is None else _shape(image_shape)
     check_writable(out)
@@ -155,6 +182,8 @@ def solve(
                 report(done, total, text + words)
 
             usable = {k: v for k, v in settings.items() if k in method_options(way)}
+            if strange := [name for name in asked if name not in usable]:
+                raise UsageError(f"--{strange[0]} means nothing to --method {way}")
             call = usable | {"method": way, "progress": told}
             summaries |= _solve_batch(batch, setup, priors, target, call, out, single)
 
@@ -244,7 +273,7 @@ def _batches(jobs: list[Job], priors: _Priors, method: str | None) -> list[tuple
                 from ..bijections import set_memory
 
                 set_memory(flow, "checkpoint")
-        room = max(1, _BATCH_PIXELS[way] // plane)
+        room = max(1, (_BATCH_PIXELS_PNP if way == "pnp" else _BATCH_PIXELS) // plane)
         batch: list[Job] = []
         for job in members:
             if batch and sum(j.planes for j in batch) + job.planes > room:
@@ -331,6 +360,12 @@ def _table(summaries: list[dict]):
 def _positive(value: int | None, option: str) -> int | None:
     if value is not None and value < 1:
         raise UsageError(f"{option} {value}: must be at least 1")
+    return value
+
+
+def _at_least_0(value: float | None, option: str) -> float | None:
+    if value is not None and not value >= 0:
+        raise UsageError(f"{option} {value:g}: must be >= 0")
     return value
 
 

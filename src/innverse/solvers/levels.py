@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from ..errors import UsageError
 
 SHARP = 0.02  # where a noise-conditional density is sharp, yet smooth enough to climb
@@ -26,4 +24,4 @@ def priors_at(prior, sigma: float | Sequence[float] | None = None) -> list:
     if not levels or not all(level > 0 for level in levels):
         raise UsageError(f"sigma={sigma!r}: give one noise level > 0, or several to go through")
     low, high = span
-    return [prior.at(torch.tensor([min(max(level, low), high)])) for level in levels]
+    return [prior.at(float(min(max(level, low), high))) for level in levels]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ...errors import UsageError
 from ..discrepancy import noise_energy
 from ..latent import solve_latent
+from ..levels import priors_at
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 
@@ -46,8 +47,9 @@ def solve_adaptive(
     floor = noise_energy(problem).tolist() if noisy else [0.0] * problem.batch
     for i in range(problem.batch):
         tuned = _tune(
-            problem, prior, found.z[i : i + 1], i, tune_steps, tune_lr, latent_lr, floor[i]
-        )
+            problem, prior, search.get("sigma"), found.z[i : i + 1], i,
+            tune_steps, tune_lr, latent_lr, floor[i],
+        )  # fmt: skip
         found.evaluations[i] += len(tuned.misfits)
         found.trace.append({"item": i, "misfits": tuned.misfits})
         if math.isfinite(tuned.misfits[-1]):
@@ -72,8 +74,9 @@ class _Tuned:
     misfits: list[float]
 
 
-def _tune(problem, prior, z, item, steps, tune_lr, latent_lr, floor) -> _Tuned:
+def _tune(problem, prior, sigma, z, item, steps, tune_lr, latent_lr, floor) -> _Tuned:
     generator = copy.deepcopy(prior).eval()
+    density = priors_at(generator, sigma)[-1]
     weights = [p.requires_grad_() for p in generator.parameters()]
     z = z.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam(
@@ -84,7 +87,7 @@ def _tune(problem, prior, z, item, steps, tune_lr, latent_lr, floor) -> _Tuned:
     for _ in range(steps):
         optimizer.zero_grad()
         with torch.enable_grad():
-            x = problem.crop(generator.decode(z))
+            x = problem.crop(density.decode(z))
             misfit = problem.misfit(x, idx).sum()
             misfit.backward()
         value = float(misfit.detach())
