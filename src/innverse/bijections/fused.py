@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -135,7 +135,11 @@ class _Node(torch.autograd.Function):
         ctx.signs = perceptron.signs_suffice(fused.kind, ctx.needs_input_grad[3:])
         p, kept = fused.network(dense, condition, keep=True, signs=ctx.signs)
         out, logdet = getattr(kernel, f"coupling_{cls.direction}")(fused.map, fused.split, dense, p)
-        ctx.fused, ctx.n = fused, len(tensors)
+        # checkpointing sees and drops saved tensors only, so the node holds no others of its own;
+        # those of frozen networks are there anyway
+        frozen = not any(ctx.needs_input_grad[2:])
+        ctx.fused = fused if frozen else replace(fused, tensors=(), condition=None)
+        ctx.n = len(tensors)
         # the gradient of the inverse is read off its result
         of = dense if cls.direction == "forward" else out
         ctx.save_for_backward(x, condition, *tensors, of, p, *kept)
@@ -149,6 +153,7 @@ class _Node(torch.autograd.Function):
         needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
             return None, *_exact(fused, cls.direction, x, condition, tensors, (g, g_logdet), needed)
+        fused = fused if fused.tensors else replace(fused, tensors=tensors)
         g = perceptron.dense(g)
         g_x, g_p = backward(fused.map, fused.split, of, p, g, g_logdet.contiguous())
         g_x, g_c, found = fused.network_backward(
