@@ -149,6 +149,24 @@ def write(name: str, markdown: str, data: dict, folder: Path | None = None) -> N
     print(f"wrote {name}.md and {name}.json in {folder}", file=sys.stderr)
 
 
+def with_earlier(name: str, rows: list[dict], key, same: dict, folder: Path | None) -> list[dict]:
+    """``rows``, and those rows of the last run, on the same machine, whose ``key(row)`` is not theirs.
+
+    For runs of a part. ``same``: what the file and this run must agree in.
+    """
+    file = (folder or RESULTS) / f"{name}.json"
+    if not file.exists():
+        return rows
+    found = json.loads(file.read_text())
+    for what, value in same.items():
+        if found.get(what) != value:
+            raise SystemExit(
+                f"{file} has {what} {found.get(what)}, this run {value}: run all parts"
+            )
+    done = {key(row) for row in rows}
+    return rows + [row for row in found["cells"] if key(row) not in done]
+
+
 # ---- the child ----------------------------------------------------------------------------------
 
 

@@ -211,9 +211,11 @@ def main() -> None:
     info = harness.machine(PACKAGES, 1)
     found = harness.interleaved(__file__, cells, 1, 1)
     rows = [cell | results[0] for cell, results in zip(cells, found, strict=True)]
+    out = args.out or (Path("runs/bench") if args.quick else None)
+    if args.flows:
+        rows = harness.with_earlier("robustness", rows, lambda r: (r["kind"], r["flow"]), {}, out)
     text = text_of(rows, info, shared)
     print(text)
-    out = args.out or (Path("runs/bench") if args.quick else None)
     harness.write("robustness", text, {"machine": info, "cells": rows}, out)
 
 

@@ -10,7 +10,6 @@ Splines have 8 bins on [-5, 5].
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -106,14 +105,9 @@ def main() -> None:
     full = [cell | common for cell in asked]
     rows = harness.summaries(asked, harness.interleaved(__file__, full, rounds, args.threads))
     out = args.out or (Path("runs/bench") if args.quick else None)
-    # with --only, the other questions stay as an earlier run on the same machine left them
-    earlier = (out or harness.RESULTS) / "vectors.json"
-    if args.only != every and earlier.exists():
-        found = json.loads(earlier.read_text())
-        if found["rounds"] != rounds:
-            parser.error(f"{earlier} has {found['rounds']} rounds: give --rounds {found['rounds']}")
-        done = {(r["kind"], r["d"]) for r in rows}
-        rows += [r for r in found["cells"] if (r["kind"], r["d"]) not in done]
+    if args.only != every:
+        question = lambda row: (row["kind"], row["d"])  # noqa: E731
+        rows = harness.with_earlier("vectors", rows, question, {"rounds": rounds}, out)
     info = harness.machine(PACKAGES, args.threads)
     parts = ["# Coupling flows for vectors\n", harness.machine_text(info, PACKAGES, rounds)]
     for kind, d in QUESTIONS:
