@@ -1,6 +1,7 @@
 """Densities of 8x8 patches of photographs: a spline flow, zuko's, and a mixture of Gaussians.
 
     python benchmarks/patches.py --data natural_train.tar --subset bsds400 [--quick] [--budget 600]
+        [--models innverse,zuko]
 
 Patches as in Papamakarios et al. 2017: gray, dequantised, without their mean and last pixel, 63
 dimensions, from photographs that are not those of the test. Everybody sees the same training
@@ -215,14 +216,19 @@ def main() -> None:
     }
     cells = [{"model": name} | shared for name in models]
     info = harness.machine(PACKAGES, 1)
-    rows = [
-        cell | harness.run(__file__, cell, 1, timeout=6 * 3600) | {"data": Path(args.data).name}
-        for cell in cells
-    ]
-    text = text_of(rows, info, shared)
-    print(text)
     out = args.out or (Path("runs/bench") if args.quick else None)
-    harness.write("patches", text, {"machine": info, "cells": rows}, out)
+    rows: list[dict] = []
+    for cell in cells:  # written after each: they take long, and with --models more come later
+        name = {"data": Path(args.data).name}
+        rows.append(cell | harness.run(__file__, cell, 1, timeout=6 * 3600) | name)
+        found = rows
+        if args.models:
+            agree = {"budget": shared["budget"], "seed": shared["seed"]}
+            found = harness.with_earlier("patches", rows, lambda r: r["model"], agree, out)
+        text = text_of(found, info, shared)
+        data = {"machine": info, "budget": shared["budget"], "seed": shared["seed"], "cells": found}
+        harness.write("patches", text, data, out)
+    print(text)
 
 
 if __name__ == "__main__":
