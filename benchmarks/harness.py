@@ -43,7 +43,7 @@ OTHERS_MAY_USE = 0.05  # of the machine, for a stretch to count
 # ---- the parent ---------------------------------------------------------------------------------
 
 
-def run(script: str, cell: dict, threads: int, timeout: float = 1800) -> dict:
+def run(script: str, cell: dict, threads: int, timeout: float = 3600) -> dict:
     """Run ``cell`` of ``script`` in a fresh process; its result, or {"error": last line}."""
     environment = {
         **os.environ,

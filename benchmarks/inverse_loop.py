@@ -56,21 +56,18 @@ def measure(cell: dict) -> dict:
         with torch.no_grad():
             return model.decode(given)
 
-    with contextlib.ExitStack() as stack:
-        if cell["library"] == "innverse":
-            from innverse.constant import constant_parameters
+    constant = contextlib.nullcontext()
+    if cell["library"] == "innverse":
+        from innverse.constant import constant_parameters
 
-            stack.enter_context(constant_parameters())
-        return _timed(gradient, only_forward, cell, model)
-
-
-def _timed(gradient, only_forward, cell: dict, model) -> dict:
-    return {
-        **harness.seconds(gradient, warm_up=3, enough=cell["enough"]),
-        "decode": harness.seconds(only_forward, warm_up=1, enough=cell["enough"] / 2)["seconds"],
-        "bytes": harness.peak_tensor_bytes(gradient),
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
+        constant = constant_parameters()
+    with constant:
+        return {
+            **harness.seconds(gradient, warm_up=3, enough=cell["enough"]),
+            "decode": harness.seconds(only_forward, 1, cell["enough"] / 2)["seconds"],
+            "bytes": harness.peak_tensor_bytes(gradient),
+            "parameters": sum(p.numel() for p in model.parameters()),
+        }
 
 
 def text_of(rows: list[dict], batch: int, k: int) -> str:

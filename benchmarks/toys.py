@@ -4,11 +4,11 @@
         [--toys rings] [--budget 45]
 
 Every flow gets the same seconds of processor time on one thread (what it needs to draw its fresh
-samples included), Adam with half a cosine, and about as many parameters. Held-out points and entropy
-are exact, so nll - entropy is a Kullback-Leibler divergence but for the luck of the points; `paired`
-is the mean of log p - log q over the same points, without that luck. The integral of the density
-over a grid says whether the density is one. It misses the mass of features thinner than a cell of
-the grid: read it beside the loss.
+samples included), Adam with half a cosine, and as many layers of the same width and bins. Held-out
+points and entropy are exact, so nll - entropy is a Kullback-Leibler divergence but for the luck of
+the points; `paired` is the mean of log p - log q over the same points, without that luck. The integral
+of the density over a grid says whether the density is one. It misses the mass of features thinner
+than a cell of the grid: read it beside the loss.
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ hypothesis.settings.load_profile("innverse")
 
 
 def pytest_configure():
-    if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores among themselves
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)  # workers share the cores, and small tensors gain nothing by two
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +28,7 @@ def _seeded():
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - for the libraries that still use it
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # a test may have set another number
     torch.set_flush_denormal(False)  # a training run in this process may have left it on
 
 

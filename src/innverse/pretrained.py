@@ -89,6 +89,7 @@ def _read_config(path: Path) -> dict:
 
 
 def read_bytes(path: Path) -> bytes:
+    """The content of a file; InputError where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as e:

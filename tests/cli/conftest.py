@@ -12,14 +12,6 @@ from innverse.bijections import initialize
 from innverse.cli import main
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def _photo(height: int, width: int, channels: int) -> np.ndarray:
     """A smooth picture with an edge, uint8."""
     y, x = np.mgrid[0:height, 0:width]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+from typing import get_args
 
 import numpy as np
 import PIL.Image
@@ -11,6 +13,8 @@ import pytest
 import torch
 
 from innverse.data import read_image
+from innverse.solvers.solve import METHODS
+from innverse.solvers.starts import STARTS
 
 STEPS = ("--steps", "3", "--shifts", "1")
 
@@ -95,6 +99,13 @@ def test_every_method_solves(run, models, photos, flags):
     assert code in (0, 3), err
     (record,) = out["results"]
     assert record["method"] == flags[0] and 0 < record["result"]["psnr"] < 60
+
+
+def test_the_command_knows_all_methods_and_starts():
+    """It names them itself, since it must not import torch."""
+    module = importlib.import_module("innverse.cli.solve")
+    assert get_args(module.Method) == tuple(METHODS)
+    assert get_args(module.Start) == tuple(STARTS)
 
 
 def test_options_of_another_method_are_refused(run, models, photos):

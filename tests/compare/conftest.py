@@ -10,14 +10,6 @@ from innverse.compare import Contestant
 SHAPE = (1, 16, 16)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def small_flow(**options):
     flow = flows.build("glow", SHAPE, levels=2, steps=2, hidden=8, **options)
     noise = 0.1 if flow.noise is not None else None

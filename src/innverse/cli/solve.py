@@ -132,7 +132,7 @@ def solve(
         Searches from so many random latents, of which the best counts (latent, adaptive).
         [default: 1]
     lam
-        Weight of the penalty (lasso, tv). [default: of the noise]
+        Weight of the penalty. [default: 0.01 for lasso, as the noise asks for tv]
     basis
         Where the image is sparse: dct, or the wavelets haar or db2 (lasso). [default: dct]
     shifts

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,7 +52,8 @@ class Kind(NamedTuple):
 def formula(kind: Kind, x: Tensor, *tensors: Tensor) -> Tensor:
     """The network in PyTorch's own operations."""
     act = getattr(F, kind.activation)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=kind.bf16):
+    rounded = torch.autocast(x.device.type, torch.bfloat16) if kind.bf16 else nullcontext()
+    with rounded:
         for i in range(0, len(tensors), 2):
             w, b = tensors[i : i + 2]
             x = act(x) if i else x
@@ -185,11 +187,9 @@ class _Network(torch.autograd.Function):
         rows = _all_of(dense(x))
         g_x = torch.zeros_like(rows.tensor) if need_x else None
         to = _all_of(g_x) if need_x else None
-        return (
-            None,
-            g_x,
-            *backward(rows, ctx.kind, Weights(tensors), tensors, kept, g, to, needed, ctx.signs),
-        )
+        weights = Weights(tensors)
+        found = backward(rows, ctx.kind, weights, tensors, kept, g, to, needed, ctx.signs)
+        return None, g_x, *found
 
 
 @functools.cache

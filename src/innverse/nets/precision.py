@@ -56,7 +56,8 @@ def in_autocast_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
 def set_precision(module: nn.Module, precision: str) -> nn.Module:
     """Let every conditioner network in ``module`` compute in ``"fp32"`` or ``"bf16"``.
 
-    bfloat16 halves a training step on processors with AVX-512-BF16 or AMX, but inversion then
+    bfloat16 takes about a third off a training step of Glow on processors with AVX-512-BF16
+    (benchmarks/results/step.md), but inversion then
     holds to 1e-3 .. 5e-2 only: train in it, invert and solve in fp32. Returns ``module``.
     """
     if precision not in PRECISIONS:
