@@ -156,6 +156,21 @@ def test_the_command_writes_everything_and_continues(small, flow, tmp_path, caps
     assert json.loads(capsys.readouterr().out) == summary
     assert times == {f: f.stat().st_mtime_ns for f in (tmp_path / "out" / "cells").rglob("*.json")}
     assert main([*command, "--full"]) == 2
+    capsys.readouterr()
+    assert main([*command, "--only", "denoising/*"]) == 2
+    assert "celebahq/flow" in capsys.readouterr().err  # an example of a name that there is
+
+
+def test_only_what_is_asked_for_is_computed_beside_what_is_there(small, flow, tmp_path, capsys):
+    flow.save_pretrained(tmp_path / "prior")
+    command = ["reproduce", "asim2020", "--quick", "--prior", str(tmp_path / "prior"), "--json"]
+    command += ["--out", str(tmp_path / "out")]
+    for only in ("*/celebahq/lasso_*", "inpainting/*/photographs/tv"):
+        assert main([*command, "--only", only]) == 0
+    summary = json.loads(capsys.readouterr().out.split("\n}\n")[1] + "\n}")
+    found = summary["compressed_sensing"]
+    assert set(found) == {"celebahq"} and set(found["celebahq"]["0.02"]) == {"lasso_dct"}
+    assert set(summary["inpainting"]["photographs"]["centre"]) == {"tv"}
 
 
 def test_tables_of_the_ablations(tmp_path):

@@ -22,6 +22,7 @@ def asim2020(
     data: str | None = None,
     quick: bool = False,
     full: bool = False,
+    only: list[str] | None = None,
     prior: str | None = None,
     device: Device = "auto",
     json: Json = False,
@@ -47,6 +48,9 @@ def asim2020(
         Two pictures of each set and the main settings: less than ten minutes.
     full
         All pictures and all settings: many hours.
+    only
+        Compute only these parts, and put what was finished before beside them: patterns of
+        experiment/setting/set/method, such as "compressed_sensing/0.2/*/lasso_*".
     prior
         Name or folder of the flow. [default: faces64]
     """
@@ -71,11 +75,21 @@ def asim2020(
     for model in missing:
         note(f"{model} is not part of this installation: left out", quiet)
     cells = list(plan(scale, sets, set(priors)))
+    asked = [cell for cell in cells if cell.matches(only or ["*"])]
+    if not asked:
+        raise UsageError(
+            f"--only {' '.join(only or ())}: nothing in this study is called so; its parts are "
+            f"named like {cells[0].path}"
+        )
     results = Results(out)
     with progress_bar("asim2020", quiet) as progress:
-        for k, cell in enumerate(cells):
-            progress(k, len(cells), f"{cell.experiment} {cell.setting} {cell.set} {cell.name}")
-            results.add(cell, run_cell(cell, sets[cell.set], priors, out, scale.effort, chosen))
+        for k, cell in enumerate(asked):
+            progress(k, len(asked), cell.path)
+            run_cell(cell, sets[cell.set], priors, out, scale.effort, chosen)
+    for cell in cells:  # in the order of the study, with what an earlier run finished
+        found = run_cell(cell, sets[cell.set], priors, out, scale.effort, compute=False)
+        if found is not None:
+            results.add(cell, found)
 
     command = shlex.join(["innverse", *sys.argv[1:]])
     summary = {

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,15 @@ class Cell:
     method: Method
     first: int
     last: int
+
+    @property
+    def path(self) -> str:
+        """``"compressed_sensing/0.2/ffhq/flow"``, what ``--only`` chooses by."""
+        return f"{self.experiment}/{self.setting}/{self.set}/{self.name}"
+
+    def matches(self, patterns: Sequence[str]) -> bool:
+        """Whether any of ``patterns``, with ``*`` for anything, is its `path`."""
+        return any(fnmatchcase(self.path, pattern) for pattern in patterns)
 
     def file(self, folder: Path) -> Path:
         """Where its result lies."""
@@ -75,10 +85,13 @@ def run_cell(
     folder: Path,
     effort: Mapping[str, float],
     device: torch.device | str = "cpu",
-) -> dict[str, Any]:
+    *,
+    compute: bool = True,
+) -> dict[str, Any] | None:
     """The result of a cell, from its file if there is one of the same settings.
 
-    It holds one list per quantity, with an entry for each picture.
+    It holds one list per quantity, with an entry for each picture. Without ``compute`` a cell that
+    has no such file is None.
     """
     given = options(cell.experiment, cell.setting, cell.name, cell.method, effort)
     x = pictures.x[cell.first : cell.last]
@@ -86,7 +99,7 @@ def run_cell(
     mark = _fingerprint(cell, given, x, prior)
     file = cell.file(folder)
     kept = _read(file, mark)
-    if kept is not None:
+    if kept is not None or not compute:
         return kept
     physics, y = measurement(cell.experiment, cell.setting, x, cell.first)
     physics, y = physics.to(device), y.to(device)

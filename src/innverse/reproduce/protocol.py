@@ -152,7 +152,7 @@ _Z0_NORM = {
 _EVALUATIONS = {
     f"{name}, {steps}": replace(METHODS[name], options={**METHODS[name].options, "steps": steps})
     for name, budgets in {
-        "flow": (10, 20, 40, 80, 160, 320),
+        "flow": (10, 20, 40, 80, 160, 320, 640),
         "flow_adam": (20, 40, 80, 160, 320, 640),
     }.items()
     for steps in budgets
