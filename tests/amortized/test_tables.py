@@ -11,6 +11,21 @@ from innverse.amortized.tables import read_array
 from innverse.errors import InnverseError, InputError
 
 
+@pytest.mark.parametrize(
+    ("prefix", "columns"),
+    [("x", ["x", "x0", "x_speed", "x[2]"]), ("x_", ["x_speed"]), ("xs", ["xs"])],
+)
+def test_a_prefix_takes_numbered_and_named_columns(tmp_path, prefix, columns):
+    header = ["x", "x0", "x_speed", "x[2]", "xs", "ax"]
+    path = tmp_path / "a.csv"
+    path.write_text(",".join(header) + "\n1,2,3,4,5,6\n")
+    values, names = read_array(path, prefix, "x")
+    assert names == columns
+    assert values.tolist() == [[1.0 + header.index(name) for name in columns]]
+    with pytest.raises(InputError, match="no column 'speed'"):
+        read_array(path, "speed", "x")
+
+
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InnverseError, match=r"innverse\[parquet\]"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -118,6 +119,18 @@ def test_broken_tables_name_the_line(run, folder):
         assert code == 4 and words in err and err.count("\n") == 1
     code, _, err = run("amortize", "missing.toml")
     assert code == 4 and "cannot read the config" in err
+
+
+def test_a_far_observation_is_one_line_and_in_the_page(folder):
+    (folder / "far.csv").write_text("x[0],x[1]\n500,500\n")
+    text = CONFIG.format(path="pairs.csv").replace('[infer]\npath = "pairs', '[infer]\npath = "far')
+    (folder / "c.toml").write_text(text)
+    command = [sys.executable, "-m", "innverse", "amortize", "c.toml", "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("innverse: ") and "far outside" in lines[0]
+    assert "Unlike any simulation" in (folder / "runs" / "c" / "report.html").read_text()
 
 
 def test_built_in_simulators_are_checked_against_their_likelihood(run, folder):

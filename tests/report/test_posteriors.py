@@ -24,6 +24,14 @@ def test_pair_plot_has_the_lower_triangle_of_at_most_six(d, shown):
     assert labels == ["before", "after"]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_draws_at_a_bound_are_drawn(value):
+    figure = pair_plot({"posterior": torch.full((100, 2), value)}, ["a", "b"])
+    low, high = figure.axes[0].get_xlim()
+    assert low < value < high and figure.axes[0].patches
+
+
 def test_rank_histograms_count_every_pair_once():
     ranks = torch.randint(0, 101, (500, 2))
     ranks[:2] = torch.tensor([[0], [100]])  # both ends belong to a bar

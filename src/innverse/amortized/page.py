@@ -172,7 +172,7 @@ def _observations(page: Report, posterior: Posterior, seen: Tensor, draws: Tenso
         low, high = d.quantile(torch.tensor([0.05, 0.95], dtype=d.dtype), 0)
         for j, name in enumerate(posterior.names):
             values = (d[:, j].mean(), d[:, j].std(), low[j], high[j])
-            table.add(k + 1, name, *map(float, values))
+            table.add(str(k + 1), name, *map(float, values))
     page.table(table)
     far = [str(k + 1) for k, rank in enumerate(ranks) if float(rank) == 0]
     if far:

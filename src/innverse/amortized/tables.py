@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def read_array(path: str | Path, which: Columns, default: str) -> tuple[Tensor, 
     Args:
         path: ``.csv`` with a header line, ``.parquet`` or ``.npz``.
         which: of a CSV or parquet file the columns, as a list of names or a prefix ("x" takes x,
-            x0, x_1, x[2] ...); of a .npz the name of the array. A column of lists is a vector.
+            x0, x_1, x[2], x_speed ...); of a .npz the name of the array. A column of lists is a vector.
         default: what ``which`` is if it is None.
 
     Raises:
@@ -116,10 +117,11 @@ def _from_parquet(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
 
 def _columns(header: list[str], which: Columns, path: Path) -> list[str]:
     if isinstance(which, str):
-        rest = ((name, name[len(which) :].strip("_[]. ")) for name in header)
-        found = [
-            name for name, tail in rest if name.startswith(which) and (not tail or tail.isdigit())
-        ]
+        # "theta" takes theta1 and theta_rate, "theta_" the latter, and neither takes thetas
+        wanted = re.compile(
+            re.escape(which) + r"(\d+|[_.\[].*)?" + (".*" if which[-1:] in "_." else "")
+        )
+        found = [name for name in header if which and wanted.fullmatch(name)]
         if not found:
             raise InputError(
                 f"{path} has no column {which!r}: it has {', '.join(header)}; name the columns "

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 from .. import __version__
@@ -39,6 +40,7 @@ innverse VERB --help tells more, with examples. With every verb, -v shows logs a
 
 Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not converged, 4 bad input, 130 interrupted."""
 
+_python_format = warnings.formatwarning
 _BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 
@@ -54,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         format="%(name)s: %(message)s",
         stream=sys.stderr,
     )
+    if not verbose:
+        warnings.formatwarning = _one_line
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -78,12 +82,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         complain(_unexpected(error) + ("" if verbose else " (-v shows the traceback)"))
         return 1
+    finally:
+        warnings.formatwarning = _python_format
 
 
 def complain(message: object) -> None:
     """One line on stderr."""
     with contextlib.suppress(OSError, ValueError):  # stderr may be closed
         print("innverse:", " ".join(str(message).split()), file=sys.stderr, flush=True)
+
+
+def _one_line(message, category, filename, lineno, line=None) -> str:
+    """A warning of ours without the line of code that gave it, of which a user knows nothing."""
+    if issubclass(category, UserWarning):
+        return f"innverse: {' '.join(str(message).split())}\n"
+    return _python_format(message, category, filename, lineno, line)
 
 
 def build_app(active: str | None = None):

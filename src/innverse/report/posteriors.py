@@ -34,7 +34,9 @@ def pair_plot(
     grid = figure.subplots(d, d, squeeze=False)
     everything = torch.cat([t[:, :d] for t in draws.values()]).double()
     ends = everything.quantile(torch.tensor([0.001, 0.999], dtype=torch.float64), 0)
-    margin = 0.08 * (ends[1] - ends[0])
+    spread = ends[1] - ends[0]
+    # draws that all lie at one bound of a parameter still get a picture
+    margin = torch.where(spread > 1e-6 * ends[1].abs(), 0.08 * spread, 0.01 * ends[1].abs() + 1e-6)
     low, high = (ends[0] - margin).tolist(), (ends[1] + margin).tolist()
     for i in range(d):
         for j in range(d):
