@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,9 +36,11 @@ def test_sbc_and_tarp_of_sbi(learned):
         theta, x, learned, num_posterior_samples=100, num_bins=20, show_progress_bar=False
     )
     found = calibration.tarp(learned, theta, x, draws=100, bins=20)
-    # different random reference points: twice the binomial error of 200 pairs
-    assert (ecp.double() - found.ecp).abs().max() < 2 * 0.5 / 200**0.5
-    assert torch.allclose(alpha.double(), found.levels)
+    # different random reference points: twice the binomial error of 200 pairs. sbi's levels end at
+    # the largest share it has seen, ours at 1.
+    at_its_levels = np.interp(alpha.numpy(), found.levels.numpy(), found.ecp.numpy())
+    assert alpha.max() > 0.9
+    assert abs(ecp.numpy() - at_its_levels).max() < 2 * 0.5 / 200**0.5
     coverage = diagnostics.run_sbc(
         theta, x, learned, reduce_fns=learned.log_prob, num_posterior_samples=50,
         show_progress_bar=False,

@@ -112,7 +112,9 @@ def asim2020(
 
         about = {group: p.about for group, p in sets.items()}
         for experiment in ("compressed_sensing", "denoising", "inpainting"):
-            table(results, experiment, about).print()
+            found = table(results, experiment, about)
+            if found is not None:
+                found.print()
         print(out / "report.html")
     return 0
 
