@@ -17,7 +17,15 @@ import harness
 
 PACKAGES = ("torch", "innverse")
 WAYS = ("innverse", "one L-BFGS over the batch")
-RATIO, SIGMA, STEPS = "0.2", 0.02, 150
+RATIO = "0.2"
+
+
+def chosen() -> dict:
+    """The options of the study's flow at this ratio: steps and sigma."""
+    from innverse.reproduce import protocol
+
+    method = protocol.METHODS["flow"]
+    return protocol.options("compressed_sensing", RATIO, "flow", method, {})
 
 
 def measure(cell: dict) -> dict:
@@ -34,15 +42,18 @@ def measure(cell: dict) -> dict:
     x = next(iter(picture_sets(cell["data"], cell["batch"]).values())).x
     physics, y = measurement("compressed_sensing", RATIO, x)
     # the check of the operator and first calls of kernels are no part of a solve
-    innverse.solve(y[:1], physics, flow, "latent", sigma=SIGMA, steps=1)
+    innverse.solve(y[:1], physics, flow, "latent", sigma=cell["sigma"], steps=1)
     found = {}
 
     def solve() -> None:
         if cell["way"] == WAYS[0]:
-            r = innverse.solve(y, physics, flow, "latent", sigma=SIGMA, steps=cell["steps"])
+            options = {k: cell[k] for k in ("sigma", "steps")}
+            r = innverse.solve(y, physics, flow, "latent", **options)
             found["x"], found["evaluations"] = r.x, float(r.evaluations.float().mean())
         else:
-            found["x"], found["evaluations"] = _torch_lbfgs(flow, physics, y, cell["steps"])
+            found["x"], found["evaluations"] = _torch_lbfgs(
+                flow.at(torch.tensor([cell["sigma"]])), physics, y, cell["steps"]
+            )
 
     timed = harness.seconds(solve, warm_up=0, enough=0.1)
     return {
@@ -53,10 +64,9 @@ def measure(cell: dict) -> dict:
     }
 
 
-def _torch_lbfgs(flow, physics, y, steps):
+def _torch_lbfgs(prior, physics, y, steps):
     import torch
 
-    prior = flow.at(torch.tensor([SIGMA]))
     z = torch.zeros(len(y), *prior.shape, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [z], lr=1, max_iter=steps, history_size=20, line_search_fn="strong_wolfe"
@@ -84,7 +94,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="5 steps, to see that it runs")
     parser.add_argument("--out", type=Path, help="folder (default: results)")
     args = parser.parse_args()
-    shared = {"threads": args.threads, "data": args.data, "steps": 5 if args.quick else STEPS}
+    shared = {"threads": args.threads, "data": args.data} | chosen()
+    shared |= {"steps": 5} if args.quick else {}
     cells = [{"way": w, "batch": b} | shared for b in (1, 16) for w in WAYS]
     results = harness.interleaved(__file__, cells, 1 if args.quick else args.rounds, args.threads)
     rows = harness.summaries(cells, results)
@@ -105,7 +116,7 @@ def main() -> None:
         [
             "# Speed of a latent solve\n",
             harness.machine_text(info, PACKAGES, args.rounds),
-            f"{shared['steps']} steps at m/n = {RATIO}, prior at sigma {SIGMA:g}, {source}.\n",
+            f"{shared['steps']} steps at m/n = {RATIO}, sigma = {shared['sigma']:g}, {source}.\n",
             harness.table(header, lines) + "\n",
         ]
     )

@@ -57,7 +57,7 @@ _TUNE = {"tune_steps": 300}
 
 METHODS: dict[str, Method] = {
     "flow": Method(
-        "flow, L-BFGS", "latent", {"steps": 150}, "flow", _grid("sigma", 0.02, 0.01, 0.04, 0.08)
+        "flow, L-BFGS", "latent", {"steps": 200}, "flow", _grid("sigma", 0.02, 0.01, 0.04, 0.08)
     ),
     "flow_adam": Method(
         "flow, Adam",
