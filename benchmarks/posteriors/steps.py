@@ -70,7 +70,7 @@ def _ours(theta, x, depth: int) -> Trial:
     torch.manual_seed(0)
     d, n_x = theta.shape[1], x.shape[1]
     chosen = {"layers": LAYERS, "width": WIDTH, "bins": BINS, "depth": depth}
-    size = choose_size(len(theta), d, n_x) | chosen
+    size = choose_size(len(theta), d) | chosen
     low, high = torch.full((d,), -3.0), torch.full((d,), 3.0)
     estimator = Estimator(low, high, (n_x,), "spline", "none", size)
     estimator.learn_scales(theta, x)

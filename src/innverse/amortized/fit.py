@@ -25,7 +25,6 @@ from .size import choose_size, with_overrides
 from .training import train
 
 _MOST_HELD_OUT = 20_000  # more would only take time
-_RAW = 20  # numbers up to which a measurement goes into the flow as it is
 
 
 def fit(
@@ -44,7 +43,7 @@ def fit(
     held_out: float = 0.1,
     lr: float = 1e-3,
     batch_size: int | None = None,
-    patience: int = 8,
+    patience: int = 20,
     max_epochs: int = 1000,
     minutes: float | None = None,
     seed: int = 0,
@@ -68,8 +67,7 @@ def fit(
         density: ``"spline"``, ``"realnvp"``, ``"mdn"`` or ``"matching"``, see `build_density`.
         summary: the network before the flow: ``"none"``, ``"mlp"``, ``"set"`` (DeepSets) or
             ``"set_transformer"`` for (N, members, d), ``"series"`` for (N, C, T), ``"image"`` for
-            (N, C, H, W), a module of one's own, or ``"auto"`` (vectors: none up to 20 numbers,
-            else mlp; four axes: image).
+            (N, C, H, W), a module of one's own, or ``"auto"`` (vectors: mlp; four axes: image).
         size: any of layers, width, depth, bins, components, features, summary_width instead of
             what is chosen from N and D.
         held_out: fraction of the pairs on which progress is judged (at most 20000 of them).
@@ -104,8 +102,7 @@ def fit(
 
         shape = tuple(x.shape[1:])
         summary = _choose_summary(summary, shape)
-        n_x = int(torch.Size(shape).numel())
-        size = with_overrides(choose_size(n, d, n_x), size)
+        size = with_overrides(choose_size(n, d), size)
         estimator = Estimator(low, high, shape, density, summary, size)
         check_inside(theta, estimator.transform.inside(theta), low, high, names)
 
@@ -113,7 +110,7 @@ def fit(
         split = min(max(round(n * held_out), 10), _MOST_HELD_OUT)
         test, rows = order[:split], order[split:]
         estimator.learn_scales(theta[rows], x[rows])
-        training_range = TrainingRange(n_x)
+        training_range = TrainingRange(int(torch.Size(shape).numel()))
         training_range.learn(_in_chunks(estimator.standardize, x[rows]))
         # what the network sees never changes: it is computed once
         z = _in_chunks(estimator.standardize, x)
@@ -183,7 +180,7 @@ def _choose_summary(summary: str | nn.Module, shape: tuple[int, ...]) -> str | n
     if len(shape) == 3:
         return "image"
     if len(shape) == 1:
-        return "none" if shape[0] <= _RAW else "mlp"
+        return "mlp"
     raise ShapeError(f"x with {len(shape) + 1} axes: flatten it, or pass a summary of your own")
 
 

@@ -38,7 +38,7 @@ class PosteriorRegressor(RegressorMixin, BaseEstimator):
         high=None,
         batch_size=None,
         lr=1e-3,
-        patience=8,
+        patience=20,
         max_epochs=1000,
         minutes=None,
         draws=500,

@@ -18,13 +18,13 @@ class Schedule:
 
     lr: float = 1e-3
     batch_size: int | None = None
-    patience: int = 8
+    patience: int = 20
     max_epochs: int = 1000
     minutes: float | None = None
     weight_decay: float = 1e-4
 
     def patience_for(self, per_epoch: int) -> int:
-        """Epochs to wait: where an epoch is only a few steps, 8 of them would be no patience."""
+        """Epochs to wait: where an epoch is only a few steps, 20 of them would be no patience."""
         return max(self.patience, math.ceil(200 / per_epoch))
 
     def warmup(self, per_epoch: int) -> int:

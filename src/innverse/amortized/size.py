@@ -9,8 +9,8 @@ from ..errors import UsageError
 SIZES = {"layers", "width", "depth", "bins", "components", "features", "summary_width"}
 
 
-def choose_size(n: int, d: int, n_x: int) -> dict[str, Any]:
-    """Layers, widths and so on for ``n`` simulations of ``d`` parameters and ``n_x`` data."""
+def choose_size(n: int, d: int) -> dict[str, Any]:
+    """Layers, widths and so on for ``n`` simulations of ``d`` parameters."""
     width, layers = next((w, k) for limit, w, k in _LADDER if n < limit)
     return {
         "layers": layers + (d > 4) * 2,
@@ -18,7 +18,7 @@ def choose_size(n: int, d: int, n_x: int) -> dict[str, Any]:
         "depth": 2,
         "bins": 8,
         "components": 4 if n < 2000 else 8,
-        "features": min(max(4 * d, 16), max(n_x, 2), 64),
+        "features": min(max(4 * d, 16 if n < 5000 else 32), 64),
         "summary_width": max(64, width),
     }
 

@@ -14,15 +14,22 @@ from ..errors import ShapeError, UsageError
 SUMMARIES = ("none", "mlp", "set", "set_transformer", "series", "image")
 
 
+_FEW = 20  # numbers that are handed on beside what was learned from them
+
+
 class VectorNet(nn.Module):
-    """A perceptron with two hidden layers: (B, n_in) -> (B, n_out)."""
+    """A perceptron with two hidden layers: (B, n_in) -> (B, n_out).
+
+    Up to 20 numbers are handed on as they are before its n_out features.
+    """
 
     def __init__(self, n_in: int, n_out: int, width: int):
         super().__init__()
         self.layers = _perceptron(n_in, width, n_out)
+        self.hand_on = n_in <= _FEW
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        return torch.cat((x, self.layers(x)), 1) if self.hand_on else self.layers(x)
 
 
 class DeepSet(nn.Module):

@@ -41,7 +41,8 @@ p { margin: .6rem 0; max-width: 42rem; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
 th, td { padding: .35rem .75rem .35rem 0; text-align: left; white-space: nowrap; }
-th { color: var(--soft); font-weight: 500; border-bottom: 1px solid var(--ink); white-space: normal; vertical-align: bottom; }
+th { color: var(--soft); font-weight: 500; border-bottom: 1px solid var(--ink); }
+th { white-space: normal; vertical-align: bottom; }
 td { border-bottom: 1px solid var(--line); }
 .number { text-align: right; padding: .35rem 0 .35rem 1.4rem; }
 figure { margin: 1.2rem 0; }
