@@ -7,7 +7,7 @@
     calibration   SBC and TARP by our functions and by sbi's
     steps         training steps and draws per second beside sbi's NPE
 
-    python benchmarks/amortized.py sbibm --task slcp       one task; the same again continues
+    python benchmarks/amortized.py sbibm --task slcp       one task, put among the others of the table
     python benchmarks/amortized.py --quick                 that it all runs, in a minute or two
 
 Every cell (a training, one observation) is kept in --cells and not computed again; the tables are
@@ -74,7 +74,20 @@ def main() -> None:
             result["config"] = {k: str(v) for k, v in vars(setting).items() if k != "cells"}
             result["machine"] = harness.machine(("torch", "innverse", "sbi"), args.threads)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+            file = folder / f"{name}.json"
+            if args.task and file.exists():
+                result = beside(json.loads(file.read_text()), result, file)
+            file.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def beside(earlier: dict, result: dict, file: Path) -> dict:
+    """The results of one task among those of the others that ``file`` has."""
+    if earlier["config"] != result["config"]:
+        raise SystemExit(f"{file} was made with {earlier['config']}: run all tasks, or give these")
+    inner = {
+        k: {**earlier[k], **v} for k, v in result.items() if isinstance(v, dict) and k in earlier
+    }
+    return {**earlier, **result, **inner}
 
 
 if __name__ == "__main__":
