@@ -82,8 +82,9 @@ def main() -> None:
 
 def beside(earlier: dict, result: dict, file: Path) -> dict:
     """The results of one task among those of the others that ``file`` has."""
-    if earlier["config"] != result["config"]:
-        raise SystemExit(f"{file} was made with {earlier['config']}: run all tasks, or give these")
+    for what in ("config", "machine"):
+        if earlier[what] != result[what]:
+            raise SystemExit(f"{file} was made with {what} {earlier[what]}: run all tasks here")
     inner = {
         k: {**earlier[k], **v} for k, v in result.items() if isinstance(v, dict) and k in earlier
     }

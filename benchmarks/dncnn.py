@@ -5,7 +5,7 @@
 
 The weights are those of the published gray DnCNN for this one noise level (17 convolutions); on
 colour pictures it denoises each channel. The flows' denoiser is the posterior mean, averaged over 8
-views; total variation has the weight that the demo and the study use at this level.
+views; total variation has the study's weight for sigma 0.1.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ import innverse
 from innverse.data import open_images
 from innverse.metrics import psnr
 from innverse.physics import Denoising
+from innverse.reproduce import protocol
 from innverse.reproduce.pictures import picture_sets
 
 PACKAGES = ("torch", "innverse")
-SIGMA, TV = 25 / 255, 0.08
+SIGMA = 25 / 255
 
 
 def dncnn(file: Path) -> nn.Module:
     """Seventeen convolutions with ReLU between them, which predict the noise."""
     weights = torch.load(file, weights_only=True)
     layers: list[nn.Module] = []
-    for _, w in [(k, w) for k, w in weights.items() if k.endswith("weight")]:
-        layers += [nn.Conv2d(w.shape[1], w.shape[0], 3, padding=1), nn.ReLU()]
+    for name, w in weights.items():
+        if name.endswith("weight"):
+            layers += [nn.Conv2d(w.shape[1], w.shape[0], 3, padding=1), nn.ReLU()]
     net = nn.Sequential(*layers[:-1])
     net.load_state_dict({k.removeprefix("model."): v for k, v in weights.items()})
     return net.eval()
@@ -41,12 +43,18 @@ def dncnn(file: Path) -> nn.Module:
 @torch.no_grad()
 def scores(pictures: list[Tensor], prior, peer: nn.Module) -> dict[str, list[float]]:
     """PSNR of every way for each of ``pictures`` (1, C, H, W)."""
+    methods = protocol.EXPERIMENTS["denoising"].methods
+    ours = [
+        (methods[name], protocol.options("denoising", "0.1", name, methods[name], {}))
+        for name in ("flow", "tv")
+    ]
     found: dict[str, list[float]] = {"flow": [], "DnCNN": [], "total variation": [], "noisy": []}
     for i, x in enumerate(pictures):
         physics = Denoising(noise=SIGMA, image_shape=tuple(x.shape[1:]))
         y = physics(x, torch.Generator().manual_seed(1 + i))
-        flow = innverse.solve(y, physics, prior, "pnp", shifts=8).x
-        tv = innverse.solve(y, physics, None, "tv", lam=TV).x
+        flow, tv = (
+            innverse.solve(y, physics, prior if m.role else None, m.method, **o).x for m, o in ours
+        )
         noise = peer(y.reshape(-1, 1, *y.shape[2:])).reshape(y.shape)
         for name, image in zip(found, (flow, y - noise, tv, y), strict=True):
             found[name].append(float(psnr(image.clamp(0, 1), x)))
@@ -88,6 +96,8 @@ def main() -> None:
         "# Denoising at sigma 25/255 beside DnCNN\n\n"
         f"{info['processor']}; torch {info['torch']}, innverse {info['innverse']}. PSNR in dB, mean "
         "over the pictures; the noise of each has its own seed.\n\n"
+        "    python benchmarks/dncnn.py --weights dncnn25_peer.pth --faces faces_test.tar "
+        "--gray restoration_test.tar\n\n"
         f"{harness.table(['pictures, prior', 'n', *ways], lines)}\n"
     )
     harness.write("dncnn", text, {"machine": info, "sigma": SIGMA, "rows": rows}, args.out)

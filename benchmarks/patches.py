@@ -7,7 +7,8 @@ Patches as in Papamakarios et al. 2017: gray, dequantised, without their mean an
 dimensions, from photographs that are not those of the test. Everybody sees the same training
 patches, whitened by their covariance (whose determinant is put back into every log-likelihood). The
 flows get the same seconds of processor time on one thread and as nearly as possible the same number
-of parameters; the mixture (200 components, full covariances) runs until EM converges.
+of parameters; the mixture (200 components, full covariances) runs until EM converges,
+or for 100 iterations.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ def fit_bidirectional(
     weights: Weights | None = None,
     lr: float = 1e-3,
     batch_size: int = 512,
-    patience: int = 20,
+    patience: int = Schedule.patience,
     max_epochs: int = 100,
     minutes: float | None = None,
     seed: int = 0,

@@ -43,7 +43,7 @@ def fit(
     held_out: float = 0.1,
     lr: float = 1e-3,
     batch_size: int | None = None,
-    patience: int = 20,
+    patience: int = Schedule.patience,
     max_epochs: int = 1000,
     minutes: float | None = None,
     seed: int = 0,

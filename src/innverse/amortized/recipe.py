@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import InputError, UsageError
 from ..nets.summary import SUMMARIES
+from .schedule import Schedule
 
 
 class _Table(BaseModel):
@@ -52,7 +53,7 @@ class Train(_Table):
     held_out: float = Field(0.1, gt=0, lt=1)
     lr: float = Field(1e-3, gt=0)
     batch_size: int | None = Field(None, ge=1)
-    patience: int = Field(20, ge=1)
+    patience: int = Field(Schedule.patience, ge=1)
     max_epochs: int = Field(1000, ge=1)
     minutes: float | None = Field(None, gt=0)
     seed: int = Field(0, ge=0)

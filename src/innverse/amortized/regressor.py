@@ -7,6 +7,7 @@ import torch
 
 from ..errors import InnverseError, UsageError
 from .fit import fit
+from .schedule import Schedule
 
 try:
     from sklearn.base import BaseEstimator, RegressorMixin
@@ -38,7 +39,7 @@ class PosteriorRegressor(RegressorMixin, BaseEstimator):
         high=None,
         batch_size=None,
         lr=1e-3,
-        patience=20,
+        patience=Schedule.patience,
         max_epochs=1000,
         minutes=None,
         draws=500,

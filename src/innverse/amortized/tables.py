@@ -118,9 +118,8 @@ def _from_parquet(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
 def _columns(header: list[str], which: Columns, path: Path) -> list[str]:
     if isinstance(which, str):
         # "theta" takes theta1 and theta_rate, "theta_" the latter, and neither takes thetas
-        wanted = re.compile(
-            re.escape(which) + r"(\d+|[_.\[].*)?" + (".*" if which[-1:] in "_." else "")
-        )
+        tail = r".*" if which.endswith(("_", ".")) else r"(\d+|[_.\[].*)?"
+        wanted = re.compile(re.escape(which) + tail)
         found = [name for name in header if which and wanted.fullmatch(name)]
         if not found:
             raise InputError(

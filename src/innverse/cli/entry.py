@@ -89,13 +89,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def complain(message: object) -> None:
     """One line on stderr."""
     with contextlib.suppress(OSError, ValueError):  # stderr may be closed
-        print("innverse:", " ".join(str(message).split()), file=sys.stderr, flush=True)
+        print(_line(message), file=sys.stderr, flush=True)
+
+
+def _line(message: object) -> str:
+    return f"innverse: {' '.join(str(message).split())}"
 
 
 def _one_line(message, category, filename, lineno, line=None) -> str:
     """A warning of ours without the line of code that gave it, of which a user knows nothing."""
     if issubclass(category, UserWarning):
-        return f"innverse: {' '.join(str(message).split())}\n"
+        return f"{_line(message)}\n"
     return _python_format(message, category, filename, lineno, line)
 
 

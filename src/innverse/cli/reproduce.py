@@ -75,21 +75,20 @@ def asim2020(
     for model in missing:
         note(f"{model} is not part of this installation: left out", quiet)
     cells = list(plan(scale, sets, set(priors)))
-    asked = [cell for cell in cells if cell.matches(only or ["*"])]
-    if not asked:
+    patterns = only or ["*"]
+    if not any(cell.matches(patterns) for cell in cells):
         raise UsageError(
-            f"--only {' '.join(only or ())}: nothing in this study is called so; its parts are "
+            f"--only {' '.join(patterns)}: nothing in this study is called so; its parts are "
             f"named like {cells[0].path}"
         )
     results = Results(out)
     with progress_bar("asim2020", quiet) as progress:
-        for k, cell in enumerate(asked):
-            progress(k, len(asked), cell.path)
-            run_cell(cell, sets[cell.set], priors, out, scale.effort, chosen)
-    for cell in cells:  # in the order of the study, with what an earlier run finished
-        found = run_cell(cell, sets[cell.set], priors, out, scale.effort, compute=False)
-        if found is not None:
-            results.add(cell, found)
+        for k, cell in enumerate(cells):
+            progress(k, len(cells), cell.path)
+            given = (cell, sets[cell.set], priors, out, scale.effort, chosen)
+            found = run_cell(*given, compute=cell.matches(patterns))
+            if found is not None:  # else not asked for, and no earlier run has finished it
+                results.add(cell, found)
 
     command = shlex.join(["innverse", *sys.argv[1:]])
     summary = {

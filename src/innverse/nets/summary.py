@@ -20,7 +20,7 @@ _FEW = 20  # numbers that are handed on beside what was learned from them
 class VectorNet(nn.Module):
     """A perceptron with two hidden layers: (B, n_in) -> (B, n_out).
 
-    Up to 20 numbers are handed on as they are before its n_out features.
+    Up to 20 numbers are also handed on as they are: then the result is (B, n_in + n_out).
     """
 
     def __init__(self, n_in: int, n_out: int, width: int):
