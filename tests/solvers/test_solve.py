@@ -91,6 +91,18 @@ def test_map_is_the_closed_form():
     assert r.converged.all() and r.log_prob.shape == (3,)
 
 
+def test_map_after_a_latent_search_finds_the_same_minimum_and_counts_both():
+    _, physics, y = measurement()
+    r = solve(y, physics, gaussian_prior(), "map", sigma=0.02, start="latent", steps=400)
+    torch.testing.assert_close(r.x, ridge(physics, y, S**2 + 0.02**2, 0.05), atol=2e-3, rtol=0)
+    short = solve(y, physics, rough_prior(), "map", sigma=0.02, start="latent", steps=9)
+    spent = [row["evaluations"][0] for row in short.trace]
+    assert spent == sorted(spent) and spent[-1] == short.evaluations[0]
+    assert {"z_norm"} <= set(short.trace[0]) and {"log_prob"} <= set(short.trace[-1])
+    with pytest.raises(UsageError, match="choose one of data, latent"):
+        solve(y, physics, gaussian_prior(), "map", start="zero")
+
+
 def test_latent_with_square_penalty_is_the_closed_form():
     _, physics, y = measurement()
     gamma = 0.05**2  # ||A G(z) - y||^2 + noise^2 ||z||^2 is the MAP of a Gaussian

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from ..errors import InnverseError, UsageError
 from .options import Device, Json, Quiet, check_writable, load_model, note, print_json, start
@@ -22,7 +23,7 @@ def asim2020(
     data: str | None = None,
     quick: bool = False,
     full: bool = False,
-    only: list[str] | None = None,
+    only: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     prior: str | None = None,
     device: Device = "auto",
     json: Json = False,

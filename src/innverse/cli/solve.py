@@ -36,7 +36,9 @@ Method = Literal[
     "pnp", "latent", "map", "constrained", "adaptive", "deep_decoder", "lasso", "tv"
 ]  # fmt: skip
 
-Start = Literal["zero", "random", "sphere", "pseudo_inverse", "null_space"]
+Start = Literal[
+    "zero", "random", "sphere", "pseudo_inverse", "null_space", "data", "latent"
+]  # fmt: skip
 
 
 def solve(
@@ -127,7 +129,9 @@ def solve(
     beta
         Weight of log p(x) (map). [default: 1]
     first
-        Latent where the search starts (latent, adaptive). [default: zero]
+        Where the search starts: latent and adaptive know zero, random, sphere, pseudo_inverse and
+        null_space; map knows data and latent (a latent search first: best for compressed_sensing).
+        [default: zero; data]
     restarts
         Searches from so many random latents, of which the best counts (latent, adaptive).
         [default: 1]

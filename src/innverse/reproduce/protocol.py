@@ -59,6 +59,13 @@ METHODS: dict[str, Method] = {
     "flow": Method(
         "flow, L-BFGS", "latent", {"steps": 200}, "flow", _grid("sigma", 0.02, 0.01, 0.04, 0.08)
     ),
+    "flow_map": Method(
+        "flow, MAP",
+        "map",
+        {"start": "latent", "steps": 200},
+        "flow",
+        _grid("sigma", 0.01, 0.02, 0.04),
+    ),
     "flow_adam": Method(
         "flow, Adam",
         "latent",
@@ -111,9 +118,9 @@ _DENOISERS = {
     **{
         name: replace(METHODS[name], grid=_grid(option, *values))
         for name, option, values in (
-            ("tv", "lam", (0.08, 0.02, 0.04, 0.15)),
-            ("lasso_wavelet", "lam", (0.1, 0.03, 0.06, 0.2)),
-            ("lasso_dct", "lam", (0.1, 0.03, 0.06, 0.2)),
+            ("tv", "lam", (0.08, 0.04, 0.15, 0.25, 0.4)),
+            ("lasso_wavelet", "lam", (0.1, 0.05, 0.2, 0.4)),
+            ("lasso_dct", "lam", (0.1, 0.05, 0.2, 0.4)),
             ("deep_decoder", "channels", (12, 24, 6)),
         )
     },
@@ -153,6 +160,7 @@ _EVALUATIONS = {
     f"{name}, {steps}": replace(METHODS[name], options={**METHODS[name].options, "steps": steps})
     for name, budgets in {
         "flow": (10, 20, 40, 80, 160, 320, 640),
+        "flow_map": (20, 40, 80, 160, 320),
         "flow_adam": (20, 40, 80, 160, 320, 640),
     }.items()
     for steps in budgets
@@ -237,6 +245,7 @@ SCALES = {
         batch=2,
         effort={
             "flow": 0.6,
+            "flow_map": 0.6,
             "flow_latent": 0.5,
             "flow_adam": 0.3,
             "gan": 0.15,

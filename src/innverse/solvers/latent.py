@@ -108,6 +108,14 @@ def solve_latent(
     )
 
 
+def latent_guess(problem: Problem, density, steps: int, watch: Watch) -> Tensor:
+    """The padded images after ``steps`` of L-BFGS in latent space from z = 0, gamma 0."""
+    z = _start(problem, density, None, "zero", 1.0, 0)
+    return _search(
+        problem, density, z, watch, gamma=0, penalty=None, optimizer="lbfgs", lr=None, steps=steps
+    ).full
+
+
 @dataclass
 class _Found:
     """Latents, their images (padded to what the prior needs), and how the search ended."""

@@ -4,7 +4,9 @@ The log-density is the flow's exact one, log-determinant included; without it -l
 ||f(x)||^2 / 2, what Asim et al. 2020 (arXiv 1905.11672) search for in latent space. ``beta`` tempers
 the likelihood to p(x)^beta (Whang et al. 2021, arXiv 2003.08089). With a noise-conditional flow the
 search starts with the smoothed density at a large sigma and follows it down (graduated
-non-convexity), each stage from the result of the last.
+non-convexity), each stage from the result of the last. Where the data say little about single
+pixels (compressed sensing) no image that is computed from them alone is a start: the latent search
+of Asim et al. is, and the density then sharpens what it found.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..flows.padding import pad_to_multiple
+from .latent import latent_guess
 from .levels import SHARP, priors_at
 from .optim import lbfgs
 from .problem import Problem
 from .reconstruction import Reconstruction
 from .watch import Watch
 
+STARTS = ("data", "latent")
 _STAGES = 4
 _FIRST_SIGMA = 0.2
 
@@ -34,28 +38,37 @@ def solve_map(
     beta: float = 1.0,
     logdet: bool = True,
     steps: int | None = None,
+    start: str = "data",
     init: Tensor | None = None,
 ) -> Reconstruction:
-    """L-BFGS in x, ``steps`` (200) in all, from ``init`` or the image nearest to a constant.
+    """L-BFGS in x, ``steps`` (200) in all, from ``init`` or a start.
 
     Args:
         sigma: the last noise level of a noise-conditional prior (0.02), reached in four stages
-            from 0.2; or all levels, falling.
+            from 0.2 (after a latent start at once); or all levels, falling.
         beta: weight of the log-density, > 0.
         logdet: whether the log-determinant counts; without it the prior is ||f(x)||^2 / 2.
-        init: images (B, C, H, W).
+        start: ``"data"`` the image nearest to a constant that the data allow; ``"latent"`` what
+            half of the steps find in latent space from z = 0 at sigma 0.02.
+        init: images (B, C, H, W) instead of a start.
     """
+    if start not in STARTS:
+        raise UsageError(f"start={start!r}: choose one of {', '.join(STARTS)}")
     if not beta > 0:
         raise UsageError(f"beta={beta:g}: must be > 0")
     if not hasattr(prior, "log_prob"):
         raise UsageError("method 'map' needs a flow: the prior has no log_prob")
     steps = steps or 200
     multiple = getattr(prior, "multiple", 1)
-    x = pad_to_multiple(problem.first_guess() if init is None else init, multiple)
     weight = 0.5 / problem.noise_level().square()
-    stages = priors_at(prior, _stages(prior, sigma))
-
     watch = Watch(problem, steps)
+    if init is None and start == "latent":
+        x = latent_guess(problem, priors_at(prior, SHARP)[0], steps // 2, watch)
+        steps -= steps // 2
+        stages = priors_at(prior, sigma)
+    else:
+        x = pad_to_multiple(problem.first_guess() if init is None else init, multiple)
+        stages = priors_at(prior, _stages(prior, sigma))
     for density in stages:
         watch.restart()
 

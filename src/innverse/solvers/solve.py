@@ -88,7 +88,7 @@ def solve(
         progress: called as progress(done, total, note).
         given: options of the method, which its function describes: `solve_pnp` (sigma, steps,
             shifts, init, tile), `solve_latent` (sigma, gamma, penalty, steps, init, start, radius,
-            restarts, optimizer, lr, seed), `solve_map` (sigma, beta, logdet, steps, init),
+            restarts, optimizer, lr, seed), `solve_map` (sigma, beta, logdet, steps, start, init),
             `solve_constrained` (sigma, steps, init), `solve_adaptive` (tune_steps, tune_lr,
             latent_lr and those of latent), `solve_deep_decoder` (channels, doublings, steps, lr,
             seed), `solve_lasso` (lam, basis, steps), `solve_tv` (lam, steps). An option that is
