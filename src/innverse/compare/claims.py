@@ -211,9 +211,9 @@ def _memory(found: Findings) -> str:
     growth = {mode: by[depths[-1]] / by[depths[0]] for mode, by in found.depth.items()}
     holds = growth["reversible"] < 1.25
     return (
-        f"From {depths[0]} to {depths[-1]} steps a level the memory of a gradient grows "
-        f"{growth['store']:.1f}-fold if everything is stored, and "
-        f"{growth['reversible']:.2f}-fold if layers are inverted on the way back"
+        f"From {depths[0]} to {depths[-1]} steps a level the memory of a gradient becomes "
+        f"{growth['store']:.1f} times what it was if everything is stored, and "
+        f"{growth['reversible']:.2f} times if layers are inverted on the way back"
         + (": it is flat." if holds else ": it is not flat here.")
     )
 
