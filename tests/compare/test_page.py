@@ -61,7 +61,10 @@ def test_verdicts_follow_the_numbers(found):
     found.numbers["INN"]["bits_per_dim"] = 4.0
     assert "nevertheless" not in verdicts["likelihood"].verdict(found)
     found.depth = {"store": {4: 100, 8: 200}, "reversible": {4: 50, 8: 51}}
-    assert "2.0 times what it was" in (text := verdicts["memory"].verdict(found)) and "it is flat." in text
+    assert (
+        "2.0 times what it was" in (text := verdicts["memory"].verdict(found))
+        and "it is flat." in text
+    )
     found.depth["reversible"][8] = 90
     assert "not flat here" in verdicts["memory"].verdict(found)
 
