@@ -260,3 +260,11 @@ def test_priors_are_densities_of_their_draws(prior):
 def test_unknown_name_suggests_one():
     with pytest.raises(UsageError, match="did you mean 'two_moons'"):
         simulators.get("two_moon")
+
+
+def test_rejection_accepts_nothing_that_has_no_chance():
+    # a uniform draw of exactly 0 would accept anything; in float32 it comes once in 17 million
+    from innverse.data.simulators.reference import rejection
+
+    with pytest.raises(InnverseError, match="rejection accepted 0 of"):
+        rejection(lambda m: torch.zeros(m, 1), lambda t: t[:, 0] - 60, 1, seeded(), most=1 << 26)

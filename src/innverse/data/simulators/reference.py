@@ -31,10 +31,15 @@ def rejection(
         if tried >= most:
             raise InnverseError(f"rejection accepted {found} of {tried} proposals, not {n}")
         theta = propose(_CHUNK)
-        u = torch.rand(len(theta), generator=generator)
-        kept.append(theta[u.log() < log_accept(theta)])
+        kept.append(theta[_log_uniform(len(theta), generator) < log_accept(theta)])
         found, tried = found + len(kept[-1]), tried + len(theta)
     return torch.cat(kept)[:n]
+
+
+def _log_uniform(n: int, generator: torch.Generator | None) -> Tensor:
+    """log u (n,), u uniform on (0, 1]: never -inf, which would accept what has no chance at all.
+    In float32 one u of 17 million is 0."""
+    return (1 - torch.rand(n, generator=generator, dtype=torch.float64)).log()
 
 
 def ensemble(
@@ -68,9 +73,9 @@ def ensemble(
             proposal = state[partner] + z.unsqueeze(1) * (state[move] - state[partner])
             new = log_density(proposal)
             gain = (d - 1) * z.log() + new - value[move]
-            u = torch.rand(len(move), generator=generator).log()
-            accepted = move[u < gain]
-            state[accepted], value[accepted] = proposal[u < gain], new[u < gain]
+            take = _log_uniform(len(move), generator) < gain
+            accepted = move[take]
+            state[accepted], value[accepted] = proposal[take], new[take]
         if step >= steps and (step - steps) % thin == thin - 1:
             kept.append(state.clone())
     draws = torch.cat(kept)
