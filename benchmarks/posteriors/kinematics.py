@@ -42,7 +42,7 @@ def run(setting: Setting, only: str | None = None) -> dict:
                 f"{label}/calibration",
                 lambda p=posterior, t=task: before_and_after(p, t, setting.quick),
             )
-            row = {key: mean(c[key] for c in cells) for key in ("mmd2", "resimulation")}
+            row = {key: mean(c[key] for c in cells) for key in cells[0]}
             rows.append({"seed": seed, **row, **speed, **training, "calibration": repair})
         result[name] = rows
     result["published"] = PUBLISHED
