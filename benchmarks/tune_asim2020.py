@@ -5,7 +5,7 @@
 
 Every method with a grid tries each entry on the same pictures, which no shipped model was trained
 on (split by seed 0 as in training), and the highest mean PSNR wins. What is found is added to
-``src/innverse/reproduce/tuned.json`` after each method, so it can be stopped and continued.
+``src/innverse/reproduce/tuned.json`` after each entry, so it can be stopped and continued.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def main() -> None:
                     r = solve(y, physics, prior, method.method, **{**method.options, **entry})
                     tried[label] = round(float(psnr(r.x, x).mean()), 3)
                     print(*place, label, tried[label], f"{r.seconds:.0f} s", file=sys.stderr)
-                best = max(tried, key=lambda label: tried[label])
-                _at(found["chosen"], place[:2])[name] = json.loads(best)
-                write_json(FILE, found)
+                    best = max(tried, key=lambda label: tried[label])
+                    _at(found["chosen"], place[:2])[name] = json.loads(best)
+                    write_json(FILE, found)
 
 
 def _at(tree: dict, path: tuple[str, ...]) -> dict:

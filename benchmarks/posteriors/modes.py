@@ -20,7 +20,7 @@ def run(setting: Setting) -> dict:
     limits = {"max_epochs": setting.epochs, "minutes": setting.minutes, "seed": 0}
     makers = {
         "cinn": lambda: amortized.fit(theta, x, density=setting.density, **limits),
-        "inn_mmd": lambda: amortized.fit_bidirectional(theta, x, loss="mmd", pad_to=16, **limits),
+        "inn_mmd": lambda: amortized.fit_bidirectional(theta, x, loss="mmd", **limits),
         "inn_ml": lambda: amortized.fit_bidirectional(theta, x, loss="ml", **limits),
     }
     result = {}

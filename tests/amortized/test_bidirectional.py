@@ -19,12 +19,27 @@ from innverse.errors import InputError, ShapeError, UsageError
 QUICK = {"layers": 4, "width": 32, "batch_size": 256, "lr": 3e-3, "progress": False}
 
 
-def network(d=2, m=1, k=2, width=5):
+def network(d=2, m=1, k=2, width=5, loss="mmd"):
     torch.manual_seed(0)
-    made = BidirectionalINN(d, m, k, flow={"layers": 3, "width": 8}, weights=Weights(), width=width)
+    sizes = {"flow": {"layers": 3, "width": 8}, "weights": Weights(), "width": width}
+    made = BidirectionalINN(d, m, k, **sizes, loss=loss)
     for p in made.parameters():
         p.data.add_(0.1 * torch.randn_like(p))
     return made
+
+
+class Shift(torch.nn.Module):
+    """Adds t; the rest of a bijection's interface that the network uses."""
+
+    def __init__(self, *t: float):
+        super().__init__()
+        self.t = torch.nn.Parameter(torch.tensor(t))
+
+    def forward(self, x, c=None):
+        return x + self.t, x.new_zeros(len(x))
+
+    def inverse(self, z, c=None):
+        return z - self.t, z.new_zeros(len(z))
 
 
 def test_forward_and_inverse_are_one_map():
@@ -40,19 +55,8 @@ def test_forward_and_inverse_are_one_map():
 def test_latent_loss_gives_no_gradient_to_y():
     """Of a network that only shifts, y + a, z + b: a gets no gradient from the MMD on (y, z)."""
 
-    class Shift(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.t = torch.nn.Parameter(torch.tensor([0.3, 0.5, 0.0]))
-
-        def forward(self, x, c=None):
-            return x + self.t, x.new_zeros(len(x))
-
-        def inverse(self, z, c=None):
-            return z - self.t, z.new_zeros(len(z))
-
     f = BidirectionalINN(3, 1, 1, flow={"layers": 1, "width": 4}, weights=Weights())
-    f.flow.bijection = Shift()
+    f.flow.bijection = Shift(0.3, 0.5, 0.0)
     u = torch.randn(64, 3)
     y = u[:, :1] + 1.0
     losses = f.mmd_losses(u, y)
@@ -62,6 +66,8 @@ def test_latent_loss_gives_no_gradient_to_y():
     assert float(g[0]) == pytest.approx(2 * (0.3 - 1.0), abs=1e-4) and float(g[1]) == 0
     (g,) = torch.autograd.grad(losses["backward"], f.flow.bijection.t)
     assert abs(float(g[0])) > 1e-5  # this one does reach y
+    # what comes back is y and its noise again
+    assert float(losses["again"].detach()) == pytest.approx(f.weights.y_noise**2, rel=0.5)
     assert all(float(v.detach()) >= 0 for v in losses.values())
 
 
@@ -99,6 +105,21 @@ def test_both_branches_of_a_parabola_are_found():
     assert found.sample_batched((3,), x[:5]).shape == (3, 5, 2)
 
 
+def test_likelihood_draws_carry_the_noise_that_the_density_has():
+    """With f the identity, u = (y, z): the draws of u_0 given y spread by y_noise, those of the
+    padding by padding_noise."""
+    f = network(d=3, m=1, k=1, width=3, loss="ml")
+    f.flow.bijection = Shift(0.0, 0.0, 0.0)
+    draws = f.draw(torch.full((20_000, 1), 2.0), torch.Generator().manual_seed(0))
+    w = f.weights
+    torch.testing.assert_close(draws.mean(0), torch.tensor([2.0, 0.0, 0.0]), atol=0.03, rtol=0)
+    expected = torch.tensor([w.y_noise, 1.0, w.padding_noise])
+    torch.testing.assert_close(draws.std(0), expected, atol=0, rtol=0.03)
+    exact = network(d=3, m=1, k=1, width=3, loss="mmd")
+    exact.flow.bijection = Shift(0.0, 0.0, 0.0)
+    assert (exact.draw(torch.full((50, 1), 2.0))[:, 0] == 2).all()
+
+
 def test_saved_network_is_the_same(tmp_path):
     theta, x = torch.rand(100, 2), torch.randn(100, 3)
     options = {"layers": 2, "width": 8, "max_epochs": 1, "progress": False, "bounds": (0, 1)}
@@ -118,7 +139,7 @@ def test_mmd_training_learns_what_the_data_tell_and_what_not():
     g = torch.Generator().manual_seed(0)
     theta = torch.randn(3000, 2, generator=g)
     x = theta.sum(1, keepdim=True)
-    found = fit_bidirectional(theta, x, loss="mmd", latent=1, max_epochs=25, **QUICK)
+    found = fit_bidirectional(theta, x, loss="mmd", latent=1, pad_to=0, max_epochs=25, **QUICK)
     draws = found.sample((2000,), x=torch.tensor([1.0]), generator=g)
     assert float((draws.sum(1) - 1).square().mean().sqrt()) < 0.5  # the prior has 1.4
     difference = draws[:, 0] - draws[:, 1]

@@ -8,10 +8,16 @@ standardised measurement, z latent variables that catch what y does not tell, an
 
 Losses: y is supervised; MMD on (y, z), with the gradient to y blocked, makes z normal and
 independent of y; MMD on u backwards speeds this up; padding is kept at zero, and inverting a
-slightly moved (z, padding) must give the same u. The maximum-likelihood variant (Kruse et al. 2021)
-replaces both MMDs by the change of variables:
+slightly moved (z, padding) must give the same u. One term is ours: what comes out backwards, its
+padding set to zero again, must give y forwards. Without it f may send a wrong u to y by means of
+what lies in the padding, and modes end up at the wrong measurement.
+
+The maximum-likelihood variant (Kruse et al. 2021) replaces both MMDs by the change of variables:
 
     |z|^2 / 2 + |f_y - y|^2 / (2 s^2) + |padding|^2 / (2 p^2) - log|det df|
+
+which is the density of (u, its padding) if y and the padding carry noise of s and p, so its draws
+carry them too.
 """
 
 from __future__ import annotations
@@ -39,16 +45,18 @@ from .training import train
 class Weights:
     """Weights of the losses, and the sizes of the noise that is added.
 
-    ``y``, ``latent``, ``backward``, ``padding``, ``reconstruction``: factors of the terms above.
-    ``padding_noise``: standard deviation of what is fed in place of zeros; ``moved``: of the
-    perturbation before reconstruction; ``y_noise``: s of the maximum-likelihood variant.
+    ``y``, ``latent``, ``backward``, ``padding``, ``reconstruction``, ``again``: factors of the
+    terms above. ``padding_noise``: p, standard deviation of what is fed in place of zeros;
+    ``moved``: of the perturbation before reconstruction; ``y_noise``: s, and what y carries in the
+    MMDs.
     """
 
     y: float = 3.0
     latent: float = 300.0
     backward: float = 400.0
-    padding: float = 3.0
+    padding: float = 30.0
     reconstruction: float = 3.0
+    again: float = 3.0
     padding_noise: float = 0.05
     moved: float = 0.01
     y_noise: float = 0.1
@@ -60,9 +68,20 @@ class BidirectionalINN(nn.Module):
     The width is max(d, m + k) and at least ``width``; both sides are padded up to it.
     """
 
-    def __init__(self, d: int, m: int, k: int, *, flow: dict, weights: Weights, width: int = 0):
+    def __init__(
+        self,
+        d: int,
+        m: int,
+        k: int,
+        *,
+        flow: dict,
+        weights: Weights,
+        width: int = 0,
+        loss: str = "mmd",
+    ):
         super().__init__()
-        self.options = {"flow": flow, "weights": asdict(weights), "width": width}
+        self.options = {"flow": flow, "weights": asdict(weights), "width": width, "loss": loss}
+        self.by_likelihood = loss == "ml"
         self.d, self.m, self.k = d, m, k
         self.width = max(d, m + k, width, 2)
         self.weights = weights
@@ -81,25 +100,28 @@ class BidirectionalINN(nn.Module):
         return self.flow.bijection.inverse(torch.cat((y, z, padding), 1))[0]
 
     def mmd_losses(self, u: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The five terms of the bi-directional training, scalars, without their weights."""
+        """The six terms of the bi-directional training, scalars, without their weights."""
         w = self.weights
         y_hat, z_hat, padding, _ = self(u, w.padding_noise)
-        target = torch.cat((y, torch.randn_like(z_hat)), 1)
         # the gradient to y is blocked: z has to adapt to y, not y to z
-        joint = torch.cat((y_hat.detach(), z_hat), 1)
-        back = self.inverse(y, torch.randn_like(z_hat), w.padding_noise * torch.randn_like(padding))
+        joint = torch.cat((self._noisy(y_hat.detach()), z_hat), 1)
+        target = torch.cat((self._noisy(y), torch.randn_like(z_hat)), 1)
+        back = self.inverse(
+            self._noisy(y), torch.randn_like(z_hat), w.padding_noise * torch.randn_like(padding)
+        )
         moved = self.inverse(
             y_hat,
             z_hat + w.moved * torch.randn_like(z_hat),
             padding + w.moved * torch.randn_like(padding),
         )
-        u_padding = back[:, self.d :]
+        u_back, u_padding = back.split((self.d, self.width - self.d), 1)
         return {
             "y": (y_hat - y).square().sum(1).mean(),
             "latent": mmd2(joint, target, self.kernel, unbiased=False),
-            "backward": mmd2(back[:, : self.d], u, self.kernel, unbiased=False),
+            "backward": mmd2(u_back, u, self.kernel, unbiased=False),
             "padding": padding.square().sum(1).mean() + u_padding.square().sum(1).mean(),
             "reconstruction": (moved[:, : self.d] - u).square().sum(1).mean(),
+            "again": (self(u_back, w.padding_noise)[0] - y).square().sum(1).mean(),
         }
 
     def likelihood_loss(self, u: Tensor, y: Tensor) -> Tensor:
@@ -109,6 +131,19 @@ class BidirectionalINN(nn.Module):
         misfit = (y_hat - y).square().sum(1) / w.y_noise**2
         spare = padding.square().sum(1) / w.padding_noise**2
         return 0.5 * (z.square().sum(1) + misfit + spare) - log_det
+
+    def draw(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One u (B, d) for each y (B, m)."""
+        z = torch.randn(len(y), self.k, generator=generator)
+        padding = None
+        if self.by_likelihood:
+            y = self._noisy(y, generator)
+            rest = self.width - self.m - self.k
+            padding = self.weights.padding_noise * torch.randn(len(y), rest, generator=generator)
+        return self.inverse(y, z, padding)[:, : self.d]
+
+    def _noisy(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return y + self.weights.y_noise * torch.randn(y.shape, generator=generator, dtype=y.dtype)
 
     def _padded(self, u: Tensor, noise: float) -> Tensor:
         padding = noise * torch.randn(len(u), self.width - self.d, dtype=u.dtype)
@@ -192,9 +227,7 @@ class BidirectionalPosterior:
         with torch.no_grad():
             y = self.standardize(x)
             y = y.expand(shape.numel(), *y.shape).reshape(-1, y.shape[1])
-            z = torch.randn(len(y), self.network.k, generator=generator)
-            pairs = zip(y.split(16_384), z.split(16_384))
-            u = torch.cat([self.network.inverse(*pair)[:, : self.network.d] for pair in pairs])
+            u = torch.cat([self.network.draw(part, generator) for part in y.split(16_384)])
             return self.transform.inverse(u).reshape(*shape, len(x), -1)
 
 
@@ -209,7 +242,7 @@ def fit_bidirectional(
     names: Sequence[str] | None = None,
     layers: int = 6,
     width: int = 64,
-    pad_to: int = 0,
+    pad_to: int = 16,
     weights: Weights | None = None,
     lr: float = 1e-3,
     batch_size: int = 512,
@@ -222,10 +255,11 @@ def fit_bidirectional(
     """Train the bi-directional INN on pairs theta (N, D) and x (N, m).
 
     Args:
-        loss: ``"mmd"`` (the five losses) or ``"ml"`` (maximum likelihood).
+        loss: ``"mmd"`` (the six losses) or ``"ml"`` (maximum likelihood).
         latent: k, by default D (at least as much as x can leave open).
         layers, width: couplings and the width of their networks.
-        pad_to: width of the INN beyond what D and m + k ask for.
+        pad_to: least width of the INN. One that is just as wide as D or m + k ask for has no room
+            to come apart, and may fail to train.
         weights: see `Weights`.
         Others: as in `fit`.
 
@@ -254,10 +288,12 @@ def fit_bidirectional(
         u, y = transform(theta)[0], standardize(x)
         options = {"layers": layers, "width": width, "mix": "permute"}
         k = d if latent is None else latent
-        network = BidirectionalINN(d, x.shape[1], k, flow=options, weights=weights, width=pad_to)
+        network = BidirectionalINN(
+            d, x.shape[1], k, flow=options, weights=weights, width=pad_to, loss=loss
+        )
 
         def objective(u: Tensor, y: Tensor) -> Tensor:
-            if loss == "ml":
+            if network.by_likelihood:
                 return network.likelihood_loss(u, y)
             terms = network.mmd_losses(u, y)
             return sum(getattr(weights, name) * value for name, value in terms.items()).expand(
