@@ -13,8 +13,8 @@ from .cells import Setting, seeded
 
 
 def run(setting: Setting) -> dict:
-    """The worst error of a mode's weight for the conditional INN and both bi-directional ones; and
-    a picture of all draws beside the truth."""
+    """The worst error of a mode's weight and the spread around the modes, for the conditional INN and
+    both bi-directional ones; and a picture of all draws beside the truth."""
     task = simulators.get("eight_modes")
     theta, x = task.pairs(3000 if setting.quick else 100_000, seeded(0))
     limits = {"max_epochs": setting.epochs, "minutes": setting.minutes, "seed": 0}
@@ -46,6 +46,7 @@ def run(setting: Setting) -> dict:
 
         result[name] = setting.cell(f"modes/{name}", judge)
         draws[name] = torch.load(path, weights_only=True)
+        result[name]["spread"] = _spread(task, draws[name])
     truth = [task.reference_posterior(torch.eye(4)[c], 2000, seeded(c)) for c in range(4)]
     _picture({"truth": torch.stack(truth, 1), **draws}, setting.cells / "modes.png")
     return result
@@ -55,6 +56,12 @@ def _weight_error(task, points: torch.Tensor, colour: int) -> float:
     share = torch.bincount(task.nearest(points), minlength=8) / len(points)
     own = (task.colours == colour).double()
     return float((share - own / own.sum()).abs().max())
+
+
+def _spread(task, points: torch.Tensor) -> float:
+    """The distance of draws from their mode, rms, relative to the truth: 0 where they collapse."""
+    distance = torch.cdist(points.flatten(0, 1), task.prior.centres).amin(1)
+    return float(distance.square().mean().sqrt()) / (task.prior.std * 2**0.5)
 
 
 def _picture(draws: dict[str, torch.Tensor], path) -> None:

@@ -19,10 +19,9 @@ from innverse.errors import InputError, ShapeError, UsageError
 QUICK = {"layers": 4, "width": 32, "batch_size": 256, "lr": 3e-3, "progress": False}
 
 
-def network(d=2, m=1, k=2, width=5, loss="mmd"):
+def network(d=2, m=1, k=2, width=5):
     torch.manual_seed(0)
-    sizes = {"flow": {"layers": 3, "width": 8}, "weights": Weights(), "width": width}
-    made = BidirectionalINN(d, m, k, **sizes, loss=loss)
+    made = BidirectionalINN(d, m, k, flow={"layers": 3, "width": 8}, weights=Weights(), width=width)
     for p in made.parameters():
         p.data.add_(0.1 * torch.randn_like(p))
     return made
@@ -105,19 +104,16 @@ def test_both_branches_of_a_parabola_are_found():
     assert found.sample_batched((3,), x[:5]).shape == (3, 5, 2)
 
 
-def test_likelihood_draws_carry_the_noise_that_the_density_has():
+def test_draws_carry_the_noise_of_the_training():
     """With f the identity, u = (y, z): the draws of u_0 given y spread by y_noise, those of the
     padding by padding_noise."""
-    f = network(d=3, m=1, k=1, width=3, loss="ml")
+    f = network(d=3, m=1, k=1, width=3)
     f.flow.bijection = Shift(0.0, 0.0, 0.0)
     draws = f.draw(torch.full((20_000, 1), 2.0), torch.Generator().manual_seed(0))
     w = f.weights
     torch.testing.assert_close(draws.mean(0), torch.tensor([2.0, 0.0, 0.0]), atol=0.03, rtol=0)
     expected = torch.tensor([w.y_noise, 1.0, w.padding_noise])
     torch.testing.assert_close(draws.std(0), expected, atol=0, rtol=0.03)
-    exact = network(d=3, m=1, k=1, width=3, loss="mmd")
-    exact.flow.bijection = Shift(0.0, 0.0, 0.0)
-    assert (exact.draw(torch.full((50, 1), 2.0))[:, 0] == 2).all()
 
 
 def test_saved_network_is_the_same(tmp_path):

@@ -16,8 +16,8 @@ The maximum-likelihood variant (Kruse et al. 2021) replaces both MMDs by the cha
 
     |z|^2 / 2 + |f_y - y|^2 / (2 s^2) + |padding|^2 / (2 p^2) - log|det df|
 
-which is the density of (u, its padding) if y and the padding carry noise of s and p, so its draws
-carry them too.
+which is the density of (u, its padding) if y and the padding carry noise of s and p. Both variants
+learn with this noise, so their draws carry it too; without it they collapse onto curves.
 """
 
 from __future__ import annotations
@@ -68,20 +68,9 @@ class BidirectionalINN(nn.Module):
     The width is max(d, m + k) and at least ``width``; both sides are padded up to it.
     """
 
-    def __init__(
-        self,
-        d: int,
-        m: int,
-        k: int,
-        *,
-        flow: dict,
-        weights: Weights,
-        width: int = 0,
-        loss: str = "mmd",
-    ):
+    def __init__(self, d: int, m: int, k: int, *, flow: dict, weights: Weights, width: int = 0):
         super().__init__()
-        self.options = {"flow": flow, "weights": asdict(weights), "width": width, "loss": loss}
-        self.by_likelihood = loss == "ml"
+        self.options = {"flow": flow, "weights": asdict(weights), "width": width}
         self.d, self.m, self.k = d, m, k
         self.width = max(d, m + k, width, 2)
         self.weights = weights
@@ -135,12 +124,9 @@ class BidirectionalINN(nn.Module):
     def draw(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """One u (B, d) for each y (B, m)."""
         z = torch.randn(len(y), self.k, generator=generator)
-        padding = None
-        if self.by_likelihood:
-            y = self._noisy(y, generator)
-            rest = self.width - self.m - self.k
-            padding = self.weights.padding_noise * torch.randn(len(y), rest, generator=generator)
-        return self.inverse(y, z, padding)[:, : self.d]
+        rest = self.width - self.m - self.k
+        padding = self.weights.padding_noise * torch.randn(len(y), rest, generator=generator)
+        return self.inverse(self._noisy(y, generator), z, padding)[:, : self.d]
 
     def _noisy(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return y + self.weights.y_noise * torch.randn(y.shape, generator=generator, dtype=y.dtype)
@@ -288,12 +274,10 @@ def fit_bidirectional(
         u, y = transform(theta)[0], standardize(x)
         options = {"layers": layers, "width": width, "mix": "permute"}
         k = d if latent is None else latent
-        network = BidirectionalINN(
-            d, x.shape[1], k, flow=options, weights=weights, width=pad_to, loss=loss
-        )
+        network = BidirectionalINN(d, x.shape[1], k, flow=options, weights=weights, width=pad_to)
 
         def objective(u: Tensor, y: Tensor) -> Tensor:
-            if network.by_likelihood:
+            if loss == "ml":
                 return network.likelihood_loss(u, y)
             terms = network.mmd_losses(u, y)
             return sum(getattr(weights, name) * value for name, value in terms.items()).expand(
