@@ -130,7 +130,8 @@ def main() -> None:
     experiments = [e for e in dict.fromkeys(k[0] for k in run.rows) if e != "evaluations"]
     about = (
         f"{info['processor']}; torch {info['torch']}, innverse {info['innverse']}. PSNR in dB on the "
-        "test faces; behind a mean, in brackets, the number of pictures.\n\n"
+        "test faces; behind a mean, in brackets, the number of pictures (all of a set, or as many as "
+        "time allowed: then the first). Two methods are compared on the pictures that both solved.\n\n"
         "    innverse reproduce asim2020 --full --data faces_test.tar --out runs/asim2020\n"
         "    python benchmarks/asim2020.py runs/asim2020\n"
     )
