@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from innverse.data import read_image
+from innverse.solvers import map as map_module
 from innverse.solvers.solve import METHODS
 from innverse.solvers.starts import STARTS
 
@@ -105,7 +106,7 @@ def test_the_command_knows_all_methods_and_starts():
     """It names them itself, since it must not import torch."""
     module = importlib.import_module("innverse.cli.solve")
     assert get_args(module.Method) == tuple(METHODS)
-    assert get_args(module.Start) == tuple(STARTS)
+    assert get_args(module.Start) == (*STARTS, *map_module.STARTS)
 
 
 def test_options_of_another_method_are_refused(run, models, photos):

@@ -194,7 +194,7 @@ def test_tables_of_the_ablations(tmp_path):
     axes = figures.z0_norm(results).axes[0]
     assert axes.lines[0].get_xdata().tolist() == list(protocol._RADII)
     labels = [text.get_text() for text in figures.evaluations(results).axes[0].get_legend().texts]
-    assert labels == ["flow, L-BFGS", "flow, Adam"]
+    assert labels == ["flow, L-BFGS", "flow, MAP", "flow, Adam"]
     assert len(results.failures()) == sum(
         len(protocol.EXPERIMENTS[k].methods) for k in ("start_and_gamma", "z0_norm", "evaluations")
     )
