@@ -93,11 +93,13 @@ def run_cell(
     It holds one list per quantity, with an entry for each picture. Without ``compute`` a cell that
     has no such file is None.
     """
+    file = cell.file(folder)
+    if not compute and not file.is_file():
+        return None  # before all weights of a prior are read for its mark
     given = options(cell.experiment, cell.setting, cell.name, cell.method, effort)
     x = pictures.x[cell.first : cell.last]
     prior = None if cell.method.role is None else priors[cell.method.role]
     mark = _fingerprint(cell, given, x, prior)
-    file = cell.file(folder)
     kept = _read(file, mark)
     if kept is not None or not compute:
         return kept
