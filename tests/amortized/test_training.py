@@ -97,3 +97,17 @@ def test_bad_steps_are_refused_and_many_end_it():
     with pytest.raises(InnverseError, match="NaN or infinite 50 times"):
         for _ in range(60):
             training.step()
+
+
+def test_what_is_kept_is_an_average_of_the_last_weights():
+    model, loss, data, held_out = linear()
+    training = Training(model, loss, data, held_out, Schedule(lr=0.3, batch_size=8, max_epochs=40))
+    seen = []
+    while not training.done:
+        training.step()
+        seen.append(model.weight.item())
+    training.finish()
+    # a learning rate far too high: the weight never rests, its average is near the truth
+    tail = torch.tensor(seen[300:1200])
+    assert tail.std() > 0.02
+    assert abs(model.weight.item() - 2) < tail.std() / 2

@@ -41,6 +41,9 @@ from .standardize import Standardize
 from .training import train
 
 
+_FLOWS = {"affine": "realnvp", "spline": "spline"}
+
+
 @dataclass(frozen=True)
 class Weights:
     """Weights of the losses, and the sizes of the noise that is added.
@@ -65,16 +68,32 @@ class Weights:
 class BidirectionalINN(nn.Module):
     """f and its losses for ``d`` parameters, ``m`` measured numbers, ``k`` latents.
 
-    The width is max(d, m + k) and at least ``width``; both sides are padded up to it.
+    The width is max(d, m + k) and at least ``width``; both sides are padded up to it. ``flow`` holds
+    the options of the flow of ``"affine"`` or ``"spline"`` couplings.
     """
 
-    def __init__(self, d: int, m: int, k: int, *, flow: dict, weights: Weights, width: int = 0):
+    def __init__(
+        self,
+        d: int,
+        m: int,
+        k: int,
+        *,
+        flow: dict,
+        weights: Weights,
+        width: int = 0,
+        couplings: str = "affine",
+    ):
         super().__init__()
-        self.options = {"flow": flow, "weights": asdict(weights), "width": width}
+        self.options = {
+            "flow": flow,
+            "weights": asdict(weights),
+            "width": width,
+            "couplings": couplings,
+        }
         self.d, self.m, self.k = d, m, k
         self.width = max(d, m + k, width, 2)
         self.weights = weights
-        self.flow: Flow = flows.build("realnvp", (self.width,), norm=False, **flow)
+        self.flow: Flow = flows.build(_FLOWS[couplings], (self.width,), **flow)
         self.kernel = inverse_multiquadratic()
 
     def forward(self, u: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -87,6 +106,10 @@ class BidirectionalINN(nn.Module):
         if padding is None:
             padding = y.new_zeros(len(y), self.width - self.m - self.k)
         return self.flow.bijection.inverse(torch.cat((y, z, padding), 1))[0]
+
+    def initialize_(self, u: Tensor) -> None:
+        """Set the ActNorms, where there are any, from parameters u (B, d)."""
+        self.flow.initialize_(self._padded(u, self.weights.padding_noise))
 
     def mmd_losses(self, u: Tensor, y: Tensor) -> dict[str, Tensor]:
         """The six terms of the bi-directional training, scalars, without their weights."""
@@ -226,6 +249,7 @@ def fit_bidirectional(
     prior=None,
     bounds=None,
     names: Sequence[str] | None = None,
+    couplings: str | None = None,
     layers: int = 6,
     width: int = 64,
     pad_to: int = 16,
@@ -243,7 +267,10 @@ def fit_bidirectional(
     Args:
         loss: ``"mmd"`` (the six losses) or ``"ml"`` (maximum likelihood).
         latent: k, by default D (at least as much as x can leave open).
-        layers, width: couplings and the width of their networks.
+        couplings: ``"affine"``, as published, or ``"spline"``, which leaves fewer bridges between
+            the modes of a posterior and takes three times as long; by default affine for ``"mmd"``
+            and spline for ``"ml"``.
+        layers, width: number of couplings and the width of their networks.
         pad_to: least width of the INN. One that is just as wide as D or m + k ask for has no room
             to come apart, and may fail to train.
         weights: see `Weights`.
@@ -254,6 +281,10 @@ def fit_bidirectional(
     """
     if loss not in ("mmd", "ml"):
         raise UsageError(f"loss={loss!r}: choose mmd or ml")
+    if couplings is None:
+        couplings = "spline" if loss == "ml" else "affine"
+    if couplings not in _FLOWS:
+        raise UsageError(f"couplings={couplings!r}: choose affine or spline")
     theta, x = as_pairs(theta, x)
     if x.dim() != 2:
         raise ShapeError(f"the bi-directional INN takes vectors x (N, m), not {tuple(x.shape)}")
@@ -272,9 +303,19 @@ def fit_bidirectional(
         transform.learn(theta[order[split:]])
         standardize.learn(x[order[split:]])
         u, y = transform(theta)[0], standardize(x)
-        options = {"layers": layers, "width": width, "mix": "permute"}
-        k = d if latent is None else latent
-        network = BidirectionalINN(d, x.shape[1], k, flow=options, weights=weights, width=pad_to)
+        options = {"layers": layers, "width": width}
+        if couplings == "affine":
+            options |= {"mix": "permute", "norm": False}
+        network = BidirectionalINN(
+            d,
+            x.shape[1],
+            d if latent is None else latent,
+            flow=options,
+            weights=weights,
+            width=pad_to,
+            couplings=couplings,
+        )
+        network.initialize_(u[order[split:]][:4096])
 
         def objective(u: Tensor, y: Tensor) -> Tensor:
             if loss == "ml":
@@ -285,7 +326,7 @@ def fit_bidirectional(
             )
 
         rows, test = order[split:], order[:split][:2048]
-        schedule = Schedule(lr, batch_size, patience, max_epochs, minutes)
+        schedule = Schedule(lr, batch_size, patience, max_epochs, minutes, 1e-4, heavy_decay=None)
         data, held_out = (u[rows], y[rows]), (u[test], y[test])
         history = train(network, objective, data, held_out, schedule, seed=seed, progress=progress)
     return BidirectionalPosterior(network, transform, standardize, names, history)

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..pretrained import read_bytes
 from .schedule import History
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: bounds by the probit
 POSTERIOR, BIDIRECTIONAL = "innverse-posterior", "innverse-bidirectional-posterior"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 

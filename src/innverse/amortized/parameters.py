@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError, ShapeError
 
 _EDGE = 1e-9  # fraction of the range that a draw on the very bound is moved inwards
+_LOG_ROOT_2PI = math.log(2 * math.pi) / 2
 _FLOOR = 1e-4  # the same with one bound only, as a fraction of the median distance to it
 
 
 class ParameterTransform(nn.Module):
     """u = (g(theta) - loc) / scale, coordinate by coordinate.
 
-    g is the logit of the fraction of the range between two finite bounds, the logarithm of the
-    distance to one finite bound, and the identity without bounds, so no density can leak out.
+    g is the probit (the normal quantile) of the fraction of the range between two finite bounds, the
+    logarithm of the distance to one finite bound, and the identity without bounds, so no density can
+    leak out. Under the probit a uniform prior becomes the flow's own base density; a logit would
+    leave tails that no flow with a normal base can follow.
     ``loc`` and ``scale`` are learned from the training draws (`learn`). Computed in float64.
 
     Args:
@@ -70,7 +72,7 @@ class ParameterTransform(nn.Module):
         v = u.double() * self.scale + self.loc
         two, below, above = self._kinds()
         span = torch.where(two, self.high - self.low, 1.0)
-        theta = torch.where(two, self._origin() + span * v.sigmoid(), v)
+        theta = torch.where(two, self._origin() + span * torch.special.ndtr(v), v)
         theta = torch.where(below, self._origin() + v.exp(), theta)
         return torch.where(above, self._origin() - v.exp(), theta).float()
 
@@ -86,13 +88,13 @@ class ParameterTransform(nn.Module):
         distance = self._distance(theta)
         p = (distance / span).clamp(_EDGE, 1 - _EDGE)
         half = torch.maximum(distance, self.floor).log()
-        return torch.where(two, p.log() - (-p).log1p(), torch.where(below | above, half, theta))
+        return torch.where(two, torch.special.ndtri(p), torch.where(below | above, half, theta))
 
     def _log_slope(self, v: Tensor) -> Tensor:
         """log |g'(theta)| / scale, elementwise, at v = g(theta)."""
         two, below, above = self._kinds()
         span = torch.where(two, self.high - self.low, 1.0)
-        slope = torch.where(two, F.softplus(v) + F.softplus(-v) - span.log(), 0.0)
+        slope = torch.where(two, v.square() / 2 + _LOG_ROOT_2PI - span.log(), 0.0)
         return torch.where(below | above, -v, slope) - self.scale.log()
 
     def _distance(self, theta: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+CLEAR = 0.01  # nats: a gap between training and held-out pairs, a progress, that is not by chance
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -14,6 +16,10 @@ class Schedule:
     takes half as many epochs as there were; or when two thirds of ``max_epochs`` or of
     ``minutes`` are over. Warm-up, stay and fall (Hägele et al. 2024, arXiv 2405.18392) reaches what
     a cosine reaches, without being told its length.
+
+    Before that fall, a model that fits the training pairs better than the held-out ones goes on from
+    its best state with ``heavy_decay`` of the weights instead of ``weight_decay``. What is better on
+    the held-out pairs is kept: a posterior near its prior wants the heavy one, a sharp one the other.
     """
 
     lr: float = 1e-3
@@ -21,7 +27,8 @@ class Schedule:
     patience: int = 20
     max_epochs: int = 1000
     minutes: float | None = None
-    weight_decay: float = 1e-4
+    weight_decay: float = 0.1
+    heavy_decay: float | None = 1.0
 
     def patience_for(self, per_epoch: int) -> int:
         """Epochs to wait: where an epoch is only a few steps, 20 of them would be no patience."""
@@ -56,6 +63,35 @@ class Budget:
         self.epochs = min(self.epochs, epochs + max(epochs // 2, 2))
         self.fall_from = min(max(epochs / self.epochs, used), 1 - 1e-6)
         self.falling = True
+
+
+@dataclass
+class Decay:
+    """Of the weights: what is in force, what is to be tried, and the loss from before the trial."""
+
+    now: float
+    heavy: float | None
+    light: float | None = None
+    mark: float = math.inf
+
+    @property
+    def on_trial(self) -> bool:
+        return self.light is not None
+
+    @property
+    def patience(self) -> int:
+        """How much more of it a trial takes: the weights shrink first, and it all gets worse."""
+        return 3 if self.on_trial else 1
+
+    def begin_trial(self, best: float) -> None:
+        """Of the heavy one, against the ``best`` held-out loss so far."""
+        self.light, self.mark, self.now, self.heavy = self.now, best, self.heavy, None
+
+    def end_trial(self, best: float) -> None:
+        """Keep the heavy one if it has brought clear progress; there will be no other trial."""
+        if self.on_trial and best > self.mark - CLEAR:
+            self.now = self.light
+        self.light = self.heavy = None
 
 
 @dataclass

@@ -18,7 +18,7 @@ from ..train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, s
 from ..train.interrupt import stop_requests
 from ..train.progress import Progress
 from ..train.randomness import generator, stream_seed
-from .schedule import Budget, History, Schedule
+from .schedule import CLEAR, Budget, Decay, History, Schedule
 from .size import choose_batch
 
 Loss = Callable[..., Tensor]
@@ -26,13 +26,16 @@ Loss = Callable[..., Tensor]
 _CLIP = 5.0  # of the gradient's norm
 _MAX_BAD = 50  # refused steps in a row that end the training
 _SAVE_EVERY = 30.0  # seconds between checkpoints
+_AVERAGED = 5  # epochs over which the weights are averaged
 
 
 class Training:
     """Minimises the mean of ``loss(*rows) -> (B,)`` over ``data``, one `step` after the other.
 
-    Everything random is a function of seed and step, so a training that was interrupted goes on as
-    if it had not been. `finish` leaves the state that was best on ``held_out`` in the model.
+    What is judged on ``held_out``, and kept, is a moving average of the weights: the last steps
+    alone carry the noise of their batches, and fit the training pairs too closely. `finish` leaves
+    the average that was best in the model. Everything random is a function of seed and step, so a
+    training that was interrupted goes on as if it had not been.
 
     Args:
         data, held_out: tensors of equal length; rows of a batch are handed to ``loss``.
@@ -61,8 +64,10 @@ class Training:
             fused=True,
         )
         self.history, self.budget = History(), Budget(schedule.max_epochs, schedule.minutes)
+        self.decay = Decay(schedule.weight_decay, schedule.heavy_decay)
         self.history.best = evaluate(model, loss, held_out)
         self.best = _copy(model)
+        self.average = {k: p.detach().clone() for k, p in self.named.items()}
         self.waited = self.bad = 0
         self._shuffled: tuple[int, list[Tensor]] = (-1, [])
 
@@ -78,6 +83,7 @@ class Training:
         warm = min(1.0, (history.steps + 1) / self.schedule.warmup(self.per_epoch))
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr * warm * self.budget.factor(used)
+            group["weight_decay"] = self.decay.now
         # what a loss draws from the global generator is a function of the step as well; the CPU's
         # alone, since torch.manual_seed queues a call with its traceback for every absent device
         torch.default_generator.manual_seed(stream_seed(self.seed, history.steps, "loss"))
@@ -116,11 +122,19 @@ class Training:
         if norm > _CLIP:
             torch._foreach_mul_(gradients, _CLIP / norm)
         self.optimizer.step()
+        # a plain mean at first, in which the start soon counts for nothing
+        k = self.history.steps + 1
+        weight = max(1 / (_AVERAGED * self.per_epoch), 9 / (9 + k))
+        torch._foreach_lerp_(
+            list(self.average.values()), [p.data for p in self.named.values()], weight
+        )
         return True
 
     def _judge(self) -> None:
         """After an epoch: keep what is best, begin the fall of the learning rate, or end."""
         begun, history = time.perf_counter(), self.history
+        latest = _copy(self.model)
+        self.model.load_state_dict(latest | self.average)
         value = evaluate(self.model, self.loss, self.held_out)
         history.held_out.append(value)
         history.epochs += 1
@@ -128,6 +142,7 @@ class Training:
         self.waited = 0 if value < history.best - 1e-3 else self.waited + 1
         if value < history.best:
             history.best, self.best = value, _copy(self.model)
+        self.model.load_state_dict(latest)
         history.seconds += time.perf_counter() - begun
         used, patience = self._used(), self.schedule.patience_for(self.per_epoch)
         if used >= 1 and self.budget.epochs == self.schedule.max_epochs:
@@ -136,10 +151,26 @@ class Training:
             history.ended = "no more progress on held-out pairs"
         elif not self.budget.falling and used >= self.budget.fall_from:
             self.budget.falling, self.waited = True, 0
-        elif not self.budget.falling and self.waited >= patience:
-            self.budget.end_soon(history.epochs, used)
-            self.model.load_state_dict(self.best)
-            self.waited = 0
+            if self.decay.on_trial:
+                self._return_to_best()
+            self.decay.end_trial(history.best)
+        elif not self.budget.falling and self.waited >= self.decay.patience * patience:
+            self._return_to_best()
+            if self.decay.heavy is not None and self._overfits():
+                self.decay.begin_trial(history.best)
+            else:
+                self.decay.end_trial(history.best)
+                self.budget.end_soon(history.epochs, used)
+
+    def _return_to_best(self) -> None:
+        self.model.load_state_dict(self.best)
+        self.average = {k: p.detach().clone() for k, p in self.named.items()}
+        self.waited = 0
+
+    def _overfits(self) -> bool:
+        n = len(self.held_out[0])
+        on_training = evaluate(self.model, self.loss, tuple(t[:n] for t in self.data))
+        return self.history.best - on_training > CLEAR
 
     def _used(self) -> float:
         return self.budget.used(self.history.steps / self.per_epoch, self.history.seconds)
@@ -159,6 +190,7 @@ class Training:
         """All that `restore` needs; ``signature`` says what is trained on what."""
         tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"best/{k}": v for k, v in self.best.items()}
+        tensors |= {f"average/{k}": v for k, v in self.average.items()}
         for name, p in self.named.items():
             for key, value in self.optimizer.state.get(p, {}).items():
                 tensors[f"adamw/{name}/{key}"] = value
@@ -166,6 +198,7 @@ class Training:
             "signature": signature,
             "history": dataclasses.asdict(self.history),
             "budget": dataclasses.asdict(self.budget),
+            "decay": dataclasses.asdict(self.decay),
             "waited": self.waited,
             "bad": self.bad,
         }
@@ -185,17 +218,21 @@ class Training:
                     f"the training in {place} was begun with {what}: set it back, choose another "
                     "folder, or start over with --no-resume (resume=False)"
                 )
-        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "adamw": {}}
+        groups: dict[str, dict[str, Tensor]] = {
+            kind: {} for kind in ("model", "best", "average", "adamw")
+        }
         for name, tensor in checkpoint.tensors.items():
             kind, _, rest = name.partition("/")
             groups[kind][rest] = tensor
         self.model.load_state_dict(groups["model"])
         self.best = groups["best"]
+        self.average = {k: groups["average"][k] for k in self.named}  # in the order of `named`
         for name, value in groups["adamw"].items():
             name, _, key = name.rpartition("/")
             self.optimizer.state[self.named[name]][key] = value
         state = checkpoint.state
         self.history, self.budget = History(**state["history"]), Budget(**state["budget"])
+        self.decay = Decay(**state["decay"])
         self.waited, self.bad = state["waited"], state["bad"]
 
 
