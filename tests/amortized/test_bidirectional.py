@@ -116,10 +116,11 @@ def test_draws_carry_the_noise_of_the_training():
     torch.testing.assert_close(draws.std(0), expected, atol=0, rtol=0.03)
 
 
-def test_saved_network_is_the_same(tmp_path):
+@pytest.mark.parametrize("couplings", ["affine", "spline"])
+def test_saved_network_is_the_same(couplings, tmp_path):
     theta, x = torch.rand(100, 2), torch.randn(100, 3)
     options = {"layers": 2, "width": 8, "max_epochs": 1, "progress": False, "bounds": (0, 1)}
-    made = fit_bidirectional(theta, x, loss="ml", **options)
+    made = fit_bidirectional(theta, x, loss="ml", couplings=couplings, **options)
     made.save(tmp_path)
     again = BidirectionalPosterior.load(tmp_path)
     assert torch.equal(again.predict(theta), made.predict(theta))
@@ -147,6 +148,7 @@ def test_bad_input_is_one_line():
     theta, x = torch.randn(100, 2), torch.randn(100, 3)
     for kind, words, options in (
         (UsageError, "mmd or ml", {"loss": "vae"}),
+        (UsageError, "affine or spline", {"couplings": "residual"}),
         (ShapeError, "vectors x", {"x": torch.randn(100, 3, 2)}),
     ):
         with pytest.raises(kind, match=words) as caught:

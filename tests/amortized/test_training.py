@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from innverse.amortized.schedule import Budget, Schedule
 from innverse.amortized.training import Training, train
 from innverse.errors import InnverseError, InputError
+from innverse.train.checkpoint import Checkpoint
 
 
 def linear(n: int = 400):
@@ -111,3 +113,52 @@ def test_what_is_kept_is_an_average_of_the_last_weights():
     tail = torch.tensor(seen[300:1200])
     assert tail.std() > 0.02
     assert abs(model.weight.item() - 2) < tail.std() / 2
+
+
+def regression(signal: float):
+    """40 noisy answers of 30 numbers each: a fit without decay follows the noise."""
+    torch.manual_seed(0)
+    x, w = torch.randn(1040, 30), signal * torch.randn(30, 1)
+    y = x @ w + torch.randn(1040, 1)
+    model = torch.nn.Linear(30, 1, bias=False)
+
+    def loss(x, y):
+        return (model(x) - y).square().sum(1)
+
+    return model, loss, (x[:40], y[:40]), (x[40:], y[40:])
+
+
+@pytest.mark.parametrize(("signal", "kept"), [(0.03, 2.0), (3.0, 0.0)])
+def test_heavy_decay_is_tried_where_it_overfits_and_kept_where_it_helps(signal, kept):
+    schedule = Schedule(
+        lr=0.03, batch_size=20, patience=100, max_epochs=4000, weight_decay=0.0, heavy_decay=2.0
+    )
+    light = Training(*regression(signal), dataclasses.replace(schedule, heavy_decay=None))
+    both = Training(*regression(signal), schedule)
+    tried = False
+    for training in (light, both):
+        while not training.done:
+            training.step()
+            tried = tried or training.decay.on_trial
+        training.finish()
+    assert tried and light.decay.now == 0 and both.decay.now == kept
+    assert both.history.best <= light.history.best + 1e-3
+    assert not kept or both.history.best < light.history.best - 0.01
+
+
+def test_a_training_stopped_amid_the_trial_ends_where_it_would_have(tmp_path):
+    schedule = Schedule(lr=0.03, batch_size=20, patience=100, max_epochs=600, weight_decay=0.0)
+    whole = Training(*regression(0.03), schedule)
+    while not whole.decay.on_trial:
+        whole.step()
+    middle = whole.checkpoint({})
+    middle = Checkpoint(
+        middle.step, {k: v.clone() for k, v in middle.tensors.items()}, middle.state
+    )
+    second = Training(*regression(0.03), schedule)
+    second.restore(middle, {}, tmp_path)
+    for training in (whole, second):
+        while not training.done:
+            training.step()
+    assert whole.history.held_out == second.history.held_out
+    assert whole.decay == second.decay

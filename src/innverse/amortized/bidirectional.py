@@ -40,7 +40,6 @@ from .schedule import History, Schedule
 from .standardize import Standardize
 from .training import train
 
-
 _FLOWS = {"affine": "realnvp", "spline": "spline"}
 
 
