@@ -75,6 +75,11 @@ class Training:
     def done(self) -> bool:
         return bool(self.history.ended)
 
+    @property
+    def percent(self) -> int:
+        """How much of the budget is used; it jumps up once progress ends before that."""
+        return round(100 * self._used())
+
     def step(self) -> None:
         """One batch; at the end of an epoch also the judgement of the held-out pairs."""
         begun, history = time.perf_counter(), self.history
@@ -261,7 +266,8 @@ def train(
     if newest is not None:
         training.restore(load_checkpoint(newest), signature, folder)
     history = training.history
-    with Progress(schedule.max_epochs, history.epochs, quiet=not progress, unit="epoch") as bar:
+    # of the budget, be it epochs or minutes, so that the time left is right for either
+    with Progress(100, training.percent, quiet=not progress, unit="percent") as bar:
         if newest is not None:
             bar.say(f"continuing after step {history.steps} (epoch {history.epochs})")
         saved = time.monotonic()
@@ -270,8 +276,11 @@ def train(
                 epochs = history.epochs
                 training.step()
                 if history.epochs > epochs:
-                    note = f"held-out loss {history.held_out[-1]:.3f} (best {history.best:.3f})"
-                    bar.update(history.epochs, note)
+                    note = (
+                        f"epoch {history.epochs}, held-out loss {history.held_out[-1]:.3f} "
+                        f"(best {history.best:.3f})"
+                    )
+                    bar.update(training.percent, note)
                 due = training.done or stop or time.monotonic() - saved > _SAVE_EVERY
                 if folder and due:
                     save_checkpoint(folder, training.checkpoint(signature), keep=1)
