@@ -133,7 +133,8 @@ def test_heavy_decay_is_tried_where_it_overfits_and_kept_where_it_helps(signal, 
     schedule = Schedule(
         lr=0.03, batch_size=20, patience=100, max_epochs=4000, weight_decay=0.0, heavy_decay=2.0
     )
-    light = Training(*regression(signal), dataclasses.replace(schedule, heavy_decay=None))
+    alone = dataclasses.replace(schedule, heavy_decay=None, light_decay=None)
+    light = Training(*regression(signal), alone)
     both = Training(*regression(signal), schedule)
     tried = False
     for training in (light, both):
@@ -162,3 +163,15 @@ def test_a_training_stopped_amid_the_trial_ends_where_it_would_have(tmp_path):
             training.step()
     assert whole.history.held_out == second.history.held_out
     assert whole.decay == second.decay
+
+
+def test_light_decay_is_tried_where_it_does_not_overfit():
+    model, loss, data, held_out = linear()
+    schedule = Schedule(lr=0.03, batch_size=32, patience=3, weight_decay=1.0)
+    assert Training(model, loss, data, held_out, schedule).decay.now == 1
+    history = train(model, loss, data, held_out, schedule, progress=False)
+    model, loss, data, held_out = linear()
+    fixed = dataclasses.replace(schedule, light_decay=None)
+    heavier = train(model, loss, data, held_out, fixed, progress=False)
+    assert history.best < heavier.best - 0.01  # the decay holds the slope of 2 down
+    assert abs(history.best - 0.01) < 0.005  # the variance of the noise

@@ -325,7 +325,7 @@ def fit_bidirectional(
             )
 
         rows, test = order[split:], order[:split][:2048]
-        schedule = Schedule(lr, batch_size, patience, max_epochs, minutes, 1e-4, heavy_decay=None)
+        schedule = Schedule(lr, batch_size, patience, max_epochs, minutes, 1e-4, None, None)
         data, held_out = (u[rows], y[rows]), (u[test], y[test])
         history = train(network, objective, data, held_out, schedule, seed=seed, progress=progress)
     return BidirectionalPosterior(network, transform, standardize, names, history)

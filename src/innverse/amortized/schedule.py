@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-CLEAR = 0.01  # nats: a gap between training and held-out pairs, a progress, that is not by chance
+_OVERFIT = 0.05  # nats between training and held-out pairs: more than chance makes of 10^4 of them
+_CLEAR = 0.01  # nats: a progress that is not by chance
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,10 @@ class Schedule:
     ``minutes`` are over. Warm-up, stay and fall (Hägele et al. 2024, arXiv 2405.18392) reaches what
     a cosine reaches, without being told its length.
 
-    Before that fall, a model that fits the training pairs better than the held-out ones goes on from
-    its best state with ``heavy_decay`` of the weights instead of ``weight_decay``. What is better on
-    the held-out pairs is kept: a posterior near its prior wants the heavy one, a sharp one the other.
+    Before that fall, training goes on from the best state with another decay of the weights:
+    ``heavy_decay`` if it fits the training pairs better than the held-out ones, else
+    ``light_decay``; what is better on the held-out pairs is kept. A posterior near its prior wants
+    the heavy one, a sharp one with many simulations the light one.
     """
 
     lr: float = 1e-3
@@ -29,6 +31,7 @@ class Schedule:
     minutes: float | None = None
     weight_decay: float = 0.1
     heavy_decay: float | None = 1.0
+    light_decay: float | None = 1e-4
 
     def patience_for(self, per_epoch: int) -> int:
         """Epochs to wait: where an epoch is only a few steps, 20 of them would be no patience."""
@@ -67,31 +70,37 @@ class Budget:
 
 @dataclass
 class Decay:
-    """Of the weights: what is in force, what is to be tried, and the loss from before the trial."""
+    """Of the weights: what is in force, and a trial of another against the loss from before it."""
 
     now: float
     heavy: float | None
-    light: float | None = None
+    light: float | None
+    before: float | None = None
     mark: float = math.inf
 
     @property
     def on_trial(self) -> bool:
-        return self.light is not None
+        return self.before is not None
 
     @property
     def patience(self) -> int:
-        """How much more of it a trial takes: the weights shrink first, and it all gets worse."""
-        return 3 if self.on_trial else 1
+        """How much more of it a heavy one takes: the weights shrink first, and it all gets worse."""
+        return 3 if self.on_trial and self.now > self.before else 1
 
-    def begin_trial(self, best: float) -> None:
-        """Of the heavy one, against the ``best`` held-out loss so far."""
-        self.light, self.mark, self.now, self.heavy = self.now, best, self.heavy, None
+    def begin_trial(self, best: float, gap: float) -> bool:
+        """Of the heavy or the light one, as the ``gap`` of ``best``, the held-out loss, to that of
+        the training pairs says; False if there is none or has been one."""
+        other = self.heavy if gap > _OVERFIT else self.light
+        self.heavy = self.light = None
+        if other is not None:
+            self.before, self.mark, self.now = self.now, best, other
+        return other is not None
 
     def end_trial(self, best: float) -> None:
-        """Keep the heavy one if it has brought clear progress; there will be no other trial."""
-        if self.on_trial and best > self.mark - CLEAR:
-            self.now = self.light
-        self.light = self.heavy = None
+        """Keep what was tried if it has brought clear progress."""
+        if self.on_trial and best > self.mark - _CLEAR:
+            self.now = self.before
+        self.before = self.heavy = self.light = None
 
 
 @dataclass

@@ -18,7 +18,7 @@ from ..train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, s
 from ..train.interrupt import stop_requests
 from ..train.progress import Progress
 from ..train.randomness import generator, stream_seed
-from .schedule import CLEAR, Budget, Decay, History, Schedule
+from .schedule import Budget, Decay, History, Schedule
 from .size import choose_batch
 
 Loss = Callable[..., Tensor]
@@ -64,7 +64,7 @@ class Training:
             fused=True,
         )
         self.history, self.budget = History(), Budget(schedule.max_epochs, schedule.minutes)
-        self.decay = Decay(schedule.weight_decay, schedule.heavy_decay)
+        self.decay = Decay(schedule.weight_decay, schedule.heavy_decay, schedule.light_decay)
         self.history.best = evaluate(model, loss, held_out)
         self.best = _copy(model)
         self.average = {k: p.detach().clone() for k, p in self.named.items()}
@@ -161,9 +161,7 @@ class Training:
             self.decay.end_trial(history.best)
         elif not self.budget.falling and self.waited >= self.decay.patience * patience:
             self._return_to_best()
-            if self.decay.heavy is not None and self._overfits():
-                self.decay.begin_trial(history.best)
-            else:
+            if not self.decay.begin_trial(history.best, self._gap()):
                 self.decay.end_trial(history.best)
                 self.budget.end_soon(history.epochs, used)
 
@@ -172,10 +170,11 @@ class Training:
         self.average = {k: p.detach().clone() for k, p in self.named.items()}
         self.waited = 0
 
-    def _overfits(self) -> bool:
+    def _gap(self) -> float:
+        """By how much the loss is lower on as many training pairs as are held out."""
         n = len(self.held_out[0])
-        on_training = evaluate(self.model, self.loss, tuple(t[:n] for t in self.data))
-        return self.history.best - on_training > CLEAR
+        training = evaluate(self.model, self.loss, tuple(t[:n] for t in self.data))
+        return self.history.best - training
 
     def _used(self) -> float:
         return self.budget.used(self.history.steps / self.per_epoch, self.history.seconds)
