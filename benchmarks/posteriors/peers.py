@@ -35,19 +35,23 @@ class _Silent:
 
 
 def npe(setting: Setting, name: str, task, n: int, minutes: float) -> Npe:
-    """NPE with neural spline flows (its flow in sbibm), trained epoch by epoch until ``minutes`` of
+    """NPE with neural spline flows (its flow in sbibm), trained by its own rules until ``minutes`` of
     processor time are over or it has converged."""
     theta, x = task.pairs(n, seeded(0))
     inference = _inference(task, theta, x)
-    begun = time.process_time()
-    estimator, epochs = inference.train(max_num_epochs=1), 2  # it counts from 0 and up to and with
-    while (time.process_time() - begun) / 60 < minutes:
-        estimator = inference.train(max_num_epochs=epochs, resume_training=True)
-        if inference.summary["epochs_trained"][-1] <= epochs:
-            break  # nothing was trained: it has converged
-        epochs = inference.summary["epochs_trained"][-1]
-    used = (time.process_time() - begun) / 60
-    setting.cell(f"{name}/training", lambda: {"minutes": used, "epochs": epochs})
+    begun, converged = time.process_time(), inference._converged
+
+    def minutes_used() -> float:
+        return (time.process_time() - begun) / 60
+
+    # resuming epoch by epoch would not do: its count of fruitless epochs goes up with every call
+    def converged_or_over(epoch: int, stop_after_epochs: int) -> bool:
+        return converged(epoch, 0 if minutes_used() > minutes else stop_after_epochs)
+
+    inference._converged = converged_or_over
+    estimator = inference.train()
+    facts = {"minutes": minutes_used(), "epochs": inference.summary["epochs_trained"][-1]}
+    setting.cell(f"{name}/training", lambda: facts)
     return Npe(inference.build_posterior(estimator))
 
 
@@ -64,7 +68,12 @@ def npe_trial(task, theta, x, sizes: tuple[int, ...]):
     done = [2]
 
     def epoch():
-        inference.train(training_batch_size=batch, max_num_epochs=done[0], resume_training=True)
+        inference.train(
+            training_batch_size=batch,
+            max_num_epochs=done[0],
+            resume_training=True,
+            stop_after_epochs=1_000_000,  # resuming counts as a fruitless epoch
+        )
         done[0] += 1
 
     def sample():
