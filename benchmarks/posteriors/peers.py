@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from functools import cached_property
 
 import torch
 
@@ -15,10 +16,14 @@ def available() -> bool:
 
 
 class Npe:
-    """sbi's direct posterior with the signature of ours."""
+    """sbi's direct posterior with the signature of ours, trained when it is first asked for draws."""
 
-    def __init__(self, posterior):
-        self.posterior = posterior
+    def __init__(self, train):
+        self._train = train
+
+    @cached_property
+    def posterior(self):
+        return self._train()
 
     def sample(self, shape, x, generator=None):
         torch.manual_seed(0 if generator is None else generator.initial_seed())
@@ -37,22 +42,25 @@ class _Silent:
 def npe(setting: Setting, name: str, task, n: int, minutes: float) -> Npe:
     """NPE with neural spline flows (its flow in sbibm), trained by its own rules until ``minutes`` of
     processor time are over or it has converged."""
-    theta, x = task.pairs(n, seeded(0))
-    inference = _inference(task, theta, x)
-    begun, converged = time.process_time(), inference._converged
 
-    def minutes_used() -> float:
-        return (time.process_time() - begun) / 60
+    def train():
+        inference = _inference(task, *task.pairs(n, seeded(0)))
+        begun, converged = time.process_time(), inference._converged
 
-    # resuming epoch by epoch would not do: its count of fruitless epochs goes up with every call
-    def converged_or_over(epoch: int, stop_after_epochs: int) -> bool:
-        return converged(epoch, 0 if minutes_used() > minutes else stop_after_epochs)
+        def minutes_used() -> float:
+            return (time.process_time() - begun) / 60
 
-    inference._converged = converged_or_over
-    estimator = inference.train()
-    facts = {"minutes": minutes_used(), "epochs": inference.summary["epochs_trained"][-1]}
-    setting.cell(f"{name}/training", lambda: facts)
-    return Npe(inference.build_posterior(estimator))
+        # resuming epoch by epoch would not do: its count of fruitless epochs goes up with every call
+        def converged_or_over(epoch: int, stop_after_epochs: int) -> bool:
+            return converged(epoch, 0 if minutes_used() > minutes else stop_after_epochs)
+
+        inference._converged = converged_or_over
+        estimator = inference.train()
+        facts = {"minutes": minutes_used(), "epochs": inference.summary["epochs_trained"][-1]}
+        setting.cell(f"{name}/training", lambda: facts)
+        return inference.build_posterior(estimator)
+
+    return Npe(train)
 
 
 def npe_trial(task, theta, x, sizes: tuple[int, ...]):

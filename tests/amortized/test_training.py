@@ -113,6 +113,7 @@ def test_what_is_kept_is_an_average_of_the_last_weights():
     tail = torch.tensor(seen[300:1200])
     assert tail.std() > 0.02
     assert abs(model.weight.item() - 2) < tail.std() / 2
+    assert model.weight.item() not in seen  # and none of the weights that there were
 
 
 def regression(signal: float):

@@ -19,8 +19,8 @@ class ParameterTransform(nn.Module):
 
     g is the probit (the normal quantile) of the fraction of the range between two finite bounds, the
     logarithm of the distance to one finite bound, and the identity without bounds, so no density can
-    leak out. Under the probit a uniform prior becomes the flow's own base density; a logit would
-    leave tails that no flow with a normal base can follow.
+    leak out. Under the probit a uniform prior becomes the flow's own base density, while a
+    logit would leave it tails longer than those of a normal.
     ``loc`` and ``scale`` are learned from the training draws (`learn`). Computed in float64.
 
     Args:

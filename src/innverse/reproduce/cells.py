@@ -65,11 +65,9 @@ def plan(scale: Scale, sets: dict[str, Pictures], roles: set[str]) -> Iterator[C
     """
     for key, count in scale.settings.items():
         experiment = EXPERIMENTS[key]
-        for k, setting in enumerate(experiment.settings[:count]):
+        for setting in experiment.settings[:count]:
             for group in experiment.sets:
                 if group not in sets or group not in scale.sets:
-                    continue
-                if k > 0 and group in scale.briefly:
                     continue
                 total = min(scale.images, len(sets[group].names))
                 for name, method in experiment.methods.items():

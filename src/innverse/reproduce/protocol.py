@@ -228,7 +228,6 @@ class Scale:
         effort: {method: factor on its steps}; 1 for those that are not named.
         settings: experiment: how many of its settings; an experiment that is not named is left out.
         sets: the sets that are used.
-        briefly: those of them that an experiment shows in its first setting only.
         leave_out: methods that are not run.
     """
 
@@ -237,7 +236,6 @@ class Scale:
     effort: Mapping[str, float]
     settings: Mapping[str, int]
     sets: tuple[str, ...]
-    briefly: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
 
 
@@ -256,7 +254,6 @@ SCALES = {
         },
         settings={"compressed_sensing": 2, "denoising": 1, "inpainting": 1},
         sets=(*_FACES, "birds", "flowers", "images"),
-        briefly=("birds", "flowers"),
         leave_out=("gan_adaptive",),
     ),
     "usual": Scale(
