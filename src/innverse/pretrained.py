@@ -39,6 +39,7 @@ def save(model, folder: Path, card: str | None = None) -> None:
         "name": model.name,
         "shape": list(model.shape),
         "config": model.config,
+        **({"symmetries": list(model.symmetries)} if getattr(model, "symmetries", ()) else {}),
         "parameters": model.n_parameters,
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
@@ -65,6 +66,8 @@ def load(path_or_id: str | Path, *, trainable: bool = False):
     build = ROOMS[config["format"]].build
     model = build(config["name"], config["shape"], **config["config"])
     model.load_state_dict(read_tensors(weights))
+    if "symmetries" in config:
+        model.symmetries = tuple(config["symmetries"])
     return model.eval().requires_grad_(trainable)
 
 

@@ -133,6 +133,30 @@ def test_denoiser_is_tweedie_and_forgets_the_grid():
         assert flow.denoise(y, sigma, views).shape == y.shape
 
 
+@pytest.mark.parametrize(
+    "symmetries, turned, transposed",
+    [((), 1, 0), (("mirror",), 2, 0), (("transpose",), 1, 1), (("mirror", "transpose"), 4, 4)],
+)
+def test_views_are_turned_only_as_training_turned_images(
+    monkeypatch, symmetries, turned, transposed
+):
+    """A portrait is not asked for upside down; the ramp shows how each view was turned."""
+    flow = small_glow(noise=(0.01, 0.4))
+    flow.symmetries = symmetries
+    seen = set()
+
+    def score(x, sigma):
+        down, right = (x[0, 0].diff(dim=d).sum().round().item() for d in (0, 1))
+        seen.add((abs(down) < abs(right), down > 0, right > 0))
+        return torch.zeros_like(x)
+
+    monkeypatch.setattr(flow, "score", score)
+    y = torch.arange(16.0)[:, None] + 10 * torch.arange(16.0)
+    torch.testing.assert_close(flow.denoise(y[None, None], 0.1, 16)[0, 0], y)
+    assert len([s for s in seen if s[0]]) == turned, "columns rise faster than rows"
+    assert len([s for s in seen if not s[0]]) == transposed
+
+
 def test_denoising_under_a_gaussian_density_is_the_wiener_filter():
     """For p(x) = N(0, I s^2) the minimum-mean-square estimate is y s^2 / (s^2 + sigma^2)."""
     from innverse.bijections import Bijection

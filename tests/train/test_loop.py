@@ -49,7 +49,8 @@ def test_an_interrupted_run_continues_bit_for_bit(settings, curve, tmp_path, mon
 
 
 def test_what_a_run_leaves(settings, curve, tmp_path):
-    outcome = run(settings(**NOISE), tmp_path)
+    config = settings(**NOISE, data_transpose=True)
+    outcome = run(config, tmp_path)
     assert outcome.held_out.keys() == {"gap", "psnr"}
     assert {r["step"] for r in curve(tmp_path) if r["kind"] == "eval"} == {10, 20}
     assert len(list((tmp_path / "checkpoint").iterdir())) == 4
@@ -59,11 +60,12 @@ def test_what_a_run_leaves(settings, curve, tmp_path):
     assert str(tmp_path.parent) not in card, "a card names no folder of this machine"
     flow = Flow.from_pretrained(outcome.model)
     assert flow.noise_range == (0.02, 0.4)
+    assert flow.symmetries == ("mirror", "transpose")
     assert all(layer.initialized for layer in flow.modules() if hasattr(layer, "initialized"))
     saved = loop_module.load_checkpoint(tmp_path / "checkpoint" / "000000020.json").tensors
     for name, value in flow.state_dict().items():
         assert torch.equal(value, saved[f"ema/{name}"])
-    again = run(settings(**NOISE), tmp_path)
+    again = run(config, tmp_path)
     assert again == outcome, "a complete run has nothing left to do"
 
 

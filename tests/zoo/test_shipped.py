@@ -11,6 +11,11 @@ import innverse
 from innverse import zoo
 
 GENERATORS = ("faces64-vae", "faces64-gan")
+PRIORS = {
+    "faces64": ("mirror",),
+    "natural-gray": ("mirror", "transpose"),
+    "natural-color": ("mirror", "transpose"),
+}
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -65,3 +70,12 @@ def test_training_as_cards_tell_it(monkeypatch, text, minutes):
     assert zoo.training("m") == {"steps": 20000, "batch_size": 16, "minutes": minutes}
     monkeypatch.setattr(zoo, "card", lambda name: "")
     assert zoo.training("m") == {}
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_symmetries_are_those_of_the_training(name):
+    """What the denoiser averages over is what the card says that the crops were turned by."""
+    card = zoo.card(name)
+    turned = {"mirror": "flip = true" in card, "transpose": "transpose = true" in card}
+    expected = tuple(key for key, on in turned.items() if on)
+    assert innverse.load(name).symmetries == PRIORS[name] == expected

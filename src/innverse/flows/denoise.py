@@ -10,8 +10,9 @@ from torch import Tensor
 from ..errors import UsageError
 from .padding import pad_image, round_up
 
-# The squeeze sees the grid of pixels; averaging over places on that grid (and, as trained, over
-# mirror images and transposes) removes what depends on it. Each row: shift down, right, symmetry.
+# The squeeze sees the grid of pixels; averaging over places on that grid (and over mirror images
+# and transposes, where training did) removes what depends on it. Each row: shift down, right, and
+# one of the eight symmetries of the square, of which a flow gets those that it was trained with.
 _VIEWS = (
     (0, 0, 0),
     (1, 1, 1),
@@ -36,15 +37,19 @@ def denoise(flow, y: Tensor, sigma: Tensor | float, views: int | Iterable[int] =
     """E[x | y] for y = x + N(0, sigma^2), by y + sigma^2 grad log p(y; sigma) (Efron 2011).
 
     y (B, C, H, W) of any size on [0, 1], ``sigma`` a float or (B,) within ``flow.noise_range``.
-    ``views`` (1 to 16) averages that many shifted and mirrored views, of which 4 give most of the
-    gain; or it names the views to take. The result has no graph.
+    ``views`` (1 to 16) averages that many views, of which 4 give most of the gain; or it names the
+    views to take. They are shifted, and turned by ``flow.symmetries``. The result has no graph.
     """
     if flow.noise is None:
         raise UsageError("denoise needs a noise-conditional flow (built with noise=(low, high))")
     chosen = range(min(views, len(_VIEWS))) if isinstance(views, int) else views
     sigma = torch.as_tensor(sigma, dtype=y.dtype, device=y.device).reshape(-1)
     flow.noise.check(sigma)
-    estimates = [_denoise_view(flow, y, sigma, *_VIEWS[k]) for k in chosen]
+    known = _bits(flow.symmetries)
+    estimates = [
+        _denoise_view(flow, y, sigma, down, right, symmetry & known)
+        for down, right, symmetry in (_VIEWS[k] for k in chosen)
+    ]
     return sum(estimates[1:], estimates[0]) / len(estimates)
 
 
@@ -56,6 +61,12 @@ def _denoise_view(flow, y: Tensor, sigma: Tensor, down: int, right: int, symmetr
     score = flow.score(view.contiguous(), sigma)
     clean = _undo_symmetry(view + sigma.view(-1, 1, 1, 1).square() * score, symmetry)
     return clean[..., down : down + h, right : right + w]
+
+
+def _bits(symmetries: Iterable[str]) -> int:
+    """The bits of `_symmetry` that mirror images and transposes generate."""
+    mirror, transpose = "mirror" in symmetries, "transpose" in symmetries
+    return 1 * mirror + 2 * (mirror and transpose) + 4 * transpose
 
 
 def _symmetry(x: Tensor, k: int) -> Tensor:

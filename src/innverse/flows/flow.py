@@ -29,6 +29,11 @@ class Flow(nn.Module):
         multiple: H and W must divide by this; other sizes are padded by reflection.
         name, config: what `innverse.flows.build` needs to make the same flow again.
 
+    Attributes:
+        symmetries: under which training turned the images at random, so that the density hardly
+            tells them apart: any of "mirror" (left-right) and "transpose". `denoise` averages
+            over them.
+
     Images live on [0, 1]. All methods are differentiable unless they say otherwise.
     """
 
@@ -51,6 +56,7 @@ class Flow(nn.Module):
         self.condition = condition
         self.multiple = multiple
         self.name, self.config = name, dict(config or {})
+        self.symmetries: tuple[str, ...] = ()
 
     # ---- what it is -------------------------------------------------------------------------
 

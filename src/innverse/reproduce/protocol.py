@@ -87,14 +87,14 @@ METHODS: dict[str, Method] = {
         "lasso",
         {"basis": "dct"},
         None,
-        _grid("lam", 1e-2, 1e-4, 3e-4, 1e-3, 3e-3, 3e-2, 0.1),
+        _grid("lam", 1e-2, 3e-3, 3e-2, 0.1, 0.3, 1.0, 3.0),
     ),
     "lasso_wavelet": Method(
         "Lasso, wavelets",
         "lasso",
         {"basis": "db2"},
         None,
-        _grid("lam", 1e-2, 1e-4, 3e-4, 1e-3, 3e-3, 3e-2, 0.1),
+        _grid("lam", 1e-2, 3e-3, 3e-2, 0.1, 0.3, 1.0, 3.0),
     ),
     "tv": Method(
         "total variation", "tv", {}, None, _grid("lam", 3e-3, 1e-5, 1e-4, 3e-4, 1e-3, 1e-2, 3e-2)
@@ -107,7 +107,7 @@ METHODS: dict[str, Method] = {
 # Noise that is not small: gamma matters (the paper's own search), and the flow's own denoiser knows
 # the posterior mean.
 _DENOISERS = {
-    "flow": Method("flow, posterior mean", "pnp", {"shifts": 8}, "flow"),
+    "flow": Method("flow, posterior mean", "pnp", {"shifts": 16}, "flow"),
     "flow_latent": Method(
         "flow, latent",
         "latent",
@@ -118,9 +118,9 @@ _DENOISERS = {
     **{
         name: replace(METHODS[name], grid=_grid(option, *values))
         for name, option, values in (
-            ("tv", "lam", (0.08, 0.04, 0.15, 0.25, 0.4)),
-            ("lasso_wavelet", "lam", (0.1, 0.05, 0.2, 0.4)),
-            ("lasso_dct", "lam", (0.1, 0.05, 0.2, 0.4)),
+            ("tv", "lam", (0.08, 0.01, 0.02, 0.04, 0.15, 0.25, 0.4)),
+            ("lasso_wavelet", "lam", (0.1, 0.01, 0.025, 0.05, 0.2, 0.4)),
+            ("lasso_dct", "lam", (0.1, 0.01, 0.025, 0.05, 0.2, 0.4)),
             ("deep_decoder", "channels", (12, 24, 6)),
         )
     },

@@ -32,6 +32,9 @@ def build_model(config: TrainingConfig):
         raise
     except (TypeError, ValueError) as e:
         raise UsageError(f"[model] name = {config.model.name!r}: {e}") from None
+    if room is flows:
+        turned = {"mirror": config.data.flip, "transpose": config.data.transpose}
+        model.symmetries = tuple(name for name, on in turned.items() if on)
     if config.model.init is not None:
         trained = load(config.model.init)
         try:
