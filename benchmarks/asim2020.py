@@ -4,7 +4,8 @@
     .venv/bin/python benchmarks/asim2020.py runs/asim2020
 
 Two methods are compared over those pictures that both have solved, which may be fewer than either
-alone where a run is not finished; ``n`` says how many. Writes asim2020.md and asim2020.json.
+alone where a run is not finished; ``n`` says how many. Writes asim2020.md, asim2020.json and
+asim2020.png.
 """
 
 from __future__ import annotations
@@ -12,16 +13,28 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
+import statistics
+from itertools import combinations
 from pathlib import Path
 
 import harness
 
+from innverse.report.plots import COLOURS, new_figure, tidy
 from innverse.reproduce import published
+from innverse.reproduce.protocol import METHODS
 
 PACKAGES = ("torch", "innverse")
 NOT_FLOWS = ("vae", "gan")
 # the paper's latent search, and the exact density's maximum from where half of it ended
 FLOWS = {"flow": "flow, latent search", "flow_map": "flow, latent search then MAP"}
+SENSING = "compressed_sensing"
+PANELS = {
+    "celebahq": "CelebA-HQ (in distribution)",
+    "ffhq": "FFHQ (shifted)",
+    "birds": "birds (out of distribution)",
+    "flowers": "flowers (out of distribution)",
+}
 
 
 class Run:
@@ -40,6 +53,16 @@ class Run:
         values = [float(r[of]) for i, r in rows.items() if images is None or i in images]
         return (sum(values) / len(values) if values else None), len(values)
 
+    def curve(self, group: str, name: str) -> list[tuple[float, float, float]]:
+        """(m/n, mean PSNR, its standard error) in compressed sensing, sorted."""
+        points = []
+        for (experiment, setting, g, n), rows in self.rows.items():
+            if (experiment, g, n) == (SENSING, group, name):
+                values = [float(r["psnr"]) for r in rows.values()]
+                bar = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+                points.append((float(setting), statistics.fmean(values), bar))
+        return sorted(points)
+
     def gain(self, experiment: str, setting: str, group: str, name: str, over: str):
         """(mean PSNR of ``name`` less that of ``over`` on the same pictures, their number)."""
         keys = [(experiment, setting, group, k) for k in (name, over)]
@@ -50,7 +73,7 @@ class Run:
 
 def targets(run: Run) -> list[dict]:
     """{question, value, n, target, met}; what was not run is left out."""
-    sensing, found = "compressed_sensing", []
+    sensing, found = SENSING, []
 
     def ask(question: str, answer: tuple[float | None, int], target: float | None) -> None:
         value, n = answer
@@ -82,6 +105,57 @@ def targets(run: Run) -> list[dict]:
         question = f"denoising at sigma {setting} above total variation, celebahq"
         ask(question, run.gain("denoising", setting, "celebahq", "flow", "tv"), None)
     return found
+
+
+def orders(run: Run) -> list[list[str]]:
+    """For every set and m/n: the methods from best to worst, ours and as published.
+
+    Each method is compared with another on the pictures that both solved.
+    """
+    lines = []
+    for group, methods in published.COMPRESSED_SENSING.items():
+        for setting in dict.fromkeys(s for values in methods.values() for s in values):
+            theirs = {name: v[setting] for name, v in methods.items() if setting in v}
+            theirs = {n: v for n, v in theirs.items() if run.rows.get((SENSING, setting, group, n))}
+            if len(theirs) < 2:
+                continue
+            gains = {
+                pair: run.gain(SENSING, setting, group, *pair)[0] or 0.0
+                for pair in combinations(theirs, 2)
+            }
+            same = sum(gain * (theirs[a] - theirs[b]) > 0 for (a, b), gain in gains.items())
+            means = {name: run.mean(SENSING, setting, group, name)[0] for name in theirs}
+            ranked = (" > ".join(sorted(v, key=v.get, reverse=True)) for v in (means, theirs))
+            lines.append([group, setting, *ranked, f"{same} of {len(gains)}"])
+    return lines
+
+
+def plot(run: Run, path: Path) -> None:
+    """PSNR against m/n of all methods, a panel for each set; dashed as published."""
+    figure = new_figure((11, 7.4))
+    shown = {}
+    for k, (group, title) in enumerate(PANELS.items()):
+        axes = figure.add_subplot(2, 2, k + 1)
+        for (name, method), colour in zip(METHODS.items(), COLOURS, strict=True):
+            points = run.curve(group, name)
+            if points:
+                line = axes.errorbar(
+                    *zip(*points, strict=True), color=colour, marker="o", markersize=3.5, capsize=2
+                )
+                shown.setdefault(method.label, line)
+            theirs = published.COMPRESSED_SENSING[group].get(name, {})
+            if len(theirs) > 1:
+                pairs = sorted((float(m), v) for m, v in theirs.items())
+                (dashes,) = axes.plot(*zip(*pairs, strict=True), "--", color=colour, linewidth=1)
+                shown.setdefault("as published", dashes)
+        axes.set(title=title, xlabel="m / n", ylabel="PSNR, dB", xscale="log")
+        tidy(axes)
+    # the dashes last, however early one was drawn
+    labels = sorted(shown, key=lambda label: label == "as published")
+    handles = [shown[label] for label in labels]
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
 
 
 def evaluations(run: Run) -> list[list[str]]:
@@ -139,6 +213,9 @@ def main() -> None:
         "# Flows as priors: the study of Asim et al. 2020 run again\n",
         about,
         harness.table(["question", "dB", "n", "target", ""], lines) + "\n",
+        "![PSNR against m/n](asim2020.png)\n",
+        "Best to worst, and how many pairs of methods stand as they do in the paper:\n",
+        harness.table(["", "m/n", "here", "published", "pairs"], orders(run)) + "\n",
         *(f"## {e.replace('_', ' ')}\n\n{means(run, e)}\n" for e in experiments),
     ]
     curve = evaluations(run)
@@ -154,6 +231,7 @@ def main() -> None:
          "psnr": run.mean(*k)[0]}
         for k, r in run.rows.items()
     ]  # fmt: skip
+    plot(run, (args.out or harness.RESULTS) / "asim2020.png")
     harness.write(
         "asim2020", text, {"machine": info, "targets": found, **kept, "rows": rows}, args.out
     )

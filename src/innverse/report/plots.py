@@ -8,7 +8,8 @@ from typing import Any
 from ..errors import InnverseError
 
 COLOURS = (
-    "#2f6fb3", "#c8553d", "#3a8f5c", "#8a5fb0", "#b8860b", "#5b6770", "#2a9d9d", "#c2568f", "#7a7a1c"
+    "#2f6fb3", "#c8553d", "#3a8f5c", "#8a5fb0", "#b8860b", "#5b6770", "#2a9d9d", "#c2568f", "#7a7a1c",
+    "#7a4a2b",
 )  # fmt: skip
 
 

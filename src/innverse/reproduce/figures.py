@@ -27,12 +27,18 @@ def table(results: Results, experiment: str, about: dict[str, str]) -> Table | N
             means = [results.mean(experiment, setting, group, name) for name in methods]
             if all(mean is None for mean in means):
                 continue
-            count = max(len(results.values(experiment, setting, group, name)) for name in methods)
-            row = [about[group], setting, count, *means]
+            counts = [len(results.values(experiment, setting, group, name)) for name in methods]
+            row = [about[group], setting, _span([n for n in counts if n]), *means]
             if theirs:
                 row.append(theirs.get(group, {}).get("flow", {}).get(setting))
             found.add(*row)
     return found
+
+
+def _span(counts: list[int]) -> int | str:
+    """How many pictures, where methods differ from the fewest to the most."""
+    low, high = min(counts), max(counts)
+    return low if low == high else f"{low} to {high}"
 
 
 def psnr_against_m(results: Results, group: str) -> Any:
