@@ -67,7 +67,7 @@ def load(path_or_id: str | Path, *, trainable: bool = False):
     model = build(config["name"], config["shape"], **config["config"])
     model.load_state_dict(read_tensors(weights))
     if "symmetries" in config:
-        model.symmetries = tuple(config["symmetries"])
+        model.symmetries = _symmetries(config["symmetries"], folder / CONFIG)
     return model.eval().requires_grad_(trainable)
 
 
@@ -89,6 +89,14 @@ def _read_config(path: Path) -> dict:
     if missing:
         raise InputError(f"{path} lacks {', '.join(sorted(missing))}: save the model again")
     return config
+
+
+def _symmetries(given, path: Path) -> tuple[str, ...]:
+    if not isinstance(given, list) or any(s not in ("mirror", "transpose") for s in given):
+        raise InputError(
+            f'{path} gives symmetries {given!r}: they are a list of "mirror" and "transpose"'
+        )
+    return tuple(given)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -22,7 +22,10 @@ def saved(tmp_path):
 
 def test_round_trip(saved):
     flow, folder = saved
+    flow.symmetries = ("mirror",)
+    flow.save_pretrained(folder)
     other = Flow.from_pretrained(folder)
+    assert other.symmetries == ("mirror",)
     x = torch.randn(4, 3)
     assert torch.equal(flow.log_prob(x), other.log_prob(x))
     assert not any(p.requires_grad for p in other.parameters())
@@ -52,6 +55,8 @@ def test_truncated_weights(saved):
         ({"format": "other"}, "does not describe"),
         ({"sha256": None}, "damaged"),
         ({"name": "nothing"}, "no flow is called"),
+        ({"symmetries": "mirror"}, "symmetries 'mirror': they are a list"),
+        ({"symmetries": ["upside down"]}, "symmetries .*: they are a list"),
     ],
 )
 def test_other_versions_and_formats(saved, change, message):
