@@ -20,7 +20,7 @@ from pathlib import Path
 
 import harness
 
-from innverse.report.plots import COLOURS, new_figure, tidy
+from innverse.report.plots import COLOURS, mark_log_x, new_figure, tidy
 from innverse.reproduce import published
 from innverse.reproduce.protocol import METHODS
 
@@ -148,7 +148,8 @@ def plot(run: Run, path: Path) -> None:
                 pairs = sorted((float(m), v) for m, v in theirs.items())
                 (dashes,) = axes.plot(*zip(*pairs, strict=True), "--", color=colour, linewidth=1)
                 shown.setdefault("as published", dashes)
-        axes.set(title=title, xlabel="m / n", ylabel="PSNR, dB", xscale="log")
+        axes.set(title=title, xlabel="m / n", ylabel="PSNR, dB")
+        mark_log_x(axes, [m for name in METHODS for m, *_ in run.curve(group, name)])
         tidy(axes)
     # the dashes last, however early one was drawn
     labels = sorted(shown, key=lambda label: label == "as published")

@@ -4,7 +4,7 @@
         --gray restoration_test.tar [--images 100]
 
 The weights are those of the published gray DnCNN for this one noise level (17 convolutions); on
-colour pictures it denoises each channel. The flows' denoiser is the posterior mean, averaged over 8
+colour pictures it denoises each channel. The flows' denoiser is the posterior mean, averaged over 16
 views; total variation has its default weight, which was fitted on photographs.
 """
 

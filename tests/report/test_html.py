@@ -97,6 +97,20 @@ def test_matplotlib_missing_names_the_extra(monkeypatch):
         curves({})
 
 
+@pytest.mark.parametrize(
+    ("xs", "ticks"),
+    [([0.2, 0.041, 0.41], ["0.041", "0.2", "0.41"]), (range(10, 200, 10), ["10", "100"])],
+)
+def test_a_logarithmic_axis_names_the_few_places_that_were_measured(xs, ticks):
+    pytest.importorskip("matplotlib")
+    figure = curves({"a": (xs, xs)}, log_x=True)
+    figure.canvas.draw()
+    low, high = figure.axes[0].get_xlim()
+    labels = figure.axes[0].get_xticklabels(which="both")
+    shown = [t.get_text() for t in labels if low <= t.get_position()[0] <= high]
+    assert [text for text in shown if text] == ticks
+
+
 def test_contents_link_to_all_headings_with_their_summaries():
     page = Report("t").heading("before").contents()
     page.heading(EVIL, summary="in " + EVIL).heading("small", 3).heading("last")

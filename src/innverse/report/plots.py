@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InnverseError
@@ -11,6 +11,7 @@ COLOURS = (
     "#2f6fb3", "#c8553d", "#3a8f5c", "#8a5fb0", "#b8860b", "#5b6770", "#2a9d9d", "#c2568f", "#7a7a1c",
     "#7a4a2b",
 )  # fmt: skip
+_MOST_TICKS = 8
 
 
 def new_figure(size: tuple[float, float]) -> Any:
@@ -30,6 +31,19 @@ def tidy(axes: Any) -> None:
     """The look that all plots share."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+
+
+def mark_log_x(axes: Any, xs: Iterable[float]) -> None:
+    """A logarithmic x axis with its ticks at the values ``xs``, if they are few, in plain digits."""
+    from matplotlib.ticker import NullFormatter
+
+    axes.set_xscale("log")
+    values = sorted(set(xs))
+    if 1 < len(values) <= _MOST_TICKS:
+        axes.set_xticks(values)
+        axes.minorticks_off()
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def curves(
@@ -73,7 +87,7 @@ def curves(
     if log:
         axes.set_yscale("log")
     if log_x:
-        axes.set_xscale("log")
+        mark_log_x(axes, (x for xs, _ in series.values() for x in xs))
     tidy(axes)
     many = len(series) + len(dashed or {})
     if many > 6:  # beside the lines, not over them
