@@ -85,6 +85,8 @@ def test_matplotlib_figure_is_embedded():
     pytest.importorskip("matplotlib")
     figure = curves({"a<": ([1, 2], [3, 4]), "b": ([1, 2], [4, 3])}, "x", "y", log=True)
     assert len(figure.axes[0].lines) == 2 and figure.axes[0].get_yscale() == "log"
+    alone = curves({"b": ([1, 2], [4, 3])}, among=["a<", "b"])
+    assert alone.axes[0].lines[0].get_color() == figure.axes[0].lines[1].get_color()
     (source,) = Parsed(Report("t").figure(figure, "Trace").html()).sources
     assert b"<svg" in base64.b64decode(source.removeprefix("data:image/svg+xml;base64,"))
 

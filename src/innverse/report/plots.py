@@ -56,6 +56,7 @@ def curves(
     log_x: bool = False,
     errors: Mapping[str, Sequence[float]] | None = None,
     dashed: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    among: Sequence[str] | None = None,
 ) -> Any:
     """A figure with one line per entry of ``series`` {label: (xs, ys)}.
 
@@ -65,23 +66,23 @@ def curves(
         errors: {label: half the length of the bar at each x}; these lines get markers.
         dashed: lines to compare with, {label: (xs, ys)}, drawn thin and dashed; in the colour of
             the series whose label they begin with, if there is one.
+        among: the labels of all figures of a kind, so that one label has the same colour in each.
 
     Raises:
         InnverseError: matplotlib is not installed.
     """
     figure = new_figure(size)
     axes = figure.add_subplot()
-    for k, (label, (xs, ys)) in enumerate(series.items()):
-        colour = COLOURS[k % len(COLOURS)]
+    colours = {label: COLOURS[k % len(COLOURS)] for k, label in enumerate(among or series)}
+    for label, (xs, ys) in series.items():
         bars = None if errors is None else errors.get(label)
-        line = {"color": colour, "linewidth": 1.8, "label": label}
+        line = {"color": colours[label], "linewidth": 1.8, "label": label}
         if bars is None:
             axes.plot(xs, ys, **line)
         else:
             axes.errorbar(xs, ys, bars, marker="o", markersize=3.5, capsize=2, **line)
     for label, (xs, ys) in (dashed or {}).items():
-        near = [k for k, name in enumerate(series) if label.startswith(name)]
-        colour = COLOURS[near[0] % len(COLOURS)] if near else "#888888"
+        colour = next((c for name, c in colours.items() if label.startswith(name)), "#888888")
         axes.plot(xs, ys, "--", color=colour, linewidth=1.0, label=label)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if log:

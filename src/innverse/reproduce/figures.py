@@ -23,7 +23,7 @@ def table(results: Results, experiment: str, about: dict[str, str]) -> Table | N
     headers += ["flow, published"] if theirs else []
     found = Table(headers, title=f"{EXPERIMENTS[experiment].title}: PSNR in dB")
     for group in results.sets(experiment):
-        for setting in results.settings(experiment):
+        for setting in sorted(results.settings(experiment), key=_by_number):
             means = [results.mean(experiment, setting, group, name) for name in methods]
             if all(mean is None for mean in means):
                 continue
@@ -35,6 +35,11 @@ def table(results: Results, experiment: str, about: dict[str, str]) -> Table | N
     return found
 
 
+def _by_number(setting: str) -> float:
+    """Numbers by size; names of settings stay in the order of the plan."""
+    return float(setting) if setting.replace(".", "").isdigit() else 0.0
+
+
 def _span(counts: list[int]) -> int | str:
     """How many pictures, where methods differ from the fewest to the most."""
     low, high = min(counts), max(counts)
@@ -42,7 +47,10 @@ def _span(counts: list[int]) -> int | str:
 
 
 def psnr_against_m(results: Results, group: str) -> Any:
-    """PSNR against m/n for one set, with standard errors; dashed what was published."""
+    """PSNR against m/n for one set, with standard errors; dashed what was published.
+
+    None where only one m/n was measured.
+    """
     experiment = "compressed_sensing"
     series, errors = {}, {}
     settings = sorted(results.settings(experiment), key=float)
@@ -56,7 +64,7 @@ def psnr_against_m(results: Results, group: str) -> Any:
         if points:
             xs, ys, bars = zip(*points, strict=True)
             series[label], errors[label] = (xs, ys), bars
-    if not series or len(settings) < 2:
+    if len({m for xs, _ in series.values() for m in xs}) < 2:
         return None
     dashed = {}
     for name, values in published.COMPRESSED_SENSING.get(group, {}).items():
@@ -64,8 +72,9 @@ def psnr_against_m(results: Results, group: str) -> Any:
             pairs = sorted((float(m), v) for m, v in values.items())
             dashed[f"{labels[name]}, published"] = tuple(zip(*pairs, strict=True))
     return curves(
-        series, "m / n", "PSNR, dB", size=(9, 4.4), log_x=True, errors=errors, dashed=dashed
-    )
+        series, "m / n", "PSNR, dB", size=(9, 4.4), log_x=True, errors=errors, dashed=dashed,
+        among=list(labels.values()),
+    )  # fmt: skip
 
 
 def pictures(results: Results, experiment: str, setting: str, group: str, most: int = 2) -> Any:
