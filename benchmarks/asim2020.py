@@ -20,8 +20,9 @@ from pathlib import Path
 
 import harness
 
-from innverse.report.plots import COLOURS, mark_log_x, new_figure, tidy
+from innverse.report.plots import draw_curves, new_figure
 from innverse.reproduce import published
+from innverse.reproduce.figures import published_against_m
 from innverse.reproduce.protocol import METHODS
 
 PACKAGES = ("torch", "innverse")
@@ -73,7 +74,7 @@ class Run:
 
 def targets(run: Run) -> list[dict]:
     """{question, value, n, target, met}; what was not run is left out."""
-    sensing, found = SENSING, []
+    found = []
 
     def ask(question: str, answer: tuple[float | None, int], target: float | None) -> None:
         value, n = answer
@@ -86,17 +87,17 @@ def targets(run: Run) -> list[dict]:
     for method, label in FLOWS.items():
         for group, least in (("celebahq", 32.0), ("ffhq", 29.1)):
             question = f"{label}, m/n = 0.2, {group}"
-            ask(question, run.mean(sensing, "0.2", group, method), least)
+            ask(question, run.mean(SENSING, "0.2", group, method), least)
         for group, least in (("celebahq", 9.0), ("ffhq", 7.0), ("birds", 7.0), ("flowers", 5.0)):
             question = f"{label}, above Lasso with cosines, m/n = 0.2, {group}"
-            ask(question, run.gain(sensing, "0.2", group, method, "lasso_dct"), least)
+            ask(question, run.gain(SENSING, "0.2", group, method, "lasso_dct"), least)
         for other in NOT_FLOWS:
             for group in ("celebahq", "ffhq"):
                 question = f"{label}, above the {other.upper()}, m/n = 0.2, {group}"
-                ask(question, run.gain(sensing, "0.2", group, method, other), 8.0)
+                ask(question, run.gain(SENSING, "0.2", group, method, other), 8.0)
         for setting in ("0.081", "0.041"):
             question = f"{label}, above the deep decoder, m/n = {setting}, ffhq"
-            ask(question, run.gain(sensing, setting, "ffhq", method, "deep_decoder"), 2.0)
+            ask(question, run.gain(SENSING, setting, "ffhq", method, "deep_decoder"), 2.0)
     for setting in ("0.1", "0.2"):
         value, n = run.mean("denoising", setting, "celebahq", "flow")
         bm3d = published.DENOISING["celebahq"]["bm3d"][setting]
@@ -110,51 +111,50 @@ def targets(run: Run) -> list[dict]:
 def orders(run: Run) -> list[list[str]]:
     """For every set and m/n: the methods from best to worst, ours and as published.
 
-    Each method is compared with another on the pictures that both solved.
+    Ours are compared on the pictures that all of them solved.
     """
     lines = []
     for group, methods in published.COMPRESSED_SENSING.items():
         for setting in dict.fromkeys(s for values in methods.values() for s in values):
-            theirs = {name: v[setting] for name, v in methods.items() if setting in v}
-            theirs = {n: v for n, v in theirs.items() if run.rows.get((SENSING, setting, group, n))}
+            solved = {name: run.rows.get((SENSING, setting, group, name)) for name in methods}
+            theirs = {n: v[setting] for n, v in methods.items() if setting in v and solved[n]}
             if len(theirs) < 2:
                 continue
-            gains = {
-                pair: run.gain(SENSING, setting, group, *pair)[0] or 0.0
-                for pair in combinations(theirs, 2)
-            }
-            same = sum(gain * (theirs[a] - theirs[b]) > 0 for (a, b), gain in gains.items())
-            means = {name: run.mean(SENSING, setting, group, name)[0] for name in theirs}
-            ranked = (" > ".join(sorted(v, key=v.get, reverse=True)) for v in (means, theirs))
-            lines.append([group, setting, *ranked, f"{same} of {len(gains)}"])
+            common = set.intersection(*(set(solved[name]) for name in theirs))
+            ours = {n: run.mean(SENSING, setting, group, n, images=common)[0] for n in theirs}
+            pairs = list(combinations(theirs, 2))
+            same = sum((ours[a] - ours[b]) * (theirs[a] - theirs[b]) > 0 for a, b in pairs)
+            ranked = (" > ".join(sorted(v, key=v.get, reverse=True)) for v in (ours, theirs))
+            lines.append([group, setting, *ranked, f"{same} of {len(pairs)}"])
     return lines
 
 
 def plot(run: Run, path: Path) -> None:
     """PSNR against m/n of all methods, a panel for each set; dashed as published."""
-    figure = new_figure((11, 7.4))
-    shown = {}
+    labels = {name: method.label for name, method in METHODS.items()}
+    figure, handles = new_figure((11, 7.4)), {}
     for k, (group, title) in enumerate(PANELS.items()):
         axes = figure.add_subplot(2, 2, k + 1)
-        for (name, method), colour in zip(METHODS.items(), COLOURS, strict=True):
-            points = run.curve(group, name)
-            if points:
-                line = axes.errorbar(
-                    *zip(*points, strict=True), color=colour, marker="o", markersize=3.5, capsize=2
-                )
-                shown.setdefault(method.label, line)
-            theirs = published.COMPRESSED_SENSING[group].get(name, {})
-            if len(theirs) > 1:
-                pairs = sorted((float(m), v) for m, v in theirs.items())
-                (dashes,) = axes.plot(*zip(*pairs, strict=True), "--", color=colour, linewidth=1)
-                shown.setdefault("as published", dashes)
+        found = {label: run.curve(group, name) for name, label in labels.items()}
+        columns = {
+            label: tuple(zip(*points, strict=True)) for label, points in found.items() if points
+        }
+        draw_curves(
+            axes,
+            {label: (xs, ys) for label, (xs, ys, _) in columns.items()},
+            log_x=True,
+            errors={label: bars for label, (*_, bars) in columns.items()},
+            dashed=published_against_m(group, labels),
+            among=list(labels.values()),
+        )
         axes.set(title=title, xlabel="m / n", ylabel="PSNR, dB")
-        mark_log_x(axes, [m for name in METHODS for m, *_ in run.curve(group, name)])
-        tidy(axes)
-    # the dashes last, however early one was drawn
-    labels = sorted(shown, key=lambda label: label == "as published")
-    handles = [shown[label] for label in labels]
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault("as published" if label.endswith("published") else label, handle)
+    shown = [label for label in (*labels.values(), "as published") if label in handles]
+    figure.legend(
+        [handles[label] for label in shown], shown,
+        loc="outside lower center", ncols=6, frameon=False,
+    )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 

@@ -49,8 +49,12 @@ def main() -> None:
     x = held_out_faces(args.data, args.images)
     shipped = innverse.zoo.names()
     priors = {r: innverse.load(n) for r, n in protocol.PRIORS.items() if n in shipped}
-    found = json.loads(FILE.read_text()) if FILE.is_file() else {"chosen": {}, "tried": {}}
-    found["data"] = f"{args.images} of the {HELD_OUT} held-out faces of {Path(args.data).name}"
+    found = (
+        json.loads(FILE.read_text())
+        if FILE.is_file()
+        else {"chosen": {}, "tried": {}, "images": {}}
+    )
+    found["data"] = f"of the {HELD_OUT} held-out faces of {Path(args.data).name}"
     found["command"] = "benchmarks/tune_asim2020.py"
     for key in args.experiments:
         experiment = protocol.EXPERIMENTS[key]
@@ -70,6 +74,7 @@ def main() -> None:
                     r = solve(y, physics, prior, method.method, **{**method.options, **entry})
                     tried[label] = round(float(psnr(r.x, x).mean()), 3)
                     print(*place, label, tried[label], f"{r.seconds:.0f} s", file=sys.stderr)
+                    _at(found["images"], place[:2])[name] = args.images
                     best = max(tried, key=lambda label: tried[label])
                     _at(found["chosen"], place[:2])[name] = json.loads(best)
                     write_json(FILE, found)

@@ -33,7 +33,7 @@ def tidy(axes: Any) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
 
 
-def mark_log_x(axes: Any, xs: Iterable[float]) -> None:
+def _mark_log_x(axes: Any, xs: Iterable[float]) -> None:
     """A logarithmic x axis with its ticks at the values ``xs``, if they are few, in plain digits."""
     from matplotlib.ticker import NullFormatter
 
@@ -73,6 +73,28 @@ def curves(
     """
     figure = new_figure(size)
     axes = figure.add_subplot()
+    draw_curves(axes, series, log_x=log_x, errors=errors, dashed=dashed, among=among)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    if log:
+        axes.set_yscale("log")
+    many = len(series) + len(dashed or {})
+    if many > 6:  # beside the lines, not over them
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
+    elif many > 1:
+        axes.legend(frameon=False)
+    return figure
+
+
+def draw_curves(
+    axes: Any,
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    log_x: bool = False,
+    errors: Mapping[str, Sequence[float]] | None = None,
+    dashed: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    among: Sequence[str] | None = None,
+) -> None:
+    """The lines of `curves` on ``axes`` of a larger figure, without a legend."""
     colours = {label: COLOURS[k % len(COLOURS)] for k, label in enumerate(among or series)}
     for label, (xs, ys) in series.items():
         bars = None if errors is None else errors.get(label)
@@ -84,15 +106,6 @@ def curves(
     for label, (xs, ys) in (dashed or {}).items():
         colour = next((c for name, c in colours.items() if label.startswith(name)), "#888888")
         axes.plot(xs, ys, "--", color=colour, linewidth=1.0, label=label)
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    if log:
-        axes.set_yscale("log")
     if log_x:
-        mark_log_x(axes, (x for xs, _ in series.values() for x in xs))
+        _mark_log_x(axes, (x for xs, _ in series.values() for x in xs))
     tidy(axes)
-    many = len(series) + len(dashed or {})
-    if many > 6:  # beside the lines, not over them
-        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
-    elif many > 1:
-        axes.legend(frameon=False)
-    return figure

@@ -170,7 +170,7 @@ def _fingerprint(cell: Cell, given: dict, x: Tensor, prior) -> str:
     digest = hashlib.sha256()
     what = [__version__, cell.experiment, cell.setting, cell.method.method, given, SEED]
     if cell.method.method == "pnp":
-        what.append(prior.symmetries)  # only the denoiser looks at turned pictures
+        what.append(getattr(prior, "symmetries", ()))  # only the denoiser looks at turned pictures
     digest.update(json.dumps(what, sort_keys=True).encode())
     digest.update((x * 255).round().to(torch.uint8).numpy().tobytes())
     if prior is not None:

@@ -66,15 +66,20 @@ def psnr_against_m(results: Results, group: str) -> Any:
             series[label], errors[label] = (xs, ys), bars
     if len({m for xs, _ in series.values() for m in xs}) < 2:
         return None
-    dashed = {}
+    return curves(
+        series, "m / n", "PSNR, dB", size=(9, 4.4), log_x=True, errors=errors,
+        dashed=published_against_m(group, labels), among=list(labels.values()),
+    )  # fmt: skip
+
+
+def published_against_m(group: str, labels: dict[str, str]) -> dict[str, tuple]:
+    """{"label, published": (m/n, dB)} for those methods of {name: label} with more than one value."""
+    found = {}
     for name, values in published.COMPRESSED_SENSING.get(group, {}).items():
         if name in labels and len(values) > 1:
             pairs = sorted((float(m), v) for m, v in values.items())
-            dashed[f"{labels[name]}, published"] = tuple(zip(*pairs, strict=True))
-    return curves(
-        series, "m / n", "PSNR, dB", size=(9, 4.4), log_x=True, errors=errors, dashed=dashed,
-        among=list(labels.values()),
-    )  # fmt: skip
+            found[f"{labels[name]}, published"] = tuple(zip(*pairs, strict=True))
+    return found
 
 
 def pictures(results: Results, experiment: str, setting: str, group: str, most: int = 2) -> Any:

@@ -20,8 +20,9 @@ so published numbers stand beside ours. Noise has length 0.1 whatever m, except 
 Error bars are standard errors over the pictures."""
 
 _FAIR = """\
-Weights, widths and noise levels of every method were chosen for each setting on training faces that \
-no model was trained on (benchmarks/tune_asim2020.py), none on the pictures shown here."""
+Weights, widths and noise levels were chosen on training faces that no model was trained on \
+(benchmarks/tune_asim2020.py), none on the pictures shown here. A method that was not tuned in a \
+setting takes the first entry of its grid there; tuned.json lists what was tried."""
 
 _UNTUNED = """\
 No method was tuned in this installation: each takes the first entry of its grid. \
