@@ -3,8 +3,8 @@
     python benchmarks/robustness.py [--quick] [--flows glow,spline]
 
 Small flows, 2,000 steps each: vectors on the toys in the plane (which toy depends on the seed),
-images on scikit-learn's digits. Each step is the trainer's: gradients clipped to norm 1, judged
-by `innverse.train.guard.Guard`, AdamW; a linear warm-up, then the full rate to the end. A run passes if
+images on scikit-learn's digits. Each step is the trainer's: gradients clipped to norm 1,
+judged by `innverse.fitting.guard.Guard`, AdamW; a linear warm-up, then the full rate. A run passes if
 every parameter and every held-out density are finite when it is over.
 
 Nothing of this makes a guard work, so in further runs every 50th batch is poisoned, in turn by one
@@ -59,8 +59,8 @@ def _run(cell: dict, seed: int, poison: bool) -> dict:
 
     from innverse import flows
     from innverse.bijections import initialize
+    from innverse.fitting.guard import Guard
     from innverse.train.config import TrainConfig
-    from innverse.train.guard import Guard
 
     settings = TrainConfig()
     torch.manual_seed(seed)

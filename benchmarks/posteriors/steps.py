@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from innverse.amortized.estimator import Estimator
-from innverse.amortized.schedule import Schedule
 from innverse.amortized.size import choose_size
-from innverse.amortized.training import Training
 from innverse.data import simulators
+from innverse.fitting.schedule import Schedule
+from innverse.fitting.training import Training
 
 from . import peers
 from .cells import Setting, seeded

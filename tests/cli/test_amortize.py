@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from innverse import amortized
-from innverse.amortized.training import Training
+from innverse.fitting.training import Training
 from innverse.metrics import calibration
 
 CONFIG = """\

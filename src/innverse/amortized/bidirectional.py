@@ -31,14 +31,14 @@ from torch import Tensor, nn
 
 from .. import flows
 from ..errors import ShapeError, UsageError
+from ..fitting.schedule import History, Schedule
+from ..fitting.training import train
 from ..flows.flow import Flow
 from ..metrics.mmd import inverse_multiquadratic, mmd2
 from . import files
 from .checks import as_pairs, as_rows, check_inside, check_names, check_pairs, leave_out_invalid
 from .parameters import ParameterTransform, as_bounds, bounds_of
-from .schedule import History, Schedule
 from .standardize import Standardize
-from .training import train
 
 _FLOWS = {  # the name of each, and its options
     "affine": ("realnvp", {"mix": "permute", "norm": False}),

@@ -16,8 +16,8 @@ from torch import nn
 from .. import __version__
 from ..data.atomic import atomic_write, write_json
 from ..errors import InputError
+from ..fitting.schedule import History
 from ..pretrained import read_bytes
-from .schedule import History
 
 FORMAT_VERSION = 2  # 2: bounds by the probit
 POSTERIOR, BIDIRECTIONAL = "innverse-posterior", "innverse-bidirectional-posterior"

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
-from ..train.checkpoint import remove_checkpoints
+from ..fitting.checkpoint import remove_checkpoints
+from ..fitting.schedule import Schedule
+from ..fitting.training import train
 from ..train.progress import Progress
 from .checks import as_pairs, as_rows, check_inside, check_names, check_pairs, leave_out_invalid
 from .estimator import Estimator
 from .novelty import TrainingRange
 from .parameters import as_bounds, bounds_of
 from .posterior import Posterior
-from .schedule import Schedule
 from .simulate import draw_prior, simulate
 from .size import choose_size, with_overrides
-from .training import train
 
 _MOST_HELD_OUT = 20_000  # more would only take time
 

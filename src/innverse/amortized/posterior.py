@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InnverseError, InputError, ShapeError
+from ..fitting.schedule import History
 from . import files
 from .checks import as_rows
 from .estimator import Estimator
 from .novelty import TrainingRange
-from .schedule import History
 
 _CHUNK = 16_384  # draws computed together: what fits the cache
 

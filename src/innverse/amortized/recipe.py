@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import InputError, UsageError
+from ..fitting.schedule import Schedule
 from ..nets.summary import SUMMARIES
-from .schedule import Schedule
 
 
 class _Table(BaseModel):
@@ -48,7 +48,7 @@ class Model(_Table):
 
 
 class Train(_Table):
-    """How, see `innverse.amortized.training.Schedule`."""
+    """How, see `innverse.fitting.training.Schedule`."""
 
     held_out: float = Field(0.1, gt=0, lt=1)
     lr: float = Field(1e-3, gt=0)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from ..errors import InnverseError, UsageError
+from ..fitting.schedule import Schedule
 from .fit import fit
-from .schedule import Schedule
 
 try:
     from sklearn.base import BaseEstimator, RegressorMixin

@@ -1,4 +1,4 @@
-"""Sizes that need no tuning: networks and batches that grow with the number of simulations."""
+"""Sizes that need no tuning: networks that grow with the number of simulations."""
 
 from __future__ import annotations
 
@@ -24,14 +24,6 @@ def choose_size(n: int, d: int) -> dict[str, Any]:
 
 
 _LADDER = [(1000, 32, 3), (5000, 64, 4), (50_000, 96, 5), (float("inf"), 128, 6)]
-
-
-def choose_batch(n: int) -> int:
-    """Items of one step: about fifty steps an epoch, between 32 and 1024."""
-    batch = 32
-    while batch < 1024 and n > 100 * batch:
-        batch *= 2
-    return batch
 
 
 def with_overrides(size: dict[str, Any], given: dict[str, int] | None) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from innverse.train.descent import Descent
-from innverse.train.randomness import generator
-from innverse.train.trainer import Trainer
+from innverse.fitting.descent import Descent
+from innverse.fitting.randomness import generator
+from innverse.train.trainer import Trainer, descent
 
 __all__ = ["AdversarialTrainer"]
 
@@ -28,8 +28,8 @@ class AdversarialTrainer(Trainer):
 
     def _descents(self) -> dict[str, Descent]:
         return {
-            "guard": Descent(self.model.generator, self.settings, "generator."),
-            "critic_guard": Descent(self.model.critic, self.settings, "critic."),
+            "guard": descent(self.model.generator, self.settings, "generator."),
+            "critic_guard": descent(self.model.critic, self.settings, "critic."),
         }
 
     def _update(self, n: int, images, noise, sigma, flag: Tensor) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from innverse.data import dequantize
+from innverse.fitting.randomness import generator
 from innverse.train.losses import Objective, log_uniform, to_bits
-from innverse.train.randomness import generator
 
 __all__ = ["DENOISING_SIGMA", "evaluate", "sample_images"]
 

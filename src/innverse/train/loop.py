@@ -13,12 +13,12 @@ import torch
 from innverse.data.atomic import atomic_write
 from innverse.device import choose_device
 from innverse.errors import InputError
+from innverse.fitting.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from innverse.fitting.interrupt import stop_requests
 from innverse.train.adversarial import AdversarialTrainer
 from innverse.train.allocator import keep_buffers
-from innverse.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from innverse.train.config import TrainingConfig
 from innverse.train.distributed import World, distributed
-from innverse.train.interrupt import stop_requests
 from innverse.train.losses import measure, to_bits
 from innverse.train.metrics import MetricsFile
 from innverse.train.model import save_model

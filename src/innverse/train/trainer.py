@@ -17,15 +17,17 @@ from torch import Tensor
 
 from innverse.bijections import initialize, set_memory
 from innverse.errors import InputError, UsageError
+from innverse.fitting.average import average_
+from innverse.fitting.checkpoint import Checkpoint
+from innverse.fitting.descent import Descent
+from innverse.fitting.guard import Guard
+from innverse.fitting.randomness import generator, stream_seed
 from innverse.nets import set_precision
-from innverse.train.checkpoint import Checkpoint
-from innverse.train.config import TrainingConfig
-from innverse.train.descent import Descent
+from innverse.train.config import TrainConfig, TrainingConfig
 from innverse.train.distributed import World
 from innverse.train.evaluate import evaluate, sample_images
 from innverse.train.losses import Objective, log_uniform
 from innverse.train.model import build_model
-from innverse.train.randomness import generator, stream_seed
 from innverse.train.sources import Data
 
 __all__ = ["Trainer"]
@@ -70,7 +72,7 @@ class Trainer:
 
     def _descents(self) -> dict[str, Descent]:
         """What is optimised, by the name of its guard in a checkpoint."""
-        return {"guard": Descent(self.model, self.settings)}
+        return {"guard": descent(self.model, self.settings)}
 
     @property
     def skipped(self) -> int:
@@ -158,9 +160,8 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
-        """EMA; the decay grows from 0.1, so that early weights are forgotten."""
-        decay = min(self.settings.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+        """The average of the weights, and the latest buffers."""
+        average_(self.ema.parameters(), self.model.parameters(), step, 1 / (1 - self.settings.ema))
         for mean, now in zip(self.ema.buffers(), self.model.buffers(), strict=True):
             mean.copy_(now)
 
@@ -234,3 +235,18 @@ class Trainer:
         self.processor_seconds = checkpoint.state.get("processor_seconds", 0.0)
         self.held_out = checkpoint.state["held_out"]
         self.step_number = checkpoint.step
+
+
+def descent(module, settings: TrainConfig, prefix: str = "") -> Descent:
+    """Of a module under the settings of a run."""
+    return Descent(
+        module,
+        lr=settings.lr,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        clip=settings.clip,
+        guard=Guard(settings.skip_factor, settings.skip_jump),
+        max_skips=settings.max_skips,
+        prefix=prefix,
+        advice="lower train.lr or train.clip and start over with --no-resume",
+    )

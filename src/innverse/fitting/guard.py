@@ -30,6 +30,11 @@ class Guard:
         self.skipped = 0
         self.in_a_row = 0
 
+    @classmethod
+    def of_finite(cls) -> Guard:
+        """One that refuses nothing but what is not finite."""
+        return cls(math.inf, math.inf)
+
     def judge(self, loss: float, norm: float) -> str | None:
         """The reason to skip this step, or None to take it."""
         reason = self._reason(loss, norm)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from innverse.errors import InnverseError
-from innverse.train.config import TrainConfig
-from innverse.train.guard import Guard
+from ..errors import InnverseError
+from .guard import Guard
 
 __all__ = ["Descent"]
 
@@ -17,32 +16,49 @@ class Descent:
 
     Args:
         module: what to train.
-        settings: of the optimiser, the clipping and the guard.
+        lr, betas, weight_decay: of AdamW; the first is what a schedule starts from.
+        clip: largest norm of a gradient; longer ones are scaled down to it.
+        guard: which steps to refuse; by default those that are not finite.
+        max_skips: so many refused steps in a row end the training.
         prefix: goes before the names of the parameters in checkpoints.
+        advice: what to do when training diverges, for the message.
     """
 
-    def __init__(self, module: nn.Module, settings: TrainConfig, prefix: str = ""):
-        self.settings = settings
-        self.guard = Guard(settings.skip_factor, settings.skip_jump)
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.98),
+        weight_decay: float = 0.0,
+        clip: float = 5.0,
+        guard: Guard | None = None,
+        max_skips: int = 50,
+        prefix: str = "",
+        advice: str = "look for extreme values in the data, or lower lr",
+    ):
+        self.clip, self.max_skips, self.advice = clip, max_skips, advice
+        self.guard = guard or Guard.of_finite()
         self.parameters = {
             prefix + name: p for name, p in module.named_parameters() if p.requires_grad
         }
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=settings.lr,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            fused=True,
+            self.parameters.values(), lr=lr, betas=betas, weight_decay=weight_decay, fused=True
         )
 
     def gradient(self, loss: Tensor) -> float:
         """Back-propagate a scalar, clip; the norm of the gradient before clipping."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
-        return norm.item()
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = torch.stack(torch._foreach_norm(gradients)).norm().item()
+        if norm > self.clip:
+            torch._foreach_mul_(gradients, self.clip / norm)
+        return norm
 
-    def step(self, n: int, loss: float, norm: float, lr: float) -> str | None:
+    def step(
+        self, n: int, loss: float, norm: float, lr: float, weight_decay: float | None = None
+    ) -> str | None:
         """Move along the gradient, or refuse and say why; ``n`` counts the steps of the run.
 
         Raises:
@@ -52,11 +68,13 @@ class Descent:
         if reason is None:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
+                if weight_decay is not None:
+                    group["weight_decay"] = weight_decay
             self.optimizer.step()
-        elif self.guard.in_a_row >= self.settings.max_skips:
+        elif self.guard.in_a_row >= self.max_skips:
             raise InnverseError(
                 f"training diverged: the last {self.guard.in_a_row} steps up to step {n + 1} were "
-                f"refused ({reason}); lower train.lr or train.clip and start over with --no-resume"
+                f"refused ({reason}); {self.advice}"
             )
         return reason
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 
-from innverse.train.guard import Guard
+from innverse.fitting.guard import Guard
 
 
 def warmed():

@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 
-from innverse.amortized.schedule import Budget, Schedule
-from innverse.amortized.training import Training, train
 from innverse.errors import InnverseError, InputError
-from innverse.train.checkpoint import Checkpoint
+from innverse.fitting.checkpoint import Checkpoint
+from innverse.fitting.schedule import Budget, Schedule
+from innverse.fitting.training import Training, train
 
 
 def linear(n: int = 400):
@@ -57,7 +57,7 @@ def test_a_plateau_begins_the_end():
     history = train(
         model, loss, data, held_out, Schedule(lr=0.03, batch_size=32, patience=2), progress=False
     )
-    assert history.ended == "no more progress on held-out pairs" and history.epochs < 200
+    assert history.ended == "no more progress on what is held out" and history.epochs < 200
 
 
 @pytest.mark.parametrize("stop", [1, 57, 120])
@@ -69,7 +69,7 @@ def test_a_training_that_was_stopped_ends_where_it_would_have(stop, tmp_path):
     first = Training(model, loss, data, held_out, SCHEDULE)
     for _ in range(stop):
         first.step()
-    from innverse.train.checkpoint import save_checkpoint
+    from innverse.fitting.checkpoint import save_checkpoint
 
     save_checkpoint(tmp_path, first.checkpoint({"data": "a"}))
     model, loss, data, held_out = linear()
@@ -96,7 +96,7 @@ def test_bad_steps_are_refused_and_many_end_it():
     training = Training(model, lambda x, y: loss(x, y) * math.nan, data, held_out, SCHEDULE)
     training.step()
     assert training.history.skipped == 1 and torch.equal(model.weight, before)
-    with pytest.raises(InnverseError, match="NaN or infinite 50 times"):
+    with pytest.raises(InnverseError, match="last 50 steps"):
         for _ in range(60):
             training.step()
 

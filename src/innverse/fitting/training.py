@@ -13,18 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InnverseError, InputError
-from ..train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
-from ..train.interrupt import stop_requests
+from ..errors import InputError
 from ..train.progress import Progress
-from ..train.randomness import generator, stream_seed
+from .average import average_
+from .checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
+from .descent import Descent
+from .interrupt import stop_requests
+from .randomness import stream_seed
+from .rows import Loader, Rows
 from .schedule import Budget, Decay, History, Schedule
-from .size import choose_batch
+
+__all__ = ["Training", "evaluate", "train"]
 
 Loss = Callable[..., Tensor]
 
-_CLIP = 5.0  # of the gradient's norm
-_MAX_BAD = 50  # refused steps in a row that end the training
 _SAVE_EVERY = 30.0  # seconds between checkpoints
 _AVERAGED = 5  # epochs over which the weights are averaged
 
@@ -33,43 +35,38 @@ class Training:
     """Minimises the mean of ``loss(*rows) -> (B,)`` over ``data``, one `step` after the other.
 
     What is judged on ``held_out``, and kept, is a moving average of the weights: the last steps
-    alone carry the noise of their batches, and fit the training pairs too closely. `finish` leaves
+    alone carry the noise of their batches, and fit the training data too closely. `finish` leaves
     the average that was best in the model. Everything random is a function of seed and step, so a
     training that was interrupted goes on as if it had not been.
 
     Args:
-        data, held_out: tensors of equal length; rows of a batch are handed to ``loss``.
+        data: the batches of every epoch, or tensors of equal length to cut them from.
+        held_out: tensors of equal length; like those of a batch they are handed to ``loss``.
+        device: where batches are moved to.
     """
 
     def __init__(
         self,
         model: nn.Module,
         loss: Loss,
-        data: tuple[Tensor, ...],
+        data: Rows | Loader | tuple[Tensor, ...],
         held_out: tuple[Tensor, ...],
         schedule: Schedule,
         seed: int = 0,
+        device: torch.device | str | None = None,
     ):
+        if isinstance(data, tuple):
+            data = Rows(data, schedule.batch_size, seed)
         self.model, self.loss, self.data, self.held_out = model, loss, data, held_out
-        self.schedule, self.seed = schedule, seed
-        n = len(data[0])
-        self.batch = min(schedule.batch_size or choose_batch(n), n)
-        self.per_epoch = max(n // self.batch, 1)
-        self.named = {k: p for k, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(
-            self.named.values(),
-            schedule.lr,
-            betas=(0.9, 0.98),
-            weight_decay=schedule.weight_decay,
-            fused=True,
-        )
+        self.schedule, self.seed, self.device = schedule, seed, device
+        self.per_epoch = data.per_epoch
+        self.descent = Descent(model, lr=schedule.lr, weight_decay=schedule.weight_decay)
         self.history, self.budget = History(), Budget(schedule.max_epochs, schedule.minutes)
         self.decay = Decay(schedule.weight_decay, schedule.heavy_decay, schedule.light_decay)
-        self.history.best = evaluate(model, loss, held_out)
+        self.history.best = self._evaluate(held_out)
         self.best = _copy(model)
-        self.average = {k: p.detach().clone() for k, p in self.named.items()}
-        self.waited = self.bad = 0
-        self._shuffled: tuple[int, list[Tensor]] = (-1, [])
+        self.average = self._start_average()
+        self.waited = 0
 
     @property
     def done(self) -> bool:
@@ -81,28 +78,17 @@ class Training:
         return round(100 * self._used())
 
     def step(self) -> None:
-        """One batch; at the end of an epoch also the judgement of the held-out pairs."""
+        """One batch; at the end of an epoch also the judgement of what is held out."""
         begun, history = time.perf_counter(), self.history
         epoch, k = divmod(history.steps, self.per_epoch)
-        used = self._used()
-        warm = min(1.0, (history.steps + 1) / self.schedule.warmup(self.per_epoch))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.lr * warm * self.budget.factor(used)
-            group["weight_decay"] = self.decay.now
+        rows = [t.to(self.device, non_blocking=True) for t in self.data.batch(epoch, k)]
         # what a loss draws from the global generator is a function of the step as well; the CPU's
         # alone, since torch.manual_seed queues a call with its traceback for every absent device
         torch.default_generator.manual_seed(stream_seed(self.seed, history.steps, "loss"))
         if not self.model.training:  # it walks over all modules
             self.model.train()
-        taken = self._descend([t[k * self.batch :][: self.batch] for t in self._epoch(epoch)])
-        self.bad = 0 if taken else self.bad + 1
-        history.skipped += not taken
+        history.skipped += not self._descend(rows)
         history.steps += 1
-        if self.bad >= _MAX_BAD:
-            raise InnverseError(
-                f"the loss was NaN or infinite {self.bad} times in a row: look for extreme "
-                "values in theta or x, or lower lr"
-            )
         history.seconds += time.perf_counter() - begun
         if k + 1 == self.per_epoch or self._used() >= 1:
             self._judge()
@@ -115,23 +101,19 @@ class Training:
 
     def _descend(self, rows: list[Tensor]) -> bool:
         """A step against the gradient, unless it is not finite."""
-        self.optimizer.zero_grad(set_to_none=True)
-        value = self.loss(*rows).mean()
-        if not math.isfinite(value.item()):
+        n = self.history.steps
+        loss = self.loss(*rows).mean()
+        value = loss.item()
+        norm = self.descent.gradient(loss) if math.isfinite(value) else math.nan
+        warm = min(1.0, (n + 1) / self.schedule.warmup(self.per_epoch))
+        lr = self.schedule.lr * warm * self.budget.factor(self._used())
+        if self.descent.step(n, value, norm, lr, self.decay.now) is not None:
             return False
-        value.backward()
-        gradients = [p.grad for p in self.named.values() if p.grad is not None]
-        norm = torch.stack(torch._foreach_norm(gradients)).norm().item()
-        if not math.isfinite(norm):
-            return False
-        if norm > _CLIP:
-            torch._foreach_mul_(gradients, _CLIP / norm)
-        self.optimizer.step()
-        # a plain mean at first, in which the start soon counts for nothing
-        k = self.history.steps + 1
-        weight = max(1 / (_AVERAGED * self.per_epoch), 9 / (9 + k))
-        torch._foreach_lerp_(
-            list(self.average.values()), [p.data for p in self.named.values()], weight
+        average_(
+            self.average.values(),
+            self.descent.parameters.values(),
+            n,
+            self.schedule.averaged * self.per_epoch,
         )
         return True
 
@@ -140,7 +122,7 @@ class Training:
         begun, history = time.perf_counter(), self.history
         latest = _copy(self.model)
         self.model.load_state_dict(latest | self.average)
-        value = evaluate(self.model, self.loss, self.held_out)
+        value = self._evaluate(self.held_out)
         history.held_out.append(value)
         history.epochs += 1
         # the smallest progress that counts: a thousandth of a nat
@@ -153,7 +135,7 @@ class Training:
         if used >= 1 and self.budget.epochs == self.schedule.max_epochs:
             history.ended = "max_epochs" if history.epochs >= self.budget.epochs else "time is up"
         elif used >= 1 or (self.budget.falling and self.waited >= patience):
-            history.ended = "no more progress on held-out pairs"
+            history.ended = "no more progress on what is held out"
         elif not self.budget.falling and used >= self.budget.fall_from:
             self.budget.falling, self.waited = True, 0
             if self.decay.on_trial:
@@ -167,26 +149,22 @@ class Training:
 
     def _return_to_best(self) -> None:
         self.model.load_state_dict(self.best)
-        self.average = {k: p.detach().clone() for k, p in self.named.items()}
+        self.average = self._start_average()
         self.waited = 0
 
+    def _start_average(self) -> dict[str, Tensor]:
+        return {k: p.detach().clone() for k, p in self.descent.parameters.items()}
+
     def _gap(self) -> float:
-        """By how much the loss is lower on as many training pairs as are held out."""
-        n = len(self.held_out[0])
-        training = evaluate(self.model, self.loss, tuple(t[:n] for t in self.data))
-        return self.history.best - training
+        """By how much the loss is lower on as much training data as is held out."""
+        return self.history.best - self._evaluate(self.data.first(len(self.held_out[0])))
+
+    def _evaluate(self, data: tuple[Tensor, ...]) -> float:
+        torch.default_generator.manual_seed(stream_seed(self.seed, 0, "held out"))
+        return evaluate(self.model, self.loss, data, device=self.device)
 
     def _used(self) -> float:
         return self.budget.used(self.history.steps / self.per_epoch, self.history.seconds)
-
-    def _epoch(self, epoch: int) -> list[Tensor]:
-        """The data in the order of an epoch: shuffled once, so that batches are slices."""
-        if self._shuffled[0] != epoch:
-            order = torch.randperm(
-                len(self.data[0]), generator=generator(self.seed, epoch, "order")
-            )
-            self._shuffled = epoch, [t[order] for t in self.data]
-        return self._shuffled[1]
 
     # ---- checkpoints ------------------------------------------------------------------------
 
@@ -195,16 +173,14 @@ class Training:
         tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"best/{k}": v for k, v in self.best.items()}
         tensors |= {f"average/{k}": v for k, v in self.average.items()}
-        for name, p in self.named.items():
-            for key, value in self.optimizer.state.get(p, {}).items():
-                tensors[f"adamw/{name}/{key}"] = value
+        tensors |= self.descent.tensors()
         state = {
             "signature": signature,
             "history": dataclasses.asdict(self.history),
             "budget": dataclasses.asdict(self.budget),
             "decay": dataclasses.asdict(self.decay),
             "waited": self.waited,
-            "bad": self.bad,
+            "guard": self.descent.guard.state(),
         }
         return Checkpoint(self.history.steps, tensors, state)
 
@@ -229,25 +205,26 @@ class Training:
             kind, _, rest = name.partition("/")
             groups[kind][rest] = tensor
         self.model.load_state_dict(groups["model"])
-        self.best = groups["best"]
-        self.average = {k: groups["average"][k] for k in self.named}  # in the order of `named`
-        for name, value in groups["adamw"].items():
-            name, _, key = name.rpartition("/")
-            self.optimizer.state[self.named[name]][key] = value
+        self.best = {k: v.to(self.device) for k, v in groups["best"].items()}
+        # in the order of the parameters
+        self.average = {k: groups["average"][k].to(self.device) for k in self.descent.parameters}
+        self.descent.restore(groups["adamw"])
         state = checkpoint.state
         self.history, self.budget = History(**state["history"]), Budget(**state["budget"])
         self.decay = Decay(**state["decay"])
-        self.waited, self.bad = state["waited"], state["bad"]
+        self.waited = state["waited"]
+        self.descent.guard.load(state["guard"])
 
 
 def train(
     model: nn.Module,
     loss: Loss,
-    data: tuple[Tensor, ...],
+    data: Rows | Loader | tuple[Tensor, ...],
     held_out: tuple[Tensor, ...],
     schedule: Schedule,
     *,
     seed: int = 0,
+    device: torch.device | str | None = None,
     progress: bool = True,
     folder: Path | None = None,
     signature: dict[str, Any] | None = None,
@@ -259,7 +236,7 @@ def train(
         InputError: the checkpoint in ``folder`` is damaged, or of another training.
         KeyboardInterrupt: Ctrl-C; with ``folder`` all is saved first.
     """
-    training = Training(model, loss, data, held_out, schedule, seed)
+    training = Training(model, loss, data, held_out, schedule, seed, device)
     signature = signature or {}
     newest = latest_checkpoint(folder) if folder else None
     if newest is not None:
@@ -294,13 +271,20 @@ def train(
     return training.finish()
 
 
-def evaluate(model: nn.Module, loss: Loss, data: tuple[Tensor, ...], chunk: int = 8192) -> float:
+def evaluate(
+    model: nn.Module,
+    loss: Loss,
+    data: tuple[Tensor, ...],
+    chunk: int = 8192,
+    device: torch.device | str | None = None,
+) -> float:
     """The mean loss over ``data``, without gradient; infinite where it is not a number."""
     model.eval()
     total, n = 0.0, len(data[0])
     with torch.no_grad():
         for start in range(0, n, chunk):
-            total += float(loss(*(t[start : start + chunk] for t in data)).double().sum())
+            rows = [t[start : start + chunk].to(device) for t in data]
+            total += float(loss(*rows).double().sum())
     return total / n if math.isfinite(total) else math.inf
 
 

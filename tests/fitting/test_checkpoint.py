@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from innverse.errors import InnverseError, InputError
-from innverse.train.checkpoint import (
+from innverse.fitting.checkpoint import (
     Checkpoint,
     latest_checkpoint,
     load_checkpoint,

@@ -32,6 +32,8 @@ class Schedule:
     weight_decay: float = 0.1
     heavy_decay: float | None = 1.0
     light_decay: float | None = 1e-4
+    averaged: float = 5.0
+    """Epochs over which the weights are averaged."""
 
     def patience_for(self, per_epoch: int) -> int:
         """Epochs to wait: where an epoch is only a few steps, 20 of them would be no patience."""

@@ -1,0 +1,19 @@
+"""Averages of weights over steps: what is judged and kept, since the last step carries its noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+__all__ = ["average_"]
+
+
+def average_(mean: Iterable[Tensor], now: Iterable[Tensor], step: int, memory: float) -> None:
+    """Move ``mean`` towards ``now`` in place: an exponential average over about ``memory`` steps.
+
+    It is a plain mean at first, so that the start is soon forgotten; ``step`` counts from 0.
+    """
+    weight = max(1 / memory, 9 / (10 + step))
+    torch._foreach_lerp_(list(mean), [t.detach() for t in now], weight)
