@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .fitting.fit import fit as fit
     from .flows.flow import Flow as Flow
     from .solvers.solve import Reconstruction as Reconstruction
     from .solvers.solve import solve as solve
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "Flow": ".flows.flow",
+    "fit": ".fitting.fit",
     "Reconstruction": ".solvers.solve",
     "solve": ".solvers.solve",
     "load": ".zoo",

@@ -107,10 +107,11 @@ class Decay:
 
 @dataclass
 class History:
-    """What happened: the held-out loss per epoch (the negative log-likelihood in nats, for flow
-    matching its regression), and why it ended."""
+    """What happened: the loss per epoch, on what is held out and on the training rows (the negative
+    log-likelihood in nats, for flow matching its regression), and why it ended."""
 
     held_out: list[float] = field(default_factory=list)
+    training: list[float] = field(default_factory=list)
     best: float = math.inf
     epochs: int = 0
     steps: int = 0

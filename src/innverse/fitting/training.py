@@ -27,6 +27,7 @@ __all__ = ["Training", "evaluate", "train"]
 
 Loss = Callable[..., Tensor]
 
+_NO_MORE_EPOCHS, _NO_MORE_TIME = "max_epochs", "time is up"
 _SAVE_EVERY = 30.0  # seconds between checkpoints
 _AVERAGED = 5  # epochs over which the weights are averaged
 
@@ -67,6 +68,7 @@ class Training:
         self.best = _copy(model)
         self.average = self._start_average()
         self.waited = 0
+        self._sum = 0.0  # of the losses of this epoch
 
     @property
     def done(self) -> bool:
@@ -109,6 +111,7 @@ class Training:
         lr = self.schedule.lr * warm * self.budget.factor(self._used())
         if self.descent.step(n, value, norm, lr, self.decay.now) is not None:
             return False
+        self._sum += value
         average_(
             self.average.values(),
             self.descent.parameters.values(),
@@ -124,7 +127,9 @@ class Training:
         self.model.load_state_dict(latest | self.average)
         value = self._evaluate(self.held_out)
         history.held_out.append(value)
+        history.training.append(self._sum / self.per_epoch)
         history.epochs += 1
+        self._sum = 0.0
         # the smallest progress that counts: a thousandth of a nat
         self.waited = 0 if value < history.best - 1e-3 else self.waited + 1
         if value < history.best:
@@ -133,7 +138,8 @@ class Training:
         history.seconds += time.perf_counter() - begun
         used, patience = self._used(), self.schedule.patience_for(self.per_epoch)
         if used >= 1 and self.budget.epochs == self.schedule.max_epochs:
-            history.ended = "max_epochs" if history.epochs >= self.budget.epochs else "time is up"
+            spent = history.epochs >= self.budget.epochs
+            history.ended = _NO_MORE_EPOCHS if spent else _NO_MORE_TIME
         elif used >= 1 or (self.budget.falling and self.waited >= patience):
             history.ended = "no more progress on what is held out"
         elif not self.budget.falling and used >= self.budget.fall_from:
@@ -180,6 +186,8 @@ class Training:
             "budget": dataclasses.asdict(self.budget),
             "decay": dataclasses.asdict(self.decay),
             "waited": self.waited,
+            "limits": [self.schedule.max_epochs, self.schedule.minutes],
+            "sum": self._sum,
             "guard": self.descent.guard.state(),
         }
         return Checkpoint(self.history.steps, tensors, state)
@@ -212,8 +220,18 @@ class Training:
         state = checkpoint.state
         self.history, self.budget = History(**state["history"]), Budget(**state["budget"])
         self.decay = Decay(**state["decay"])
-        self.waited = state["waited"]
+        self.waited, self._sum = state["waited"], state["sum"]
         self.descent.guard.load(state["guard"])
+        if state["limits"] != [self.schedule.max_epochs, self.schedule.minutes]:
+            self._lengthen()
+
+    def _lengthen(self) -> None:
+        """Go on under other limits of epochs and minutes: the learning rate stays high again."""
+        if self.history.ended in (_NO_MORE_EPOCHS, _NO_MORE_TIME):
+            self.history.ended = ""
+        if not self.done:
+            self.budget = Budget(self.schedule.max_epochs, self.schedule.minutes)
+            self.waited = 0
 
 
 def train(
@@ -250,7 +268,11 @@ def train(
         with stop_requests() if folder else contextlib.nullcontext([]) as stop:
             while not training.done and not stop:
                 epochs = history.epochs
-                training.step()
+                try:
+                    training.step()
+                except KeyboardInterrupt:  # without a folder: what was best so far is kept
+                    training.finish()
+                    raise
                 if history.epochs > epochs:
                     note = (
                         f"epoch {history.epochs}, held-out loss {history.held_out[-1]:.3f} "

@@ -172,6 +172,14 @@ class Flow(nn.Module):
 
         return denoise(self, y, sigma, shifts)
 
+    # ---- training ---------------------------------------------------------------------------
+
+    def fit(self, x, c=None, **options):
+        """Train by maximum likelihood on rows x; returns the `History`: see `innverse.fit`."""
+        from ..fitting import fit
+
+        return fit(self, x, c, **options)
+
     # ---- files ------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:

@@ -209,8 +209,9 @@ class Trainer:
         saved, mine = checkpoint.state["curve"], self.config.curve()
         # through JSON: tuples become lists, as in the file
         mine = json.loads(json.dumps(mine))
+        longer = self.settings.steps > checkpoint.step  # then more steps, or fewer, are no mistake
         for key in sorted(saved.keys() | mine.keys()):
-            if saved.get(key) != mine.get(key):
+            if saved.get(key) != mine.get(key) and not (key == "train.steps" and longer):
                 raise InputError(
                     f"{source} was trained with {key} = {saved.get(key)!r}, now it is "
                     f"{mine.get(key)!r}: set it back, choose another --out, or start over with "

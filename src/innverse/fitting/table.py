@@ -1,0 +1,76 @@
+"""Data as people have them, an array, a DataFrame or a loader, as tensors in rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError, ShapeError
+
+__all__ = ["as_rows", "is_loader"]
+
+
+def is_loader(data: Any) -> bool:
+    """Whether ``data`` gives batches one after the other instead of being an array."""
+    return hasattr(data, "__iter__") and not (
+        isinstance(data, (Tensor, np.ndarray, list, tuple, str)) or hasattr(data, "to_numpy")
+    )
+
+
+def as_rows(values: Any, name: str = "x") -> Tensor:
+    """A tensor (N, ...) of numbers from a tensor, numpy array, DataFrame, Series or list.
+
+    Floats keep their type, bytes stay bytes (images), other integers and booleans become
+    float64, which holds their digits.
+
+    Raises:
+        InputError: not numbers, empty, or NaN or infinite somewhere; says which column.
+        ShapeError: a single number.
+    """
+    columns = list(getattr(values, "columns", ()))
+    if hasattr(values, "to_numpy"):
+        values = _of_frame(values, columns, name)
+    try:
+        rows = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name} must be an array of numbers: {error}") from None
+    if rows.is_complex():
+        raise InputError(f"{name} is complex: give real and imaginary parts side by side")
+    if rows.dim() == 0:
+        raise ShapeError(f"{name} is a single number: give rows (N, ...)")
+    if rows.numel() == 0:
+        raise InputError(f"{name} is empty: its shape is {tuple(rows.shape)}")
+    rows = rows.detach()
+    if rows.dtype != torch.uint8 and not rows.is_floating_point():
+        rows = rows.double()
+    _check_finite(rows, columns, name)
+    return rows
+
+
+def _of_frame(frame: Any, columns: list, name: str) -> np.ndarray:
+    for column in columns:
+        kind = getattr(getattr(frame[column], "dtype", None), "kind", "f")
+        if kind not in "fiub":
+            raise InputError(
+                f"column {column!r} of {name} holds no numbers ({frame[column].dtype}): leave it "
+                "out or encode it as numbers"
+            )
+    return frame.to_numpy(dtype=np.float64)
+
+
+def _check_finite(rows: Tensor, columns: list, name: str) -> None:
+    if not rows.is_floating_point():
+        return
+    bad = ~torch.isfinite(rows).flatten(1).all(1) if rows.dim() > 1 else ~torch.isfinite(rows)
+    if bool(bad.any()):
+        where = ""
+        if columns:
+            of_column = ~torch.isfinite(rows).all(0)
+            where = f" (column {columns[int(of_column.int().argmax())]!r})"
+        raise InputError(
+            f"{int(bad.sum())} of {len(rows)} rows of {name} contain NaN or infinite values{where}:"
+            " leave them out"
+        )
