@@ -94,7 +94,8 @@ def solve_map(
         )
         x = result.z
     with torch.no_grad():
-        log_prob, z = density.log_prob(x), density.encode(x)
+        log_prob = density.log_prob(x)
+        z = density.encode(x) if hasattr(density, "encode") else None
     failed = torch.tensor([s.startswith("failed") for s in result.status])
     return Reconstruction(
         x=problem.crop(x),

@@ -22,6 +22,8 @@ class Reconstruction:
         converged: bool (B,).
         status: per item a word on how it ended.
         evaluations: gradient or denoiser evaluations of each item (B,).
+        diagnostics: of a sampler: r_hat, ess_bulk and ess_tail (B, C, H, W), acceptance and
+            divergences (B,), and sigma, the noise level of the prior that was sampled.
         method, seconds: how, and how long it took (the whole batch).
     """
 
@@ -37,6 +39,7 @@ class Reconstruction:
     trace: list[dict] = field(default_factory=list)
     std: Tensor | None = None
     samples: Tensor | None = None
+    diagnostics: dict = field(default_factory=dict)
 
     @property
     def z_norm(self) -> Tensor | None:

@@ -16,6 +16,7 @@ from .constrained import solve_constrained
 from .latent import solve_latent
 from .map import solve_map
 from .pnp import solve_pnp
+from .posterior import solve_posterior
 from .posterior_mean import knows_posterior_mean, solve_denoising
 from .problem import Problem, Progress
 from .reconstruction import Reconstruction
@@ -43,6 +44,7 @@ METHODS: dict[str, Callable[..., Reconstruction]] = {
     "pnp": _plug_and_play,
     "latent": solve_latent,
     "map": solve_map,
+    "posterior": solve_posterior,
     "constrained": solve_constrained,
     "adaptive": solve_adaptive,
     "deep_decoder": solve_deep_decoder,

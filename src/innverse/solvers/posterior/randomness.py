@@ -1,0 +1,42 @@
+"""Random numbers of the chains: a function of seed, item and step, whatever else is in the batch."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from ...fitting.randomness import stream_seed
+
+
+class Streams:
+    """Normal and uniform draws for ``chains`` chains of each item of y.
+
+    An item is known by its own measurement, so that it gets the same draws alone, in a batch and
+    after a resume.
+    """
+
+    def __init__(self, y: Tensor, chains: int, seed: int):
+        self.chains, self.like = chains, y
+        self._seeds = [_seed_of(item, seed) for item in y.detach().cpu()]
+
+    def normal(self, shape: tuple[int, ...], step: int, purpose: str) -> Tensor:
+        """(B * chains, *shape)."""
+        return self._draw(torch.randn, shape, step, purpose)
+
+    def uniform(self, step: int, purpose: str) -> Tensor:
+        """(B * chains,) in [0, 1)."""
+        return self._draw(torch.rand, (), step, purpose)
+
+    def _draw(self, draw, shape: tuple[int, ...], step: int, purpose: str) -> Tensor:
+        parts = []
+        for seed in self._seeds:
+            generator = torch.Generator().manual_seed(stream_seed(seed, step, purpose))
+            parts.append(draw((self.chains, *shape), generator=generator, dtype=self.like.dtype))
+        return torch.cat(parts).to(self.like.device)
+
+
+def _seed_of(item: Tensor, seed: int) -> int:
+    digest = hashlib.blake2b(item.contiguous().numpy().tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") ^ seed

@@ -1,0 +1,206 @@
+"""The sampler against closed forms, and its exact rank test."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from innverse import physics
+from innverse.solvers.posterior.adapt import TARGET, DualAveraging
+from innverse.solvers.posterior.hmc import leapfrog, move
+from innverse.solvers.posterior.metric import Metric
+from innverse.solvers.posterior.target import Target
+
+SHAPE = (1, 4, 4)
+SIGMA = 0.3  # the largest curvature of the densities here is 1 / SIGMA^2
+
+
+class Gaussian:
+    """N(mean, K) on images, with K between SIGMA^2 and about 1; its own exact sampler."""
+
+    shape = latent_shape = SHAPE
+
+    def __init__(self):
+        g = torch.Generator().manual_seed(3)
+        root = torch.randn(16, 16, generator=g, dtype=torch.float64) / 6
+        self.mean = torch.full((16,), 0.4, dtype=torch.float64)
+        self.covariance = root @ root.T + SIGMA**2 * torch.eye(16, dtype=torch.float64)
+        self.precision = torch.linalg.inv(self.covariance)
+        self.root = torch.linalg.cholesky(self.covariance)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        d = x.flatten(1) - self.mean
+        return -0.5 * (d @ self.precision * d).sum(1)
+
+    def sample(self, n: int, g) -> Tensor:
+        e = torch.randn(n, 16, generator=g, dtype=torch.float64)
+        return (self.mean + e @ self.root.T).view(n, *SHAPE)
+
+
+def operators():
+    g = torch.Generator().manual_seed(0)
+    yield "inpainting", physics.Inpainting.random(SHAPE, 0.5, g)
+    yield "denoising", physics.Denoising()
+    yield "matrix", physics.MatrixPhysics(torch.randn(6, 16, generator=g).double() / 4, SHAPE)
+
+
+OPERATORS = dict(operators())
+
+
+def problem(name: str, n: int, noise: float = 0.2, seed: int = 0):
+    """Images drawn from the prior, and the target given their measurements."""
+    g = torch.Generator().manual_seed(seed)
+    prior, operator = Gaussian(), OPERATORS[name]
+    u = prior.sample(n, g)
+    clean = operator.A(u)
+    y = clean + noise * torch.randn(clean.shape, generator=g, dtype=torch.float64)
+    target = Target(prior, operator, y, torch.full((n,), noise, dtype=torch.float64))
+    return u, target, Metric(target, torch.full((n,), SIGMA, dtype=torch.float64)), g
+
+
+def matrix_of(f, n: int) -> Tensor:
+    return torch.stack([f(e) for e in torch.eye(n, dtype=torch.float64)], 1)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_metric_is_what_it_says(name):
+    _, target, metric, _ = problem(name, 1)
+    a = matrix_of(lambda e: target.physics.A(e.view(1, *SHAPE)).flatten(), 16)
+    m = a.T @ a / 0.2**2 + torch.eye(16, dtype=torch.float64) / SIGMA**2
+    inverse = matrix_of(lambda e: metric.velocity(e.view(1, *SHAPE)).flatten(), 16)
+    assert torch.allclose(inverse @ m, torch.eye(16, dtype=torch.float64), atol=1e-6)
+    # momenta are linear in two normal draws: their covariance is L L^T
+    of_data, of_image = target.y[:1] * 0, torch.zeros(1, *SHAPE, dtype=torch.float64)
+
+    def from_data(e):
+        return metric.momenta(e.view_as(of_data), of_image).flatten()
+
+    def from_image(e):
+        return metric.momenta(of_data, e.view_as(of_image)).flatten()
+
+    root = torch.cat((matrix_of(from_data, of_data.numel()), matrix_of(from_image, 16)), 1)
+    assert torch.allclose(root @ root.T, m, rtol=1e-9)
+
+
+def test_leapfrog_is_reversible_keeps_volume_and_energy():
+    u, target, metric, g = problem("inpainting", 3)
+    p = torch.randn(u.shape, generator=g, dtype=torch.float64)
+    step = torch.full((3,), 0.1, dtype=torch.float64)
+    start = target.at(u)
+    end, q = leapfrog(target, metric, start, p, step, 7)
+    back, minus_p = leapfrog(target, metric, end, -q, step, 7)
+    assert torch.allclose(back.u, u, atol=1e-9) and torch.allclose(-minus_p, p, atol=1e-9)
+
+    def error(size, n):
+        end, q = leapfrog(target, metric, start, p, size * torch.ones_like(step), n)
+        return (metric.kinetic(q) - end.log_p - metric.kinetic(p) + start.log_p).abs().max()
+
+    assert error(0.05, 20) < 0.35 * error(0.1, 10)  # second order
+
+    def both(v):
+        x, p = v.view(2, 1, *SHAPE)
+        one = Target(target.density, target.physics, target.y[:1], target.noise[:1])
+        end, q = leapfrog(one, Metric(one, metric.scale[:1]), one.at(x), p, step[:1], 2)
+        return torch.cat((end.u.flatten(), q.flatten()))
+
+    at = torch.cat((u[:1].flatten(), p[:1].flatten()))
+    columns = [(both(at + 1e-4 * e) - both(at - 1e-4 * e)) / 2e-4 for e in torch.eye(32).double()]
+    assert torch.linalg.det(torch.stack(columns, 1)).abs().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_posterior_of_a_gaussian():
+    name, chains = "matrix", 400
+    u, one, _, g = problem(name, 1)
+    prior, s = one.density, 0.2
+    target = Target(
+        prior, one.physics, one.y.expand(chains, -1), torch.full((chains,), s, dtype=torch.float64)
+    )
+    metric = Metric(target, torch.full((chains,), SIGMA, dtype=torch.float64))
+    a = one.physics.A(torch.eye(16, dtype=torch.float64).view(16, *SHAPE)).T
+    precision = prior.precision + a.T @ a / s**2
+    covariance = torch.linalg.inv(precision)
+    mean = prior.mean + covariance @ a.T @ (one.y[0] - a @ prior.mean) / s**2
+    point, draws = target.at(u.expand(chains, -1, -1, -1).clone()), []
+    for k in range(40):
+        e = torch.randn(target.y.shape, generator=g, dtype=torch.float64)
+        p = metric.momenta(e, torch.randn(point.u.shape, generator=g, dtype=torch.float64))
+        uniform = torch.rand(chains, generator=g, dtype=torch.float64)
+        step = torch.full((chains,), 0.35, dtype=torch.float64)
+        point = move(target, metric, point, p, uniform, step, 6 + k % 5).point
+        if k >= 20:
+            draws.append(point.u.flatten(1))
+    draws = torch.cat(draws)
+    # chains are independent of each other: their number bounds the error
+    z = (draws.mean(0) - mean) / (covariance.diagonal() / chains).sqrt()
+    assert z.abs().max() < 3.5
+    ratio = draws.var(0) / covariance.diagonal()
+    assert (ratio - 1).abs().max() < 4 * math.sqrt(2 / chains)
+
+
+def ranks(name: str, mutant: str | None = None, replicates: int = 400, length: int = 12) -> Tensor:
+    """Gandy & Scott 2020 (arXiv 2001.06465): ranks of exact posterior draws, hidden in chains.
+
+    u drawn from the prior is an exact draw of p(u | y) for the y made from it, so a correct chain
+    that starts there is stationary, forwards and backwards, and u at a random place of it has a
+    uniform rank.
+    """
+    u0, target, metric, g = problem(name, replicates, seed=11)
+    step = torch.full((replicates,), 0.5 if mutant != "accepts" else 1.2, dtype=torch.float64)
+    place = torch.randint(0, length, (replicates,), generator=g)
+
+    def statistics(u):
+        likelihood = target.log_likelihood(u)
+        rough = (u[..., 1:] - u[..., :-1]).square().flatten(1).sum(1)
+        pixel = u[:, 0, 1, 2]
+        return torch.stack(
+            (u.mean((1, 2, 3)), pixel, rough, target.density.log_prob(u), likelihood)
+        )
+
+    at = statistics(u0)
+    seen = at[:, :, None].expand(-1, -1, length).clone()
+    for direction in (1, -1):
+        point = target.at(u0)
+        for k in range(1, length):
+            e = torch.randn(target.y.shape, generator=g, dtype=torch.float64)
+            p = torch.randn(u0.shape, generator=g, dtype=torch.float64)
+            p = p if mutant == "momenta" else metric.momenta(e, p)
+            uniform = torch.rand(replicates, generator=g, dtype=torch.float64)
+            uniform = uniform if mutant != "accepts" else torch.zeros_like(uniform)
+            point = move(target, metric, point, p, uniform, step, 5).point
+            there = place + direction * k
+            inside = (there >= 0) & (there < length)
+            seen[:, inside, there[inside]] = statistics(point.u)[:, inside]
+    return (seen < at[:, :, None]).sum(2)
+
+
+def smallest_p(found: Tensor, length: int = 12) -> float:
+    """Of chi-square tests that each row of ranks is uniform, by Holm (Bonferroni at its first)."""
+    worst = 1.0
+    for row in found:
+        counts = torch.bincount(row // 2, minlength=length // 2).double()
+        expected = counts.sum() / (length // 2)
+        chi = ((counts - expected).square() / expected).sum()
+        degrees = torch.tensor(length // 2 - 1.0)
+        worst = min(worst, float(1 - torch.special.gammainc(degrees / 2, chi.float() / 2)))
+    return worst * len(found)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_sbc_exact_ranks_are_uniform(name):
+    assert smallest_p(ranks(name)) > 0.01
+
+
+@pytest.mark.parametrize("mutant", ["accepts", "momenta"])
+def test_sbc_a_wrong_sampler_is_found_out(mutant):
+    assert smallest_p(ranks("inpainting", mutant)) < 1e-4
+
+
+def test_dual_averaging_reaches_its_target_item_by_item():
+    scale = torch.tensor([1.0, 5.0])
+    adapt = DualAveraging(torch.full((2,), 0.1))
+    for _ in range(400):
+        adapt.update((-adapt.step / scale).exp())  # acceptance falls with the step
+    assert torch.allclose(adapt.final, -scale * math.log(TARGET), rtol=0.1)
