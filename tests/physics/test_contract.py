@@ -54,6 +54,11 @@ OPERATORS = {
     "fourier complex": (lambda: P.SubsampledFourier(_mask(8, 9), True), (2, 8, 9)),
     "fourier colour": (lambda: P.SubsampledFourier(_mask(6, 8), image_shape=(3, 6, 8)), (3, 6, 8)),
     "fourier per item": (lambda: P.SubsampledFourier(_mask(2, 1, 6, 8)), (1, 6, 8)),
+    "tomography": (lambda: P.Tomography((1, 7, 8), 9), (1, 7, 8)),
+    "tomography fan": (
+        lambda: P.Tomography((2, 6, 7), [3, 50, 100, 200], 15, centre=6.2, source=20, detector=8),
+        (2, 6, 7),
+    ),
     "matrix": (lambda: P.MatrixPhysics(_kernel(7, 12), (1, 3, 4)), (1, 3, 4)),
     "callables": (
         lambda: P.as_physics((lambda x: 2 * x[..., ::2], _spread), (1, 4, 6)),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .registry import build as build
     from .registry import names as names
     from .registry import options as options
+    from .tomography import Tomography as Tomography
 
 _PUBLIC = {
     "as_physics": "adapt",
@@ -53,6 +54,7 @@ _PUBLIC = {
     "build": "registry",
     "names": "registry",
     "options": "registry",
+    "Tomography": "tomography",
 }
 
 __all__ = [*_PUBLIC]

@@ -6,7 +6,12 @@ import inspect
 
 from ..errors import UsageError
 
-ALIASES = {"superresolution": "downsampling", "mri": "fourier", "deblurring": "blur"}
+ALIASES = {
+    "superresolution": "downsampling",
+    "mri": "fourier",
+    "deblurring": "blur",
+    "ct": "tomography",
+}
 
 
 def names() -> list[str]:
@@ -132,6 +137,14 @@ def _fourier(shape, mask=None, acceleration=4.0, center=0.08, seed=0):
     return SubsampledFourier(mask, image_shape=shape)
 
 
+def _tomography(shape, views=180, detectors=None, spacing=1.0, source=None, detector=None):
+    from .tomography import Tomography
+
+    detectors = None if detectors is None else int(detectors)
+    geometry = {"spacing": float(spacing), "source": source, "detector": detector}
+    return Tomography(shape, int(views), detectors, **geometry)
+
+
 _BUILDERS = {
     "denoising": _denoising,
     "inpainting": _inpainting,
@@ -139,4 +152,5 @@ _BUILDERS = {
     "downsampling": _downsampling,
     "compressed_sensing": _compressed_sensing,
     "fourier": _fourier,
+    "tomography": _tomography,
 }

@@ -1,0 +1,127 @@
+"""Line integrals against closed forms, and the classical inverse."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from innverse.errors import InnverseError
+from innverse.physics import Tomography
+
+N, WIDTH, AT = 48, 5.0, (6.0, -4.0)  # a Gaussian of this width at (x, y), in pixels from the axis
+
+
+def gaussian() -> torch.Tensor:
+    """Mean of the Gaussian over each pixel."""
+    edge = torch.arange(N + 1, dtype=torch.float64) - N / 2
+
+    def line(centre):
+        return torch.erf((edge - centre) / (math.sqrt(2) * WIDTH)).diff() * WIDTH * _ROOT
+
+    return (line(-AT[1])[:, None] * line(AT[0])[None, :])[None, None]
+
+
+_ROOT = math.sqrt(math.pi / 2)
+
+
+def integral(distance: torch.Tensor) -> torch.Tensor:
+    """Of the Gaussian along a line at this distance from its centre."""
+    return math.sqrt(2 * math.pi) * WIDTH * torch.exp(-(distance**2) / (2 * WIDTH**2))
+
+
+def fine(physics: Tomography, parts: int = 16) -> torch.Tensor:
+    """Positions across the bins, several in each, (detectors, parts)."""
+    g = physics.geometry
+    t = (torch.arange(g.detectors * parts, dtype=torch.float64) + 0.5) / parts - 0.5
+    return ((t - g.centre) * g.spacing).view(g.detectors, parts)
+
+
+@pytest.mark.parametrize("options", [{}, {"spacing": 1.7}, {"centre": 31.3, "detectors": 80}])
+def test_parallel_rays_see_the_integrals_of_a_gaussian(options):
+    physics = Tomography((1, N, N), [0, 20, 45, 90, 133, 200], **options)
+    y = physics.A(gaussian())[0, 0]
+    for view, angle in zip(y, physics.angles.deg2rad(), strict=True):
+        shadow = AT[0] * angle.cos() + AT[1] * angle.sin()
+        want = integral(fine(physics) - shadow).mean(1)
+        assert (view - want).abs().max() < 2e-2 * want.max()
+        assert view.sum() * physics.geometry.spacing == pytest.approx(
+            float(gaussian().sum()), rel=1e-3
+        )
+
+
+def test_fan_rays_see_the_integrals_of_a_gaussian():
+    source, detector = 90.0, 60.0
+    physics = Tomography((1, N, N), [0, 33, 90, 210, 301], source=source, detector=detector)
+    y = physics.A(gaussian())[0, 0]
+    u = fine(physics)
+    for view, angle in zip(y, physics.angles.deg2rad(), strict=True):
+        across = torch.stack((angle.cos(), angle.sin()))
+        towards = torch.stack((-angle.sin(), angle.cos()))
+        at_source = source * towards
+        ray = u[..., None] * across - detector * towards - at_source
+        ray = ray / ray.norm(dim=-1, keepdim=True)
+        off = torch.tensor(AT, dtype=torch.float64) - at_source
+        distance = off[0] * ray[..., 1] - off[1] * ray[..., 0]
+        want = integral(distance).mean(1)
+        assert (view - want).abs().max() < 2e-2 * want.max()
+
+
+@pytest.mark.parametrize("options", [{}, {"source": 100.0, "detector": 50.0}])
+def test_filtered_back_projection_inverts(options):
+    x = gaussian()
+    physics = Tomography((1, N, N), 120, **options)
+    found = physics.filtered_back_projection(physics.A(x))
+    assert (found - x).abs().max() < 0.03 * x.max()
+    soft = physics.filtered_back_projection(physics.A(x), "hann")
+    assert (soft - x).abs().max() < 0.05 * x.max()
+
+
+def test_the_preconditioner_saves_iterations():
+    physics = Tomography((1, N, N), 90)
+    x = torch.rand((1, 1, N, N), generator=torch.Generator().manual_seed(0)).double()
+    rhs = physics.A_adjoint(physics.A(x))
+    from innverse.physics.cg import conjugate_gradient
+
+    def iterations(**options) -> int:
+        seen = 0
+
+        def normal(x):
+            nonlocal seen
+            seen += 1
+            return physics.A_normal(x) + 0.5 * x
+
+        conjugate_gradient(normal, rhs, tol=1e-5, **options)
+        return seen
+
+    helped = iterations(precondition=physics._preconditioner(rhs, torch.tensor(0.5)))
+    assert 1.3 * helped < iterations()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"angles": 0}, "at least one view"),
+        ({"angles": []}, "at least one view"),
+        ({"angles": torch.linspace(0, math.pi, 20)}, "look like radians"),
+        ({"angles": [0.0, math.nan]}, "NaN"),
+        ({"spacing": 0.0}, "spacing"),
+        ({"detectors": 0}, "detectors=0"),
+        ({"centre": 500.0}, "axis must fall"),
+        ({"source": 10.0}, "outside the slice"),
+        ({"detector": 10.0}, "together with source"),
+    ],
+)
+def test_impossible_geometry_is_said_in_one_line(options, words):
+    with pytest.raises(InnverseError, match=words) as caught:
+        Tomography((1, 32, 32), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sinogram_of_other_size_is_refused():
+    physics = Tomography((1, 16, 16), 10, 25)
+    with pytest.raises(InnverseError, match="1, 10, 25"):
+        physics.A_adjoint(torch.zeros(1, 1, 10, 24))
+    with pytest.raises(InnverseError, match="filter='none'"):
+        physics.filtered_back_projection(torch.zeros(1, 1, 10, 25), "none")
