@@ -20,6 +20,11 @@ def _kernel(h, w, seed=0):
     return k / k.sum()
 
 
+def _coils(*shape):
+    g = torch.Generator().manual_seed(0)
+    return torch.complex(torch.randn(shape, generator=g), torch.randn(shape, generator=g))
+
+
 def _gen(seed=0):
     return torch.Generator().manual_seed(seed)
 
@@ -54,6 +59,8 @@ OPERATORS = {
     "fourier complex": (lambda: P.SubsampledFourier(_mask(8, 9), True), (2, 8, 9)),
     "fourier colour": (lambda: P.SubsampledFourier(_mask(6, 8), image_shape=(3, 6, 8)), (3, 6, 8)),
     "fourier per item": (lambda: P.SubsampledFourier(_mask(2, 1, 6, 8)), (1, 6, 8)),
+    "mri": (lambda: P.MRI(_coils(3, 6, 7), _mask(6, 7)), (1, 6, 7)),
+    "mri complex": (lambda: P.MRI(_coils(2, 6, 5), _mask(6, 5), True), (2, 6, 5)),
     "tomography": (lambda: P.Tomography((1, 7, 8), 9), (1, 7, 8)),
     "tomography fan": (
         lambda: P.Tomography((2, 6, 7), [3, 50, 100, 200], 15, centre=6.2, source=20, detector=8),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .fourier import cartesian_mask as cartesian_mask
     from .inpainting import Inpainting as Inpainting
     from .matrix import MatrixPhysics as MatrixPhysics
+    from .mri import MRI as MRI
+    from .mri import estimate_sensitivities as estimate_sensitivities
     from .noise import GaussianNoise as GaussianNoise
     from .noise import NoNoise as NoNoise
     from .noise import PoissonNoise as PoissonNoise
@@ -48,6 +50,8 @@ _PUBLIC = {
     "cartesian_mask": "fourier",
     "Inpainting": "inpainting",
     "MatrixPhysics": "matrix",
+    "MRI": "mri",
+    "estimate_sensitivities": "mri",
     "GaussianNoise": "noise",
     "NoNoise": "noise",
     "PoissonNoise": "noise",
