@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import torch_private
 from ..errors import InnverseError, InputError
 from ..train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from ..train.interrupt import stop_requests
@@ -121,16 +122,16 @@ class Training:
             return False
         value.backward()
         gradients = [p.grad for p in self.named.values() if p.grad is not None]
-        norm = torch.stack(torch._foreach_norm(gradients)).norm().item()
+        norm = torch.stack(torch_private.norms(gradients)).norm().item()
         if not math.isfinite(norm):
             return False
         if norm > _CLIP:
-            torch._foreach_mul_(gradients, _CLIP / norm)
+            torch_private.scale_(gradients, _CLIP / norm)
         self.optimizer.step()
         # a plain mean at first, in which the start soon counts for nothing
         k = self.history.steps + 1
         weight = max(1 / (_AVERAGED * self.per_epoch), 9 / (9 + k))
-        torch._foreach_lerp_(
+        torch_private.move_towards_(
             list(self.average.values()), [p.data for p in self.named.values()], weight
         )
         return True

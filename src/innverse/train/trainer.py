@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innverse import torch_private
 from innverse.bijections import initialize, set_memory
 from innverse.errors import InputError, UsageError
 from innverse.nets import set_precision
@@ -160,7 +161,9 @@ class Trainer:
     def _average(self, step: int) -> None:
         """EMA; the decay grows from 0.1, so that early weights are forgotten."""
         decay = min(self.settings.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+        torch_private.move_towards_(
+            list(self.ema.parameters()), list(self.model.parameters()), 1 - decay
+        )
         for mean, now in zip(self.ema.buffers(), self.model.buffers(), strict=True):
             mean.copy_(now)
 
