@@ -1,6 +1,7 @@
 # Each of these sets the environment up first (a no-op when it is up to date).
 #   make demo    reconstruct real photographs; writes runs/demo/report.html
 #   make test    the tests          make test-slow   those that take minutes
+#   make test-matrix   the tests under other versions and processors, by hand (benchmarks/versions.py)
 #   make lint    ruff               make types       ty, for information
 #   make bench   speed and memory beside other libraries, in .venv-bench
 #   make bench-amortized   posteriors beside sbi, in cells that continue (ARGS="sbibm --task slcp")
@@ -12,7 +13,7 @@ ARGS ?=
 PY := .venv/bin/python
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: setup demo test test-slow lint format types bench bench-quick bench-setup bench-guard bench-amortized lock clean
+.PHONY: setup demo test test-slow test-matrix lint format types bench bench-quick bench-setup bench-guard bench-amortized lock clean
 
 setup:
 	@./setup.sh
@@ -25,6 +26,9 @@ test: setup
 
 test-slow: setup
 	$(THREADS) $(PY) -m pytest -n $(JOBS) --dist worksteal -m slow $(ARGS)
+
+test-matrix: setup
+	$(PY) benchmarks/versions.py $(ARGS)
 
 lint: setup
 	.venv/bin/ruff check .
@@ -66,4 +70,4 @@ lock: setup
 	$(LOCK) pyproject.toml benchmarks/peers.in --output-file benchmarks/peers.lock
 
 clean:
-	rm -rf .venv .venv-bench build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-matrix build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Glow, RealNVP and the neural spline flow as a textbook writes them in PyTorch: no tricks.
+"""Flows, total variation and crops as a textbook writes them in PyTorch: no tricks.
 
 What `benchmarks/guard.py` compares innverse with.
 """
@@ -155,3 +155,33 @@ class SplineFlow(nn.Module):
         logdet = 2 * s.log() + top.log() - 2 * below.log()
         z, logdet = z.squeeze(-1), logdet.squeeze(-1)
         return torch.where(inside, z, x), torch.where(inside, logdet, 0.0)
+
+
+def total_variation(y: Tensor, mask: Tensor, lam: float, iterations: int) -> Tensor:
+    """Chambolle & Pock (2011), Algorithm 1, for min_x 1/2 ||mask x - y||^2 + lam TV(x)."""
+    step = 1 / math.sqrt(8)
+    x = ahead = y.clone()
+    down, right = torch.zeros_like(y), torch.zeros_like(y)
+    for _ in range(iterations):
+        down = down + step * F.pad(ahead.diff(dim=-2), (0, 0, 0, 1))
+        right = right + step * F.pad(ahead.diff(dim=-1), (0, 1))
+        size = (down.square() + right.square()).sqrt().div(lam).clamp_min(1)
+        down, right = down / size, right / size
+        spread = (
+            down + right - F.pad(down[..., :-1, :], (0, 0, 1, 0)) - F.pad(right[..., :-1], (1, 0))
+        )
+        last, x = x, (x + step * spread + step * mask * y) / (1 + step * mask)
+        ahead = 2 * x - last
+    return x
+
+
+def crops(images: list[Tensor], side: int, batch: int) -> Tensor:
+    """Random crops of random images, half of them mirrored."""
+    found = []
+    for i in torch.randint(len(images), (batch,)).tolist():
+        image = images[i]
+        top = int(torch.randint(image.shape[1] - side + 1, ()))
+        left = int(torch.randint(image.shape[2] - side + 1, ()))
+        crop = image[:, top : top + side, left : left + side]
+        found.append(crop.flip(2) if torch.rand(()) < 0.5 else crop)
+    return torch.stack(found)

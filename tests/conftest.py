@@ -1,4 +1,4 @@
-"""What all tests share: one torch thread per worker, fixed seeds, the command line as a fixture."""
+"""What all tests share: the number of torch threads, fixed seeds, the command line as a fixture."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("innverse")
 
 
+# One unless asked: workers share the cores, and small tensors gain nothing by two.
+THREADS = os.environ.get("OMP_NUM_THREADS") or "1"
+
+
 def pytest_configure():
-    torch.set_num_threads(1)  # workers share the cores, and small tensors gain nothing by two
+    torch.set_num_threads(int(THREADS))
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +32,7 @@ def _seeded():
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - for the libraries that still use it
     torch.manual_seed(0)
-    torch.set_num_threads(1)  # a test may have set another number
+    torch.set_num_threads(int(THREADS))  # a test may have set another number
     torch.set_flush_denormal(False)  # a training run in this process may have left it on
 
 
@@ -44,7 +48,7 @@ def cli(tmp_path):
         return subprocess.run(
             [sys.executable, "-m", "innverse", *map(str, args)],
             cwd=cwd,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", **env},
+            env={**os.environ, "OMP_NUM_THREADS": THREADS, "COLUMNS": "100", **env},
             input=input,
             stdin=subprocess.DEVNULL if input is None else None,
             capture_output=True,

@@ -55,7 +55,7 @@ def test_values_and_gradients_are_those_without_the_promise(options, frozen):
     with constant_parameters():
         for _ in range(2):
             for a, b in zip(results(), expected, strict=True):
-                torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))
 
 
 def test_outside_a_change_is_seen():
@@ -67,4 +67,4 @@ def test_outside_a_change_is_seen():
         for p in flow.parameters():
             p.mul_(1.1)
     assert not torch.equal(flow.log_prob(x), before)
-    torch.testing.assert_close(other.log_prob(x), before)
+    torch.testing.assert_close(other.log_prob(x), before, rtol=1e-4, atol=1e-4)

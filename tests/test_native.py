@@ -55,23 +55,25 @@ def test_the_kernel_is_the_formula(library, shape, bins, direction):
 def test_second_derivatives_go_through_the_formula(library):
     map = RationalQuadraticSpline(4, 3.0)
 
-    def second(function):
-        x, p = inputs((3, 5), 4)
+    def second(function, dtype=torch.float32):
+        x, p = inputs((3, 5), 4, dtype)
         z, log_derivative = function(x, p)
         (g,) = torch.autograd.grad(z.square().sum() + log_derivative.sum(), x, create_graph=True)
         return torch.autograd.grad(g.square().sum(), (x, p))
 
-    torch.testing.assert_close(
-        second(map.forward), second(map.forward_formula), rtol=1e-3, atol=1e-3
-    )
+    found, exact = second(map.forward), second(map.forward_formula, torch.float64)
+    for ours, theirs in zip(found, exact, strict=True):
+        size = float(theirs.abs().max())
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=1e-4 * size)
 
 
 def test_strided_input_and_what_is_not_a_number(library):
     map = RationalQuadraticSpline(4, 3.0)
     x, p = (t.detach() for t in inputs((6, 8), 4))
-    expected = map.forward(x, p)
+    exact = map.forward_formula(x.double(), p.double())
     strided = map.forward(x.T.contiguous().T, p.movedim(1, -1).contiguous().movedim(-1, 1))
-    torch.testing.assert_close(strided, expected)
+    for ours, theirs in zip(strided, exact, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
     x[2, 3] = float("nan")
     z, _ = map.forward(x, p)
     assert z.isnan().nonzero().tolist() == [[2, 3]]
@@ -79,6 +81,7 @@ def test_strided_input_and_what_is_not_a_number(library):
 
 def test_a_compiler_that_fails_is_a_reason_and_not_a_crash(monkeypatch, tmp_path):
     build.load.cache_clear()
+    monkeypatch.delenv("INNVERSE_NATIVE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     try:
         monkeypatch.setenv("CXX", "false")
@@ -144,7 +147,7 @@ def network(space, channels, hidden, out):
 @pytest.mark.parametrize("case", NETWORKS)
 def test_a_network_is_its_formula(library, case, activation, bf16, threads):
     if bf16 and not perceptron._library().perceptron_bfloat16():
-        pytest.skip("this processor multiplies no bfloat16")
+        pytest.skip("the kernel has no bfloat16 here: no AVX-512 BF16, or a compiler without it")
     kind = perceptron.Kind(activation, bf16)
     space, channels, hidden, out = NETWORKS[case]
     x, *tensors = network(space, channels, hidden, out)
@@ -188,7 +191,9 @@ def test_a_network_is_its_formula(library, case, activation, bf16, threads):
             size = float(theirs.abs().max())
             torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=3e-6 * size)
     assert [t is not None for t in only] == some
-    torch.testing.assert_close(only[2], found[2])
+    torch.testing.assert_close(
+        only[2], found[2], rtol=1e-4, atol=1e-5 * float(found[2].abs().max())
+    )
 
 
 def coupling(shape, map, swap, **options):
@@ -251,12 +256,15 @@ def test_without_a_graph_a_fused_coupling_gives_the_same(library, case):
     shape, map, options = COUPLINGS[case]
     layer, x = coupling(shape, map, swap=True, **options)
     c = torch.randn(1, 3).expand(shape[0], 3) if "condition" in options else None
-    z, logdet = layer(x, c)
+    exact_layer, exact_c = copy.deepcopy(layer).double(), None if c is None else c.double()
     with torch.inference_mode():
-        torch.testing.assert_close(layer(x, c), (z, logdet))
+        z, logdet = layer(x, c)
         back, inverse_logdet = layer.inverse(z, c)
-    torch.testing.assert_close(back, x, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(inverse_logdet, -logdet, rtol=1e-4, atol=1e-4)
+    exact = exact_layer(x.double(), exact_c)
+    exact_back = exact_layer.inverse(z.double(), exact_c)
+    for ours, theirs in zip((z, logdet, back, inverse_logdet), (*exact, *exact_back)):
+        close = {"rtol": 1e-3, "atol": 1e-4 * float(theirs.detach().abs().max())}
+        torch.testing.assert_close(ours.double(), theirs.detach(), **close)
 
 
 def test_what_is_not_a_number_stays_so(library):

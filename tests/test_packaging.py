@@ -139,6 +139,7 @@ def test_the_lock_satisfies_the_declared_dependencies():
         assert all(requirement.specifier.contains(v) for v in versions), requirement
 
 
+@pytest.mark.skipif(not (Path(sys.prefix) / ".innverse").exists(), reason="not made by setup.sh")
 def test_environment_has_no_cuda_package():
     names = {(d.metadata["Name"] or "").lower() for d in metadata.distributions()}
     assert [n for n in names if n.startswith("nvidia-") or n == "torchvision"] == []

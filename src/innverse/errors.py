@@ -24,6 +24,10 @@ class NotConvergedError(InnverseError):
     exit_code = 3
 
 
+class NotConvergedWarning(UserWarning):
+    """An inner iteration stopped before its tolerance; its result is used as it is."""
+
+
 class InputError(InnverseError, ValueError):
     """Unusable input: a broken file, a wrong shape, NaN in the data (exit code 4)."""
 

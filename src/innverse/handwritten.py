@@ -11,16 +11,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
+
+from . import torch_private
 
 
 def applies() -> bool:
     """True where a hand-written gradient may stand in for autograd's."""
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-    )
+    return not torch.compiler.is_compiling() and torch_private.plain_reverse_mode()
 
 
 def exact(

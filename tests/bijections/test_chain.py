@@ -119,7 +119,7 @@ def test_reversible_under_autocast_matches_store():
         b.set_memory(chain, mode)
         with torch.autocast("cpu", torch.bfloat16):
             grads.append(gradients(chain, x)[0])
-    torch.testing.assert_close(*grads, rtol=3e-2, atol=3e-2)
+    assert (grads[0] - grads[1]).norm() < 0.05 * grads[0].norm()
 
 
 def test_actnorm_before_1x1_costs_one_convolution():
@@ -133,8 +133,8 @@ def test_actnorm_before_1x1_costs_one_convolution():
 
 
 def test_cached_matrices_follow_the_weights():
-    layer = b.Invertible1x1(4).eval().requires_grad_(False)
-    x = torch.randn(2, 4, 3, 3)
+    layer = b.Invertible1x1(4).double().eval().requires_grad_(False)
+    x = torch.randn(2, 4, 3, 3, dtype=torch.float64)
     before = layer(x)[0]
     layer.upper.data.add_(0.5)
     with torch.no_grad():
@@ -147,9 +147,9 @@ def test_cached_matrices_follow_the_weights():
 
 @pytest.mark.parametrize("fused", [False, True])  # fused steps leave version counters alone
 def test_cached_matrices_follow_the_optimiser(fused):
-    chain = b.Chain(b.ActNorm(4), b.Invertible1x1(4), b.Partial(b.ActNorm(2), 2)).eval()
+    chain = b.Chain(b.ActNorm(4), b.Invertible1x1(4), b.Partial(b.ActNorm(2), 2)).double().eval()
     optimizer = torch.optim.Adam(chain.parameters(), lr=0.1, fused=fused)
-    x = torch.randn(2, 4, 3, 3)
+    x = torch.randn(2, 4, 3, 3, dtype=torch.float64)
     for _ in range(2):
         with torch.no_grad():
             z, logdet = chain(x)
@@ -240,7 +240,7 @@ def test_auto_takes_the_fastest_mode_that_fits(monkeypatch, room, expected):
     w, other = stored(x)
     (w.sum() + other.sum()).backward()
     for p, q in zip(chain.parameters(), stored.parameters(), strict=True):
-        torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-3)
+        assert (p.grad - q.grad).norm() <= 1e-3 * q.grad.norm()
 
 
 def test_auto_measures_what_store_mode_keeps():

@@ -70,7 +70,7 @@ def test_a_real_limit_of_the_system_is_reported(tmp_path):
 def test_unusable_targets_give_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
-    for target in ["file/inside", "folder", "n" * 300, "nul\0"]:
+    for target in ["file/inside", "folder", "n" * 300, "nul\0", "\ud800"]:
         with pytest.raises(InnverseError) as caught:
             atomic_write(tmp_path / target, b"")
         assert "cannot write" in str(caught.value) and "\n" not in str(caught.value)

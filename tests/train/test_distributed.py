@@ -46,7 +46,7 @@ def test_two_processes_have_the_gradients_of_one(config, tmp_path):
     trainer = Trainer(settings, Data(settings))
     trainer.initialize()
     row = trainer.step()
-    assert rank0["nll"].item() == pytest.approx(row["nll"], abs=1e-6)
+    assert rank0["nll"].item() == pytest.approx(row["nll"], rel=1e-5, abs=1e-5)
     for name, p in trainer.model.named_parameters():
         assert torch.equal(rank0[name], rank1[name]), name
         assert torch.equal(rank0[f"after/{name}"], rank1[f"after/{name}"]), name
@@ -70,7 +70,7 @@ def test_a_killed_process_and_the_same_command_again(config, tmp_path, curve):
     two, one = curve(out), curve(tmp_path / "one")
     assert [(r["kind"], r["step"]) for r in two] == [(r["kind"], r["step"]) for r in one]
     for a, b in zip(two, one, strict=True):
-        assert a["gap"] == pytest.approx(b["gap"], abs=2e-3)
+        assert a["gap"] == pytest.approx(b["gap"], abs=1e-2)
 
 
 def test_a_share_is_a_slice_of_the_global_batch():

@@ -84,7 +84,7 @@ class Chain(Bijection):
         kept = self._kept.of(steps)
         matrices = Matrices(() if kept else steps)
         total = zero_logdet(x)
-        if matrices:
+        if matrices.logabsdet is not None:
             total = total + per_item(matrices.logabsdet, x)
         for i, step in enumerate(steps):
             if tape is not None and self._is_anchor(i):

@@ -279,7 +279,7 @@ def _autocast(p: _Probe) -> float:
 
 
 def _compiles(p: _Probe) -> float:
-    torch._dynamo.reset()
+    torch.compiler.reset()
     layer = p.in_mode("store")
     run = torch.compile(layer, backend="aot_eager", fullgraph=True)
     back = torch.compile(layer.inverse, backend="aot_eager", fullgraph=True)

@@ -16,8 +16,8 @@ from .tape import Tape
 class Matrices:
     """W, b and log|det W| of the steps whose matrices cannot be kept, by index.
 
-    ``logabsdet`` is the sum over those steps. Made with gradients on, `undo` walks back through a
-    step and `collect` then sends what it gathered to the parameters, in one go.
+    ``logabsdet`` is the sum over those steps, None without any. Made with gradients on, `undo` walks
+    back through a step and `collect` then sends what it gathered to the parameters, in one go.
     """
 
     def __init__(self, steps: Sequence[Bijection]):
@@ -27,18 +27,16 @@ class Matrices:
             if isinstance(step, ChannelLinear) and not step.can_cache():
                 kinds.setdefault(kind(step), []).append(i)
         self._of, self._kinds, self._inverses = {}, list(kinds.values()), {}
-        self.logabsdet: Tensor | float = 0.0
+        self.logabsdet: Tensor | None = None
         for indices in kinds.values():
             found, logabsdet = evaluate_together([steps[i] for i in indices])
             self._of |= dict(zip(indices, found, strict=True))
-            self.logabsdet = self.logabsdet + logabsdet
+            known = self.logabsdet
+            self.logabsdet = logabsdet if known is None else known + logabsdet
         self._gradients: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __contains__(self, i: int) -> bool:
         return i in self._of
-
-    def __bool__(self) -> bool:
-        return bool(self._of)
 
     def apply(self, i: int, x: Tensor) -> Tensor:
         """W x + b of step i."""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import handwritten
+from .. import handwritten, torch_private
 
 
 def piece(p: Tensor, at: Tensor, spline, *, by_height: bool) -> tuple[Tensor, ...]:
@@ -100,7 +100,7 @@ class _Piece(torch.autograd.Function):
         g_p = torch.empty_like(p)
         for part, soft, g_edge, g_size in ((0, soft_w, g_x0, g_w), (1, soft_h, g_y0, g_h)):
             g = torch.addcmul(before * g_edge.unsqueeze(1), here, g_size.unsqueeze(1)).mul_(scale)
-            g_p[:, part * k : (part + 1) * k] = torch._softmax_backward_data(g, soft, 1, p.dtype)
+            g_p[:, part * k : (part + 1) * k] = torch_private.softmax_backward(g, soft, 1)
         # softplus' = sigmoid; the outermost knots are fixed
         g_first = torch.where(index > 0, g_d0 * first.sigmoid(), 0.0).unsqueeze(1)
         g_second = torch.where(index < k - 1, g_d1 * second.sigmoid(), 0.0).unsqueeze(1)

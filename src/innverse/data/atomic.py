@@ -41,6 +41,18 @@ def write_error(path: str | os.PathLike, error: BaseException) -> InnverseError:
     return InnverseError(f"cannot write {os.fspath(path)}: {reason}")
 
 
+def _check_name(path: str | os.PathLike) -> None:
+    """Refuse what no file can be called; how Python words that changes with its versions."""
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise InnverseError(
+            f"cannot write {os.fspath(path)!r}: the file system has no such letters"
+        ) from None
+    if b"\0" in name:
+        raise InnverseError(f"cannot write {os.fspath(path)!r}: a NUL in a file name")
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Generator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` when the block succeeds.
@@ -51,6 +63,7 @@ def atomic_path(path: str | os.PathLike) -> Generator[Path]:
     Raises:
         InnverseError: no permission, disk full, a name that cannot be written.
     """
+    _check_name(path)
     temporary = None
     try:
         target = Path(os.path.realpath(path))  # write through a symbolic link, do not replace it
@@ -66,9 +79,7 @@ def atomic_path(path: str | os.PathLike) -> Generator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, target)
         temporary = None
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        if isinstance(error, ValueError) and "null byte" not in str(error):
-            raise
+    except OSError as error:
         raise write_error(path, error) from error
     except Exception as error:
         if "No space left" in str(error):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
+
+from .. import torch_private
 
 __all__ = ["average_"]
 
@@ -16,4 +17,4 @@ def average_(mean: Iterable[Tensor], now: Iterable[Tensor], step: int, memory: f
     It is a plain mean at first, so that the start is soon forgotten; ``step`` counts from 0.
     """
     weight = max(1 / memory, 9 / (10 + step))
-    torch._foreach_lerp_(list(mean), [t.detach() for t in now], weight)
+    torch_private.move_towards_(list(mean), [t.detach() for t in now], weight)

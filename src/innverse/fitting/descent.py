@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .. import torch_private
 from ..errors import InnverseError
 from .guard import Guard
 
@@ -51,9 +52,9 @@ class Descent:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        norm = torch.stack(torch._foreach_norm(gradients)).norm().item()
+        norm = torch.stack(torch_private.norms(gradients)).norm().item()
         if norm > self.clip:
-            torch._foreach_mul_(gradients, self.clip / norm)
+            torch_private.scale_(gradients, self.clip / norm)
         return norm
 
     def step(

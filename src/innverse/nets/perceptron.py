@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import handwritten
+from .. import handwritten, torch_private
 from ..native import perceptron as native
 
-_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _WORTH = 1 << 16  # multiplications below which a product is all overhead
 _SHORT = 16  # and length of its sums
 
@@ -81,10 +80,10 @@ def _pairs(tensors):
 def _through(activation: str, g: Tensor, h: Tensor) -> Tensor:
     """The gradient through an activation; may be written over ``g``."""
     if activation == "relu":
-        return torch.ops.aten.threshold_backward.grad_input(g, h, 0, grad_input=g)
+        return torch_private.relu_backward_(g, h)
     if activation == "silu":
-        return torch.ops.aten.silu_backward(g, h)
-    return torch.ops.aten.gelu_backward(g, h)
+        return torch_private.silu_backward(g, h)
+    return torch_private.gelu_backward(g, h)
 
 
 def _outer(g: Tensor, x: Tensor) -> Tensor:
@@ -95,13 +94,11 @@ def _outer(g: Tensor, x: Tensor) -> Tensor:
 def _product(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """x W^T + b."""
     if (
-        _ONEDNN is not None
-        and x.dtype == torch.float32
+        x.dtype == torch.float32
         and x.device.type == "cpu"
         and x.dim() == 2
         and x.shape[0] * w.numel() >= _WORTH
         and x.shape[1] >= _SHORT
-        and torch.backends.mkldnn.enabled
     ):
-        return _ONEDNN(x, w, b, "none", [], "")
+        return torch_private.linear(x, w, b)
     return F.linear(x, w, b)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import handwritten
+from .. import handwritten, torch_private
 
 _CL = torch.channels_last
 
@@ -66,14 +66,10 @@ def _conv_relu(x: Tensor, w: Tensor, b: Tensor, padding: int) -> Tensor:
 
 def _mask_(g: Tensor, h: Tensor) -> Tensor:
     """The gradient through ReLU, written over ``g``."""
-    return torch.ops.aten.threshold_backward.grad_input(g, h, 0, grad_input=g)
+    return torch_private.relu_backward_(g, h)
 
 
 def _conv_backward(g: Tensor, x: Tensor, w: Tensor, padding: int, need) -> tuple:
-    pad, one = [padding, padding], [1, 1]
-    mask = [need[0], need[1], False]
-    g_x, g_w, _ = torch.ops.aten.convolution_backward(
-        g, x, w, None, one, pad, one, False, [0, 0], 1, mask
-    )
+    g_x, g_w = torch_private.conv2d_backward(g, x, w, padding, need[0], need[1])
     # oneDNN would sum for the bias while it computes g_w, slower than a sum of its own
     return g_x, g_w, g.permute(0, 2, 3, 1).flatten(0, 2).sum(0) if need[2] else None

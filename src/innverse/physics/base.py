@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
-from .cg import conjugate_gradient, least_squares
+from .cg import MAX_ITER, conjugate_gradient, least_squares
 from .noise import as_noise
 
 
@@ -54,7 +54,10 @@ class LinearPhysics(nn.Module):
         return self.noise.sigma
 
     def A_dagger(self, y: Tensor) -> Tensor:
-        """The pseudo-inverse: the least-squares solution with the smallest norm."""
+        """The pseudo-inverse: the least-squares solution with the smallest norm.
+
+        By iteration where there is no closed form, with `NotConvergedWarning` where it stops early.
+        """
         return least_squares(self.A, self.A_adjoint, y)
 
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
@@ -65,7 +68,9 @@ class LinearPhysics(nn.Module):
         """A_adjoint(A(x))."""
         return self.A_adjoint(self.A(x))
 
-    def solve_normal(self, rhs: Tensor, rho, x0: Tensor | None = None, *, tol=None, max_iter=500):
+    def solve_normal(
+        self, rhs: Tensor, rho, x0: Tensor | None = None, *, tol=None, max_iter=MAX_ITER
+    ):
         """Solve (A^T A + rho I) x = rhs.
 
         Args:
@@ -73,7 +78,8 @@ class LinearPhysics(nn.Module):
             rho: > 0, one number or one per item (B,).
             x0: a first guess (conjugate gradients only).
             tol: relative residual at which an item stops (conjugate gradients only).
-            max_iter: most iterations (conjugate gradients only).
+            max_iter: most iterations (conjugate gradients only); `NotConvergedWarning` where they
+                do not suffice.
         """
         rho = per_item(rho, rhs)
 
@@ -165,7 +171,7 @@ class TightFrame(LinearPhysics):
     def A_dagger(self, y):
         return self.A_adjoint(y) / self.frame
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
+    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
         rho = per_item(rho, rhs)
         seen = self.A_normal(rhs) / self.frame
         return (rhs - seen) / rho + seen / (self.frame + rho)

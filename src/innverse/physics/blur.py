@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError, ShapeError, UsageError
 from .base import LinearPhysics, per_item
+from .cg import MAX_ITER
 from .convolution import BOUNDARIES, fast_size, fold
 
 
@@ -130,7 +131,7 @@ class Blur(LinearPhysics):
         inverse = torch.where(power > floor, otf.conj() / power.clamp_min(floor), 0)
         return _multiply(y, inverse)
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
+    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
         if self.boundary != "circular":
             return super().solve_normal(rhs, rho, x0, tol=tol, max_iter=max_iter)
         self._check(rhs)

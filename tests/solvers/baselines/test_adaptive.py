@@ -29,9 +29,9 @@ SEARCH = {"start": "random", "restarts": 2, "optimizer": "adam", "steps": 60}
 
 
 def test_tuning_the_weights_removes_the_representation_error_and_leaves_the_prior_alone():
-    prior = Tiny()
+    prior = Tiny().double()
     before = copy.deepcopy(prior.state_dict())
-    y = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    y = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1)).double()
     latent = solve(y, P.Denoising(), prior, "latent", **SEARCH)
     adaptive = solve(y, P.Denoising(), prior, "adaptive", tune_steps=300, tune_lr=3e-2, **SEARCH)
     assert latent.residual.min() > 0.2 and adaptive.residual.max() < 0.05
