@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import ShapeError
 from .base import Bijection
 
 Matrix = tuple[Tensor, Tensor, Tensor]  # W, b, log|det W|
@@ -179,7 +180,10 @@ def inverse_by(matrices, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def apply_matrix(w: Tensor, b: Tensor, x: Tensor) -> Tensor:
-    """W x + b at every position of x (B, C, *space)."""
+    """W x + b at every position of x (B, C, *space), of at most three dimensions."""
+    if not 2 <= x.dim() <= 5 or x.shape[1] != w.shape[-1]:
+        layout = f"(B, {w.shape[-1]}, ...)"
+        raise ShapeError(f"a channel-linear layer takes {layout}, got {tuple(x.shape)}")
     # the state of the flow keeps its precision whatever autocast the caller is under
     with torch.autocast(x.device.type, enabled=False):
         if w.dim() == 1:
@@ -194,5 +198,4 @@ def apply_matrix(w: Tensor, b: Tensor, x: Tensor) -> Tensor:
 
 def per_item(logabsdet: Tensor, x: Tensor) -> Tensor:
     """log|det| of the whole item: once per position, for each of the batch."""
-    positions = x[0, 0].numel()
-    return (logabsdet * positions).expand(x.shape[0])
+    return (logabsdet * x.shape[2:].numel()).expand(x.shape[0])

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import ShapeError
 from .base import Bijection
 
 
@@ -85,15 +86,15 @@ class Partial(Bijection):
         self.inner, self.k = inner, k
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y, logdet = self.inner(x[:, : self.k], c)
+        y, logdet = self.inner(self._first(x), c)
         return torch.cat((y, x[:, self.k :]), 1), logdet
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y, logdet = self.inner.inverse(z[:, : self.k], c)
+        y, logdet = self.inner.inverse(self._first(z), c)
         return torch.cat((y, z[:, self.k :]), 1), logdet
 
     def record(self, x, c, tape):
-        y, logdet = self.inner.record(x[:, : self.k], c, tape)
+        y, logdet = self.inner.record(self._first(x), c, tape)
         return torch.cat((y, x[:, self.k :]), 1), logdet
 
     def undo(self, z, g_z, g_logdet, c, tape):
@@ -102,7 +103,12 @@ class Partial(Bijection):
         return torch.cat((x, z[:, k:]), 1), torch.cat((g_x, g_z[:, k:]), 1)
 
     def initialize_(self, x, c=None):
-        return torch.cat((self.inner.initialize_(x[:, : self.k], c), x[:, self.k :]), 1)
+        return torch.cat((self.inner.initialize_(self._first(x), c), x[:, self.k :]), 1)
+
+    def _first(self, x: Tensor) -> Tensor:
+        if x.dim() < 2 or x.shape[1] < self.k:
+            raise ShapeError(f"Partial needs {self.k} channels or more, got {tuple(x.shape)}")
+        return x[:, : self.k]
 
     def extra_repr(self) -> str:
         return f"first {self.k} channels"
@@ -110,6 +116,6 @@ class Partial(Bijection):
 
 def _check_even(x: Tensor) -> None:
     if x.dim() != 4 or x.shape[-1] % 2 or x.shape[-2] % 2:
-        raise ValueError(
+        raise ShapeError(
             f"squeezing needs images (B, C, H, W) of even height and width, got {tuple(x.shape)}"
         )

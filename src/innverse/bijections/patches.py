@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import ShapeError
 from .base import Bijection
 from .multiscale import _Resampled
 
@@ -18,7 +19,7 @@ class Patches(_Resampled):
 
     def down(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[-1] % self.size or x.shape[-2] % self.size:
-            raise ValueError(
+            raise ShapeError(
                 f"patches of {self.size} pixels need images (B, C, H, W) with sides that divide "
                 f"by it, got {tuple(x.shape)}"
             )
