@@ -49,10 +49,10 @@ class Squeezed(_Resampled):
     def down(self, x: Tensor) -> Tensor:
         _check_even(x)
         # 4-D convolutions run about twice as fast with the channels innermost
-        return F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+        return unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
 
     def up(self, y: Tensor) -> Tensor:
-        return F.pixel_shuffle(y, 2)
+        return shuffle(y, 2)
 
 
 class Haar(_Resampled):
@@ -75,7 +75,7 @@ class Haar(_Resampled):
         top, bottom = mean + vertical, mean - vertical
         top_d, bottom_d = horizontal + diagonal, horizontal - diagonal
         blocks = torch.stack((top + top_d, top - top_d, bottom + bottom_d, bottom - bottom_d), 2)
-        return F.pixel_shuffle(blocks.flatten(1, 2), 2)
+        return shuffle(blocks.flatten(1, 2), 2)
 
 
 class Partial(Bijection):
@@ -112,6 +112,22 @@ class Partial(Bijection):
 
     def extra_repr(self) -> str:
         return f"first {self.k} channels"
+
+
+def unshuffle(x: Tensor, size: int) -> Tensor:
+    """Blocks of pixels as channels; an empty batch, too, which PyTorch would hand back as it is."""
+    if x.shape[0] == 0:
+        _, channels, height, width = x.shape
+        return x.reshape(0, channels * size**2, height // size, width // size)
+    return F.pixel_unshuffle(x, size)
+
+
+def shuffle(y: Tensor, size: int) -> Tensor:
+    """The way back."""
+    if y.shape[0] == 0:
+        _, channels, height, width = y.shape
+        return y.reshape(0, channels // size**2, height * size, width * size)
+    return F.pixel_shuffle(y, size)
 
 
 def _check_even(x: Tensor) -> None:
