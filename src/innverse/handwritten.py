@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from .autocast import autocast_dtype, without_autocast
+
 
 def applies() -> bool:
     """True where a hand-written gradient may stand in for autograd's."""
@@ -25,9 +27,13 @@ def applies() -> bool:
     )
 
 
-def wants_formula() -> bool:
-    """Whether a backward pass must be differentiable itself, or is run by a transform."""
-    return torch.is_grad_enabled() or not applies()
+_is_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda t: False)
+
+
+def wants_formula(*gradients: Tensor) -> bool:
+    """Whether a backward pass must be differentiable itself, or is run by a transform (or for a
+    batch of ``gradients``, by is_grads_batched)."""
+    return torch.is_grad_enabled() or not applies() or any(map(_is_batched, gradients))
 
 
 def in_given_types(method: Callable) -> Callable:
@@ -40,9 +46,9 @@ def in_given_types(method: Callable) -> Callable:
     @functools.wraps(method)
     def run(ctx, *arguments):
         device = next(a.device.type for a in arguments if isinstance(a, Tensor))
-        if not torch.is_autocast_enabled(device):
+        if autocast_dtype(device) is None:
             return method(ctx, *arguments)
-        with torch.autocast(device, enabled=False):
+        with without_autocast(device):
             return method(ctx, *arguments)
 
     return run

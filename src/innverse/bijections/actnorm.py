@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..autocast import without_autocast
 from ..constant import remember
 from ..shapes import check_channels, check_condition
 from .base import Bijection
@@ -85,7 +86,7 @@ class ConditionalScale(Bijection):
 
     def _scale_and_shift(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
         check_condition(self, x, c, self.condition)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             p = self.linear(c.to(x.dtype)).view(len(c), 2 * self.channels, *[1] * (x.dim() - 2))
         s, t = p.chunk(2, 1)
         return soft_bound(s, _LIMIT), t

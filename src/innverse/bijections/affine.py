@@ -43,7 +43,7 @@ class _Affine(torch.autograd.Function):
     @handwritten.in_given_types
     def backward(ctx, g_z, g_s):
         x, p, scale, slope = ctx.saved_tensors
-        if handwritten.wants_formula():
+        if handwritten.wants_formula(g_z, g_s):
             return *_exact(_affine, ctx, (x, p), (g_z, g_s)), None
         g_x = g_z * scale
         g_p = torch.empty_like(p)
@@ -68,7 +68,7 @@ class _AffineInverse(torch.autograd.Function):
     @handwritten.in_given_types
     def backward(ctx, g_x, g_s):
         z, p, x, scale, slope = ctx.saved_tensors
-        if handwritten.wants_formula():
+        if handwritten.wants_formula(g_x, g_s):
             return *_exact(_affine_inverse, ctx, (z, p), (g_x, g_s)), None
         g_z = g_x * scale
         g_p = torch.empty_like(p)

@@ -161,7 +161,7 @@ class _Node(torch.autograd.Function):
         x, condition, tensors = saved[0], saved[1], saved[2 : 2 + ctx.n]
         of, p, *kept = saved[2 + ctx.n :]
         needed = ctx.needs_input_grad[1:]
-        if handwritten.wants_formula():
+        if handwritten.wants_formula(g, g_logdet):
             return None, *_exact(fused, cls.direction, x, condition, tensors, (g, g_logdet), needed)
         fused = fused if fused.tensors else replace(fused, tensors=tensors)
         g = dense(g)

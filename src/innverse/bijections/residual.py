@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..autocast import without_autocast
 from ..errors import NotConvergedError, UsageError
 from ..nets.lipschitz import LipschitzNet
 from .base import Bijection, sum_per_item
@@ -72,12 +73,12 @@ class Residual(Bijection):
         self.register_buffer("seed", torch.randint(2**31, ()))
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             g, product = self.net.linearize(x, c)
             return x + g, self._logdet(x, product)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device.type):
             weights = self.net.weights()
             with torch.no_grad():
                 x = self._fixed_point(z, c, weights)

@@ -8,6 +8,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
+from ..autocast import autocast_dtype, with_autocast
 from ..shapes import check_channels, check_condition
 from .plain import Plain, has_no_hooks
 
@@ -45,12 +46,11 @@ class ConditionerNet(nn.Module):
             return None
         self._check_condition(x, c)
         bf16, device = self.precision == "bf16", x.device.type
-        if torch.is_autocast_enabled(device):
-            bf16 = True
-            if torch.get_autocast_dtype(device) != torch.bfloat16:
-                return None
+        asked = autocast_dtype(device)
+        if asked not in (None, torch.bfloat16):
+            return None
         found = self.plain(x, c)
-        return found and found._replace(kind=found.kind._replace(bf16=bf16))
+        return found and found._replace(kind=found.kind._replace(bf16=bf16 or asked is not None))
 
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
         """`as_plain` where everything is in float32; by default no network is."""
@@ -75,7 +75,7 @@ class ConditionerNet(nn.Module):
 
     def _computing_in(self, x: Tensor):
         if self.precision == "bf16" and x.dtype == torch.float32:
-            return torch.autocast(x.device.type, torch.bfloat16)
+            return with_autocast(x.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
 
@@ -90,10 +90,9 @@ def in_autocast_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
 
     As for PyTorch's own operations, float64 stays.
     """
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device) or tensors[0].dtype == torch.float64:
+    dtype = autocast_dtype(tensors[0].device.type)
+    if dtype is None or tensors[0].dtype == torch.float64:
         return tensors
-    dtype = torch.get_autocast_dtype(device)
     return tuple(t.to(dtype) for t in tensors)
 
 

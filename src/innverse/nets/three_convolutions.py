@@ -47,7 +47,7 @@ class _ThreeConvolutions(torch.autograd.Function):
     def backward(ctx, g):
         *inputs, dense, h1, h2, gain, w = ctx.saved_tensors
         need = ctx.needs_input_grad
-        if handwritten.wants_formula():
+        if handwritten.wants_formula(g):
             return tuple(handwritten.exact(_formula, inputs, (g,), need))
         _, w1, _, w2, _, w3, b3, _ = inputs
         g = g.contiguous(memory_format=_CL)
