@@ -14,6 +14,7 @@ from innverse.bijections import Affine, Coupling, RationalQuadraticSpline
 from innverse.bijections.fused import Fused
 from innverse.native import Unavailable, build, perceptron
 from innverse.native import spline as native
+from innverse.native.memory import dense
 
 SHAPES = {"rows of 32": (64, 32), "odd": (7, 5), "images": (3, 2, 5, 7), "one": (1, 1)}
 
@@ -163,7 +164,7 @@ def test_a_network_is_its_formula(library, case, activation, bf16, threads):
     try:
         rough = [t.detach().float() for t in tensors]
         weights = perceptron.Weights(rough)
-        rows = perceptron.Rows(perceptron.dense(x.detach().float()), first, taken)
+        rows = perceptron.Rows(dense(x.detach().float()), first, taken)
         result, kept = perceptron.forward(rows, kind, weights, keep=True)
         g_x = torch.zeros_like(rows.tensor)
         to = perceptron.Rows(g_x, first, taken)

@@ -1,23 +1,53 @@
 """Gradients written out by hand, where autograd's own would pass over memory too often.
 
 A hand-written `torch.autograd.Function` serves plain reverse mode. Everything else (second
-derivatives, forward mode, `torch.func` transforms, `torch.compile`) takes the formula itself, so
-each such function keeps its formula beside it.
+derivatives, forward mode, `torch.func` transforms, `torch.compile`, tracing) takes the formula
+itself, so each such function keeps its formula beside it.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from . import torch_private
+from .autocast import autocast_dtype, without_autocast
 
 
 def applies() -> bool:
     """True where a hand-written gradient may stand in for autograd's."""
-    return not torch.compiler.is_compiling() and torch_private.plain_reverse_mode()
+    return not (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or not torch_private.plain_reverse_mode()
+    )
+
+
+def wants_formula(*gradients: Tensor) -> bool:
+    """Whether a backward pass must be differentiable itself, or is run by a transform (or for a
+    batch of ``gradients``, by is_grads_batched)."""
+    return torch.is_grad_enabled() or not applies() or any(map(torch_private.is_batched, gradients))
+
+
+def in_given_types(method: Callable) -> Callable:
+    """``forward`` or ``backward`` of a hand-written function, run outside autocast.
+
+    The tensors come in the type to compute in. Autocast would promote some of the operations, and
+    which ones depends on the device: what `exp` gives is float32 on GPUs and bfloat16 elsewhere.
+    """
+
+    @functools.wraps(method)
+    def run(ctx, *arguments):
+        device = next(a.device.type for a in arguments if isinstance(a, Tensor))
+        if autocast_dtype(device) is None:
+            return method(ctx, *arguments)
+        with without_autocast(device):
+            return method(ctx, *arguments)
+
+    return run
 
 
 def exact(
@@ -26,7 +56,8 @@ def exact(
     gradients: Sequence[Tensor],
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Gradients of ``formula(*inputs)`` that can be differentiated again (create_graph=True)."""
+    """Gradients of ``formula(*inputs)``, which with create_graph=True can be differentiated again."""
+    create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         # views, so that an input's dependence on another input is not counted here as well
         inputs = [t.view_as(t) for t in inputs]
@@ -38,7 +69,7 @@ def exact(
             [o for o, _ in pairs],
             wanted,
             [g for _, g in pairs],
-            create_graph=True,
+            create_graph=create_graph,
             allow_unused=True,
         )
     )

@@ -22,6 +22,8 @@ def find(path: str, root: object = torch) -> Callable | None:
 
 
 _TRANSFORMS_ACTIVE = find("_C._are_functorch_transforms_active")
+_IS_BATCHED = find("_C._functorch.is_legacy_batchedtensor")
+_MODES = find("_C._len_torch_dispatch_stack")
 _LINEAR = find("ops.mkldnn._linear_pointwise")
 _SOFTMAX_BACKWARD = find("_softmax_backward_data")
 _THRESHOLD_BACKWARD = find("ops.aten.threshold_backward.grad_input")
@@ -40,6 +42,33 @@ def plain_reverse_mode() -> bool:
     """False where forward mode or a `torch.func` transform is at work, or where nobody can tell."""
     level = getattr(forward_ad, "_current_level", 0)
     return _TRANSFORMS_ACTIVE is not None and level < 0 and not _TRANSFORMS_ACTIVE()
+
+
+def is_batched(t: Tensor) -> bool:
+    """Whether t stands for many gradients at once (``is_grads_batched``)."""
+    return _IS_BATCHED is not None and _IS_BATCHED(t)
+
+
+def modes_of_dispatch() -> int:
+    """How many modes take part in all operations (fake tensors, counters of operations)."""
+    return 0 if _MODES is None else _MODES()
+
+
+def compiles_one_graph() -> bool | None:
+    """Whether the compiler, while it traces, was asked for one graph (fullgraph=True, an export);
+    None where it does not say."""
+    try:
+        from torch._dynamo.symbolic_convert import InstructionTranslator
+
+        return bool(InstructionTranslator.current_tx().one_graph)
+    except (ImportError, AttributeError):
+        return None
+
+
+def constant_while_compiling(function: Callable) -> Callable:
+    """What `torch.compiler.assume_constant_result` does, without importing the compiler."""
+    function._dynamo_marked_constant = True
+    return function
 
 
 # ---- products --------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..autocast import without_autocast
 from ..constant import remember
+from ..shapes import check_channels, check_condition
 from .base import Bijection
 from .bounded import inverse_soft_bound, soft_bound
 from .channel_linear import ChannelLinear
@@ -38,6 +40,7 @@ class ActNorm(ChannelLinear):
         return (-soft_bound(self.log_scale, _LIMIT)).exp()
 
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        check_channels(self, x, len(self.shift))
         if not self.initialized:
             over = [d for d in range(x.dim()) if d != 1]
             mean = x.mean(over)
@@ -63,23 +66,30 @@ class ConditionalScale(Bijection):
 
     def __init__(self, channels: int, condition: int):
         super().__init__()
+        self.channels, self.condition = channels, condition
         self.linear = nn.Linear(condition, 2 * channels)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_channels(self, x, self.channels)
         s, t = remember(self, (c, x.dtype, x.dim()), lambda: self._scale_and_shift(x, c))
-        return torch.addcmul(t, x, s.exp()), s.flatten(1).sum(1) * x[0, 0].numel()
+        return torch.addcmul(t, x, s.exp()), self._logdet(s, x)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_channels(self, z, self.channels)
         s, t = remember(self, (c, z.dtype, z.dim()), lambda: self._scale_and_shift(z, c))
-        return (z - t) * (-s).exp(), -s.flatten(1).sum(1) * z[0, 0].numel()
+        return (z - t) * (-s).exp(), -self._logdet(s, z)
+
+    def _logdet(self, s: Tensor, x: Tensor) -> Tensor:
+        return (s.flatten(1).sum(1) * x.shape[2:].numel()).expand(x.shape[0])
 
     def _scale_and_shift(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(x.device.type, enabled=False):
-            p = self.linear(c.to(x.dtype)).view(len(c), -1, *[1] * (x.dim() - 2))
+        check_condition(self, x, c, self.condition)
+        with without_autocast(x.device.type):
+            p = self.linear(c.to(x.dtype)).view(len(c), 2 * self.channels, *[1] * (x.dim() - 2))
         s, t = p.chunk(2, 1)
         return soft_bound(s, _LIMIT), t
 
     def extra_repr(self) -> str:
-        return str(self.linear.out_features // 2)
+        return str(self.channels)

@@ -31,6 +31,7 @@ def _affine_inverse(z, p, bound):
 
 class _Affine(torch.autograd.Function):
     @staticmethod
+    @handwritten.in_given_types
     def forward(ctx, x, p, bound):
         s, slope = _bounded_and_slope(p[:, 0], bound)
         scale = s.exp()
@@ -39,9 +40,10 @@ class _Affine(torch.autograd.Function):
         return torch.addcmul(p[:, 1], x, scale), s
 
     @staticmethod
+    @handwritten.in_given_types
     def backward(ctx, g_z, g_s):
         x, p, scale, slope = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if handwritten.wants_formula(g_z, g_s):
             return *_exact(_affine, ctx, (x, p), (g_z, g_s)), None
         g_x = g_z * scale
         g_p = torch.empty_like(p)
@@ -52,6 +54,7 @@ class _Affine(torch.autograd.Function):
 
 class _AffineInverse(torch.autograd.Function):
     @staticmethod
+    @handwritten.in_given_types
     def forward(ctx, z, p, bound):
         s, slope = _bounded_and_slope(p[:, 0], bound)
         s.neg_()
@@ -62,9 +65,10 @@ class _AffineInverse(torch.autograd.Function):
         return x, s
 
     @staticmethod
+    @handwritten.in_given_types
     def backward(ctx, g_x, g_s):
         z, p, x, scale, slope = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if handwritten.wants_formula(g_x, g_s):
             return *_exact(_affine_inverse, ctx, (z, p), (g_x, g_s)), None
         g_z = g_x * scale
         g_p = torch.empty_like(p)

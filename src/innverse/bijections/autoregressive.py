@@ -42,7 +42,7 @@ class Autoregressive(Bijection):
         return x, sum_per_item(log_derivative)
 
     def _params(self, x: Tensor, c: Tensor | None) -> Tensor:
-        return self.net(x, c).to(x.dtype).unflatten(1, (self.map.n_params, self.net.n))
+        return self.map.parameters(self.net(x, c), x, self.net.n)
 
     def extra_repr(self) -> str:
         return str(self.map)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..errors import ShapeError
 from .tape import Tape
 
 
@@ -45,7 +46,7 @@ class Bijection(nn.Module):
 
         The default inverts and recomputes; a layer that can share the work of the two overrides.
         """
-        with torch.no_grad():
+        with tape.recompute(), torch.no_grad():  # in the types of the forward pass
             x, _ = self.inverse(z, c)
         return x, tape.pull_back(self, x, g_z, g_logdet, c, self)
 
@@ -66,6 +67,8 @@ def initialize(flow: nn.Module, batch: Tensor, c: Tensor | None = None) -> None:
 
 def sum_per_item(t: Tensor) -> Tensor:
     """Sum over all dimensions but the first: (B, ...) -> (B,), in float32 at least."""
+    if t.dim() < 2:
+        raise ShapeError(f"layers take batches (B, C, ...), got {tuple(t.shape)}")
     if t.dtype in (torch.float16, torch.bfloat16):
         t = t.float()
     return t.sum(tuple(range(1, t.dim())))  # not flatten: it would copy channels_last
@@ -73,4 +76,6 @@ def sum_per_item(t: Tensor) -> Tensor:
 
 def zero_logdet(x: Tensor) -> Tensor:
     """The log-determinant of a map that preserves volume."""
+    if x.dim() < 2:
+        raise ShapeError(f"layers take batches (B, C, ...), got {tuple(x.shape)}")
     return x.new_zeros(x.shape[0], dtype=torch.promote_types(x.dtype, torch.float32))

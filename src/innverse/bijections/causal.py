@@ -26,11 +26,12 @@ class Causal(Bijection):
         self.net, self.map = net, map or Affine()
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        p = self.net(x, c).to(x.dtype).unflatten(1, (self.map.n_params, x.shape[1]))
+        p = self.map.parameters(self.net(x, c), x, x.shape[1])
         z, log_derivative = self.map.forward(x, p)
         return z, sum_per_item(log_derivative)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        self.net.check(z, c)
         net, grid = self.net, z.shape[-2:]
         tokens, places = net.to_tokens(z), net.places(z, c)
         x, total, cache = [torch.zeros_like(tokens[:, 0])], 0.0, None

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..autocast import without_autocast
+from ..errors import ShapeError
 from .base import Bijection
 
 Matrix = tuple[Tensor, Tensor, Tensor]  # W, b, log|det W|
@@ -68,7 +70,7 @@ class ChannelLinear(Bijection):
         return can_keep(self.parts, self._state())
 
     def _compute(self, inverse: bool):
-        with torch.autocast(self._state()[0].device.type, enabled=False):
+        with without_autocast(self._state()[0].device.type):
             forward = w, b, _ = self.matrix()
             if not inverse:
                 return forward, None, None
@@ -122,7 +124,7 @@ def can_keep(parts: Sequence[ChannelLinear], state: Sequence[Tensor]) -> bool:
 def evaluate_together(layers: Sequence[ChannelLinear]) -> tuple[list[Matrix], Tensor]:
     """The matrices of all ``layers``, of one kind and size, and the sum of their log|det|."""
     factors = []
-    with torch.autocast(layers[0].parts[0].arguments()[0].device.type, enabled=False):
+    with without_autocast(layers[0].parts[0].arguments()[0].device.type):
         for parts in zip(*(layer.parts for layer in layers), strict=True):
             arguments = zip(*(part.arguments() for part in parts), strict=True)
             factors.append(parts[0].formula(*(torch.stack(a) for a in arguments)))
@@ -179,9 +181,12 @@ def inverse_by(matrices, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def apply_matrix(w: Tensor, b: Tensor, x: Tensor) -> Tensor:
-    """W x + b at every position of x (B, C, *space)."""
+    """W x + b at every position of x (B, C, *space), of at most three dimensions."""
+    if not 2 <= x.dim() <= 5 or x.shape[1] != w.shape[-1]:
+        layout = f"(B, {w.shape[-1]}, ...)"
+        raise ShapeError(f"a channel-linear layer takes {layout}, got {tuple(x.shape)}")
     # the state of the flow keeps its precision whatever autocast the caller is under
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device.type):
         if w.dim() == 1:
             shape = (-1,) + (1,) * (x.dim() - 2)
             return torch.addcmul(b.view(shape), x, w.view(shape))
@@ -194,5 +199,4 @@ def apply_matrix(w: Tensor, b: Tensor, x: Tensor) -> Tensor:
 
 def per_item(logabsdet: Tensor, x: Tensor) -> Tensor:
     """log|det| of the whole item: once per position, for each of the batch."""
-    positions = x[0, 0].numel()
-    return (logabsdet * positions).expand(x.shape[0])
+    return (logabsdet * x.shape[2:].numel()).expand(x.shape[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..shapes import check_channels
 from .coupling import MaskedCoupling
 from .elementwise import Elementwise
 
@@ -21,6 +22,7 @@ class Checkerboard(MaskedCoupling):
         self.swap = swap
 
     def mask_for(self, x: Tensor) -> Tensor:
+        check_channels(self, x, None, (4,))
         return _checkerboard(x, self.swap)
 
     def extra_repr(self) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..errors import ShapeError
 from ..native.split import Split
+from ..shapes import check_channels
 from .base import Bijection, sum_per_item
 from .elementwise import Affine, Elementwise
 from .fused import Fused
@@ -33,6 +35,8 @@ class Coupling(Bijection):
         super().__init__()
         if channels < 2:
             raise ValueError(f"a coupling splits channels: it needs at least 2, got {channels}")
+        if keep is not None and not 0 < keep < channels:
+            raise ValueError(f"keep={keep}: of {channels} channels some are kept, and some not")
         self.channels, self.net, self.map, self.swap = channels, net, map or Affine(), swap
         self.keep = (channels + 1) // 2 if keep is None else keep
         self.split = Split(channels, self.keep, swap)
@@ -53,6 +57,7 @@ class Coupling(Bijection):
         return cls(channels, net, map, keep=keep, swap=swap)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_channels(self, x, self.channels)
         if fused := Fused.find(self, x, c):
             return fused.forward(x)
         a, b = self.split.apart(x)
@@ -60,6 +65,7 @@ class Coupling(Bijection):
         return self.split.merge(a, b), sum_per_item(log_derivative)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_channels(self, z, self.channels)
         if (fused := Fused.find(self, z, c)) and (found := fused.inverse(z)):
             return found
         a, b = self.split.apart(z)
@@ -74,7 +80,7 @@ class Coupling(Bijection):
             x, g_x, g_c, gradients = fused.undo(z, g_z, g_logdet)
             outputs, gradients = [*fused.tensors], [*gradients]
             if g_c is not None:
-                outputs, gradients = [*outputs, c], [*gradients, g_c]
+                outputs, gradients = [*outputs, fused.condition], [*gradients, g_c]
             tape.collect(outputs, gradients, (), c, self.net)
             return x, g_x
         a, b_out = self.split.apart(z)
@@ -91,8 +97,7 @@ class Coupling(Bijection):
         return self.split.merge(a.detach(), b.detach()), self.split.merge(g_a + da, db)
 
     def _params(self, a: Tensor, c: Tensor | None) -> Tensor:
-        p = self.net(a, c).to(a.dtype)
-        return p.unflatten(1, (self.map.n_params, self.channels - self.keep))
+        return self.map.parameters(self.net(a, c), a, self.channels - self.keep)
 
     def extra_repr(self) -> str:
         return f"{self.keep} -> {self.channels - self.keep}, {self.map}" + ", swap" * self.swap
@@ -135,11 +140,14 @@ class MaskedCoupling(Bijection):
 
     def mask_for(self, x: Tensor) -> Tensor:
         """The mask that fits x, True where elements are kept."""
+        mask = self.mask.shape
+        if len(mask) != x.dim() - 1 or any(m not in (1, n) for m, n in zip(mask, x.shape[1:])):
+            raise ShapeError(f"a mask {tuple(mask)} does not fit x {tuple(x.shape)}")
         return self.mask
 
     def _params(self, x: Tensor, c: Tensor | None) -> Tensor:
-        p = self.net(torch.where(self.mask_for(x), x, 0.0), c).to(x.dtype)
-        return p.unflatten(1, (self.map.n_params, x.shape[1]))
+        p = self.net(torch.where(self.mask_for(x), x, 0.0), c)
+        return self.map.parameters(p, x, x.shape[1])
 
     def _join(self, kept: Tensor, mapped: Tensor, log_derivative: Tensor):
         mask = self.mask_for(kept)
@@ -167,6 +175,7 @@ class Diagonal(Bijection):
         return x, sum_per_item(log_derivative)
 
     def _params(self, x: Tensor) -> Tensor:
+        check_channels(self, x, self.p.shape[1])
         p = self.p.view(1, *self.p.shape, *[1] * (x.dim() - 2))
         return p.expand(x.shape[0], -1, -1, *x.shape[2:])
 

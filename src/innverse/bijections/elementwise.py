@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..errors import ShapeError
 from ..native import affine as native_affine
 from ..native import spline as native_spline
 from .affine import affine, affine_inverse
@@ -31,6 +32,18 @@ class Elementwise:
 
     def inverse(self, z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
+
+    def parameters(self, p: Tensor, x: Tensor, channels: int) -> Tensor:
+        """What a network gives (B, n_params * channels, *space) as parameters of a map of
+        ``channels`` channels, in the type of x.
+
+        Raises:
+            ShapeError: the network gives another number, or not in the shape of x.
+        """
+        wanted = (x.shape[0], self.n_params * channels, *x.shape[2:])
+        if p.shape != wanted:
+            raise ShapeError(f"{self} needs parameters {wanted}, the network gives {(*p.shape,)}")
+        return p.to(x.dtype).unflatten(1, (self.n_params, channels))
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{k}={v}" for k, v in vars(self).items() if k != "n_params")

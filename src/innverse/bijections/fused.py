@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import handwritten
 from ..constant import remember
 from ..native import perceptron
+from ..native.memory import dense, plain
 from ..native.split import Split
 from .base import sum_per_item
 
@@ -28,26 +29,35 @@ class Fused:
     @classmethod
     def find(cls, coupling, x: Tensor, c: Tensor | None) -> Fused | None:
         """The parts of ``coupling`` for inputs like x, or None where no kernel serves it."""
-        if not handwritten.applies():
+        if not (handwritten.applies() and plain(x)):
             return None
         given = (c, x.dim(), x.dtype, x.device, x.numel() > 0)
         return remember(coupling, given, lambda: cls._make(coupling, x, c))
 
     @classmethod
     def _make(cls, coupling, x: Tensor, c: Tensor | None) -> Fused | None:
-        kernel, net = coupling.map.kernel, coupling.net
-        if kernel is None or not hasattr(net, "as_plain"):
+        map, net, split = coupling.map, coupling.net, coupling.split
+        kernel = vars(type(map)).get("kernel")  # not inherited: a subclass has its own formula
+        if kernel is None or not hasattr(net, "as_plain") or not kernel.available(map):
             return None
-        plain = net.as_plain(x, c) if kernel.available(coupling.map) else None
-        if plain is None or not perceptron.applies(x, plain.kind, plain.tensors):
+        found = net.as_plain(x, c)
+        if found is None:
             return None
-        return cls(coupling.split, plain.kind, coupling.map, plain.tensors, plain.condition)
+        kind, tensors, condition = found
+        if condition is not None and not plain(condition):
+            return None
+        given = split.keep + (0 if condition is None else condition.shape[1])
+        if not perceptron.applies(x, kind, tensors, given):
+            return None
+        if len(tensors[-1]) != map.n_params * (split.channels - split.keep):
+            return None
+        return cls(split, kind, map, tensors, condition)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(z, logdet)."""
         if self._needs_graph(x):
             return _Forward.apply(self, x, self.condition, *self.tensors)
-        x = perceptron.dense(x)
+        x = dense(x)
         p, _ = self.network(x, self.condition, keep=False)
         return self.map.kernel.coupling_forward(self.map, self.split, x, p)
 
@@ -57,13 +67,13 @@ class Fused:
             if not hasattr(self.map.kernel, "coupling_inverse_backward"):
                 return None
             return _Inverse.apply(self, z, self.condition, *self.tensors)
-        z = perceptron.dense(z)
+        z = dense(z)
         p, _ = self.network(z, self.condition, keep=False)
         return self.map.kernel.coupling_inverse(self.map, self.split, z, p)
 
     def undo(self, z: Tensor, g_z: Tensor, g_logdet: Tensor):
         """From z and its gradients to x, g_x, and the gradients of condition and tensors."""
-        z, g_z = perceptron.dense(z), perceptron.dense(g_z)
+        z, g_z = dense(z), dense(g_z)
         tensors = [t.detach() for t in self.tensors]
         needed = [t.requires_grad for t in self.tensors]
         condition = None if self.condition is None else self.condition.detach()
@@ -85,7 +95,7 @@ class Fused:
 
     def network_backward(self, x, condition, tensors, kept, g_p, g_x, needed, signs):
         """g_x with the network's part added, and the gradients of condition and tensors."""
-        g_x = perceptron.dense(g_x)
+        g_x = dense(g_x)
         rows = self._rows(x, condition)
         if condition is None:
             to = perceptron.Rows(g_x, self.split.first_kept, self.split.keep)
@@ -131,17 +141,17 @@ class _Node(torch.autograd.Function):
     @classmethod
     def run(cls, ctx, fused, x, condition, tensors):
         kernel = fused.map.kernel
-        dense = perceptron.dense(x)
+        given = dense(x)
         ctx.signs = perceptron.signs_suffice(fused.kind, ctx.needs_input_grad[3:])
-        p, kept = fused.network(dense, condition, keep=True, signs=ctx.signs)
-        out, logdet = getattr(kernel, f"coupling_{cls.direction}")(fused.map, fused.split, dense, p)
+        p, kept = fused.network(given, condition, keep=True, signs=ctx.signs)
+        out, logdet = getattr(kernel, f"coupling_{cls.direction}")(fused.map, fused.split, given, p)
         # checkpointing sees and drops saved tensors only, so the node holds no others of its own;
         # those of frozen networks are there anyway
         frozen = not any(ctx.needs_input_grad[2:])
         ctx.fused = fused if frozen else replace(fused, tensors=(), condition=None)
         ctx.n = len(tensors)
         # the gradient of the inverse is read off its result
-        of = dense if cls.direction == "forward" else out
+        of = given if cls.direction == "forward" else out
         ctx.save_for_backward(x, condition, *tensors, of, p, *kept)
         return out, logdet
 
@@ -151,10 +161,10 @@ class _Node(torch.autograd.Function):
         x, condition, tensors = saved[0], saved[1], saved[2 : 2 + ctx.n]
         of, p, *kept = saved[2 + ctx.n :]
         needed = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled():
+        if handwritten.wants_formula(g, g_logdet):
             return None, *_exact(fused, cls.direction, x, condition, tensors, (g, g_logdet), needed)
         fused = fused if fused.tensors else replace(fused, tensors=tensors)
-        g = perceptron.dense(g)
+        g = dense(g)
         g_x, g_p = backward(fused.map, fused.split, of, p, g, g_logdet.contiguous())
         g_x, g_c, found = fused.network_backward(
             of, condition, tensors, kept, g_p, g_x, needed[2:], ctx.signs
@@ -166,10 +176,12 @@ class _Forward(_Node):
     direction = "forward"
 
     @staticmethod
+    @handwritten.in_given_types
     def forward(ctx, fused, x, condition, *tensors):
         return _Forward.run(ctx, fused, x, condition, tensors)
 
     @staticmethod
+    @handwritten.in_given_types
     def backward(ctx, g_z, g_logdet):
         return _Forward.gradients(ctx, ctx.fused.map.kernel.coupling_backward, g_z, g_logdet)
 
@@ -178,10 +190,12 @@ class _Inverse(_Node):
     direction = "inverse"
 
     @staticmethod
+    @handwritten.in_given_types
     def forward(ctx, fused, z, condition, *tensors):
         return _Inverse.run(ctx, fused, z, condition, tensors)
 
     @staticmethod
+    @handwritten.in_given_types
     def backward(ctx, g_x, g_logdet):
         return _Inverse.gradients(
             ctx, ctx.fused.map.kernel.coupling_inverse_backward, g_x, g_logdet

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..shapes import check_channels
 from .base import zero_logdet
 from .bounded import inverse_soft_bound, soft_bound
 from .channel_linear import ChannelLinear
@@ -77,9 +78,11 @@ class Permute(ChannelLinear):
         self.register_buffer("one", torch.ones(()), persistent=False)  # carries dtype, device
 
     def forward(self, x: Tensor, c: Tensor | None = None):
+        check_channels(self, x, len(self.order))
         return x[:, self.order], zero_logdet(x)
 
     def inverse(self, z: Tensor, c: Tensor | None = None):
+        check_channels(self, z, len(self.order))
         return z[:, self.order.argsort()], zero_logdet(z)
 
     def arguments(self):

@@ -14,7 +14,7 @@ from .tape import Tape
 
 
 class Matrices:
-    """W, b and log|det W| of the steps whose matrices cannot be kept, by index.
+    """W, b and log|det W| of the steps whose matrices cannot be kept, by index in ``of``.
 
     ``logabsdet`` is the sum over those steps, None without any. Made with gradients on, `undo` walks
     back through a step and `collect` then sends what it gathered to the parameters, in one go.
@@ -26,27 +26,18 @@ class Matrices:
         for i, step in enumerate(steps):
             if isinstance(step, ChannelLinear) and not step.can_cache():
                 kinds.setdefault(kind(step), []).append(i)
-        self._of, self._kinds, self._inverses = {}, list(kinds.values()), {}
-        self.logabsdet: Tensor | None = None
+        self.of, self._kinds, self._inverses = {}, list(kinds.values()), {}
+        self.logabsdet: Tensor | float = 0.0
         for indices in kinds.values():
             found, logabsdet = evaluate_together([steps[i] for i in indices])
-            self._of |= dict(zip(indices, found, strict=True))
-            known = self.logabsdet
-            self.logabsdet = logabsdet if known is None else known + logabsdet
+            self.of |= dict(zip(indices, found, strict=True))
+            self.logabsdet = self.logabsdet + logabsdet
         self._gradients: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def __contains__(self, i: int) -> bool:
-        return i in self._of
-
-    def apply(self, i: int, x: Tensor) -> Tensor:
-        """W x + b of step i."""
-        w, b, _ = self._of[i]
-        return apply_matrix(w, b, x)
 
     @torch.no_grad()
     def undo(self, i: int, z: Tensor, g_z: Tensor) -> tuple[Tensor, Tensor]:
         """From the output of step i and its gradient to those of its input."""
-        w, b, _ = (t.detach() for t in self._of[i])
+        w, b, _ = (t.detach() for t in self.of[i])
         if w.dim() == 1:
             x, g_x = apply_matrix(1 / w, -b / w, z), apply_matrix(w, torch.zeros_like(b), g_z)
             g_w = _per_channel(g_z * x)
@@ -61,8 +52,8 @@ class Matrices:
         """W^-1 and -W^-1 b of step i, made with those of all steps of its kind."""
         if i not in self._inverses:
             indices = next(indices for indices in self._kinds if i in indices)
-            w = torch.stack([self._of[j][0].detach() for j in indices])
-            b = torch.stack([self._of[j][1].detach() for j in indices])
+            w = torch.stack([self.of[j][0].detach() for j in indices])
+            b = torch.stack([self.of[j][1].detach() for j in indices])
             w_inv = torch.linalg.inv(w.double())
             b_inv = -(w_inv @ b.double().unsqueeze(-1)).squeeze(-1)
             pairs = zip(w_inv.to(w.dtype).unbind(), b_inv.to(b.dtype).unbind(), strict=True)
@@ -71,16 +62,14 @@ class Matrices:
 
     def collect(self, g_logdet: Tensor, positions: int, tape: Tape) -> None:
         """The gradients of the parameters, from those of the matrices and of log|det|."""
-        if not self._of:
+        if not self.of:
             return
         outputs, gradients = [self.logabsdet], [g_logdet.sum() * positions]
         for i, (g_w, g_b) in self._gradients.items():
-            w, b, _ = self._of[i]
+            w, b, _ = self.of[i]
             outputs += [w, b]
             gradients += [g_w.to(w.dtype), g_b.to(b.dtype)]
-        parameters = [
-            p for i in self._of for part in self.steps[i].parts for p in part.parameters()
-        ]
+        parameters = [p for i in self.of for part in self.steps[i].parts for p in part.parameters()]
         tape.collect(outputs, gradients, (), None, parameters)
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import ShapeError
 from .base import Bijection
 
 
@@ -48,10 +49,10 @@ class Squeezed(_Resampled):
     def down(self, x: Tensor) -> Tensor:
         _check_even(x)
         # 4-D convolutions run about twice as fast with the channels innermost
-        return F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+        return unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
 
     def up(self, y: Tensor) -> Tensor:
-        return F.pixel_shuffle(y, 2)
+        return shuffle(y, 2)
 
 
 class Haar(_Resampled):
@@ -74,7 +75,7 @@ class Haar(_Resampled):
         top, bottom = mean + vertical, mean - vertical
         top_d, bottom_d = horizontal + diagonal, horizontal - diagonal
         blocks = torch.stack((top + top_d, top - top_d, bottom + bottom_d, bottom - bottom_d), 2)
-        return F.pixel_shuffle(blocks.flatten(1, 2), 2)
+        return shuffle(blocks.flatten(1, 2), 2)
 
 
 class Partial(Bijection):
@@ -85,15 +86,15 @@ class Partial(Bijection):
         self.inner, self.k = inner, k
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y, logdet = self.inner(x[:, : self.k], c)
+        y, logdet = self.inner(self._first(x), c)
         return torch.cat((y, x[:, self.k :]), 1), logdet
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y, logdet = self.inner.inverse(z[:, : self.k], c)
+        y, logdet = self.inner.inverse(self._first(z), c)
         return torch.cat((y, z[:, self.k :]), 1), logdet
 
     def record(self, x, c, tape):
-        y, logdet = self.inner.record(x[:, : self.k], c, tape)
+        y, logdet = self.inner.record(self._first(x), c, tape)
         return torch.cat((y, x[:, self.k :]), 1), logdet
 
     def undo(self, z, g_z, g_logdet, c, tape):
@@ -102,14 +103,35 @@ class Partial(Bijection):
         return torch.cat((x, z[:, k:]), 1), torch.cat((g_x, g_z[:, k:]), 1)
 
     def initialize_(self, x, c=None):
-        return torch.cat((self.inner.initialize_(x[:, : self.k], c), x[:, self.k :]), 1)
+        return torch.cat((self.inner.initialize_(self._first(x), c), x[:, self.k :]), 1)
+
+    def _first(self, x: Tensor) -> Tensor:
+        if x.dim() < 2 or x.shape[1] < self.k:
+            raise ShapeError(f"Partial needs {self.k} channels or more, got {tuple(x.shape)}")
+        return x[:, : self.k]
 
     def extra_repr(self) -> str:
         return f"first {self.k} channels"
 
 
+def unshuffle(x: Tensor, size: int) -> Tensor:
+    """Blocks of pixels as channels; an empty batch, too, which PyTorch would hand back as it is."""
+    if x.shape[0] == 0:
+        _, channels, height, width = x.shape
+        return x.reshape(0, channels * size**2, height // size, width // size)
+    return F.pixel_unshuffle(x, size)
+
+
+def shuffle(y: Tensor, size: int) -> Tensor:
+    """The way back."""
+    if y.shape[0] == 0:
+        _, channels, height, width = y.shape
+        return y.reshape(0, channels // size**2, height * size, width * size)
+    return F.pixel_shuffle(y, size)
+
+
 def _check_even(x: Tensor) -> None:
     if x.dim() != 4 or x.shape[-1] % 2 or x.shape[-2] % 2:
-        raise ValueError(
+        raise ShapeError(
             f"squeezing needs images (B, C, H, W) of even height and width, got {tuple(x.shape)}"
         )

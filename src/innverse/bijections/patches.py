@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import ShapeError
 from .base import Bijection
-from .multiscale import _Resampled
+from .multiscale import _Resampled, shuffle, unshuffle
 
 
 class Patches(_Resampled):
@@ -18,14 +18,14 @@ class Patches(_Resampled):
 
     def down(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[-1] % self.size or x.shape[-2] % self.size:
-            raise ValueError(
+            raise ShapeError(
                 f"patches of {self.size} pixels need images (B, C, H, W) with sides that divide "
                 f"by it, got {tuple(x.shape)}"
             )
-        return F.pixel_unshuffle(x, self.size)
+        return unshuffle(x, self.size)
 
     def up(self, y: Tensor) -> Tensor:
-        return F.pixel_shuffle(y, self.size)
+        return shuffle(y, self.size)
 
     def extra_repr(self) -> str:
         return f"{self.size} x {self.size}"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..autocast import without_autocast
 from ..errors import NotConvergedError, UsageError
 from ..nets.lipschitz import LipschitzNet
 from .base import Bijection, sum_per_item
@@ -72,12 +73,12 @@ class Residual(Bijection):
         self.register_buffer("seed", torch.randint(2**31, ()))
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             g, product = self.net.linearize(x, c)
             return x + g, self._logdet(x, product)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device.type):
             weights = self.net.weights()
             with torch.no_grad():
                 x = self._fixed_point(z, c, weights)
@@ -144,7 +145,7 @@ class Residual(Bijection):
         how = self.logdet
         if how == "auto":
             random = "roulette" if self.training else "series"
-            how = "exact" if x[0].numel() <= self.exact_dims else random
+            how = "exact" if x.shape[1:].numel() <= self.exact_dims else random
         if how == "exact":
             return exact_logdet(x, product)
         if how == "roulette":
@@ -158,7 +159,7 @@ class Residual(Bijection):
 
 def exact_logdet(x: Tensor, product: Product) -> Tensor:
     """log det(I + J) of each item (B,), from D products."""
-    d = x[0].numel()
+    d = x.shape[1:].numel()
     eye = torch.eye(d, dtype=x.dtype, device=x.device)
     columns = product(eye.view(d, 1, *x.shape[1:]).expand(d, *x.shape))
     jacobian = columns.reshape(d, len(x), d).permute(1, 2, 0)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import handwritten
+from ..autocast import autocast_dtype, with_autocast
 from .tape import Tape
 
 log = logging.getLogger("innverse")
@@ -46,11 +47,7 @@ class _Reversible(torch.autograd.Function):
     @staticmethod
     def forward(ctx, chain, x, c, *params):
         device = x.device.type
-        ctx.autocast = (
-            device,
-            torch.get_autocast_dtype(device),
-            torch.is_autocast_enabled(device),
-        )
+        ctx.autocast = device, autocast_dtype(device)
         tape = Tape()
         z, logdet = chain.record(x, c, tape)
         if z is x:  # a chain of identities: an output must not be an input
@@ -66,7 +63,7 @@ class _Reversible(torch.autograd.Function):
         x, z, anchors = saved[0], saved[1], saved[2 : 2 + ctx.n_anchors]
         rest = saved[2 + ctx.n_anchors :]
         c, params = (rest[0], rest[1:]) if ctx.has_c else (None, rest)
-        if torch.is_grad_enabled():
+        if handwritten.wants_formula(g_z, g_logdet):
             return _exact(ctx, x, c, params, g_z, g_logdet)
 
         if c is not None:
@@ -82,11 +79,10 @@ class _Reversible(torch.autograd.Function):
 def _exact(ctx, x, c, params, g_z, g_logdet):
     """create_graph=True: differentiate the stored chain, from the saved input, exactly."""
     names = [f"chain.{name}" for name, _ in ctx.chain.named_parameters()]
-    device, dtype, enabled = ctx.autocast
 
     def formula(x, *rest):
         c, params = (rest[0], rest[1:]) if ctx.has_c else (None, rest)
-        with torch.autocast(device, dtype, enabled=enabled):
+        with with_autocast(*ctx.autocast):
             weights = dict(zip(names, params, strict=True))
             return torch.func.functional_call(_Walk(ctx.chain), weights, (x, c))
 

@@ -57,6 +57,7 @@ def _one(min_derivative: float) -> float:
 
 class _Piece(torch.autograd.Function):
     @staticmethod
+    @handwritten.in_given_types
     def forward(ctx, p, at, settings):
         k, bound, _, min_derivative, by_height = settings
         ctx.settings = settings
@@ -85,10 +86,11 @@ class _Piece(torch.autograd.Function):
         return left, size, low, rise, d0, d1
 
     @staticmethod
+    @handwritten.in_given_types
     def backward(ctx, g_x0, g_w, g_y0, g_h, g_d0, g_d1):
         p, at, soft_w, soft_h, index, first, second = ctx.saved_tensors
         gradients = g_x0, g_w, g_y0, g_h, g_d0, g_d1
-        if torch.is_grad_enabled():
+        if handwritten.wants_formula(*gradients):
             formula = lambda p: _formula(p, at, ctx.settings)  # noqa: E731
             needed = ctx.needs_input_grad[:1]
             return *handwritten.exact(formula, (p,), gradients, needed), None, None

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from ..autocast import autocast_dtype, with_autocast
+
 
 def parameters_of(module: nn.Module) -> list[Tensor]:
     """``module.parameters()`` in no order, and many times as fast: deep chains ask at every layer."""
@@ -42,18 +44,12 @@ class Tape:
 
     def recompute(self) -> contextlib.AbstractContextManager:
         """Gradients on, under the autocast state of the forward pass."""
-        if self._autocast is None or not any(self._autocast_states()):
+        if self._autocast is None or self._autocast[1] == autocast_dtype(self._autocast[0]):
             return torch.enable_grad()
         stack = contextlib.ExitStack()
         stack.enter_context(torch.enable_grad())
-        device, dtype, enabled = self._autocast
-        stack.enter_context(torch.autocast(device, dtype, enabled=enabled))
+        stack.enter_context(with_autocast(*self._autocast))
         return stack
-
-    def _autocast_states(self) -> tuple[bool, bool]:
-        """Whether autocast was on in the forward pass, and is on now."""
-        device, _, enabled = self._autocast
-        return enabled, torch.is_autocast_enabled(device)
 
     def pull_back(
         self,

@@ -1,6 +1,6 @@
 """The affine coupling in C++: scale, shift, merge and log-determinant in one pass over memory.
 
-x and z are dense (B, C, ...) as `perceptron.dense` makes them, p (B, 2 m, ...) likewise for the m
+x and z are dense (B, C, ...) as `memory.dense` makes them, p (B, 2 m, ...) likewise for the m
 mapped channels of ``split``; log-determinants are (B,).
 """
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .build import Unavailable, load
+from .memory import address
 from .split import Split
 
 
@@ -38,22 +39,22 @@ def available(map) -> bool:
 
 def coupling_forward(map, split: Split, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """(z, logdet)."""
-    z, logdet = torch.empty_like(x), torch.empty(len(x))
-    _call("forward", map, split, x, p, z, logdet)
+    z, logdet = torch.empty_like(x), x.new_empty(len(x))
+    _call("forward", map, split, (x, p, z, logdet))
     return z, logdet
 
 
 def coupling_inverse(map, split: Split, z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """(x, logdet)."""
-    x, logdet = torch.empty_like(z), torch.empty(len(z))
-    _call("inverse", map, split, z, p, x, logdet)
+    x, logdet = torch.empty_like(z), z.new_empty(len(z))
+    _call("inverse", map, split, (z, p, x, logdet))
     return x, logdet
 
 
 def coupling_backward(map, split: Split, x: Tensor, p: Tensor, g_z: Tensor, g_logdet: Tensor):
     """(g_x, g_p) of `coupling_forward`."""
     g_x, g_p = torch.empty_like(x), torch.empty_like(p)
-    _call("backward", map, split, x, p, g_z, g_logdet, g_x, g_p)
+    _call("backward", map, split, (x, p, g_z, g_logdet, g_x, g_p))
     return g_x, g_p
 
 
@@ -62,7 +63,7 @@ def coupling_inverse_backward(
 ):
     """(g_z, g_p) of `coupling_inverse`, whose result was x."""
     g_z, g_p = torch.empty_like(x), torch.empty_like(p)
-    _call("inverse_backward", map, split, x, p, g_x, g_logdet, g_z, g_p)
+    _call("inverse_backward", map, split, (x, p, g_x, g_logdet, g_z, g_p))
     return g_z, g_p
 
 
@@ -81,7 +82,24 @@ def _settings(shape: torch.Size, split: Split, bound: float, threads: int) -> _S
     return _Settings(shape[0], positions, split.channels, mapped, split.swap, threads, bound, 0.0)
 
 
-def _call(name: str, map, split: Split, x: Tensor, *tensors: Tensor) -> None:
-    settings = _settings(x.shape, split, map.bound, torch.get_num_threads())
-    pointers = (ctypes.c_void_p(t.data_ptr()) for t in (x, *tensors))
+_SHAPES = {  # of the arguments: as x, as p, or one number for each item
+    "forward": "xpxl",
+    "inverse": "xpxl",
+    "backward": "xpxlxp",
+    "inverse_backward": "xpxlxp",
+}
+
+
+def _call(name: str, map, split: Split, tensors: tuple[Tensor, ...]) -> None:
+    batch, _, *space = tensors[0].shape
+    settings = _settings(tensors[0].shape, split, map.bound, torch.get_num_threads())
+    shapes = {
+        "x": (batch, split.channels, *space),
+        "p": (batch, 2 * (split.channels - split.keep), *space),
+        "l": (batch,),
+    }
+    pointers = (
+        ctypes.c_void_p(address(t, shapes[kind]))
+        for t, kind in zip(tensors, _SHAPES[name], strict=True)
+    )
     getattr(_library(), f"affine_{name}")(ctypes.byref(settings), *pointers)

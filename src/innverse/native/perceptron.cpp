@@ -284,9 +284,18 @@ void backward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, 
 
 extern "C" {
 
-// Whether `half` is served; where AMX is, PyTorch's own products are faster
+// Whether `half` is served
 int32_t perceptron_bfloat16() {
-#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+#if defined(__AVX512BF16__)
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+// Whether the processor has AMX, which PyTorch's own products use
+int32_t perceptron_amx() {
+#if defined(__AMX_BF16__)
     return 1;
 #else
     return 0;

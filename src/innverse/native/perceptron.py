@@ -18,7 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import handwritten
+from ..autocast import with_autocast
+from ..errors import InnverseError
+from . import bfloat16, memory
 from .build import Unavailable, load
+from .memory import address, addresses, dense
 
 ACTIVATIONS = ("relu", "silu")
 _MOST = 8  # layers, as in perceptron.cpp
@@ -52,7 +56,7 @@ class Kind(NamedTuple):
 def formula(kind: Kind, x: Tensor, *tensors: Tensor) -> Tensor:
     """The network in PyTorch's own operations."""
     act = getattr(F, kind.activation)
-    rounded = torch.autocast(x.device.type, torch.bfloat16) if kind.bf16 else nullcontext()
+    rounded = with_autocast(x.device.type, torch.bfloat16) if kind.bf16 else nullcontext()
     with rounded:
         for i in range(0, len(tensors), 2):
             w, b = tensors[i : i + 2]
@@ -61,19 +65,19 @@ def formula(kind: Kind, x: Tensor, *tensors: Tensor) -> Tensor:
     return x.float() if kind.bf16 else x
 
 
-def applies(x: Tensor, kind: Kind, tensors: Sequence[Tensor]) -> bool:
-    """True where the kernel serves x (B, C) or (B, C, H, W) and these weights."""
+def applies(x: Tensor, kind: Kind, tensors: Sequence[Tensor], channels: int | None = None) -> bool:
+    """True where the kernel serves x (B, C) or (B, C, H, W) and these weights, and these fit one
+    another, and take ``channels`` channels."""
     return (
         kind.activation in ACTIVATIONS
-        and x.device.type == "cpu"
-        and x.dtype == torch.float32
         and x.dim() in (2, 4)
-        and 4 <= len(tensors) <= 2 * _MOST
-        and all(t.dtype == torch.float32 for t in tensors)
         and x.numel() > 0
         and handwritten.applies()
+        and memory.plain(x, *tensors)
         and _library() is not None
-        and (not kind.bf16 or bool(_library().perceptron_bfloat16()))
+        and (sizes := _sizes(x.dim(), tuple(t.shape for t in tensors))) is not None
+        and (channels is None or sizes[0] == channels)
+        and (not kind.bf16 or bfloat16.is_worth_it(kind, x, sizes))
     )
 
 
@@ -87,7 +91,9 @@ class Rows:
 
     @property
     def pointer(self) -> int:
-        return self.tensor.data_ptr() + 4 * self.first
+        if not 0 <= self.first <= self.first + self.channels <= self.apart:
+            raise InnverseError(f"channels {self.first} + {self.channels} of {self.apart}")
+        return address(self.tensor, self.tensor.shape) + 4 * self.first
 
     @property
     def apart(self) -> int:
@@ -102,18 +108,17 @@ class Weights:
     """The tensors of a network as the kernel takes them: dense matrices and biases."""
 
     def __init__(self, tensors: Sequence[Tensor]):
-        matrices = [_matrix(w) for w in tensors[::2]]
+        self.shapes = tuple(t.shape for t in tensors)
+        self.axes = tensors[0].dim()
+        found = _sizes(self.axes, self.shapes)
+        if found is None:
+            raise InnverseError(f"no kernel for weights {[tuple(s) for s in self.shapes]}")
+        self.sizes = found  # channels of the input, the hidden layers and the result
+        matrices = [dense(w) for w in tensors[::2]]
         biases = [b.contiguous() for b in tensors[1::2]]
-        self.sizes = tuple(len(w) for w in matrices)
-        self.pointers, self.bias_pointers = _pointers(matrices), _pointers(biases)
+        self.pointers = addresses(matrices, self.shapes[::2])
+        self.bias_pointers = addresses(biases, self.shapes[1::2])
         self._owned = matrices, biases
-
-
-def dense(x: Tensor) -> Tensor:
-    """x with its channels innermost and no gaps."""
-    if x.dim() == 2:
-        return x.contiguous()
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 def apply(x: Tensor, kind: Kind, *tensors: Tensor) -> Tensor:
@@ -130,14 +135,12 @@ def forward(
     """
     settings = _settings_for(x, kind, weights, signs)
     out = _empty_like(x.tensor, settings.size[settings.layers])
-    sizes = (settings.size[i] for i in range(1, settings.layers) if keep)
-    each = 4 if signs else 2 if kind.bf16 else 1  # numbers in a word
-    words = (-(-n // each) for n in sizes)
-    kept = [torch.empty(settings.rows * n + _SPARE) for n in words]
+    shapes = _kept_shapes(settings, kind, signs)
+    kept = [x.tensor.new_empty(s) for s in shapes] if keep else []
     _run(
-        "forward", settings,
+        "forward", settings, x.tensor,
         x.pointer, x.apart, weights.pointers, weights.bias_pointers,
-        _pointers(kept or [None] * (settings.layers - 1)), out.data_ptr(),
+        addresses(kept or [None] * len(shapes), shapes), address(out, out.shape),
     )  # fmt: skip
     return out, kept
 
@@ -157,16 +160,21 @@ def backward(
     settings = _settings_for(x, kind, weights, signs)
     found = [_gradient(t) if need else None for t, need in zip(tensors, needed, strict=True)]
     g = dense(g)  # named, so that it outlives the call
+    batch, _, *space = x.tensor.shape
+    if g_x and (g_x.channels != x.channels or g_x.tensor.shape[::2] != x.tensor.shape[::2]):
+        raise InnverseError(f"a gradient {tuple(g_x.tensor.shape)} for {tuple(x.tensor.shape)}")
     _run(
-        "backward", settings,
-        x.pointer, x.apart, weights.pointers, _pointers(kept), g.data_ptr(),
-        g_x and g_x.pointer, g_x.apart if g_x else 0, _pointers(found[::2]), _pointers(found[1::2]),
+        "backward", settings, x.tensor,
+        x.pointer, x.apart, weights.pointers, addresses(kept, _kept_shapes(settings, kind, signs)),
+        address(g, (batch, weights.sizes[-1], *space)), g_x and g_x.pointer, g_x.apart if g_x else 0,
+        addresses(found[::2], weights.shapes[::2]), addresses(found[1::2], weights.shapes[1::2]),
     )  # fmt: skip
     return found
 
 
 class _Network(torch.autograd.Function):
     @staticmethod
+    @handwritten.in_given_types
     def forward(ctx, kind, x, *tensors):
         rows = _all_of(dense(x))
         ctx.signs = signs_suffice(kind, ctx.needs_input_grad[2:])
@@ -177,11 +185,12 @@ class _Network(torch.autograd.Function):
         return out
 
     @staticmethod
+    @handwritten.in_given_types
     def backward(ctx, g):
         x, *saved = ctx.saved_tensors
         tensors, kept = saved[: ctx.n], saved[ctx.n :]
         _, need_x, *needed = ctx.needs_input_grad
-        if torch.is_grad_enabled():
+        if handwritten.wants_formula(g):
             exact = lambda *t: (formula(ctx.kind, *t),)  # noqa: E731
             return None, *handwritten.exact(exact, (x, *tensors), (g,), (need_x, *needed))
         rows = _all_of(dense(x))
@@ -204,8 +213,35 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _settings_for(x: Rows, kind: Kind, weights: Weights, signs: bool) -> _Settings:
-    sizes = (x.channels, *weights.sizes)
-    return _settings(x.tensor.shape, x.apart, sizes, kind, signs, torch.get_num_threads())
+    if x.tensor.dim() != weights.axes or x.channels != weights.sizes[0]:
+        raise InnverseError(
+            f"a network of {weights.sizes[0]} channels on {x.channels} of {tuple(x.tensor.shape)}"
+        )
+    return _settings(x.tensor.shape, x.apart, weights.sizes, kind, signs, torch.get_num_threads())
+
+
+@functools.lru_cache(maxsize=1024)
+def _sizes(axes: int, shapes: tuple[torch.Size, ...]) -> tuple[int, ...] | None:
+    """How many channels a network with these weights and biases has from layer to layer, the input
+    first; None where they do not fit one another, or the kernel."""
+    last = len(shapes) // 2 - 1
+    if len(shapes) % 2 or not 1 <= last < _MOST or len(shapes[0]) != axes:
+        return None
+    sizes = [shapes[0][1]]
+    for i, (w, b) in enumerate(zip(shapes[::2], shapes[1::2], strict=True)):
+        side = 3 if i in (0, last) else 1
+        kernel = (side, side) if axes == 4 else ()
+        if w[1:] != (sizes[-1], *kernel) or b != w[:1] or 0 in w:
+            return None
+        sizes.append(w[0])
+    return tuple(sizes)
+
+
+def _kept_shapes(settings: _Settings, kind: Kind, signs: bool) -> list[tuple[int]]:
+    """Of what `forward` keeps for `backward`: a row for every hidden layer, and some to spare."""
+    each = 4 if signs else 2 if kind.bf16 else 1  # numbers in a word
+    sizes = (settings.size[i] for i in range(1, settings.layers))
+    return [(settings.rows * -(-n // each) + _SPARE,) for n in sizes]
 
 
 def signs_suffice(kind: Kind, needed: Sequence[bool]) -> bool:
@@ -225,38 +261,24 @@ def _settings(
     )  # fmt: skip
 
 
-def _run(name: str, settings: _Settings, *arguments) -> None:
+def _run(name: str, settings: _Settings, like: Tensor, *arguments) -> None:
     library = _library()
-    scratch = torch.empty(getattr(library, f"perceptron_{name}_scratch")(ctypes.byref(settings)))
+    size = (getattr(library, f"perceptron_{name}_scratch")(ctypes.byref(settings)),)
+    scratch = like.new_empty(size)
     getattr(library, f"perceptron_{name}")(
         ctypes.byref(settings),
-        ctypes.c_void_p(scratch.data_ptr()),
+        ctypes.c_void_p(address(scratch, size)),
         # a size takes eight bytes, like a pointer
         *(a if isinstance(a, ctypes.Array) else ctypes.c_void_p(a) for a in arguments),
     )
 
 
-def _pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array:
-    addresses = (None if t is None else t.data_ptr() for t in tensors)
-    return (ctypes.c_void_p * len(tensors))(*addresses)
-
-
-def _matrix(w: Tensor) -> Tensor:
-    """A kernel (n_out, n_in, 3, 3) in the order (n_out, 3, 3, n_in); a matrix as it is."""
-    return (w.permute(0, 2, 3, 1) if w.dim() == 4 else w).contiguous()
-
-
 def _gradient(t: Tensor) -> Tensor:
-    """Room for the gradient of a weight or bias, in the order that the kernel writes."""
-    if t.dim() < 4:
-        return torch.empty(t.shape)
-    n_out, n_in, height, width = t.shape
-    return torch.empty(n_out, height, width, n_in).permute(0, 3, 1, 2)
+    """Room for the gradient of a weight or bias, as `dense` would lay it out."""
+    return t.new_empty(t.shape) if t.dim() < 4 else _empty_like(t, t.shape[1])
 
 
 def _empty_like(x: Tensor, channels: int) -> Tensor:
     """Room for ``channels`` channels, dense, in the layout of `dense`."""
-    if x.dim() == 2:
-        return torch.empty(len(x), channels)
-    batch, _, height, width = x.shape
-    return torch.empty(batch, height, width, channels).permute(0, 3, 1, 2)
+    batch, _, *space = x.shape
+    return x.new_empty(batch, *space, channels).movedim(-1, 1)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import handwritten
 from .build import Unavailable, load
+from .memory import address, plain
 from .split import Split
 
 _MAX_BINS = 32
@@ -34,8 +35,9 @@ def applies(x: Tensor, p: Tensor, bins: int) -> bool:
     """True where the kernel serves x (B, C, ...) and p (B, 3 bins - 1, C, ...)."""
     return (
         handwritten.applies()
-        and x.dtype == p.dtype == torch.float32
-        and x.device.type == p.device.type == "cpu"
+        and plain(x, p)
+        and x.dim() >= 2
+        and p.shape == (x.shape[0], 3 * bins - 1, *x.shape[1:])
         and bins <= _MAX_BINS
         and x.numel() > 0
         and _library() is not None
@@ -98,18 +100,24 @@ def _parameters(map, p: Tensor) -> Tensor:
 
 
 def _call(name: str, map, x: Tensor, *tensors: Tensor) -> None:
-    """Run a kernel; x gives the shape, all tensors are dense and stay alive until it returns."""
+    """Run a kernel; all tensors are dense, stay alive until it returns, and have the shape of x, or
+    where they are parameters (or their gradient), one axis more."""
     one = math.log(math.expm1(1 - map.min_derivative))
     inner = x[0].numel()
     settings = _Settings(
         x.shape[0], inner, map.bins, map.bound, map.min_bin, map.min_derivative, one
     )
-    pointers = (ctypes.c_void_p(t.data_ptr()) for t in (x, *tensors))
+    shape, of_p = tuple(x.shape), (x.shape[0], 3 * map.bins - 1, *x.shape[1:])
+    pointers = (
+        ctypes.c_void_p(address(t, of_p if t.dim() > x.dim() else shape, channels_last=False))
+        for t in (x, *tensors)
+    )
     getattr(_library(), name)(ctypes.byref(settings), torch.get_num_threads(), *pointers)
 
 
 class _Forward(torch.autograd.Function):
     @staticmethod
+    @handwritten.in_given_types
     def forward(ctx, x, p, map):
         ctx.save_for_backward(x, p)  # as they came: a second derivative goes through them
         ctx.map = map
@@ -119,9 +127,10 @@ class _Forward(torch.autograd.Function):
         return z, log_derivative
 
     @staticmethod
+    @handwritten.in_given_types
     def backward(ctx, g_z, g_l):
         x, p = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if handwritten.wants_formula(g_z, g_l):
             needed = ctx.needs_input_grad[:2]
             return *handwritten.exact(ctx.map.forward_formula, (x, p), (g_z, g_l), needed), None
         x, p = x.contiguous(), p.contiguous()
@@ -132,6 +141,7 @@ class _Forward(torch.autograd.Function):
 
 class _Inverse(torch.autograd.Function):
     @staticmethod
+    @handwritten.in_given_types
     def forward(ctx, z, p, map):
         ctx.save_for_backward(z, p)
         ctx.map = map
@@ -141,8 +151,7 @@ class _Inverse(torch.autograd.Function):
         return x, log_derivative
 
     @staticmethod
+    @handwritten.in_given_types
     def backward(ctx, g_x, g_l):
         formula, needed = ctx.map.inverse_formula, ctx.needs_input_grad[:2]
-        create = torch.is_grad_enabled()
-        found = handwritten.exact(formula, ctx.saved_tensors, (g_x, g_l), needed)
-        return *(g if create or g is None else g.detach() for g in found), None
+        return *handwritten.exact(formula, ctx.saved_tensors, (g_x, g_l), needed), None

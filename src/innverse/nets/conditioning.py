@@ -6,16 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .plain import is_convolution
+
 
 def concatenate(x: Tensor, c: Tensor | None) -> Tensor:
     """Append the condition's channels to x (B, C, *space).
 
     A vector (B, k) is repeated at every position; a map (B, k, h, w) of any resolution is
-    averaged down or interpolated up to that of x.
+    averaged down or interpolated up to that of x. A batch of one serves all items.
     """
     if c is None:
         return x
-    c = c.to(x.dtype)
+    c = as_rows(c, x)
     if x.dim() == 2:
         return torch.cat((x, c), 1)
     if c.dim() == 2:
@@ -25,6 +27,12 @@ def concatenate(x: Tensor, c: Tensor | None) -> Tensor:
         size = x.shape[2:]
         c = F.adaptive_avg_pool2d(c, size) if smaller else F.interpolate(c, size, mode="bilinear")
     return torch.cat((x, c), 1)
+
+
+def as_rows(c: Tensor, x: Tensor) -> Tensor:
+    """c with as many items as x, in its type."""
+    c = c.to(x.dtype)
+    return c if c.shape[0] == x.shape[0] else c.expand(x.shape[0], *c.shape[1:])
 
 
 def is_shared(c: Tensor) -> bool:
@@ -46,7 +54,7 @@ class FiLM(nn.Module):
 
     def after(self, conv: nn.Module, x: Tensor, c: Tensor) -> Tensor:
         """``self(conv(x), c)`` for a 2-D convolution, into which one condition for all is folded."""
-        if not is_shared(c):
+        if not is_shared(c) or not (is_convolution(conv, 1) or is_convolution(conv, 3)):
             return self(conv(x), c)
         return F.conv2d(x, *self.folded_into(conv, c), conv.stride, conv.padding)
 

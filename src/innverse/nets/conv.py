@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..native.perceptron import Kind
 from .activations import ACTIVATIONS
 from .conditioning import FiLM, concatenate, is_shared
-from .plain import Plain
+from .plain import Plain, is_activation, is_convolution
 from .precision import ConditionerNet, in_autocast_dtype
 from .three_convolutions import three_convolutions
 
@@ -38,9 +38,11 @@ class ZeroConv2d(nn.Conv2d):
 class SingleConv(ConditionerNet):
     """One 3x3 convolution that starts at zero; a condition (vector or map) is concatenated."""
 
+    axes, maps = (4,), True
+
     def __init__(self, n_in: int, n_out: int, *, condition: int = 0):
         super().__init__()
-        self.condition = condition
+        self.n_in, self.condition = n_in, condition
         self.last = ZeroConv2d(n_in + condition, n_out)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
@@ -53,7 +55,12 @@ class ConvNet(ConditionerNet):
     The last convolution starts at zero. ``condition`` is the number k of channels of a condition,
     a vector (B, k) or a map (B, k, h, w) of any resolution, taken by ``how`` = ``"concat"``, or
     for vectors ``"film"``.
+
+    Raises:
+        ShapeError: x or c of another shape.
     """
+
+    axes = (4,)
 
     def __init__(
         self,
@@ -67,7 +74,7 @@ class ConvNet(ConditionerNet):
     ):
         super().__init__()
         concat = condition if how == "concat" else 0
-        self.condition, self.how = condition, how
+        self.n_in, self.condition, self.how, self.maps = n_in, condition, how, how == "concat"
         self.first = nn.Conv2d(n_in + concat, hidden, 3, padding=1)
         self.middle = nn.Conv2d(hidden, hidden, 1)
         self.last = ZeroConv2d(hidden, n_out)
@@ -79,7 +86,7 @@ class ConvNet(ConditionerNet):
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         x = concatenate(x, c) if self.condition and self.how == "concat" else x
-        if self.film is None and isinstance(self.activation, nn.ReLU):
+        if self.film is None and self._name == "relu" and self._is_plain():
             return three_convolutions(*in_autocast_dtype(x, *self._tensors()))
         h = x
         for i, conv in enumerate((self.first, self.middle)):
@@ -88,6 +95,8 @@ class ConvNet(ConditionerNet):
 
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
         convs = (self.first, self.middle)
+        if not self._is_plain():
+            return None
         if self.condition == 0 and c is None:
             pairs = [(conv.weight, conv.bias) for conv in convs]
         elif self.film is not None and c is not None and c.dim() == 2 and is_shared(c):
@@ -98,6 +107,15 @@ class ConvNet(ConditionerNet):
             Kind(self._name), tuple(t for pair in (*pairs, self.last.kernel()) for t in pair)
         )
 
+    def _is_plain(self) -> bool:
+        """Whether weights and biases are all that there is to the network, besides FiLM."""
+        return (
+            is_activation(self.activation, ACTIVATIONS[self._name])
+            and is_convolution(self.first, 3)
+            and is_convolution(self.middle, 1)
+            and is_convolution(self.last, 3, ZeroConv2d)
+        )
+
     def _tensors(self) -> tuple[Tensor, ...]:
         convs = (self.first, self.middle, self.last)
         return *(t for conv in convs for t in (conv.weight, conv.bias)), self.last.log_gain
@@ -105,6 +123,8 @@ class ConvNet(ConditionerNet):
 
 class ConvResNet(ConditionerNet):
     """Residual 3x3 blocks (RealNVP, Dinh et al. 2016); same interface as `ConvNet`."""
+
+    axes = (4,)
 
     def __init__(
         self,
@@ -119,7 +139,7 @@ class ConvResNet(ConditionerNet):
     ):
         super().__init__()
         concat = condition if how == "concat" else 0
-        self.condition, self.how = condition, how
+        self.n_in, self.condition, self.how, self.maps = n_in, condition, how, how == "concat"
         self.first = nn.Conv2d(n_in + concat, hidden, 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..shapes import check_channels, check_condition
 from .conditioning import concatenate
 
 _LIPSWISH = 1.1  # the steepest slope of h sigmoid(b h) is 1.0998, for every b > 0
@@ -91,10 +92,23 @@ class LipschitzNet(nn.Module):
     Every layer with a norm above lipschitz^(1/k) is scaled down to it. A condition c, a vector
     (B, k) or a map, enters the first hidden layer, without bound. Base of `LipschitzMLP` and
     `LipschitzConv`; x and g(x) have the same shape.
+
+    Raises:
+        ShapeError: x or c of another shape.
     """
 
-    def __init__(self, layers: list[nn.Module], context: nn.Module | None, lipschitz: float):
+    axes: tuple[int, ...]
+
+    def __init__(
+        self,
+        n: int,
+        layers: list[nn.Module],
+        context: nn.Module | None,
+        lipschitz: float,
+        condition: int,
+    ):
         super().__init__()
+        self.n, self.condition = n, condition
         if not 0 < lipschitz < 1:
             raise ValueError(f"lipschitz={lipschitz}: must lie between 0 and 1")
         self.lipschitz = float(lipschitz)
@@ -155,8 +169,10 @@ class LipschitzNet(nn.Module):
         return h, jacobian_product
 
     def _first(self, x: Tensor, c: Tensor | None, weight: Tensor) -> Tensor:
+        check_channels(self, x, self.n, self.axes)
         h = self._affine(x, 0, weight)
         if self.context is not None:
+            check_condition(self, x, c, self.condition, maps=True)
             h = h + self.context(concatenate(x[:, :0], c))
         return h
 
@@ -167,6 +183,8 @@ class LipschitzNet(nn.Module):
 
 class LipschitzMLP(LipschitzNet):
     """``depth`` hidden layers of ``width`` for vectors (B, n) -> (B, n)."""
+
+    axes = (2,)
 
     def __init__(
         self,
@@ -180,7 +198,7 @@ class LipschitzMLP(LipschitzNet):
         sizes = [n, *[width] * depth, n]
         layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:])]
         context = nn.Linear(condition, width, bias=False) if condition else None
-        super().__init__(layers, context, lipschitz)
+        super().__init__(n, layers, context, lipschitz, condition)
 
     def bound(self, weight):
         return spectral_bound(weight)
@@ -192,10 +210,12 @@ class LipschitzMLP(LipschitzNet):
 class LipschitzConv(LipschitzNet):
     """3x3 - 1x1 - 3x3 convolutions with zero padding, (B, n, H, W) -> (B, n, H, W)."""
 
+    axes = (4,)
+
     def __init__(self, n: int, hidden: int = 64, *, lipschitz: float = 0.9, condition: int = 0):
         layers = [nn.Conv2d(n, hidden, 3), nn.Conv2d(hidden, hidden, 1), nn.Conv2d(hidden, n, 3)]
         context = nn.Conv2d(condition, hidden, 1, bias=False) if condition else None
-        super().__init__(layers, context, lipschitz)
+        super().__init__(n, layers, context, lipschitz, condition)
 
     def bound(self, weight):
         return convolution_bound(weight)

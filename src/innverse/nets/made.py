@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .activations import ACTIVATIONS
 from .conditioning import FiLM, concatenate
 from .perceptron import perceptron
+from .plain import is_activation, matrix_and_bias
 from .precision import ConditionerNet, in_autocast_dtype
 
 
@@ -32,6 +33,7 @@ class MADE(ConditionerNet):
 
     dependency: Tensor
     depth_of: Tensor
+    axes = (2,)
 
     def __init__(
         self,
@@ -52,7 +54,8 @@ class MADE(ConditionerNet):
         if order.shape != (n,):
             raise ValueError(f"order must give {n} ranks, got shape {tuple(order.shape)}")
         concat = condition if how == "concat" else 0
-        self.n, self.n_params, self.condition, self.how = n, n_params, condition, how
+        self.n = self.n_in = n
+        self.n_params, self.condition, self.how = n_params, condition, how
         self.activation, self._name = ACTIVATIONS[activation](), activation
 
         sizes = [n + concat, *[width] * depth, n_params * n]
@@ -73,18 +76,23 @@ class MADE(ConditionerNet):
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         h = concatenate(x, c) if self.condition and self.how == "concat" else x
-        tensors = self._tensors()
-        if self.film is None:
+        tensors = self._tensors(x)
+        if self.film is None and is_activation(self.activation, ACTIVATIONS[self._name]):
             h, *tensors = in_autocast_dtype(h, *tensors)
             return perceptron(h, self._name, *tensors)
-        for film, w, b in zip(self.film, tensors[:-2:2], tensors[1:-2:2]):
-            h = self.activation(film(nn.functional.linear(h, w, b), c))
+        for i, (w, b) in enumerate(zip(tensors[:-2:2], tensors[1:-2:2])):
+            h = nn.functional.linear(h, w, b)
+            h = self.activation(h if self.film is None else self.film[i](h, c))
         return nn.functional.linear(h, *tensors[-2:])
 
-    def _tensors(self) -> list[Tensor]:
-        numbered = enumerate(self.linears)
-        masked = ((l.weight * getattr(self, f"mask{i}"), l.bias) for i, l in numbered)
-        return [t for pair in masked for t in pair]
+    def _tensors(self, x: Tensor) -> list[Tensor]:
+        """Masked weights and biases; whatever was put in a layer's place is masked as well."""
+        found: list[Tensor] = []
+        for i, layer in enumerate(self.linears):
+            mask = getattr(self, f"mask{i}")
+            w, b = matrix_and_bias(layer, mask.shape[1], x)
+            found += [w * mask, b]
+        return found
 
     def extra_repr(self) -> str:
         return f"{self.n} -> {self.n_params} x {self.n}, passes={self.passes}"

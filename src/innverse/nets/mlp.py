@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from ..native.perceptron import Kind
 from .activations import ACTIVATIONS
-from .conditioning import FiLM, concatenate
+from .conditioning import FiLM, as_rows, concatenate
 from .perceptron import perceptron
-from .plain import Plain
+from .plain import Plain, is_activation, is_linear
 from .precision import ConditionerNet, in_autocast_dtype
 
 
@@ -18,7 +18,12 @@ class MLP(ConditionerNet):
     ``condition`` is the size k of a vector condition (B, k), taken by ``how`` = ``"concat"`` (at
     the input) or ``"film"`` (at every hidden layer). ``activation`` is ``"relu"``, ``"silu"`` or
     ``"gelu"``. With ``residual`` the hidden layers are skip-connected.
+
+    Raises:
+        ShapeError: x or c of another shape.
     """
+
+    axes = (2,)
 
     def __init__(
         self,
@@ -36,7 +41,7 @@ class MLP(ConditionerNet):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r}: choose one of {', '.join(ACTIVATIONS)}")
         concat = condition if how == "concat" else 0
-        self.condition, self.how, self.residual = condition, how, residual
+        self.n_in, self.condition, self.how, self.residual = n_in, condition, how, residual
         self.first = nn.Linear(n_in + concat, width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
         film = condition > 0 and how == "film"
@@ -48,8 +53,8 @@ class MLP(ConditionerNet):
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         x = concatenate(x, c) if self.condition and self.how == "concat" else x
-        if self.film is None and not self.residual:
-            x, *tensors = in_autocast_dtype(x, *self._tensors())
+        if tensors := self._tensors():
+            x, *tensors = in_autocast_dtype(x, *tensors)
             return perceptron(x, self._name, *tensors)
         h = self.first(x)
         h = self.activation(self._modulate(0, h, c))
@@ -59,12 +64,21 @@ class MLP(ConditionerNet):
         return self.last(h)
 
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
-        if self.film is not None or self.residual or (self.condition > 0) != (c is not None):
+        tensors = self._tensors()
+        if not tensors or (self.condition > 0) != (c is not None):
             return None
-        return Plain(Kind(self._name), self._tensors(), None if c is None else c.to(x.dtype))
+        return Plain(Kind(self._name), tensors, None if c is None else as_rows(c, x))
 
-    def _tensors(self) -> tuple[Tensor, ...]:
+    def _tensors(self) -> tuple[Tensor, ...] | None:
+        """The weights and biases, if they are all that there is to the network."""
         layers = (self.first, *self.hidden, self.last)
+        if (
+            self.film is not None
+            or self.residual
+            or not is_activation(self.activation, ACTIVATIONS[self._name])
+            or not all(map(is_linear, layers))
+        ):
+            return None
         return tuple(t for layer in layers for t in (layer.weight, layer.bias))
 
     def _modulate(self, i: int, h: Tensor, c: Tensor | None) -> Tensor:

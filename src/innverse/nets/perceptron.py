@@ -36,6 +36,7 @@ def _formula(activation, x, *tensors) -> tuple[Tensor]:
 
 class _Perceptron(torch.autograd.Function):
     @staticmethod
+    @handwritten.in_given_types
     def forward(ctx, activation, x, *tensors):
         act = getattr(F, activation)
         h, before, after = x.contiguous(), [], []
@@ -52,11 +53,12 @@ class _Perceptron(torch.autograd.Function):
         return out
 
     @staticmethod
+    @handwritten.in_given_types
     def backward(ctx, g):
         x, *rest = ctx.saved_tensors
         tensors, kept = rest[: ctx.n], rest[ctx.n :]
         need = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled():
+        if handwritten.wants_formula(g):
             formula = lambda *t: _formula(ctx.activation, *t)  # noqa: E731
             return None, *handwritten.exact(formula, (x, *tensors), (g,), need)
         depth = ctx.n // 2

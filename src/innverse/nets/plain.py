@@ -1,10 +1,17 @@
-"""Networks that are nothing but products with an activation in between, for kernels to take."""
+"""Networks that are nothing but products with an activation in between, for kernels to take.
+
+Kernels read weights past the modules that hold them. They may do so only where calling the modules
+would do nothing else: what was put in a layer's place (LoRA, quantisation), hooks, and layers with
+other settings are called as modules instead.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as _module
 
 from ..native.perceptron import Kind
 
@@ -18,3 +25,56 @@ class Plain(NamedTuple):
     kind: Kind
     tensors: tuple[Tensor, ...]
     condition: Tensor | None = None
+
+
+_any_global_hook = getattr(_module, "_has_any_global_hook", lambda: False)
+
+
+def is_itself(module: nn.Module, kind: type) -> bool:
+    """Whether calling ``module`` is what the class ``kind`` says, and nothing more."""
+    return type(module) is kind and has_no_hooks(module)
+
+
+def has_no_hooks(module: nn.Module) -> bool:
+    """Whether nothing was put between a call of ``module`` and its class's ``forward``."""
+    return not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+        or _any_global_hook()
+    )
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Whether ``layer`` is x -> W x + b with its own ``weight`` and ``bias``."""
+    return is_itself(layer, nn.Linear) and layer.bias is not None
+
+
+def is_convolution(layer: nn.Module, side: int, kind: type = nn.Conv2d) -> bool:
+    """Whether ``layer`` is the convolution of images of any size by a kernel of this side, with a
+    bias, and zeros beyond the border."""
+    return (
+        is_itself(layer, kind)
+        and layer.bias is not None
+        and layer.kernel_size == (side, side)
+        and layer.padding == (side // 2, side // 2)
+        and layer.stride == layer.dilation == (1, 1)
+        and layer.groups == 1
+        and layer.padding_mode == "zeros"
+    )
+
+
+def is_activation(layer: nn.Module, kind: type) -> bool:
+    """Whether ``layer`` is the activation of this class, in its standard form."""
+    return is_itself(layer, kind) and getattr(layer, "approximate", "none") == "none"
+
+
+def matrix_and_bias(layer: nn.Module, n_in: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """W and b of a layer x -> W x + b of vectors, read off its answers where it is not `is_linear`."""
+    if is_linear(layer):
+        return layer.weight, layer.bias
+    unit = torch.eye(n_in, dtype=like.dtype, device=like.device)
+    bias = layer(torch.zeros_like(unit[:1]))
+    return (layer(unit) - bias).mT, bias[0]

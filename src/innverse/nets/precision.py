@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import torch
 from torch import Tensor, nn
 
-from .plain import Plain
+from ..autocast import autocast_dtype, with_autocast
+from ..shapes import check_channels, check_condition
+from .plain import Plain, has_no_hooks
 
 PRECISIONS = ("fp32", "bf16")
 
 
 class ConditionerNet(nn.Module):
-    """Base of the conditioner networks: (x, c) -> parameters, in a precision of its own."""
+    """Base of the conditioner networks: (x, c) -> parameters, in a precision of its own.
+
+    A network says what it takes, and refuses the rest with a ShapeError: ``n_in`` channels of x
+    (None: not checked), which has one of ``axes`` axes; a condition of ``condition`` channels, a
+    vector or, with ``maps``, a map.
+    """
 
     precision = "fp32"
+    n_in: int | None = None
+    axes: tuple[int, ...] = ()
+    condition = 0
+    maps = False
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        self.check(x, c)
         with self._computing_in(x):
             return self.compute(x, c)
 
@@ -25,31 +38,61 @@ class ConditionerNet(nn.Module):
         raise NotImplementedError
 
     def as_plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
-        """What this network amounts to for inputs like x and condition c, if it is `Plain`."""
+        """What this network amounts to for inputs like x and condition c, if it is `Plain`.
+
+        x may have other channels besides those that the network takes.
+        """
+        if not (has_no_hooks(self) and self._computes_plainly()):
+            return None
+        self._check_condition(x, c)
         bf16, device = self.precision == "bf16", x.device.type
-        if torch.is_autocast_enabled(device):
-            bf16 = True
-            if torch.get_autocast_dtype(device) != torch.bfloat16:
-                return None
+        asked = autocast_dtype(device)
+        if asked not in (None, torch.bfloat16):
+            return None
         found = self.plain(x, c)
-        return found and found._replace(kind=found.kind._replace(bf16=bf16))
+        return found and found._replace(kind=found.kind._replace(bf16=bf16 or asked is not None))
 
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
         """`as_plain` where everything is in float32; by default no network is."""
         return None
 
+    def _computes_plainly(self) -> bool:
+        """Whether `plain` still tells what `compute` does: a subclass may have redefined that."""
+        cls = type(self)
+        return cls.forward is ConditionerNet.forward and issubclass(
+            _definer(cls, "plain"), _definer(cls, "compute")
+        )
+
+    def check(self, x: Tensor, c: Tensor | None) -> None:
+        """Raise ShapeError if this network does not take x and c."""
+        if self.n_in is not None:
+            check_channels(self, x, self.n_in, self.axes)
+        self._check_condition(x, c)
+
+    def _check_condition(self, x: Tensor, c: Tensor | None) -> None:
+        if self.condition:
+            check_condition(self, x, c, self.condition, self.maps)
+
     def _computing_in(self, x: Tensor):
         if self.precision == "bf16" and x.dtype == torch.float32:
-            return torch.autocast(x.device.type, torch.bfloat16)
+            return with_autocast(x.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
 
+@functools.cache
+def _definer(cls: type, name: str) -> type:
+    """The class from which ``cls`` has its method ``name``."""
+    return next(c for c in cls.__mro__ if name in vars(c))
+
+
 def in_autocast_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """``tensors`` in the type that autocast asks for here, or as they are; keeps the graph."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
+    """``tensors`` in the type that autocast asks for here, or as they are; keeps the graph.
+
+    As for PyTorch's own operations, float64 stays.
+    """
+    dtype = autocast_dtype(tensors[0].device.type)
+    if dtype is None or tensors[0].dtype == torch.float64:
         return tensors
-    dtype = torch.get_autocast_dtype(device)
     return tuple(t.to(dtype) for t in tensors)
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..autocast import without_autocast
 from ..errors import UsageError
 from .precision import ConditionerNet
 
@@ -49,7 +50,7 @@ class _SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         w = weight.flatten(1)
-        with torch.autocast(weight.device.type, enabled=False):
+        with without_autocast(weight.device.type):
             with torch.no_grad():
                 v = F.normalize(w.mT @ self.u, dim=0)
                 u = F.normalize(w @ v, dim=0)

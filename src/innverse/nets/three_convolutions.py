@@ -32,6 +32,7 @@ def _formula(x, w1, b1, w2, b2, w3, b3, log_gain) -> tuple[Tensor]:
 
 class _ThreeConvolutions(torch.autograd.Function):
     @staticmethod
+    @handwritten.in_given_types
     def forward(ctx, x, w1, b1, w2, b2, w3, b3, log_gain):
         dense = x.contiguous(memory_format=_CL)
         h1 = _conv_relu(dense, w1, b1, 1)
@@ -42,10 +43,11 @@ class _ThreeConvolutions(torch.autograd.Function):
         return F.conv2d(h2, w, b3 * gain, padding=1)
 
     @staticmethod
+    @handwritten.in_given_types
     def backward(ctx, g):
         *inputs, dense, h1, h2, gain, w = ctx.saved_tensors
         need = ctx.needs_input_grad
-        if torch.is_grad_enabled():
+        if handwritten.wants_formula(g):
             return tuple(handwritten.exact(_formula, inputs, (g,), need))
         _, w1, _, w2, _, w3, b3, _ = inputs
         g = g.contiguous(memory_format=_CL)

@@ -65,7 +65,12 @@ class ViT(ConditionerNet):
     output at a position depends on the earlier ones only, in raster order (or, ``backwards``,
     from the last to the first), and `step` computes one after another. ``condition`` is the size
     k of a vector condition (B, k), added to every token.
+
+    Raises:
+        ShapeError: x or c of another shape.
     """
+
+    axes = (4,)
 
     def __init__(
         self,
@@ -82,7 +87,8 @@ class ViT(ConditionerNet):
         super().__init__()
         if width % heads or width % 4:
             raise ValueError(f"width={width} must divide by heads={heads} and by 4")
-        self.causal, self.backwards, self.condition = causal, backwards, condition
+        self.causal, self.backwards = causal, backwards
+        self.n_in, self.width, self.condition = n_in, width, condition
         self.first = nn.Linear(n_in, width)
         self.place = nn.Linear(width, width)
         self.context = nn.Linear(condition, width) if condition else None
@@ -118,7 +124,7 @@ class ViT(ConditionerNet):
 
     def places(self, x: Tensor, c: Tensor | None) -> Tensor:
         """What a token knows besides its value: where it lies, and the condition; (B|1, T, width)."""
-        place = self.place(self.to_tokens(_waves(x, self.place.in_features)))
+        place = self.place(self.to_tokens(_waves(x, self.width)))
         return place if self.context is None else place + self.context(c.to(x.dtype))[:, None]
 
     def to_tokens(self, x: Tensor) -> Tensor:

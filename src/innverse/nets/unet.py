@@ -32,7 +32,12 @@ class UNet(ConditionerNet):
 
     (B, n_in, H, W) and a vector condition (B, condition) -> (B, n_out, H, W), zero at the start.
     Any H and W: odd sides are rounded up on the way down and cropped on the way up.
+
+    Raises:
+        ShapeError: x or c of another shape.
     """
+
+    axes = (4,)
 
     def __init__(
         self,
@@ -44,7 +49,7 @@ class UNet(ConditionerNet):
         condition: int,
     ):
         super().__init__()
-        self.condition, self.how = condition, "film"
+        self.n_in, self.condition, self.how = n_in, condition, "film"
         widths = [hidden * (k + 1) for k in range(levels)]
         self.first = nn.Conv2d(n_in, hidden, 3, padding=1)
         self.down = nn.ModuleList(

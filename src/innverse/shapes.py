@@ -1,0 +1,42 @@
+"""Layers and networks refuse what they were not made for, in one line, before they compute."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .errors import ShapeError
+
+_NAMES = {2: "(B, {})", 3: "(B, {}, L)", 4: "(B, {}, H, W)"}
+
+
+def check_channels(who: object, x: Tensor, channels: int | None, axes: tuple = ()) -> None:
+    """``who`` takes x (B, channels, ...); where ``axes`` are given, x has as many of them.
+
+    Raises:
+        ShapeError: another number of channels, or of axes.
+    """
+    good = x.dim() in axes if axes else x.dim() >= 2
+    if good and (channels is None or x.shape[1] == channels):
+        return
+    n = "C" if channels is None else channels
+    wanted = " or ".join(_NAMES[a].format(n) for a in axes) or f"(B, {n}, ...)"
+    raise ShapeError(f"{_name(who)} takes {wanted}, got {tuple(x.shape)}")
+
+
+def check_condition(who: object, x: Tensor, c: Tensor | None, k: int, maps: bool = False) -> None:
+    """``who`` takes with x a condition c (B, k) or, with ``maps``, (B, k, h, w) for images; one for
+    all items may come as a batch of one.
+
+    Raises:
+        ShapeError: no condition, or one of another size.
+    """
+    if c is not None and (c.dim() == 2 or (maps and c.dim() == x.dim() == 4)):
+        if c.shape[1] == k and (c.shape[0] == x.shape[0] or c.shape[0] == 1):
+            return
+    wanted = f"({x.shape[0]}, {k})" + f" or ({x.shape[0]}, {k}, h, w)" * (maps and x.dim() == 4)
+    got = "none" if c is None else str(tuple(c.shape))
+    raise ShapeError(f"{_name(who)} takes a condition {wanted} with x {tuple(x.shape)}, got {got}")
+
+
+def _name(who: object) -> str:
+    return type(who).__name__
