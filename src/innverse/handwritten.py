@@ -18,9 +18,15 @@ def applies() -> bool:
     """True where a hand-written gradient may stand in for autograd's."""
     return not (
         torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
+        or torch.jit.is_tracing()  # a trace would keep the numbers of a kernel, not its formula
+        or transformed()
         or forward_ad._current_level >= 0
     )
+
+
+def transformed() -> bool:
+    """True inside a transform of `torch.func`, under which tensors have neither values nor layout."""
+    return torch._C._are_functorch_transforms_active()
 
 
 def exact(
@@ -30,6 +36,8 @@ def exact(
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """Gradients of ``formula(*inputs)`` that can be differentiated again (create_graph=True)."""
+    if not any(needed):
+        return [None] * len(inputs)
     with torch.enable_grad():
         # views, so that an input's dependence on another input is not counted here as well
         inputs = [t.view_as(t) for t in inputs]

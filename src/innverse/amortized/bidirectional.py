@@ -41,8 +41,8 @@ from .standardize import Standardize
 from .training import train
 
 _FLOWS = {  # the name of each, and its options
-    "affine": ("realnvp", {"mix": "permute", "norm": False}),
-    "spline": ("spline", {}),
+    "affine": ("realnvp", {"mix": "permute", "norm": False, "standardize": False}),
+    "spline": ("spline", {"standardize": False}),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from ..constant import remember
 from .base import Bijection
 from .bounded import inverse_soft_bound, soft_bound
 from .channel_linear import ChannelLinear
+from .standardize import spread_of
 
 _LIMIT = 8.0  # scales between e^-8 and e^8
 
@@ -39,11 +42,8 @@ class ActNorm(ChannelLinear):
 
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         if not self.initialized:
-            over = [d for d in range(x.dim()) if d != 1]
-            mean = x.mean(over)
-            std = (x - mean.view(1, -1, *[1] * (x.dim() - 2))).square().mean(over).sqrt()
-            # a channel that is constant in this batch keeps scale 1
-            log_scale = torch.where(std > 1e-6, -std.clamp_min(1e-6).log(), 0.0)
+            mean = x.mean([d for d in range(x.dim()) if d != 1])
+            log_scale = -_log_spread(spread_of(x), mean).to(x.dtype)
             self.log_scale.data.copy_(inverse_soft_bound(log_scale, _LIMIT))
             scale = soft_bound(self.log_scale.data, _LIMIT).exp()
             self.shift.data.copy_(-mean * scale)
@@ -52,6 +52,20 @@ class ActNorm(ChannelLinear):
 
     def extra_repr(self) -> str:
         return str(len(self.shift))
+
+
+def _log_spread(spread: Tensor, mean: Tensor) -> Tensor:
+    """Its logarithm; 0 for a channel that is constant in the batch up to rounding."""
+    rounding = 4 * torch.finfo(mean.dtype).eps * mean.abs().double()
+    log_spread = torch.where(spread > rounding, spread, 1.0).log()
+    beyond = (log_spread.abs() > 0.999 * _LIMIT).nonzero().flatten().tolist()
+    if beyond:
+        warnings.warn(
+            f"ActNorm scales by e^-{_LIMIT:g} to e^{_LIMIT:g}, and the spread of channel "
+            f"{', '.join(map(str, beyond))} is further from 1: put a Standardize layer before it",
+            stacklevel=2,
+        )
+    return log_spread
 
 
 class ConditionalScale(Bijection):
@@ -69,11 +83,11 @@ class ConditionalScale(Bijection):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         s, t = remember(self, (c, x.dtype, x.dim()), lambda: self._scale_and_shift(x, c))
-        return torch.addcmul(t, x, s.exp()), s.flatten(1).sum(1) * x[0, 0].numel()
+        return torch.addcmul(t, x, s.exp()), s.flatten(1).sum(1) * x.shape[2:].numel()
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         s, t = remember(self, (c, z.dtype, z.dim()), lambda: self._scale_and_shift(z, c))
-        return (z - t) * (-s).exp(), -s.flatten(1).sum(1) * z[0, 0].numel()
+        return (z - t) * (-s).exp(), -s.flatten(1).sum(1) * z.shape[2:].numel()
 
     def _scale_and_shift(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):

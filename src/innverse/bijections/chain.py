@@ -115,7 +115,7 @@ class Chain(Bijection):
                 z, g_z = step.undo(z, g_z, g_logdet, c, tape)
             if self._is_anchor(i):
                 z = tape.replace_by_anchor(z)
-        matrices.collect(g_logdet, z[0, 0].numel(), tape)
+        matrices.collect(g_logdet, z.shape[2:].numel(), tape)
         return z, g_z
 
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:

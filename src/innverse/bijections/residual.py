@@ -144,7 +144,7 @@ class Residual(Bijection):
         how = self.logdet
         if how == "auto":
             random = "roulette" if self.training else "series"
-            how = "exact" if x[0].numel() <= self.exact_dims else random
+            how = "exact" if x.shape[1:].numel() <= self.exact_dims else random
         if how == "exact":
             return exact_logdet(x, product)
         if how == "roulette":
@@ -158,7 +158,7 @@ class Residual(Bijection):
 
 def exact_logdet(x: Tensor, product: Product) -> Tensor:
     """log det(I + J) of each item (B,), from D products."""
-    d = x[0].numel()
+    d = x.shape[1:].numel()
     eye = torch.eye(d, dtype=x.dtype, device=x.device)
     columns = product(eye.view(d, 1, *x.shape[1:]).expand(d, *x.shape))
     jacobian = columns.reshape(d, len(x), d).permute(1, 2, 0)

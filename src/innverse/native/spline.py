@@ -100,7 +100,7 @@ def _parameters(map, p: Tensor) -> Tensor:
 def _call(name: str, map, x: Tensor, *tensors: Tensor) -> None:
     """Run a kernel; x gives the shape, all tensors are dense and stay alive until it returns."""
     one = math.log(math.expm1(1 - map.min_derivative))
-    inner = x[0].numel()
+    inner = x.shape[1:].numel()
     settings = _Settings(
         x.shape[0], inner, map.bins, map.bound, map.min_bin, map.min_derivative, one
     )
