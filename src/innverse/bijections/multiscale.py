@@ -48,10 +48,10 @@ class Squeezed(_Resampled):
 
     def down(self, x: Tensor) -> Tensor:
         _check_even(x)
-        return channels_last(F.pixel_unshuffle(x, 2))
+        return channels_last(to_channels(x, 2))
 
     def up(self, y: Tensor) -> Tensor:
-        return F.pixel_shuffle(y, 2)
+        return to_pixels(y, 2)
 
 
 class Haar(_Resampled):
@@ -74,7 +74,7 @@ class Haar(_Resampled):
         top, bottom = mean + vertical, mean - vertical
         top_d, bottom_d = horizontal + diagonal, horizontal - diagonal
         blocks = torch.stack((top + top_d, top - top_d, bottom + bottom_d, bottom - bottom_d), 2)
-        return F.pixel_shuffle(blocks.flatten(1, 2), 2)
+        return to_pixels(blocks.flatten(1, 2), 2)
 
 
 class Partial(Bijection):
@@ -106,6 +106,20 @@ class Partial(Bijection):
 
     def extra_repr(self) -> str:
         return f"first {self.k} channels"
+
+
+def to_channels(x: Tensor, size: int) -> Tensor:
+    """Blocks of size x size pixels as channels, (B, C, H, W) -> (B, C size^2, H / size, W / size)."""
+    if len(x):
+        return F.pixel_unshuffle(x, size)
+    return x.reshape(0, x.shape[1] * size**2, x.shape[2] // size, x.shape[3] // size)
+
+
+def to_pixels(y: Tensor, size: int) -> Tensor:
+    """The way back."""
+    if len(y):
+        return F.pixel_shuffle(y, size)
+    return y.reshape(0, y.shape[1] // size**2, y.shape[2] * size, y.shape[3] * size)
 
 
 def _check_even(x: Tensor) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from .base import Bijection
-from .multiscale import _Resampled
+from .multiscale import _Resampled, to_channels, to_pixels
 
 
 class Patches(_Resampled):
@@ -22,10 +21,10 @@ class Patches(_Resampled):
                 f"patches of {self.size} pixels need images (B, C, H, W) with sides that divide "
                 f"by it, got {tuple(x.shape)}"
             )
-        return F.pixel_unshuffle(x, self.size)
+        return to_channels(x, self.size)
 
     def up(self, y: Tensor) -> Tensor:
-        return F.pixel_shuffle(y, self.size)
+        return to_pixels(y, self.size)
 
     def extra_repr(self) -> str:
         return f"{self.size} x {self.size}"

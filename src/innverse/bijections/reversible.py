@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import handwritten
-from .tape import Tape
+from .tape import Tape, parameters_of
 
 log = logging.getLogger("innverse")
 
@@ -29,7 +29,8 @@ def run_reversible(chain, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def _run(chain, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
-    return _Reversible.apply(chain, x, c, *chain.parameters())
+    parameters = list(chain.parameters()) or parameters_of(chain)
+    return _Reversible.apply(chain, x, c, *parameters)
 
 
 @functools.cache

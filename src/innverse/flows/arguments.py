@@ -30,6 +30,8 @@ def as_tensor(value: Any, what: str) -> Tensor:
             raise InputError(
                 f"{what} is of type {type(value).__name__}: give a tensor or an array of numbers"
             ) from None
+    if value.is_inference() and not torch.is_inference_mode_enabled():
+        value = value.clone()  # or no gradient could be computed from it
     if value.is_complex():
         raise InputError(f"{what} is complex: this flow takes real numbers (two channels, say)")
     return value

@@ -136,8 +136,9 @@ class Integral(Bijection):
             return torch.func.jvp(lambda x: self._at(x, t, c), (x,), (v,))
 
         probes = probes.expand(-1, *x.shape)
-        values, tangents = torch.func.vmap(product, out_dims=(None, 0))(probes)
-        return values, sum_per_item((probes * tangents).sum(0))
+        # the value is the same for all probes, but one of many where the call itself is batched
+        values, tangents = torch.func.vmap(product)(probes)
+        return values[0], sum_per_item((probes * tangents).sum(0))
 
     def _probes(self, x: Tensor) -> Tensor:
         """(slots, K, 1, *shape): the basis, whose v^T J v add up to the trace; or random signs."""
