@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..constant import remember
+from ..nets.precision import without_autocast
 from .base import Bijection
 from .bounded import inverse_soft_bound, soft_bound
 from .channel_linear import ChannelLinear
@@ -90,7 +91,7 @@ class ConditionalScale(Bijection):
         return (z - t) * (-s).exp(), -s.flatten(1).sum(1) * z.shape[2:].numel()
 
     def _scale_and_shift(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             p = self.linear(c.to(x.dtype)).view(len(c), -1, *[1] * (x.dim() - 2))
         s, t = p.chunk(2, 1)
         return soft_bound(s, _LIMIT), t

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import handwritten
 from ..nets.layout import is_channels_last
+from ..nets.precision import without_autocast
 from .base import Bijection
 
 Matrix = tuple[Tensor, Tensor, Tensor]  # W, b, log|det W|
@@ -70,7 +71,7 @@ class ChannelLinear(Bijection):
         return can_keep(self.parts, self._state())
 
     def _compute(self, inverse: bool):
-        with torch.autocast(self._state()[0].device.type, enabled=False):
+        with without_autocast(self._state()[0]):
             forward = w, b, _ = self.matrix()
             if not inverse:
                 return forward, None, None
@@ -124,7 +125,7 @@ def can_keep(parts: Sequence[ChannelLinear], state: Sequence[Tensor]) -> bool:
 def evaluate_together(layers: Sequence[ChannelLinear]) -> tuple[list[Matrix], Tensor]:
     """The matrices of all ``layers``, of one kind and size, and the sum of their log|det|."""
     factors = []
-    with torch.autocast(layers[0].parts[0].arguments()[0].device.type, enabled=False):
+    with without_autocast(layers[0].parts[0].arguments()[0]):
         for parts in zip(*(layer.parts for layer in layers), strict=True):
             arguments = zip(*(part.arguments() for part in parts), strict=True)
             factors.append(parts[0].formula(*(torch.stack(a) for a in arguments)))
@@ -183,7 +184,7 @@ def inverse_by(matrices, z: Tensor) -> tuple[Tensor, Tensor]:
 def apply_matrix(w: Tensor, b: Tensor, x: Tensor) -> Tensor:
     """W x + b at every position of x (B, C, *space)."""
     # the state of the flow keeps its precision whatever autocast the caller is under
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         if w.dim() == 1:
             shape = (-1,) + (1,) * (x.dim() - 2)
             return torch.addcmul(b.view(shape), x, w.view(shape))

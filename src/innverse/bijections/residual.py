@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import handwritten
 from ..errors import NotConvergedError, UsageError
 from ..nets.lipschitz import LipschitzNet
+from ..nets.precision import without_autocast
 from .base import Bijection, sum_per_item
 
 LOGDETS = ("auto", "exact", "roulette", "series")
@@ -73,12 +74,12 @@ class Residual(Bijection):
         self.register_buffer("seed", torch.randint(2**31, ()))
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             g, product = self.net.linearize(x, c)
             return x + g, self._logdet(x, product)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z):
             weights = self.net.weights()
             with torch.no_grad():
                 x = self._fixed_point(z, c, weights)

@@ -27,7 +27,7 @@ class ConditionerNet(nn.Module):
     def as_plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
         """What this network amounts to for inputs like x and condition c, if it is `Plain`."""
         bf16, device = self.precision == "bf16", x.device.type
-        if torch.is_autocast_enabled(device):
+        if autocasts(device):
             bf16 = True
             if torch.get_autocast_dtype(device) != torch.bfloat16:
                 return None
@@ -44,10 +44,23 @@ class ConditionerNet(nn.Module):
         return contextlib.nullcontext()
 
 
+def without_autocast(like: Tensor) -> contextlib.AbstractContextManager:
+    """Full precision, whatever autocast the caller is under, on the device of ``like``."""
+    device = like.device.type
+    if device == "meta":  # which has no autocast
+        return contextlib.nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
+def autocasts(device: str) -> bool:
+    """Whether autocast is on for this type of device."""
+    return device != "meta" and torch.is_autocast_enabled(device)
+
+
 def in_autocast_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
     """``tensors`` in the type that autocast asks for here, or as they are; keeps the graph."""
     device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
+    if not autocasts(device):
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(t.to(dtype) for t in tensors)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from .layout import channels_last
-from .precision import ConditionerNet
+from .precision import ConditionerNet, without_autocast
 
 SMALLEST, LARGEST = 8, 128
 
@@ -50,7 +50,7 @@ class _SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         w = weight.flatten(1)
-        with torch.autocast(weight.device.type, enabled=False):
+        with without_autocast(weight):
             with torch.no_grad():
                 v = F.normalize(w.mT @ self.u, dim=0)
                 u = F.normalize(w @ v, dim=0)
