@@ -206,6 +206,7 @@ def test_a_map_is_padded_with_its_image(name, odd):
     torch.testing.assert_close(flow.score(x, c).shape, x.shape)
     path = flow.interpolate(x[0], x[1], 3, c[0])
     assert path.shape == (3, 1, *odd)
+    torch.testing.assert_close(path[0], x[0], rtol=1e-3, atol=1e-4)
 
 
 def test_a_finer_map_is_brought_to_the_image_and_padded_with_it():

@@ -40,6 +40,9 @@ def test_built_on_the_meta_device_and_loaded(case):
         empty = flows.build(name, shape, **options).eval()
         assigned = flows.build(name, shape, **options).eval()
     assert all(t.is_meta for t in [*empty.parameters(), *empty.buffers()])
+    nothing = torch.empty(2, *shape, device="meta")
+    if "residual" not in case:  # whose fixed point and probes need values
+        assert empty.log_prob(nothing).shape == (2,)
     empty.to_empty(device="cpu")
     for t in [*empty.parameters(), *empty.buffers()]:  # whatever the memory held
         t.data.fill_(torch.nan if t.is_floating_point() else 0)

@@ -223,7 +223,7 @@ class Flow(nn.Module):
             t = torch.linspace(0, 1, steps, dtype=u.dtype, device=u.device)[:, None]
             arc = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / angle.sin()
             size = a.shape[2:] if len(self.shape) == 3 else None
-            return self.decode(arc.view(steps, *z.shape[1:]), _between(c, t), size=size)
+            return self.decode(arc.view(steps, *z.shape[1:]), self._between(c, t), size=size)
 
     # ---- views ------------------------------------------------------------------------------
 
@@ -345,6 +345,13 @@ class Flow(nn.Module):
         c = self.noise(self.noise.checked(sigma))
         return c.expand(count, -1) if len(c) != count else c
 
+    def _between(self, c: Tensor | float | None, t: Tensor) -> Tensor | float | None:
+        """The conditions along a path t (steps, 1) in [0, 1], of which c holds those of the ends."""
+        if c is None or isinstance(c, (int, float)):
+            return c
+        ends = as_sigma(c, 2, t) if self.noise is not None else self._condition(c, t.new_empty(2))
+        return torch.lerp(ends[:1], ends[-1:], t.view(-1, *[1] * (ends.dim() - 1)))
+
     def _condition(self, c: Tensor | float | None, x: Tensor) -> Tensor | None:
         """The condition as the layers take it, (B, k) or a map (B, k, h, w); or None."""
         if self.noise is None and (c is None) != (self.condition == 0):
@@ -376,13 +383,3 @@ class Flow(nn.Module):
 def _leaf(t: Tensor) -> Tensor:
     """The values of t, as a tensor that takes part in gradients even in inference mode."""
     return t.detach().clone() if t.is_inference() else t.detach()
-
-
-def _between(c: Tensor | float | None, t: Tensor) -> Tensor | float | None:
-    """The conditions along a path t (steps, 1) in [0, 1], if c holds those of its two ends."""
-    if c is None or isinstance(c, (int, float)):
-        return c
-    c = as_tensor(c, "the condition c")
-    if c.dim() == 0 or len(c) != 2:
-        return c
-    return torch.lerp(*(end[None].to(t) for end in c), t.view(-1, *[1] * (c.dim() - 1)))
