@@ -26,6 +26,11 @@ def applies() -> bool:
     )
 
 
+def transformed() -> bool:
+    """True inside a transform of `torch.func`, under which tensors have neither values nor layout."""
+    return torch_private.transforms_active()
+
+
 def wants_formula(*gradients: Tensor) -> bool:
     """Whether a backward pass must be differentiable itself, or is run by a transform (or for a
     batch of ``gradients``, by is_grads_batched)."""
@@ -57,6 +62,8 @@ def exact(
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """Gradients of ``formula(*inputs)``, which with create_graph=True can be differentiated again."""
+    if not any(needed):
+        return [None] * len(inputs)
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         # views, so that an input's dependence on another input is not counted here as well

@@ -44,6 +44,11 @@ def plain_reverse_mode() -> bool:
     return _TRANSFORMS_ACTIVE is not None and level < 0 and not _TRANSFORMS_ACTIVE()
 
 
+def transforms_active() -> bool:
+    """True inside a transform of `torch.func`."""
+    return _TRANSFORMS_ACTIVE is not None and _TRANSFORMS_ACTIVE()
+
+
 def is_batched(t: Tensor) -> bool:
     """Whether t stands for many gradients at once (``is_grads_batched``)."""
     return _IS_BATCHED is not None and _IS_BATCHED(t)

@@ -41,8 +41,8 @@ from .parameters import ParameterTransform, as_bounds, bounds_of
 from .standardize import Standardize
 
 _FLOWS = {  # the name of each, and its options
-    "affine": ("realnvp", {"mix": "permute", "norm": False}),
-    "spline": ("spline", {}),
+    "affine": ("realnvp", {"mix": "permute", "norm": False, "standardize": False}),
+    "spline": ("spline", {"standardize": False}),
 }
 
 

@@ -104,6 +104,7 @@ def build_density(name: str, d: int, condition: int, size: dict[str, Any]) -> nn
     else:
         options = {k: size[k] for k in ("layers", "width", "depth")}
         options |= {"bins": size["bins"]} if name == "spline" else {}
-        body = flows.build(name, (d,), mix="lu", condition=condition, **options)
+        options |= {"mix": "lu", "standardize": False}
+        body = flows.build(name, (d,), condition=condition, **options)
         layers += list(body.bijection.layers)
     return FlowDensity(flows.Flow(Chain(*layers), (d,), condition=condition))

@@ -17,6 +17,7 @@ from .logit import Logit
 from .multiscale import Haar, Partial, Squeezed
 from .patches import Patches
 from .residual import Residual
+from .standardize import Standardize
 
 __all__ = [
     "ActNorm",
@@ -45,6 +46,7 @@ __all__ = [
     "RationalQuadraticSpline",
     "Residual",
     "Squeezed",
+    "Standardize",
     "check_bijection",
     "initialize",
     "set_memory",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from ..shapes import check_channels, check_condition
 from .base import Bijection
 from .bounded import inverse_soft_bound, soft_bound
 from .channel_linear import ChannelLinear
+from .standardize import spread_of
 
 _LIMIT = 8.0  # scales between e^-8 and e^8
 
@@ -42,11 +45,8 @@ class ActNorm(ChannelLinear):
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         check_channels(self, x, len(self.shift))
         if not self.initialized:
-            over = [d for d in range(x.dim()) if d != 1]
-            mean = x.mean(over)
-            std = (x - mean.view(1, -1, *[1] * (x.dim() - 2))).square().mean(over).sqrt()
-            # a channel that is constant in this batch keeps scale 1
-            log_scale = torch.where(std > 1e-6, -std.clamp_min(1e-6).log(), 0.0)
+            mean = x.mean([d for d in range(x.dim()) if d != 1])
+            log_scale = -_log_spread(spread_of(x), mean).to(x.dtype)
             self.log_scale.data.copy_(inverse_soft_bound(log_scale, _LIMIT))
             scale = soft_bound(self.log_scale.data, _LIMIT).exp()
             self.shift.data.copy_(-mean * scale)
@@ -55,6 +55,20 @@ class ActNorm(ChannelLinear):
 
     def extra_repr(self) -> str:
         return str(len(self.shift))
+
+
+def _log_spread(spread: Tensor, mean: Tensor) -> Tensor:
+    """Its logarithm; 0 for a channel that is constant in the batch up to rounding."""
+    rounding = 4 * torch.finfo(mean.dtype).eps * mean.abs().double()
+    log_spread = torch.where(spread > rounding, spread, 1.0).log()
+    beyond = (log_spread.abs() > 0.999 * _LIMIT).nonzero().flatten().tolist()
+    if beyond:
+        warnings.warn(
+            f"ActNorm scales by e^-{_LIMIT:g} to e^{_LIMIT:g}, and the spread of channel "
+            f"{', '.join(map(str, beyond))} is further from 1: put a Standardize layer before it",
+            stacklevel=2,
+        )
+    return log_spread
 
 
 class ConditionalScale(Bijection):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
-from ..errors import ShapeError
+from ..errors import InputError, ShapeError
 from .tape import Tape
 
 
@@ -56,13 +58,37 @@ class Bijection(nn.Module):
 
 
 def initialize(flow: nn.Module, batch: Tensor, c: Tensor | None = None) -> None:
-    """Set every `ActNorm` of ``flow`` from one batch of data (Kingma & Dhariwal 2018, 3.1).
+    """Set `Standardize` and every `ActNorm` of ``flow`` from one batch of data (Kingma & Dhariwal
+    2018, 3.1).
 
     ``batch`` is (B, C, *space) with B >= 2 where possible, ``c`` its condition. The state dict
-    remembers that it was done: layers that are initialised already are left as they are.
+    remembers that it was done: layers that are initialised already are left as they are. A column
+    that is constant in the batch is warned of: no density of it exists, and it keeps its scale.
+
+    Raises:
+        InputError: an empty batch, or NaN or Inf in it.
     """
+    batch = flow.as_data(batch) if hasattr(flow, "as_data") else batch
+    _check_batch(batch)
     with torch.no_grad():
         flow.initialize_(batch, c)
+
+
+def _check_batch(x: Tensor) -> None:
+    if not len(x):
+        raise InputError("the batch to initialize from is empty: give at least 2 items")
+    if not bool(x.isfinite().all()):
+        raise InputError("the batch to initialize from holds NaN or Inf: remove such items")
+    if len(x) > 1:
+        over = [d for d in range(x.dim()) if d != 1]
+        constant = (x.amax(over) == x.amin(over)).nonzero().flatten().tolist()
+        if constant:
+            what = "column" if x.dim() == 2 else "channel"
+            warnings.warn(
+                f"{what} {', '.join(map(str, constant))} of x is constant in the batch to "
+                "initialize from: it has no density, so leave it out or give more data",
+                stacklevel=3,
+            )
 
 
 def sum_per_item(t: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..handwritten import transformed
 from .automatic import choose_memory
 from .base import Bijection, zero_logdet
 from .channel_linear import ChannelLinear, Folded, apply_matrix, forward_by, inverse_by, per_item
@@ -64,14 +65,16 @@ class Chain(Bijection):
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if self.memory == "auto" and torch.is_grad_enabled():
             set_memory(self, *choose_memory(self, x, c))
-        if self.memory == "reversible" and torch.is_grad_enabled() and self.layers:
+        reversible = self.memory == "reversible" and not transformed()
+        if reversible and torch.is_grad_enabled() and self.layers:
             return run_reversible(self, x, c)
         return self.walk(x, c)
 
     @layer_by_layer()
     def walk(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
         """The chain as it is written, in store or checkpoint mode."""
-        save = self.memory == "checkpoint" and torch.is_grad_enabled()
+        # transforms of torch.func know no other mode than to store
+        save = self.memory == "checkpoint" and torch.is_grad_enabled() and not transformed()
 
         def run(step: Bijection, x: Tensor) -> tuple[Tensor, Tensor]:
             # a container checkpoints its own chain: doing it here too would compute it twice

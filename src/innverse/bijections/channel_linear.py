@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import handwritten
 from ..autocast import without_autocast
 from ..errors import ShapeError
+from ..nets.layout import is_channels_last
 from .base import Bijection
 
 Matrix = tuple[Tensor, Tensor, Tensor]  # W, b, log|det W|
@@ -114,7 +116,7 @@ class Folded(ChannelLinear):
 def can_keep(parts: Sequence[ChannelLinear], state: Sequence[Tensor]) -> bool:
     """Whether matrices made of ``state``, the tensors of ``parts``, may outlive a call."""
     return not (
-        torch.compiler.is_compiling()
+        not handwritten.applies()  # comparing values would end in torch.func and torch.compile
         or any(part.training for part in parts)
         or (torch.is_grad_enabled() and any(t.requires_grad for t in state))
         or any(t.is_inference() for t in state)
@@ -192,7 +194,7 @@ def apply_matrix(w: Tensor, b: Tensor, x: Tensor) -> Tensor:
             return torch.addcmul(b.view(shape), x, w.view(shape))
         if x.dim() == 2:
             return F.linear(x, w, b)
-        if x.dim() == 4 and len(w) <= _FEW and x.is_contiguous(memory_format=torch.channels_last):
+        if x.dim() == 4 and len(w) <= _FEW and is_channels_last(x):
             return F.linear(x.permute(0, 2, 3, 1), w, b).permute(0, 3, 1, 2)
         return _CONV[x.dim()](x, w.view(w.shape + (1,) * (x.dim() - 2)), b)
 

@@ -115,7 +115,7 @@ class MaskedCoupling(Bijection):
     def __init__(self, mask: Tensor, net: nn.Module, map: Elementwise | None = None):
         super().__init__()
         mask = torch.as_tensor(mask)
-        if not bool(((mask == 0) | (mask == 1)).all()):
+        if not mask.is_meta and not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError("mask must hold only 0 (mapped) and 1 (kept)")
         self.register_buffer("mask", mask.bool())
         self.net, self.map = net, map or Affine()

@@ -32,7 +32,7 @@ class Gaussianize(Bijection):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_p, p, left = self._histogram(x)
-        bin = (x.detach() * self.bins).long().clamp_(0, self.bins - 1)
+        bin = (x.detach() * self.bins).long().clamp(0, self.bins - 1)
         within = x * self.bins - bin
         u = _pick(left, bin) + _pick(p, bin) * within
         z = torch.special.ndtri(_ALPHA + (1 - 2 * _ALPHA) * u)
@@ -41,13 +41,13 @@ class Gaussianize(Bijection):
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_p, p, left = self._histogram(z)
         u = (torch.special.ndtr(z) - _ALPHA) / (1 - 2 * _ALPHA)
-        bin = (torch.searchsorted(left.detach(), u.detach().contiguous(), right=True) - 1).clamp_(0)
+        bin = (torch.searchsorted(left.detach(), u.detach().contiguous(), right=True) - 1).clamp(0)
         x = (bin + (u - _pick(left, bin)) / _pick(p, bin)) / self.bins
         return x, -sum_per_item(self._log_derivative(z, _pick(log_p, bin)))
 
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         if not self.initialized:
-            bin = (x * self.bins).long().clamp_(0, self.bins - 1)
+            bin = (x * self.bins).long().clamp(0, self.bins - 1)
             count = torch.bincount(bin.flatten(), minlength=self.bins).to(self.logits)
             # a hundredth is spread evenly, so that no bin is empty
             self.logits.data.copy_((count + 0.01 * bin.numel() / self.bins).log())

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..derived import register_derived
 from ..shapes import check_channels
 from .base import zero_logdet
 from .bounded import inverse_soft_bound, soft_bound
@@ -35,8 +36,9 @@ class Invertible1x1(ChannelLinear):
         diagonal = upper.diagonal()
         self.register_buffer("permutation", p.argmax(1))
         self.register_buffer("sign", diagonal.sign())
-        self.lower = nn.Parameter(lower.tril(-1))
-        self.upper = nn.Parameter(upper.triu(1))
+        # the factors come with rows innermost; optimisers and files want columns
+        self.lower = nn.Parameter(lower.tril(-1).contiguous())
+        self.upper = nn.Parameter(upper.triu(1).contiguous())
         self.log_s = nn.Parameter(inverse_soft_bound(diagonal.abs().log(), _LIMIT))
 
     def arguments(self):
@@ -72,10 +74,13 @@ class Permute(ChannelLinear):
     def __init__(self, channels: int, order: Tensor | None = None):
         super().__init__()
         order = torch.randperm(channels) if order is None else torch.as_tensor(order)
-        if sorted(order.tolist()) != list(range(channels)):
+        if not order.is_meta and sorted(order.tolist()) != list(range(channels)):
             raise ValueError(f"order must be a permutation of 0..{channels - 1}, got {order}")
         self.register_buffer("order", order)
-        self.register_buffer("one", torch.ones(()), persistent=False)  # carries dtype, device
+        register_derived(self, one=torch.ones(()))  # carries dtype and device
+
+    def derive(self) -> dict[str, Tensor]:
+        return {"one": torch.ones((), device="cpu")}
 
     def forward(self, x: Tensor, c: Tensor | None = None):
         check_channels(self, x, len(self.order))

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..constant import remember
 from .base import Bijection
 from .channel_linear import ChannelLinear, apply_matrix, can_keep, evaluate_together, kind
-from .tape import Tape
+from .tape import Tape, parameters_of
 
 
 class Matrices:
@@ -69,7 +69,8 @@ class Matrices:
             w, b, _ = self.of[i]
             outputs += [w, b]
             gradients += [g_w.to(w.dtype), g_b.to(b.dtype)]
-        parameters = [p for i in self.of for part in self.steps[i].parts for p in part.parameters()]
+        parts = [part for i in self.of for part in self.steps[i].parts]
+        parameters = [p for part in parts for p in parameters_of(part)]
         tape.collect(outputs, gradients, (), None, parameters)
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ShapeError
+from ..nets.layout import channels_last
 from .base import Bijection
 
 
@@ -48,8 +49,7 @@ class Squeezed(_Resampled):
 
     def down(self, x: Tensor) -> Tensor:
         _check_even(x)
-        # 4-D convolutions run about twice as fast with the channels innermost
-        return unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+        return channels_last(unshuffle(x, 2))
 
     def up(self, y: Tensor) -> Tensor:
         return shuffle(y, 2)
@@ -68,7 +68,7 @@ class Haar(_Resampled):
         d, e = x[..., 1::2, ::2], x[..., 1::2, 1::2]
         top, bottom, top_d, bottom_d = a + b, d + e, a - b, d - e
         y = torch.cat((top + bottom, top_d + bottom_d, top - bottom, top_d - bottom_d), 1) * 0.5
-        return y.contiguous(memory_format=torch.channels_last)
+        return channels_last(y)
 
     def up(self, y: Tensor) -> Tensor:
         mean, horizontal, vertical, diagonal = (0.5 * y).chunk(4, 1)

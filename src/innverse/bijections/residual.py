@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .. import handwritten
 from ..autocast import without_autocast
 from ..errors import NotConvergedError, UsageError
 from ..nets.lipschitz import LipschitzNet
@@ -94,7 +95,7 @@ class Residual(Bijection):
     def _fixed_point(self, z: Tensor, c: Tensor | None, weights: list[Tensor]) -> Tensor:
         """x = z - g(x); an item stops moving when it has converged, whatever the others do."""
         x = z - self.net(z, c, weights)
-        if torch.compiler.is_compiling():  # no data-dependent stop in a graph
+        if not handwritten.applies():  # no data-dependent stop in a graph or a transform
             for _ in range(self._steps(z)):
                 x = z - self.net(x, c, weights)
             return x

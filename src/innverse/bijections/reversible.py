@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import handwritten
 from ..autocast import autocast_dtype, with_autocast
-from .tape import Tape
+from .tape import Tape, parameters_of
 
 log = logging.getLogger("innverse")
 
@@ -30,7 +30,8 @@ def run_reversible(chain, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def _run(chain, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
-    return _Reversible.apply(chain, x, c, *chain.parameters())
+    parameters = list(chain.parameters()) or parameters_of(chain)
+    return _Reversible.apply(chain, x, c, *parameters)
 
 
 @functools.cache

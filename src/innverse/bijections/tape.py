@@ -16,7 +16,9 @@ def parameters_of(module: nn.Module) -> list[Tensor]:
     found, left = {}, [module]
     while left:
         module = left.pop()
-        found |= {id(p): p for p in module._parameters.values() if p is not None}
+        # the replicas of DataParallel keep their parameters elsewhere
+        here = getattr(module, "_former_parameters", None) or module._parameters
+        found |= {id(p): p for p in here.values() if p is not None}
         left += module._modules.values()
     return list(found.values())
 

@@ -122,7 +122,7 @@ def _read(path: Path, flow, level: float | None, as_is: bool, seed: int):
     if path.suffix.lower() == ".npy":
         yield from _items(path, flow)
         return
-    from ..data import read_image
+    from ..data import dequantize, read_image
 
     if len(flow.shape) != 3 or flow.shape[0] not in (1, 3):
         raise UsageError(f"this model is not one of pictures: give .npy arrays of {flow.shape}")
@@ -133,7 +133,7 @@ def _read(path: Path, flow, level: float | None, as_is: bool, seed: int):
         x = x + level * torch.randn(x.shape, generator=generator)
     elif not as_is and picture.bits <= 16:
         levels = 2 ** max(8, picture.bits)
-        x = (x * (levels - 1) + torch.rand(x.shape, generator=generator)) / levels
+        x = dequantize((x * (levels - 1)).round(), generator, levels=levels)
     yield str(path), x
 
 

@@ -134,18 +134,25 @@ class Crops:
 
 
 def dequantize(
-    u8: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
+    values: Tensor,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+    *,
+    levels: int = 256,
 ) -> Tensor:
-    """Uniform dequantisation: (u8 + u) / 256 with u ~ U[0, 1), float32 in [0, 1).
+    """Uniform dequantisation: (v + u) / levels with u ~ U[0, 1), float32 in [0, 1).
 
-    u is rounded down to multiples of 2^-16, so that the float32 sum is exact: the result never
-    leaves its bin, ``floor(256 x) == u8``, and never reaches 1.
+    u is rounded down to the digits that float32 has left beside v (multiples of 2^-16 for 8 bits),
+    so that the sum is exact: the result never reaches 1 and, where ``levels`` is a power of 2, never
+    leaves its bin, ``floor(levels x) == v``.
 
     Args:
-        u8: uint8 values of any shape.
-        generator: for the noise, on the device of ``u8``.
+        values: whole numbers 0 .. levels - 1, of any shape and type.
+        generator: for the noise, on the device of ``values``.
         noise: the uniform noise itself, same shape, in [0, 1).
+        levels: of grey, 2 to 65536.
     """
     if noise is None:
-        noise = torch.rand(u8.shape, generator=generator, device=u8.device)
-    return (u8 + (noise * 65536).floor() / 65536) / 256
+        noise = torch.rand(values.shape, generator=generator, device=values.device)
+    parts = 2 ** (24 - (levels - 1).bit_length())
+    return (values + (noise * parts).floor() / parts) / levels

@@ -15,7 +15,7 @@ _LOG_2PI = math.log(2 * math.pi)
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
     """log N(z; 0, I) of each item of a batch (B, ...) -> (B,)."""
-    return -0.5 * sum_per_item(z.square()) - 0.5 * _LOG_2PI * z[0].numel()
+    return -0.5 * sum_per_item(z.square()) - 0.5 * _LOG_2PI * z.shape[1:].numel()
 
 
 def standard_normal(

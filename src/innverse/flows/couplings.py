@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from ..bijections import ActNorm, Bijection, Chain, Coupling, Invertible1x1, Permute, set_memory
+from ..bijections import (
+    ActNorm,
+    Bijection,
+    Chain,
+    Coupling,
+    Invertible1x1,
+    Permute,
+    Standardize,
+    set_memory,
+)
 from ..bijections.elementwise import Elementwise
 from ..errors import UsageError
 from ..nets import MLP
@@ -19,6 +28,7 @@ def couplings(
     layers: int,
     mix: str,
     norm: bool,
+    standardize: bool,
     width: int,
     depth: int,
     condition: int,
@@ -44,6 +54,7 @@ def couplings(
         return [*normalise, *(m(d) for m in mixing), Coupling.build(d, net, map, swap=swap)]
 
     steps = [layer for k in range(layers) for layer in step(k)]
+    first = [Standardize(d)] if standardize else []
     last = [ActNorm(d)] if norm else []
-    flow = Flow(Chain(*steps, *last), shape, condition=condition)
+    flow = Flow(Chain(*first, *steps, *last), shape, condition=condition)
     return set_memory(flow, memory, anchor_every)

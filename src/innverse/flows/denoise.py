@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from .arguments import as_sigma
 from .padding import pad_image, round_up
 
 # The squeeze sees the grid of pixels; averaging over places on that grid (and over mirror images
@@ -43,8 +43,10 @@ def denoise(flow, y: Tensor, sigma: Tensor | float, views: int | Iterable[int] =
     if flow.noise is None:
         raise UsageError("denoise needs a noise-conditional flow (built with noise=(low, high))")
     chosen = range(min(views, len(_VIEWS))) if isinstance(views, int) else views
-    sigma = torch.as_tensor(sigma, dtype=y.dtype, device=y.device).reshape(-1)
-    flow.noise.check(sigma)
+    if not chosen or not all(0 <= k < len(_VIEWS) for k in chosen):
+        raise UsageError(f"views={views!r}: 1 to {len(_VIEWS)} of them, or a list of their numbers")
+    y = flow.as_data(y, "y")
+    sigma = flow.noise.checked(as_sigma(sigma, len(y), y))
     known = _bits(flow.symmetries)
     estimates = [
         _denoise_view(flow, y, sigma, down, right, symmetry & known)

@@ -9,12 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import handwritten
 from ..bijections.base import Bijection
+from ..bijections.standardize import standardizes
 from ..constant import remember
-from ..errors import InputError, ShapeError
+from ..errors import InputError, ShapeError, UsageError
+from .arguments import as_condition, as_count, as_data, as_sigma, as_tensor, reference
 from .base import standard_normal, standard_normal_log_prob
+from .conditioned import ConditionedFlow, condition_is_c
+from .dequantized import dequantized
 from .noise import NoiseLevel
-from .padding import pad_to_multiple
+from .padding import (
+    is_before_padding,
+    pad_map,
+    pad_map_of_latent,
+    pad_to_multiple,
+    padded_size,
+    round_up,
+)
 
 
 class Flow(nn.Module):
@@ -24,9 +36,13 @@ class Flow(nn.Module):
         bijection: f, from data x to latent z of the same shape.
         shape: of one item, (D,) or (C, H, W). A convolutional flow takes other H and W too.
         noise: (low, high) if the flow is conditioned on a noise level; the condition ``c`` is
-            then sigma, a float or a tensor (B,) or (B, 1), embedded in ``noise_width`` features.
-        condition: the number of channels of any other condition (0: none).
-        multiple: H and W must divide by this; other sizes are padded by reflection.
+            then sigma, a float or a tensor (B,) or (B, 1) within this range, embedded in
+            ``noise_width`` features.
+        condition: the number k of channels of any other condition (0: none). ``c`` is then (B, k)
+            or, one for all items, (k,) or (1, k).
+        maps: of images, whether c may also be a map (B, k, h, w), or (k, h, w) for all items.
+        multiple: H and W must divide by this; other sizes are padded by reflection, and a map with
+            them.
         name, config: what `innverse.flows.build` needs to make the same flow again.
 
     Attributes:
@@ -34,7 +50,12 @@ class Flow(nn.Module):
             tells them apart: any of "mirror" (left-right) and "transpose". `denoise` averages
             over them.
 
-    Images live on [0, 1]. All methods are differentiable unless they say otherwise.
+    Images live on [0, 1]. All methods are differentiable unless they say otherwise. Data and
+    condition may be arrays and of other types: they are taken to the type of the parameters,
+    float32 or float64. Batches may be empty.
+
+    Raises (all methods): ShapeError for a shape that does not fit; InputError for integer pixels,
+    a noise level outside the range, complex numbers, parameters in half precision; each in one line.
     """
 
     def __init__(
@@ -45,15 +66,18 @@ class Flow(nn.Module):
         noise: tuple[float, float] | None = None,
         noise_width: int = 32,
         condition: int = 0,
+        maps: bool = True,
         multiple: int = 1,
         name: str | None = None,
         config: dict[str, Any] | None = None,
     ):
         super().__init__()
+        if noise is not None and condition:
+            raise UsageError("noise and condition: a flow is conditioned on one or on the other")
         self.bijection = bijection
         self.shape = tuple(int(n) for n in shape)
         self.noise = NoiseLevel(*noise, noise_width) if noise is not None else None
-        self.condition = condition
+        self.condition, self.maps = condition, maps
         self.multiple = multiple
         self.name, self.config = name, dict(config or {})
         self.symmetries: tuple[str, ...] = ()
@@ -75,39 +99,59 @@ class Flow(nn.Module):
 
     # ---- density and code -------------------------------------------------------------------
 
+    @condition_is_c
     def log_prob(self, x: Tensor, c: Tensor | float | None = None) -> Tensor:
         """log p(x | c) in nats of each item; x (B, *shape) -> (B,).
 
-        An image whose sides do not divide by ``multiple`` is padded by reflection first: the
-        value is that of the padded image. Raises ShapeError for other shapes.
+        An image whose sides do not divide by ``multiple`` is padded by reflection first, as is a
+        condition that is a map: the value is that of the padded image.
         """
-        z, logdet = self.bijection(self._prepare(x), self._condition(c, x))
+        z, logdet = self.bijection(*self._given(x, c))
         return standard_normal_log_prob(z) + logdet
 
+    def forward(self, x: Tensor, c: Tensor | float | None = None) -> Tensor:
+        """`log_prob`, so that what goes through a module's call trains and exports the density."""
+        return self.log_prob(x, c)
+
+    @condition_is_c
     def bits_per_dim(
         self, x: Tensor, c: Tensor | float | None = None, *, levels: int = 256
     ) -> Tensor:
         """-log2 p(x) per dimension, for data on [0, 1] dequantised from ``levels`` levels.
 
-        uint8 images are dequantised here, x = (v + u) / levels with u uniform (Theis et al.
-        2016), by torch's global generator.
+        Integers 0 .. levels - 1 are dequantised here, x = (v + u) / levels with u uniform (Theis et
+        al. 2016), by torch's global generator.
         """
-        if x.dtype == torch.uint8:
-            x = (x.float() + torch.rand(x.shape, device=x.device)) / levels
-        x = self._prepare(x)
-        return math.log2(levels) - self.log_prob(x, c) / (x[0].numel() * math.log(2))
+        x = dequantized(as_tensor(x, "x"), levels)
+        dims = self.padded_shape(self.as_data(x).shape)[1:].numel()
+        return math.log2(levels) - self.log_prob(x, c) / (dims * math.log(2))
 
+    @condition_is_c
     def encode(self, x: Tensor, c: Tensor | float | None = None) -> Tensor:
         """The exact latent z = f(x), of the shape of x (padded to ``multiple`` if need be)."""
-        return self.bijection(self._prepare(x), self._condition(c, x))[0]
+        return self.bijection(*self._given(x, c))[0]
 
-    def decode(self, z: Tensor, c: Tensor | float | None = None) -> Tensor:
-        """x = f^-1(z)."""
-        return self.bijection.inverse(self._checked(z), self._condition(c, z))[0]
+    @condition_is_c
+    def decode(
+        self,
+        z: Tensor,
+        c: Tensor | float | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """x = f^-1(z).
 
+        ``size`` = (H, W) is that of the image before its padding, if z is the latent of a padded
+        one: the result is cropped to it. A map c is padded like the image it is as large as.
+        """
+        z, c = self._given_latent(z, c, size)
+        x = self._invert(z, c)
+        return x if size is None else x[..., : size[0], : size[1]]
+
+    @condition_is_c
     def sample(
         self,
-        n: int = 1,
+        n: int | tuple[int, ...] = 1,
         c: Tensor | float | None = None,
         temperature: float = 1.0,
         *,
@@ -117,36 +161,69 @@ class Flow(nn.Module):
     ) -> Tensor:
         """``n`` draws (n, *shape), without gradient; ``size`` = (H, W) overrides the image size.
 
-        ``temperature`` scales the latent's standard deviation; coordinates of the latent beyond
-        ``truncation`` standard deviations are drawn again. c is one condition for all draws, or n
-        of them.
+        ``n`` may be a shape: (2, 3) gives (2, 3, *shape). ``temperature`` >= 0 scales the latent's
+        standard deviation; coordinates of the latent beyond ``truncation`` standard deviations are
+        drawn again. c is one condition for all draws, or one for each. Images whose sides do not
+        divide by ``multiple`` are cropped from larger draws.
         """
-        shape = self.shape if size is None else (self.shape[0], *size)
-        like = next(self.parameters())
+        lead = as_count(n)
+        if not temperature >= 0:
+            raise UsageError(f"temperature={temperature:g}: must be 0 or more")
+        if len(lead) > 1 and isinstance(c, Tensor) and c.shape[: len(lead)] == lead:
+            c = c.flatten(0, len(lead) - 1)
+        draw = {"truncation": truncation, "generator": generator}
         with torch.no_grad():
-            z = standard_normal(
-                (n, *shape), temperature, truncation=truncation, generator=generator, like=like
-            )
-            if isinstance(c, Tensor) and c.dim() and len(c) == 1 < n:
-                c = c.expand(n, *c.shape[1:])
-            return self.decode(z, c)
+            x = self.draw(math.prod(lead), c, temperature, size=size, **draw)
+        return x.reshape(*lead, *x.shape[1:])
 
+    def draw(
+        self,
+        count: int,
+        c: Tensor | float | None = None,
+        temperature: float = 1.0,
+        *,
+        truncation: float | None = None,
+        size: tuple[int, int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """`sample` of a number of items with its gradient, that of parameters and condition."""
+        item = self.shape
+        if len(item) == 3:
+            size = item[1:] if size is None else tuple(size)
+            item = (item[0], *padded_size(size, self.multiple))
+        elif size is not None:
+            raise UsageError("size is for images: this flow draws vectors")
+        options = {"truncation": truncation, "generator": generator}
+        options["like"] = torch.empty(()) if (like := self._like()) is None else like
+        z = standard_normal((count, *item), temperature, **options)
+        return self.decode(z, c, size=size)
+
+    @condition_is_c
     def interpolate(
         self, a: Tensor, b: Tensor, steps: int = 8, c: Tensor | float | None = None
     ) -> Tensor:
         """Images between a and b (each ``shape``), on the arc between their exact latents.
 
-        Spherical interpolation keeps ||z|| at a typical value; returns (steps, *shape).
+        Spherical interpolation keeps ||z|| at a typical value; returns (steps, *shape), without
+        gradient. c is one condition for both; of two, that of the images moves linearly from that
+        of a to that of b.
         """
+        if steps < 1:
+            raise UsageError(f"steps={steps}: at least 1")
+        a, b = (self.as_data(as_tensor(x, "an image")[None]) for x in (a, b))
+        if a.shape != b.shape:
+            raise ShapeError(
+                f"a is {tuple(a.shape[1:])}, b {tuple(b.shape[1:])}: one size is needed"
+            )
         with torch.no_grad():
-            z = self.encode(torch.stack((a, b)), c)
+            z = self.encode(torch.cat((a, b)), c)
             u, v = (t.flatten() for t in z)
             cosine = torch.dot(u, v) / (u.norm() * v.norm()).clamp_min(1e-12)
             angle = cosine.clamp(-1, 1).acos().clamp_min(1e-4)
             t = torch.linspace(0, 1, steps, dtype=u.dtype, device=u.device)[:, None]
             arc = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / angle.sin()
-            x = self.decode(arc.view(steps, *z.shape[1:]), c)
-        return x[..., : a.shape[-2], : a.shape[-1]] if a.dim() == 3 else x
+            size = a.shape[2:] if len(self.shape) == 3 else None
+            return self.decode(arc.view(steps, *z.shape[1:]), self._between(c, t), size=size)
 
     # ---- views ------------------------------------------------------------------------------
 
@@ -154,16 +231,25 @@ class Flow(nn.Module):
         """The flow with its condition fixed: the same methods without ``c``."""
         return ConditionedFlow(self, c)
 
-    def dist(self, c: Tensor | None = None):
-        """A `torch.distributions.Distribution` over x; its batch shape is that of ``c``."""
-        from .distribution import FlowDistribution
+    @condition_is_c
+    def dist(self, c: Tensor | float | None = None):
+        """A `torch.distributions.Distribution` over x; its batch shape is that of ``c``.
 
-        return FlowDistribution(self, c)
+        One condition, (k,), a map (k, h, w) or a noise level, gives the batch shape (), and
+        (..., k) gives (...).
+        """
+        from .distribution import distribution_of
 
+        return distribution_of(self, c)
+
+    @condition_is_c
     def score(self, x: Tensor, c: Tensor | float | None = None) -> Tensor:
         """grad_x log p(x | c), without a graph of its own."""
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
+        if not handwritten.applies():  # inside torch.func and torch.compile
+            return torch.func.grad(lambda x: self.log_prob(x, c).sum())(self.as_data(x))
+        with torch.inference_mode(False), torch.enable_grad():
+            x = _leaf(self.as_data(x)).requires_grad_()
+            c = _leaf(c) if isinstance(c, Tensor) else c
             return torch.autograd.grad(self.log_prob(x, c).sum(), x)[0]
 
     def denoise(self, y: Tensor, sigma: Tensor | float, shifts: int = 1) -> Tensor:
@@ -198,69 +284,110 @@ class Flow(nn.Module):
     # ---- inside -----------------------------------------------------------------------------
 
     def initialize_(self, x: Tensor, c: Tensor | float | None = None) -> Tensor:
-        return self.bijection.initialize_(self._prepare(x), self._condition(c, x))
+        return self.bijection.initialize_(*self._given(x, c))
 
-    def _prepare(self, x: Tensor) -> Tensor:
-        x = self._checked(x)
-        return pad_to_multiple(x, self.multiple) if len(self.shape) == 3 else x
+    def _given(self, x, c) -> tuple[Tensor, Tensor | None]:
+        """Data and condition as the bijection takes them."""
+        x = self.as_data(x)
+        c = self._condition(c, x)
+        if len(self.shape) != 3:
+            return x, c
+        size = x.shape[-2:]
+        if c is not None and c.dim() == 4 and is_before_padding(c.shape[-2:], size, self.multiple):
+            raise ShapeError(
+                f"the map c is {tuple(c.shape[-2:])} and the image {tuple(size)}: bring c to that "
+                "size, or to a multiple or fraction of it"
+            )
+        return pad_to_multiple(x, self.multiple), pad_map(c, size, self.multiple)
 
-    def _checked(self, x: Tensor) -> Tensor:
+    def _given_latent(self, z, c, size=None) -> tuple[Tensor, Tensor | None]:
+        """Latent and condition as the inverse takes them."""
+        z = self.as_data(z, "z")
+        if len(self.shape) != 3:
+            return z, self._condition(c, z)
+        if padded_size(z.shape[-2:], self.multiple) != tuple(z.shape[-2:]):
+            raise ShapeError(
+                f"z is {tuple(z.shape)}: the sides of a latent are multiples of {self.multiple}"
+            )
+        c = self._condition(c, z)
+        if size is None:
+            return z, pad_map_of_latent(c, z.shape[-2:], self.multiple)
+        if padded_size(size, self.multiple) != tuple(z.shape[-2:]):
+            raise ShapeError(
+                f"size={tuple(size)}: the latent of such an image is not {tuple(z.shape)}"
+            )
+        return z, pad_map(c, size, self.multiple)
+
+    def _invert(self, z: Tensor, c: Tensor | None) -> Tensor:
+        return self.bijection.inverse(z, c)[0]
+
+    def as_data(self, x, what: str = "x") -> Tensor:
+        """x as the tensor that is computed with: checked, in the type of the parameters."""
+        like, images = self._like(), len(self.shape) == 3
+        if like is not None and like.dtype in (torch.float16, torch.bfloat16):
+            raise InputError(
+                f"the parameters of this flow are {like.dtype}, which inverts nothing: call "
+                "flow.float(), and innverse.nets.set_precision(flow, 'bf16') for its networks"
+            )
+        wide = what == "x" and standardizes(self.bijection)
+        return self._checked(as_data(x, like, images=images, wide=wide, what=what), what)
+
+    def _checked(self, x: Tensor, what: str = "x") -> Tensor:
         fits = x.dim() == len(self.shape) + 1 and x.shape[1] == self.shape[0]
-        if not fits:
+        if not fits or 0 in x.shape[2:]:
             want = ", ".join(map(str, self.shape if len(self.shape) == 1 else self.shape[:1]))
             tail = "" if len(self.shape) == 1 else ", H, W"
             raise ShapeError(f"this flow takes (B, {want}{tail}), got {tuple(x.shape)}")
         return x
 
-    def _embedding(self, sigma: Tensor | float, x: Tensor) -> Tensor:
-        c = self.noise(torch.as_tensor(sigma, dtype=x.dtype, device=x.device).reshape(-1))
-        return c.expand(len(x), -1) if len(c) == 1 else c
+    def padded_shape(self, shape: torch.Size) -> torch.Size:
+        """That of a batch after padding."""
+        return torch.Size((*shape[:2], *(round_up(n, self.multiple) for n in shape[2:])))
+
+    def _like(self) -> Tensor | None:
+        """A tensor of the type and on the device that the flow computes in; None: any."""
+        return reference(self)
+
+    def _embedding(self, sigma: Tensor | float, count: int, like: Tensor) -> Tensor:
+        sigma = as_sigma(sigma, count, like)
+        c = self.noise(self.noise.checked(sigma))
+        return c.expand(count, -1) if len(c) != count else c
+
+    def _between(self, c: Tensor | float | None, t: Tensor) -> Tensor | float | None:
+        """The conditions along a path t (steps, 1) in [0, 1], of which c holds those of the ends."""
+        if c is None or isinstance(c, (int, float)):
+            return c
+        ends = as_sigma(c, 2, t) if self.noise is not None else self._condition(c, t.new_empty(2))
+        return torch.lerp(ends[:1], ends[-1:], t.view(-1, *[1] * (ends.dim() - 1)))
 
     def _condition(self, c: Tensor | float | None, x: Tensor) -> Tensor | None:
-        if self.noise is not None:
-            if c is None:
-                raise InputError(
-                    "this flow is conditioned on the noise level: pass c=sigma, "
-                    f"between {self.noise.low:g} and {self.noise.high:g}"
-                )
-            if isinstance(c, (int, float)):  # all items share it: the same object every time
-                given = (c, len(x), x.dtype, x.device)
-                return remember(self.noise, given, lambda: self._embedding(c, x))
-            return self._embedding(c, x)
-        if (c is None) != (self.condition == 0):
+        """The condition as the layers take it, (B, k) or a map (B, k, h, w); or None."""
+        if self.noise is None and (c is None) != (self.condition == 0):
             raise InputError(
                 f"this flow {'needs' if c is None else 'takes no'} condition"
                 + (f" of {self.condition} channels: pass c" if c is None else ": leave c out")
             )
-        return c
+        if self.noise is not None and c is None:
+            raise InputError(
+                "this flow is conditioned on the noise level: pass c=sigma, "
+                f"between {self.noise.low:g} and {self.noise.high:g}"
+            )
+        if c is None:
+            return None
+        like, count = self._like(), len(x)
+        like = x if like is None else like
+        if self.noise is not None:
+            make = lambda: self._embedding(c, count, like)  # noqa: E731
+        else:
+            kinds = {"images": len(self.shape) == 3, "maps": self.maps}
+            make = lambda: as_condition(c, self.condition, count, like, **kinds)  # noqa: E731
+        constant = not c.requires_grad if isinstance(c, Tensor) else isinstance(c, (int, float))
+        if not constant:
+            return make()
+        # the same object every time, by which layers know what they have made of it
+        return remember(self, (c, count, like.dtype, like.device), make)
 
 
-class ConditionedFlow:
-    """A flow whose condition is fixed; made by `Flow.at`."""
-
-    def __init__(self, flow: Flow, c: Tensor | float):
-        self.flow, self.c = flow, c
-
-    def __getattr__(self, name: str):
-        return getattr(self.flow, name)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        return self.flow.log_prob(x, self.c)
-
-    def encode(self, x: Tensor) -> Tensor:
-        return self.flow.encode(x, self.c)
-
-    def decode(self, z: Tensor) -> Tensor:
-        return self.flow.decode(z, self.c)
-
-    def bits_per_dim(self, x: Tensor, **options) -> Tensor:
-        return self.flow.bits_per_dim(x, self.c, **options)
-
-    def score(self, x: Tensor) -> Tensor:
-        return self.flow.score(x, self.c)
-
-    def sample(self, n: int = 1, **options) -> Tensor:
-        return self.flow.sample(n, self.c, **options)
-
-    def interpolate(self, a: Tensor, b: Tensor, steps: int = 8) -> Tensor:
-        return self.flow.interpolate(a, b, steps, self.c)
+def _leaf(t: Tensor) -> Tensor:
+    """The values of t, as a tensor that takes part in gradients even in inference mode."""
+    return t.detach().clone() if t.is_inference() else t.detach()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from ..bijections import (
     ActNorm,
     Affine,
@@ -105,7 +103,7 @@ def glow(
             layers += [*normalise(c), learned_prior(c), inner]
         return _SQUEEZE[squeeze](Chain(*layers))
 
-    bijection = level(shape[0], levels).to(memory_format=torch.channels_last)
+    bijection = level(shape[0], levels)
     if gaussianize:
         bijection = Chain(Gaussianize(gaussianize), bijection)
     flow = Flow(
@@ -114,6 +112,7 @@ def glow(
         noise=noise,
         noise_width=width,
         condition=condition,
+        maps=how == "concat",
         multiple=2**levels,
     )
     return set_memory(flow, memory, anchor_every)

@@ -14,6 +14,7 @@ from ..bijections import (
     Invertible1x1,
     Permute,
     RationalQuadraticSpline,
+    Standardize,
     set_memory,
 )
 from ..errors import UsageError
@@ -37,6 +38,7 @@ def maf(
     passes: int | None = None,
     mix: str = "reverse",
     norm: bool = True,
+    standardize: bool = True,
     condition: int = 0,
     how: str = "concat",
     activation: str = "silu",
@@ -58,6 +60,7 @@ def maf(
         mix: between the layers ``"reverse"`` (the order turns round), ``"permute"`` (fixed,
             random) or ``"lu"`` (a learned matrix).
         norm: ActNorm before every layer and at the end.
+        standardize: begin with a `Standardize`, which `initialize` sets to the units of the data.
         condition: the size k of a condition c (B, k), taken by ``how`` = "concat" or "film".
         activation: ``"relu"``, ``"silu"`` or ``"gelu"`` in the networks.
         bound: log-scales stay within (-bound, bound), default 2; splines act on
@@ -66,7 +69,9 @@ def maf(
     """
     options = {"condition": condition, "how": how, "activation": activation}
     layer = _layer("maf", shape, map, bins, bound, width, depth, passes, options)
-    return _flow("maf", shape, layer, layers, mix, norm, condition, memory, anchor_every)
+    return _flow(
+        "maf", shape, layer, layers, mix, norm, standardize, condition, memory, anchor_every
+    )
 
 
 @register
@@ -81,6 +86,7 @@ def iaf(
     passes: int | None = None,
     mix: str = "reverse",
     norm: bool = True,
+    standardize: bool = True,
     condition: int = 0,
     how: str = "concat",
     activation: str = "silu",
@@ -101,7 +107,9 @@ def iaf(
     def inverse() -> Bijection:
         return Inverse(layer())
 
-    return _flow("iaf", shape, inverse, layers, mix, norm, condition, memory, anchor_every)
+    return _flow(
+        "iaf", shape, inverse, layers, mix, norm, standardize, condition, memory, anchor_every
+    )
 
 
 def _layer(name, shape, map, bins, bound, width, depth, passes, options):
@@ -128,7 +136,9 @@ def _layer(name, shape, map, bins, bound, width, depth, passes, options):
     return make
 
 
-def _flow(name, shape, layer, layers, mix, norm, condition, memory, anchor_every) -> Flow:
+def _flow(
+    name, shape, layer, layers, mix, norm, standardize, condition, memory, anchor_every
+) -> Flow:
     """``layers`` times [ActNorm,] mixing, layer."""
     if mix not in MIXINGS:
         raise UsageError(f"mix={mix!r}: choose one of {', '.join(MIXINGS)}")
@@ -143,6 +153,7 @@ def _flow(name, shape, layer, layers, mix, norm, condition, memory, anchor_every
         return [*([ActNorm(d)] if norm else []), mixing(), layer()]
 
     steps = [part for _ in range(layers) for part in step()]
+    first = [Standardize(d)] if standardize else []
     last = [ActNorm(d)] if norm else []
-    flow = Flow(Chain(*steps, *last), shape, condition=condition)
+    flow = Flow(Chain(*first, *steps, *last), shape, condition=condition)
     return set_memory(flow, memory, anchor_every)

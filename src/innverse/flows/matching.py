@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..bijections import ActNorm, Bijection, Chain
+from ..bijections import Bijection, Chain, Standardize
 from ..bijections.base import sum_per_item
 from ..errors import UsageError
 from ..nets import MLP, UNet
+from .conditioned import condition_is_c
 from .flow import Flow
 from .registry import register
 
@@ -135,12 +136,13 @@ class Integral(Bijection):
             return torch.func.jvp(lambda x: self._at(x, t, c), (x,), (v,))
 
         probes = probes.expand(-1, *x.shape)
-        values, tangents = torch.func.vmap(product, out_dims=(None, 0))(probes)
-        return values, sum_per_item((probes * tangents).sum(0))
+        # the value is the same for all probes, but one of many where the call itself is batched
+        values, tangents = torch.func.vmap(product)(probes)
+        return values[0], sum_per_item((probes * tangents).sum(0))
 
     def _probes(self, x: Tensor) -> Tensor:
         """(slots, K, 1, *shape): the basis, whose v^T J v add up to the trace; or random signs."""
-        shape, d = x.shape[1:], x[0].numel()
+        shape, d = x.shape[1:], x.shape[1:].numel()
         if d <= self.exact_dims:
             return torch.eye(d, dtype=x.dtype, device=x.device).view(1, d, 1, *shape)
         generator = torch.Generator().manual_seed(_SEED)
@@ -158,21 +160,22 @@ class ContinuousFlow(Flow):
     solver. What is trained is `training_loss`, not the likelihood.
     """
 
-    bijection: Chain  # (ActNorm, Integral)
+    bijection: Chain  # (Standardize, Integral)
 
+    @condition_is_c
     def training_loss(
         self, x: Tensor, c: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """|v(x_t, t) - (x - z)|^2 per dimension, for one t and one z an item (Lipman et al. 2022).
 
         A scalar. The times of a batch are spread evenly over [0, 1] from a random start. x is
-        standardised first by the ActNorm, which this loss does not train. Draws from ``generator``
+        standardised first. Draws from ``generator``
         or torch's global one.
         """
         normalise, integral = self.bijection.layers
-        c = self._condition(c, x)
+        x, c = self._given(x, c)
         with torch.no_grad():
-            x = normalise(self._prepare(x))[0]
+            x = normalise(x)[0]
         device = x.device if generator is None else generator.device
         z = torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
         start = torch.rand((), generator=generator, device=device, dtype=x.dtype).to(x.device)
@@ -187,11 +190,10 @@ class ContinuousFlow(Flow):
         self.config |= {"method": method, "evaluations": evaluations}
         return self
 
-    def decode(self, z: Tensor, c: Tensor | float | None = None) -> Tensor:
-        """x = f^-1(z), by integrating from noise to data."""
+    def _invert(self, z: Tensor, c: Tensor | None) -> Tensor:
+        """By integrating from noise to data, without the log-determinant."""
         normalise, integral = self.bijection.layers
-        x = integral.transport(self._checked(z), self._condition(c, z))
-        return normalise.inverse(x)[0]
+        return normalise.inverse(integral.transport(z, c))[0]
 
 
 @register
@@ -233,5 +235,5 @@ def matching(
     else:
         net = UNet(n, n, hidden or 32, levels, condition=context)
     integral = Integral(Velocity(net), method, evaluations, exact_dims, probes)
-    normalise = ActNorm(n).requires_grad_(False)  # it states the units of the data
-    return ContinuousFlow(Chain(normalise, integral), shape, condition=condition)
+    chain = Chain(Standardize(n), integral)
+    return ContinuousFlow(chain, shape, condition=condition, maps=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..bijections import ActNorm, Additive, Chain, Coupling, set_memory
+from ..bijections import ActNorm, Additive, Chain, Coupling, Standardize, set_memory
 from ..errors import UsageError
 from ..nets import MLP
 from .flow import Flow
@@ -16,6 +16,7 @@ def nice(
     layers: int = 8,
     width: int = 128,
     depth: int = 2,
+    standardize: bool = True,
     condition: int = 0,
     how: str = "concat",
     activation: str = "silu",
@@ -31,6 +32,7 @@ def nice(
     Args:
         shape: (D,), D >= 2.
         layers, width, depth: number of couplings; hidden width and depth of each network.
+        standardize: begin with a `Standardize`, which `initialize` sets to the units of the data.
         condition: the size k of a condition c (B, k), taken by ``how`` = "concat" or "film".
         activation: ``"relu"``, ``"silu"`` or ``"gelu"`` in the networks.
         memory, anchor_every: what back-propagation keeps, see `Chain`.
@@ -43,6 +45,7 @@ def nice(
         return MLP(n_in, n_out, width, depth, condition=condition, how=how, activation=activation)
 
     steps = [Coupling.build(d, net, Additive(), swap=k % 2 == 1) for k in range(layers)]
+    first = [Standardize(d)] if standardize else []
     return set_memory(
-        Flow(Chain(*steps, ActNorm(d)), shape, condition=condition), memory, anchor_every
+        Flow(Chain(*first, *steps, ActNorm(d)), shape, condition=condition), memory, anchor_every
     )

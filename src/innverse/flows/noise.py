@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .. import handwritten
 from ..errors import InputError
 
 
@@ -30,8 +31,23 @@ class NoiseLevel(nn.Module):
         return self.net(torch.cat((t, (3 * t).sin(), (3 * t).cos()), 1))
 
     def check(self, sigma: Tensor) -> None:
-        if bool((sigma < 0.999 * self.low).any() | (sigma > 1.001 * self.high).any()):
+        """Raise InputError unless all levels lie in the range."""
+        if sigma.numel() and not bool(self._knows(sigma).all()):  # NaN fails too
             raise InputError(
                 f"noise level {float(sigma.min()):.4g}..{float(sigma.max()):.4g} lies outside "
                 f"[{self.low:g}, {self.high:g}], the range this flow was trained on"
             )
+
+    def checked(self, sigma: Tensor) -> Tensor:
+        """sigma, if all levels lie in the range.
+
+        Where asking would stop a graph or a GPU, levels outside become NaN instead, and so does
+        what is made of them.
+        """
+        if sigma.device.type == "cpu" and handwritten.applies():
+            self.check(sigma)
+            return sigma
+        return torch.where(self._knows(sigma), sigma, torch.nan)
+
+    def _knows(self, sigma: Tensor) -> Tensor:
+        return (sigma >= 0.999 * self.low) & (sigma <= 1.001 * self.high)

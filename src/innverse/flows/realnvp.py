@@ -10,6 +10,7 @@ from .realnvp_images import realnvp_images
 from .registry import register
 
 _VECTORS = {"layers": 8, "width": 128, "depth": 2, "mix": "permute", "norm": True}
+_VECTORS |= {"standardize": True}
 _IMAGES = {"levels": 3, "hidden": 64, "blocks": 2, "logit": 0.0, "gaussianize": 0}
 
 
@@ -22,6 +23,7 @@ def realnvp(
     depth: int | None = None,
     mix: str | None = None,
     norm: bool | None = None,
+    standardize: bool | None = None,
     levels: int | None = None,
     hidden: int | None = None,
     blocks: int | None = None,
@@ -47,6 +49,8 @@ def realnvp(
         mix: vectors: between the couplings ``"permute"`` (fixed, random; the default), ``"lu"``
             (a learned matrix) or ``"swap"`` (the halves take turns).
         norm: vectors: ActNorm before every coupling and at the end (the default).
+        standardize: vectors: begin with a `Standardize`, which `initialize` sets to the units of
+            the data (the default).
         levels, hidden, blocks: images: number of scales (3); channels (64) and residual blocks
             (2) of each network.
         logit: images: alpha in (0, 0.5) of `Logit` before the couplings, as in the paper (.05);
@@ -66,6 +70,7 @@ def realnvp(
     if len(shape) not in (1, 3):
         raise UsageError(f"realnvp is for vectors (D,) or images (C, H, W), got {tuple(shape)}")
     of_vectors = {"layers": layers, "width": width, "depth": depth, "mix": mix, "norm": norm}
+    of_vectors |= {"standardize": standardize}
     of_images = {
         "levels": levels,
         "hidden": hidden,

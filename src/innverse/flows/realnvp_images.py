@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from ..bijections import (
     ActNorm,
     Affine,
@@ -75,6 +73,11 @@ def realnvp_images(
         whole = Chain(Logit(logit), whole)
     if gaussianize:
         whole = Chain(Gaussianize(gaussianize), whole)
-    whole = whole.to(memory_format=torch.channels_last)
-    flow = Flow(whole, shape, condition=condition, multiple=2 ** (levels - 1))
+    flow = Flow(
+        whole,
+        shape,
+        condition=condition,
+        maps=how == "concat",
+        multiple=2 ** (levels - 1),
+    )
     return set_memory(flow, memory, anchor_every)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from ..bijections import ActNorm, Bijection, Chain, ConditionalScale, Residual, Squeezed, set_memory
+from ..bijections import (
+    ActNorm,
+    Bijection,
+    Chain,
+    ConditionalScale,
+    Residual,
+    Squeezed,
+    Standardize,
+    set_memory,
+)
 from ..errors import UsageError
 from ..nets import LipschitzConv, LipschitzMLP
 from .flow import Flow
@@ -17,6 +26,7 @@ def residual(
     levels: int = 2,
     hidden: int = 128,
     depth: int = 2,
+    standardize: bool = True,
     lipschitz: float = 0.9,
     logdet: str = "auto",
     exact_dims: int = 32,
@@ -39,6 +49,8 @@ def residual(
         layers: residual layers, for images on each of the ``levels`` of resolution.
         hidden: width of the networks; ``depth`` hidden layers for vectors, 3x3 - 1x1 - 3x3
             convolutions for images.
+        standardize: vectors: begin with a `Standardize`, which `initialize` sets to the units of
+            the data.
         lipschitz: the bound on each g, below 1: larger is more flexible and slower to invert.
         logdet, exact_dims, terms, probes: how log|det| is computed, see `Residual`.
         condition: channels of a condition c, a vector (B, k) or for images a map (B, k, h, w).
@@ -68,6 +80,8 @@ def residual(
         return Chain(*inner, ActNorm(channels))
 
     bijection = Squeezed(level(4 * shape[0], levels - 1)) if images else level(shape[0], 0)
+    if standardize and not images:
+        bijection = Chain(Standardize(shape[0]), *bijection.layers)
     flow = Flow(
         bijection,
         shape,

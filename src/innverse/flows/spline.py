@@ -18,6 +18,7 @@ def spline(
     bins: int = 8,
     mix: str = "lu",
     norm: bool = True,
+    standardize: bool = True,
     condition: int = 0,
     how: str = "concat",
     activation: str = "silu",
@@ -35,6 +36,7 @@ def spline(
         mix: between the couplings ``"lu"`` (a learned matrix), ``"permute"`` (fixed, random) or
             ``"swap"`` (the halves take turns).
         norm: ActNorm before every coupling and at the end, so that the data fill the splines.
+        standardize: begin with a `Standardize`, which `initialize` sets to the units of the data.
         condition: the size k of a condition c (B, k), taken by ``how`` = "concat" or "film".
         activation: ``"relu"``, ``"silu"`` or ``"gelu"`` in the networks.
         memory, anchor_every: what back-propagation keeps, see `Chain`.
@@ -46,6 +48,7 @@ def spline(
         layers=layers,
         mix=mix,
         norm=norm,
+        standardize=standardize,
         width=width,
         depth=depth,
         condition=condition,

@@ -84,6 +84,7 @@ def transformer(
         noise=noise,
         noise_width=width,
         condition=condition,
+        maps=False,
         multiple=patch,
     )
     return set_memory(flow, memory, anchor_every)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, ShapeError, UsageError
+from ..flows.arguments import as_count, as_data, reference
 from ..flows.base import standard_normal
 
 
@@ -47,9 +49,13 @@ class Generator(nn.Module):
         """x = G(z); z (B, k) -> (B, C, H, W), differentiable. Raises ShapeError for others."""
         raise NotImplementedError
 
+    def forward(self, z: Tensor) -> Tensor:
+        """`decode`."""
+        return self.decode(z)
+
     def sample(
         self,
-        n: int = 1,
+        n: int | tuple[int, ...] = 1,
         c: None = None,
         temperature: float = 1.0,
         *,
@@ -57,7 +63,7 @@ class Generator(nn.Module):
         size: tuple[int, int] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """``n`` images (n, *shape), without gradient.
+        """``n`` images (n, *shape), without gradient; ``n`` may be a shape.
 
         The arguments are those of `Flow.sample`: ``temperature`` scales the latents, those beyond
         ``truncation`` standard deviations are drawn again. There is no condition ``c``, and no
@@ -67,12 +73,12 @@ class Generator(nn.Module):
             raise UsageError(
                 f"this {self._kind} takes no condition and makes images of {self.shape[1:]} only"
             )
+        lead = as_count(n)
         like = next(self.parameters())
+        options = {"truncation": truncation, "generator": generator, "like": like}
         with torch.no_grad():
-            z = standard_normal(
-                (n, self.latent), temperature, truncation=truncation, generator=generator, like=like
-            )
-            return self.decode(z)
+            x = self.decode(standard_normal((math.prod(lead), self.latent), temperature, **options))
+        return x.reshape(*lead, *x.shape[1:])
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write config.json, model.safetensors and README.md (the hub's layout)."""
@@ -95,11 +101,13 @@ class Generator(nn.Module):
         return x
 
     def _latents(self, z: Tensor) -> Tensor:
+        z = as_data(z, reference(self), images=False, wide=False, what="z")
         if z.dim() != 2 or z.shape[1] != self.latent:
             raise ShapeError(f"this {self._kind} takes z (B, {self.latent}), got {tuple(z.shape)}")
         return z
 
     def _images(self, x: Tensor) -> Tensor:
+        x = as_data(x, reference(self), images=True, wide=False)
         if tuple(x.shape[1:]) != self.shape:
             want = ", ".join(map(str, self.shape))
             raise ShapeError(f"this {self._kind} takes (B, {want}), got {tuple(x.shape)}")

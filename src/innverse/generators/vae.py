@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from ..bijections.base import sum_per_item
 from ..bijections.bounded import soft_bound
 from ..errors import UsageError
+from ..flows.arguments import as_tensor
 from ..flows.base import standard_normal, standard_normal_log_prob
+from ..flows.dequantized import dequantized
 from ..metrics.likelihood import bits_per_dim
 from ..nets.pyramid import DownPyramid, UpPyramid
 from .base import Generator
@@ -99,7 +101,7 @@ class VAE(Generator):
 
     def sample(
         self,
-        n: int = 1,
+        n: int | tuple[int, ...] = 1,
         c: None = None,
         temperature: float = 1.0,
         *,
@@ -137,7 +139,7 @@ class VAE(Generator):
         if samples < 1:
             raise UsageError(f"samples={samples}: at least 1")
         mean, log_sd = self.posterior(x)
-        at_once = max(1, min(samples, _CHUNK_NUMBERS // x.numel()))
+        at_once = max(1, min(samples, _CHUNK_NUMBERS // max(1, x.numel())))
         total = torch.full_like(mean[:, 0], -math.inf)
         for first in range(0, samples, at_once):
             k = min(at_once, samples - first)
@@ -160,23 +162,20 @@ class VAE(Generator):
     ) -> Tensor:
         """An upper bound on -log2 p(x) per dimension, in the convention of `Flow.bits_per_dim`.
 
-        uint8 images are dequantised here; others are taken to be so already, on [0, 1].
+        Integers 0 .. levels - 1 are dequantised here; others are taken to be so already, on [0, 1].
         """
-        if x.dtype == torch.uint8:
-            device = x.device if generator is None else generator.device
-            u = torch.rand(x.shape, generator=generator, device=device).to(x.device)
-            x = (x.float() + u) / levels
+        x = dequantized(as_tensor(x, "x"), levels, generator)
         bound = self.log_prob_bound(x, samples, generator=generator)
-        return bits_per_dim(bound, x[0].numel(), levels)
+        return bits_per_dim(bound, x.shape[1:].numel(), levels)
 
     def training_loss(self, x: Tensor) -> Tensor:
         """-ELBO in nats per dimension, its KL times ``beta``; draws from torch's global generator."""
-        return -self._weighted(x, self.beta).mean() / x[0].numel()
+        return -self._weighted(x, self.beta).mean() / x.shape[1:].numel()
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log N(x; G(z), s^2 I) (B,)."""
         residual = (x - self.decode(z)) * (-self.log_scale).exp()
-        return -0.5 * sum_per_item(residual.square()) - x[0].numel() * (
+        return -0.5 * sum_per_item(residual.square()) - x.shape[1:].numel() * (
             self.log_scale + _HALF_LOG_2PI
         )
 

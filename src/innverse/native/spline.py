@@ -103,7 +103,7 @@ def _call(name: str, map, x: Tensor, *tensors: Tensor) -> None:
     """Run a kernel; all tensors are dense, stay alive until it returns, and have the shape of x, or
     where they are parameters (or their gradient), one axis more."""
     one = math.log(math.expm1(1 - map.min_derivative))
-    inner = x[0].numel()
+    inner = x.shape[1:].numel()
     settings = _Settings(
         x.shape[0], inner, map.bins, map.bound, map.min_bin, map.min_derivative, one
     )

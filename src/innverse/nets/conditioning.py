@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,10 +24,8 @@ def concatenate(x: Tensor, c: Tensor | None) -> Tensor:
         return torch.cat((x, c), 1)
     if c.dim() == 2:
         c = c.view(*c.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
-    elif c.shape[2:] != x.shape[2:]:
-        smaller = x.shape[-1] < c.shape[-1]
-        size = x.shape[2:]
-        c = F.adaptive_avg_pool2d(c, size) if smaller else F.interpolate(c, size, mode="bilinear")
+    else:
+        c = resampled(c, x.shape[2:])
     return torch.cat((x, c), 1)
 
 
@@ -33,6 +33,17 @@ def as_rows(c: Tensor, x: Tensor) -> Tensor:
     """c with as many items as x, in its type."""
     c = c.to(x.dtype)
     return c if c.shape[0] == x.shape[0] else c.expand(x.shape[0], *c.shape[1:])
+
+
+def resampled(c: Tensor, size: Sequence[int]) -> Tensor:
+    """A map (B, k, h, w) at another height and width: averaged down, interpolated up."""
+    size = tuple(size)
+    if tuple(c.shape[2:]) == size:
+        return c
+    # an axis at a time where one shrinks and the other grows
+    fewer = tuple(min(n, m) for n, m in zip(size, c.shape[2:], strict=True))
+    c = c if tuple(c.shape[2:]) == fewer else F.adaptive_avg_pool2d(c, fewer)
+    return c if fewer == size else F.interpolate(c, size, mode="bilinear")
 
 
 def is_shared(c: Tensor) -> bool:

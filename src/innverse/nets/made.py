@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..derived import register_derived
 from .activations import ACTIVATIONS
 from .conditioning import FiLM, concatenate
 from .perceptron import perceptron
@@ -50,9 +51,9 @@ class MADE(ConditionerNet):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r}: choose one of {', '.join(ACTIVATIONS)}")
-        order = torch.arange(n) if order is None else torch.as_tensor(order)
-        if order.shape != (n,):
-            raise ValueError(f"order must give {n} ranks, got shape {tuple(order.shape)}")
+        order = list(range(n)) if order is None else torch.as_tensor(order, device="cpu").tolist()
+        if not isinstance(order, list) or len(order) != n:
+            raise ValueError(f"order must give {n} ranks, got {order}")
         concat = condition if how == "concat" else 0
         self.n = self.n_in = n
         self.n_params, self.condition, self.how = n_params, condition, how
@@ -66,13 +67,19 @@ class MADE(ConditionerNet):
         film = condition > 0 and how == "film"
         self.film = nn.ModuleList(FiLM(condition, width) for _ in range(depth)) if film else None
 
-        masks = _masks(order, concat, width, depth, n_params, conditional=condition > 0)
-        for i, mask in enumerate(masks):
-            self.register_buffer(f"mask{i}", mask, persistent=False)
-        dependency, depth_of = _dependency(masks, n)
-        self.register_buffer("dependency", dependency, persistent=False)
-        self.register_buffer("depth_of", depth_of, persistent=False)
-        self.passes = int(depth_of.max()) + 1
+        self._settings = order, concat, width, depth, n_params, condition > 0
+        derived = self.derive()
+        self.passes = int(derived["depth_of"].max()) + 1
+        device = linears[0].weight.device
+        register_derived(self, **{name: t.to(device) for name, t in derived.items()})
+
+    def derive(self) -> dict[str, Tensor]:
+        """Masks and dependencies, which follow from the settings."""
+        with torch.device("cpu"):  # their values count, under torch.device("meta") too
+            masks = _masks(*self._settings)
+            dependency, depth_of = _dependency(masks, self.n)
+        numbered = {f"mask{i}": mask for i, mask in enumerate(masks)}
+        return numbered | {"dependency": dependency, "depth_of": depth_of}
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         h = concatenate(x, c) if self.condition and self.how == "concat" else x
@@ -98,13 +105,13 @@ class MADE(ConditionerNet):
         return f"{self.n} -> {self.n_params} x {self.n}, passes={self.passes}"
 
 
-def _masks(order, concat, width, depth, n_params, *, conditional) -> list[Tensor]:
+def _masks(order, concat, width, depth, n_params, conditional) -> list[Tensor]:
     """One 0/1 mask (out, in) per layer, as bool.
 
     A hidden unit of degree m may know the inputs of rank < m; an output of rank r may know the
     units of degree <= r. Degree 0 knows the condition only.
     """
-    ranks = torch.unique(order, return_inverse=True)[1]
+    ranks = torch.unique(torch.tensor(order), return_inverse=True)[1]
     top = int(ranks.max())
     low = 0 if conditional or top == 0 else 1
     hidden = low + torch.arange(width) * (top + 1 - low) // width

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..autocast import without_autocast
 from ..errors import UsageError
+from .layout import channels_last
 from .precision import ConditionerNet
 
 SMALLEST, LARGEST = 8, 128
@@ -105,10 +106,9 @@ class DownPyramid(ConditionerNet):
             nn.init.zeros_(layer.bias)
             if spectral:
                 spectral_norm(layer)
-        self.to(memory_format=torch.channels_last)
 
     def compute(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        h = x.contiguous(memory_format=torch.channels_last)
+        h = channels_last(x)
         for conv in self.convs:
             h = F.leaky_relu(conv(h), self.slope)
         return self.dense(h.flatten(1))
@@ -163,11 +163,10 @@ class UpPyramid(ConditionerNet):
             for conv in self.refines:
                 nn.init.zeros_(conv.weight)
                 nn.init.zeros_(conv.bias)
-        self.to(memory_format=torch.channels_last)
 
     def compute(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         h = self.dense(z).view(len(z), *self.base)
-        h = h.contiguous(memory_format=torch.channels_last)
+        h = channels_last(h)
         for norm, refine, conv in zip(self.norms, self.refines, self.convs, strict=True):
             h = F.relu(norm(h))
             if self.refine:

@@ -1,0 +1,59 @@
+"""Every architecture once, tiny, for tests of what all flows promise."""
+
+from __future__ import annotations
+
+import torch
+
+from innverse import flows
+
+_VECTORS = {"layers": 2, "width": 8}
+_IMAGES = {"levels": 2, "hidden": 4}
+_TOKENS = {"patch": 4, "blocks": 1, "hidden": 8, "depth": 1, "heads": 2}
+
+# name: architecture, shape of an item, options
+EVERY = {
+    "nice": ("nice", (3,), _VECTORS),
+    "realnvp": ("realnvp", (3,), _VECTORS | {"mix": "lu"}),
+    "spline": ("spline", (3,), _VECTORS | {"bins": 4}),
+    "maf": ("maf", (3,), _VECTORS),
+    "maf, splines": ("maf", (3,), _VECTORS | {"map": "spline", "bins": 4}),
+    "iaf": ("iaf", (3,), _VECTORS),
+    "residual": ("residual", (3,), {"layers": 1, "hidden": 8}),
+    "matching": ("matching", (3,), {"hidden": 8, "depth": 1, "method": "heun", "evaluations": 4}),
+    "glow": ("glow", (1, 8, 8), _IMAGES | {"steps": 1}),
+    "glow, wavelets": (
+        "glow",
+        (1, 8, 8),
+        _IMAGES | {"steps": 1, "squeeze": "haar", "mix": "swap", "activation": "silu"},
+    ),
+    "realnvp, images": ("realnvp", (1, 8, 8), _IMAGES | {"blocks": 1}),
+    "realnvp, gaussianized": ("realnvp", (1, 8, 8), _IMAGES | {"blocks": 1, "gaussianize": 4}),
+    "residual, images": (
+        "residual",
+        (1, 4, 4),
+        {"layers": 1, "levels": 1, "hidden": 4, "terms": 4, "probes": 2},
+    ),
+    "matching, images": (
+        "matching",
+        (1, 4, 4),
+        {"hidden": 4, "levels": 1, "method": "heun", "evaluations": 2},
+    ),
+    "transformer": ("transformer", (1, 8, 8), _TOKENS),
+    "transformer, couplings": ("transformer", (1, 8, 8), _TOKENS | {"kind": "coupling"}),
+}
+
+
+def build(case: str, **options) -> flows.Flow:
+    """A flow away from its initial values, where many layers are the identity; in eval mode."""
+    torch.manual_seed(0)
+    name, shape, own = EVERY[case]
+    flow = flows.build(name, shape, **own | options)
+    for p in flow.parameters():
+        p.data.add_(0.1 * torch.randn_like(p))
+    return flow.eval()
+
+
+def items(flow: flows.Flow, n: int = 2) -> torch.Tensor:
+    """Data (n, *shape) inside the domain of every flow."""
+    g = torch.Generator().manual_seed(1)
+    return torch.rand(n, *flow.shape, generator=g) * 0.8 + 0.1
