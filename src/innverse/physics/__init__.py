@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .blur import motion_kernel as motion_kernel
     from .checks import check_adjoint as check_adjoint
     from .checks import check_measurement as check_measurement
+    from .checks import check_operator as check_operator
+    from .complex_numbers import ComplexAsChannels as ComplexAsChannels
     from .compressed import CompressedSensing as CompressedSensing
     from .compressed import FastCompressedSensing as FastCompressedSensing
     from .denoising import Denoising as Denoising
@@ -26,10 +28,14 @@ if TYPE_CHECKING:
     from .matrix import MatrixPhysics as MatrixPhysics
     from .noise import GaussianNoise as GaussianNoise
     from .noise import NoNoise as NoNoise
+    from .noise import PoissonGaussianNoise as PoissonGaussianNoise
     from .noise import PoissonNoise as PoissonNoise
     from .registry import build as build
     from .registry import names as names
     from .registry import options as options
+    from .stacked import Stacked as Stacked
+    from .whitened import Whitened as Whitened
+    from .whitened import whiten as whiten
 
 _PUBLIC = {
     "as_physics": "adapt",
@@ -39,6 +45,8 @@ _PUBLIC = {
     "motion_kernel": "blur",
     "check_adjoint": "checks",
     "check_measurement": "checks",
+    "check_operator": "checks",
+    "ComplexAsChannels": "complex_numbers",
     "CompressedSensing": "compressed",
     "FastCompressedSensing": "compressed",
     "Denoising": "denoising",
@@ -49,10 +57,14 @@ _PUBLIC = {
     "MatrixPhysics": "matrix",
     "GaussianNoise": "noise",
     "NoNoise": "noise",
+    "PoissonGaussianNoise": "noise",
     "PoissonNoise": "noise",
     "build": "registry",
     "names": "registry",
     "options": "registry",
+    "Stacked": "stacked",
+    "Whitened": "whitened",
+    "whiten": "whitened",
 }
 
 __all__ = [*_PUBLIC]
