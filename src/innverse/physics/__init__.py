@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .blur import Blur as Blur
     from .blur import gaussian_kernel as gaussian_kernel
     from .blur import motion_kernel as motion_kernel
+    from .callables import CallablePhysics as CallablePhysics
     from .checks import check_adjoint as check_adjoint
     from .checks import check_measurement as check_measurement
     from .checks import check_operator as check_operator
@@ -43,6 +44,7 @@ _PUBLIC = {
     "Blur": "blur",
     "gaussian_kernel": "blur",
     "motion_kernel": "blur",
+    "CallablePhysics": "callables",
     "check_adjoint": "checks",
     "check_measurement": "checks",
     "check_operator": "checks",

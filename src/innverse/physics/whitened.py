@@ -16,6 +16,7 @@ from .cg import conjugate_gradient
 from .noise import GaussianNoise, NoiseModel, as_noise
 
 _SLOPE = 0.05  # how much neighbouring pixels of an image differ
+_EXACT = 1e-2  # of an item's level, below which noise does not count as lower
 _PHOTONS = 0.375  # of a variance, below which a pixel would rule for having caught none
 
 
@@ -117,17 +118,21 @@ def whiten(y: Tensor, physics: LinearPhysics, noise=None) -> tuple[Tensor, Linea
         noise: level or model; None takes the operator's own.
 
     Returns:
-        W y and a `Whitened` operator, or y and the operator, whose noise then is one number, (B,)
-        or None.
+        W y and a `Whitened` operator, or both as they are; the level of the operator is then one
+        number, (B,) or None.
+
+    Raises:
+        InputError: NaN in the level, or nothing that was measured. ShapeError: a level that does
+            not fit the measurement.
     """
-    model = physics.noise if noise is None else as_noise(noise)
-    if isinstance(physics, Whitened) and noise is None:
-        return y, physics
+    model = as_noise(physics.noise if noise is None else noise)
+    if model.sigma is None and not model.depends_on_signal:
+        return y, _with_noise(physics, model)
     std = _deviation(y, physics, model)
-    if std is None or std[0].numel() == 1:
-        return y, physics if noise is None and std is not None else _with_noise(physics, model)
     if bool(std.isnan().any()):
         raise InputError("the noise level holds NaN: give a level >= 0, or Inf for what is missing")
+    if std[0].numel() == 1:
+        return y, _with_noise(physics, model if _is_simple(model) else GaussianNoise(std.flatten()))
     std = std.expand(y.shape)
     seen = std.isfinite() & _seen(y, physics)
     count = seen.flatten(1).sum(1)
@@ -138,20 +143,34 @@ def whiten(y: Tensor, physics: LinearPhysics, noise=None) -> tuple[Tensor, Linea
     if bool((most - least <= 1e-6 * most).all()) and bool(std.isfinite().all()):
         return y, _with_noise(physics, GaussianNoise(most))  # one number after all
     square = torch.where(seen, std, 0).flatten(1).square().sum(1) / count
-    # values that are exact would outweigh all others without limit
     level = square.sqrt().view(-1, *[1] * (y.ndim - 1))
-    weight = torch.where(std.isfinite(), level / std.maximum(1e-2 * level), 0)
+    # values that are exact would outweigh all others without limit
+    weight = torch.where(std.isfinite(), level / std.maximum(_EXACT * level), 0)
     whitened = Whitened(physics, weight, GaussianNoise(square.sqrt()))
     return whitened.whiten(y), whitened
+
+
+def divide(y: Tensor, physics: LinearPhysics, by: float) -> tuple[Tensor, Whitened]:
+    """y / by with the operator A / by and its noise."""
+    sigma = physics.sigma
+    noise = None if sigma is None else GaussianNoise(sigma / by)
+    if isinstance(physics, Whitened):
+        return y / by, Whitened(physics.physics, physics.weight / by, noise)
+    return y / by, Whitened(physics, y.new_full([1] * y.ndim, 1 / by), noise)
+
+
+def _is_simple(model: NoiseModel) -> bool:
+    """Whether its sigma is one number, or one per item."""
+    return not isinstance(model.sigma, Tensor) or model.sigma.ndim == 1
 
 
 def _with_noise(physics: LinearPhysics, model: NoiseModel) -> LinearPhysics:
     return physics if physics.noise is model else physics._copy(noise=model)
 
 
-def _deviation(y: Tensor, physics: LinearPhysics, model: NoiseModel) -> Tensor | None:
+def _deviation(y: Tensor, physics: LinearPhysics, model: NoiseModel) -> Tensor:
     if not model.depends_on_signal:
-        return None if model.sigma is None else model.std(y)
+        return model.std(y)
     clean = _noiseless(y, physics, model)
     gain = getattr(model, "gain", None)
     return model.std(clean if gain is None else clean.clamp_min(_PHOTONS * gain))
