@@ -12,7 +12,6 @@ from ..errors import InputError, ShapeError, UsageError
 from .base import LinearPhysics, per_item
 from .convolution import BOUNDARIES, fast_size, fold
 
-
 _WIDEST = 1000  # pixels: kernels beyond any picture
 
 

@@ -215,7 +215,11 @@ def _norm(a: Tensor) -> float:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.equal(a.isnan(), b.isnan()) and bool((a == b)[~a.isnan()].all())
+    return (
+        a.shape == b.shape
+        and torch.equal(a.isnan(), b.isnan())
+        and bool((a == b)[~a.isnan()].all())
+    )
 
 
 def _close(a: Tensor, b: Tensor, tol: float) -> bool:

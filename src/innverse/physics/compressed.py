@@ -18,7 +18,9 @@ DENSE_LIMIT = 2**31
 def _check_size(m: int, image_shape) -> int:
     n = math.prod(checked_shape(image_shape))
     if not isinstance(m, numbers.Integral) or isinstance(m, bool) or not 1 <= m <= n:
-        raise UsageError(f"the number of measurements must be in 1..{n} for {image_shape}, got {m!r}")
+        raise UsageError(
+            f"the number of measurements must be in 1..{n} for {image_shape}, got {m!r}"
+        )
     return n
 
 

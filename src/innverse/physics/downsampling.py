@@ -80,7 +80,9 @@ class Downsampling(LinearPhysics):
     def norms_squared(self, x_shape, iters=30):
         like = self.weights.new_zeros(())
         size = tuple(x_shape.shape if isinstance(x_shape, Tensor) else x_shape)[-2:]
-        return (self._eigen(size[0], like)[0].max() * self._eigen(size[1], like)[0].max()).reshape(1)
+        return (self._eigen(size[0], like)[0].max() * self._eigen(size[1], like)[0].max()).reshape(
+            1
+        )
 
     def extra_repr(self) -> str:
         return f"factor={self.factor}, filter={self.filter!r}, boundary={self.boundary!r}"

@@ -52,7 +52,9 @@ def _law(name: str, value: dict) -> float | Tensor | Callable[[Tensor], Tensor] 
         return lambda clean: clean.abs() * _wide(value["l"], clean) ** -0.5
     if name == "LogPoissonNoise" and {"mu", "N0"} <= set(value):
 
-        def std(clean: Tensor) -> Tensor:  # of -log(Poisson(N0 e^(-mu x)) / N0) / mu, to first order
+        def std(
+            clean: Tensor,
+        ) -> Tensor:  # of -log(Poisson(N0 e^(-mu x)) / N0) / mu, to first order
             mu = _wide(value["mu"], clean)
             return (0.5 * mu * clean).exp() / (mu * _wide(value["N0"], clean) ** 0.5)
 

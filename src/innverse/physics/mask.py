@@ -20,9 +20,7 @@ def as_weights(mask, name: str = "mask") -> Tensor:
     try:
         mask = torch.as_tensor(mask).detach()
     except (TypeError, ValueError, RuntimeError):
-        raise UsageError(
-            f"a {name} is a tensor or an array, got {type(mask).__name__}"
-        ) from None
+        raise UsageError(f"a {name} is a tensor or an array, got {type(mask).__name__}") from None
     if mask.numel() == 0:
         raise ShapeError(f"the {name} is empty: it has shape {tuple(mask.shape)}")
     if mask.is_complex():

@@ -20,9 +20,7 @@ def randn(shape, *, dtype, device, generator: torch.Generator | None = None) -> 
     """
     source = generator.device if generator is not None else device
     if dtype.is_complex:
-        parts = torch.randn(
-            (*shape, 2), dtype=dtype.to_real(), device=source, generator=generator
-        )
+        parts = torch.randn((*shape, 2), dtype=dtype.to_real(), device=source, generator=generator)
         return torch.view_as_complex(parts).to(device)
     return torch.randn(shape, dtype=dtype, device=source, generator=generator).to(device)
 

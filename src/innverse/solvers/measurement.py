@@ -96,7 +96,7 @@ def tensor_for(y, physics: LinearPhysics, prior=None) -> Tensor:
     real = torch.float64 if y.dtype in (torch.float64, torch.complex128) else torch.float32
     if weights is not None:
         real = weights.dtype if weights.dtype == torch.float64 else torch.float32
-    y = _floating(y, physics).to(_home(physics, weights, y))
+    y = floating(y, physics).to(_home(physics, weights, y))
     y = y.to(real.to_complex() if y.is_complex() else real).detach()
     return _with_items(y, physics)
 
@@ -111,10 +111,13 @@ def _tensor(y) -> Tensor:
             return torch.from_numpy(np.asarray(y))
     except (TypeError, ValueError):
         pass
-    raise InputError(f"the measurement is {_kind(y)}: give a tensor or an array of numbers (B, ...)")
+    raise InputError(
+        f"the measurement is {_kind(y)}: give a tensor or an array of numbers (B, ...)"
+    )
 
 
-def _floating(y: Tensor, physics: LinearPhysics) -> Tensor:
+def floating(y: Tensor, physics: LinearPhysics) -> Tensor:
+    """Floating-point numbers from integers, where their scale is known; see `tensor_for`."""
     if y.is_floating_point() or y.is_complex():
         return y
     if y.dtype == torch.bool or y.numel() == 0 or bool(((y == 0) | (y == 1)).all()):
