@@ -121,7 +121,10 @@ def _from_torch_sparse(matrix: Tensor, image_shape, noise) -> CallablePhysics:
             there = coo.to(device=like.device, dtype=dtype).coalesce()
             rows, columns = there.indices()
             back = torch.sparse_coo_tensor(
-                torch.stack([columns, rows]), there.values().conj().resolve_conj(), (n, m)
+                torch.stack([columns, rows]),
+                there.values().conj().resolve_conj(),
+                (n, m),
+                check_invariants=True,
             )
             kept[dtype, like.device] = there, back.coalesce()
         return kept[dtype, like.device]

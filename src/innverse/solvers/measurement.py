@@ -106,7 +106,8 @@ def _tensor(y) -> Tensor:
         if isinstance(y, Tensor):
             return y.to_dense() if y.layout != torch.strided else y
         if isinstance(y, np.ndarray):
-            return torch.from_numpy(np.array(y))  # a copy of its own, of any strides and byte order
+            # a copy of its own, whatever its strides and byte order
+            return torch.from_numpy(np.array(y, y.dtype.newbyteorder("=")))
         if isinstance(y, (list, tuple)):
             return torch.from_numpy(np.asarray(y))
     except (TypeError, ValueError):
