@@ -10,7 +10,7 @@ from innverse.bijections import Bijection
 from innverse.errors import InputError, ShapeError
 from innverse.flows import Flow
 from innverse.physics import whiten
-from innverse.solvers import solve
+from innverse.solvers import EachChannel, solve
 from innverse.solvers.baselines import lasso, tv
 from innverse.solvers.problem import Problem
 
@@ -197,7 +197,7 @@ def test_poisson_weights_are_not_biased_to_the_dark():
     """Under a flat image the estimate is the mean of the counts, not their harmonic mean."""
     physics = P.Denoising(P.PoissonNoise(0.1))
     y = physics(torch.full((1, 1, 64, 64), 0.4), _gen())
-    white, whitened = whiten(y, physics)
+    _, whitened = whiten(y, physics)
     w = whitened.weight.square()
     assert abs(float((w * y).sum() / w.sum()) - float(y.mean())) < 0.005
     std = whitened.sigma / whitened.weight
@@ -284,3 +284,37 @@ def test_user_weights_refer_to_the_operator_as_given():
     r = solve(y, big, gaussian_prior(False), "latent", gamma=gamma, penalty="square", steps=300)
     expected = ridge(physics, y / 100, S**2, (gamma / 1e4) ** 0.5)
     torch.testing.assert_close(r.x, expected, atol=2e-3, rtol=0)
+
+
+# one prior for each channel; magnitudes of complex images
+
+
+@pytest.mark.parametrize("method", ["pnp", "map", "latent"])
+def test_a_prior_for_each_channel_is_that_of_the_channels_alone(method):
+    x = torch.rand(2, 2, 8, 8, generator=_gen())
+    y = x + 0.1 * torch.randn(x.shape, generator=_gen(1))
+    prior = gaussian_prior(method != "latent")
+    together = solve(y, P.Denoising(noise=0.1), EachChannel(prior, 2), method)
+    apart = solve(y.view(4, 1, 8, 8), P.Denoising(noise=0.1), prior, method)
+    torch.testing.assert_close(together.x, apart.x.view(2, 2, 8, 8), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        together.log_prob, apart.log_prob.view(2, 2).sum(1), atol=0.1, rtol=1e-3
+    )
+
+
+def test_a_prior_on_the_magnitude_of_complex_images():
+    def there(x):
+        return torch.fft.fft2(x, norm="ortho")
+
+    def back(y):
+        return torch.fft.ifft2(y, norm="ortho")
+
+    m = torch.rand(2, 1, 8, 8, generator=_gen())
+    phase = torch.rand(8, 8, generator=_gen(1)) * 6
+    physics = P.Magnitudes((there, back), phase, (1, 8, 8))
+    assert P.check_adjoint(physics, m.double(), tol=1e-10) < 1e-10
+    y = there(torch.polar(m, phase.expand(m.shape)))
+    r = solve(y, physics, gaussian_prior(), "map", noise=0.05, sigma=0.02, steps=100)
+    variance = S**2 + 0.02**2  # a unitary A: each pixel is denoised alone
+    expected = 0.5 + (m - 0.5) * variance / (variance + 0.05**2)
+    torch.testing.assert_close(r.x, expected, atol=1e-3, rtol=0)

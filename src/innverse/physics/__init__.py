@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .checks import check_measurement as check_measurement
     from .checks import check_operator as check_operator
     from .complex_numbers import ComplexAsChannels as ComplexAsChannels
+    from .complex_numbers import Magnitudes as Magnitudes
     from .compressed import CompressedSensing as CompressedSensing
     from .compressed import FastCompressedSensing as FastCompressedSensing
     from .denoising import Denoising as Denoising
@@ -49,6 +50,7 @@ _PUBLIC = {
     "check_measurement": "checks",
     "check_operator": "checks",
     "ComplexAsChannels": "complex_numbers",
+    "Magnitudes": "complex_numbers",
     "CompressedSensing": "compressed",
     "FastCompressedSensing": "compressed",
     "Denoising": "denoising",

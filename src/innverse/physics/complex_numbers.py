@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError
+from ..errors import InputError, ShapeError
 from .base import LinearPhysics
 from .noise import GaussianNoise, NoiseModel
 
@@ -64,7 +64,8 @@ class ComplexAsChannels(LinearPhysics):
     """An operator on complex images (B, C, H, W) as one on real ones (B, 2 C, H, W).
 
     First all real parts, then all imaginary ones, as deepinv and `SubsampledFourier` have them. A
-    prior must know such images, two channels for one complex one.
+    prior must know such images, or be one for each channel (`innverse.solvers.EachChannel`); for
+    a prior on the magnitude see `Magnitudes`.
 
     Args:
         operator: whatever `as_physics` takes; its functions see and give complex images.
@@ -94,3 +95,43 @@ class ComplexAsChannels(LinearPhysics):
     def A_adjoint(self, y):
         x = self.physics.A_adjoint(y)
         return torch.cat([x.real, x.imag if x.is_complex() else torch.zeros_like(x)], 1)
+
+
+class Magnitudes(LinearPhysics):
+    """An operator on complex images of known phase, as one on their magnitudes (B, C, H, W).
+
+    With x = m exp(i phase), A x is linear in the real m, so that a prior of ordinary pictures is
+    one on the magnitude. The phase often comes from a smooth first reconstruction.
+
+    Args:
+        operator: whatever `as_physics` takes; its functions see and give complex images.
+        phase: in radians, broadcasts against (B, C, H, W).
+        image_shape: (C, H, W).
+        noise: sigma (of each part) or a noise model.
+    """
+
+    def __init__(self, operator, phase: Tensor, image_shape=None, noise=None):
+        from .adapt import as_physics
+
+        inner = as_physics(operator, None, noise)
+        super().__init__(image_shape, inner.noise)
+        if hasattr(inner, "complex_image"):
+            inner.complex_image = True
+        phase = torch.as_tensor(phase).double()
+        if not bool(phase.isfinite().all()):
+            raise InputError("the phase contains NaN or Inf")
+        phase = phase.reshape(*[1] * (4 - phase.ndim), *phase.shape)
+        self.physics, self.items = inner, max(inner.items, phase.shape[0])
+        self.register_buffer("turn", torch.polar(torch.ones_like(phase), phase))
+
+    def A(self, x):
+        self.check_image(x, self.turn.shape[-2:])
+        return self.physics.A(x * self.turn.to(x.dtype.to_complex()))
+
+    def A_adjoint(self, y):
+        x = self.physics.A_adjoint(y)
+        return (x * self.turn.conj().to(x.dtype.to_complex())).real
+
+    def select(self, idx):
+        chosen = super().select(idx)._copy(physics=self.physics.select(idx))
+        return chosen._copy(turn=self.turn[idx]) if self.turn.shape[0] > 1 else chosen
