@@ -367,3 +367,38 @@ def test_unknown_pixels_may_hold_anything():
     y[..., mask] = torch.nan
     with pytest.raises(InputError, match="NaN of 128 values"):
         solve(y, P.Inpainting(mask), method="tv")
+
+
+def test_what_is_wrong_inside_a_stack_is_found():
+    parts = [P.as_physics((lambda x: x.clamp_min(0.2), lambda y: y)), P.Denoising()]
+    with pytest.raises(InputError, match="Stacked is (affine|not linear)"):
+        solve([X, X], parts, method="tv")
+
+
+def test_items_that_influence_one_another_are_refused():
+    def mixing(x):
+        return x + 0.5 * x.mean(0, keepdim=True)
+
+    with pytest.raises(InputError, match="mixes the items of a batch"):
+        solve(X, (mixing, mixing), method="tv")
+
+
+def test_complex_numbers_where_real_ones_belong():
+    with pytest.raises(InputError, match=r"pass its real part, y\.real"):
+        images(X + 0j, BLUR)
+    with pytest.raises(InputError, match=r"pass its real part, y\.real"):
+        images(X + 0j, (lambda x: 2 * x, lambda y: 2 * y))
+
+
+def test_operators_of_one_precision_get_it():
+    matrix = torch.eye(8)
+    op = (lambda x: x @ matrix, lambda y: y @ matrix.T)
+    assert solve(X.double(), op, method="tv", steps=9).x.dtype == torch.float32
+    assert images(X.double(), op, steps=9).dtype == torch.float32
+
+
+def test_within_inference_mode():
+    prior = Images()
+    with torch.inference_mode():
+        found = images(X * 1, P.Denoising(), prior)
+    torch.testing.assert_close(found, X, atol=1e-3, rtol=0)

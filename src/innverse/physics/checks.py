@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .base import LinearPhysics
 from .callables import CallablePhysics
 from .cg import dot
 from .noise import randn
@@ -72,7 +73,7 @@ def check_operator(physics, x: Tensor, tol: float = _TOL, seed: int = 0) -> None
     """
     u = _random(physics, x, seed)
     generator = torch.Generator().manual_seed(seed + 1)
-    if not type(physics).__module__.startswith(__package__) or isinstance(physics, CallablePhysics):
+    if not is_own(physics):
         _check_buffers(physics, u)
         _check_linear(physics, u, generator, tol)
     check_adjoint(physics, x, tol, seed=seed)
@@ -86,6 +87,27 @@ def check_operator(physics, x: Tensor, tol: float = _TOL, seed: int = 0) -> None
             f"solve_normal of {_name(physics)} is wrong: (A^T A + rho) x differs from the "
             f"right-hand side by {100 * error / _norm(u):.3g} %"
         )
+
+
+@torch.no_grad()
+def check_items(physics, x: Tensor, tol: float = _TOL) -> None:
+    """Raise InputError if an item of the batch x influences the measurement of another."""
+    u = _random(physics, x, 2)
+    together, alone = physics.A(u)[:1], physics.A(u[:1])
+    if not _close(together, alone, tol):
+        raise InputError(
+            f"{_name(physics)} mixes the items of a batch: the measurement of one depends on the "
+            f"others; solve them one by one, or let A treat each image alone"
+        )
+
+
+def is_own(physics) -> bool:
+    """Whether the operator is one of this package through and through, and so linear."""
+    return all(
+        type(m).__module__.startswith(__package__) and not isinstance(m, CallablePhysics)
+        for m in physics.modules()
+        if isinstance(m, LinearPhysics)
+    )
 
 
 def _check_buffers(physics, u: Tensor) -> None:
@@ -105,8 +127,10 @@ def _check_buffers(physics, u: Tensor) -> None:
     written |= not _same(y, kept)
     if not (shared or written):
         return
-    if isinstance(physics, CallablePhysics):
-        physics.guarded = True
+    functions = [m for m in physics.modules() if isinstance(m, CallablePhysics)]
+    for m in functions:
+        m.guarded = True
+    if functions:
         return
     what = "writes into its input" if written else "returns the same memory at every call"
     raise InputError(f"{_name(physics)} {what}: let it work on a copy (x.clone())")

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InnverseError, InputError, ShapeError
 from ..flows.padding import round_up
 from ..physics import CallablePhysics, LinearPhysics, check_measurement, check_operator, whiten
+from ..physics.checks import check_items, is_own
 from ..physics.complex_numbers import in_real_numbers
 from ..physics.noise import as_noise
 from ..physics.whitened import divide
@@ -59,8 +60,7 @@ class Problem:
         y = tensor_for(y, physics, prior)
         if y.numel() == 0:
             check_measurement(y)
-        with torch.no_grad():
-            back = safely(physics, "A_adjoint", y if bool(y.isfinite().all()) else y.nan_to_num())
+        y, back = _first_images(y, physics, prior)
         if back.dim() != 4 or len(back) != len(y):
             raise ShapeError(
                 f"A_adjoint maps the measurement {tuple(y.shape)} to {tuple(back.shape)}: expected "
@@ -75,6 +75,10 @@ class Problem:
         sample = back[:1] if one else back
         check_operator(physics, sample)
         measured = safely(physics, "A", sample)
+        if y.is_complex() and not measured.is_complex():
+            raise InputError(_NOT_COMPLEX)
+        if one and len(back) > 1 and not is_own(physics):
+            check_items(physics, back)
         if measured.shape[1:] != y.shape[1:]:
             raise ShapeError(
                 f"A maps images {tuple(back.shape)} to measurements (B, "
@@ -140,6 +144,24 @@ class Problem:
 
     def crop(self, x: Tensor) -> Tensor:
         return x[..., : self.shape[1], : self.shape[2]]
+
+
+_NOT_COMPLEX = "the measurement is complex but A gives real ones: pass its real part, y.real"
+
+
+@torch.no_grad()
+def _first_images(y: Tensor, physics: LinearPhysics, prior) -> tuple[Tensor, Tensor]:
+    """The adjoint's images, and y, in single precision if the operator knows no other."""
+    if y.is_complex() and physics.measures_images:
+        raise InputError(_NOT_COMPLEX)
+    finite = y if bool(y.isfinite().all()) else y.nan_to_num()
+    try:
+        return y, safely(physics, "A_adjoint", finite)
+    except InputError:
+        if y.dtype not in (torch.float64, torch.complex128) or isinstance(prior, nn.Module):
+            raise
+    single = torch.complex64 if y.is_complex() else torch.float32
+    return y.to(single), safely(physics, "A_adjoint", finite.to(single))
 
 
 def _serves_one(physics: LinearPhysics, x: Tensor) -> bool:
