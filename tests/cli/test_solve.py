@@ -356,3 +356,26 @@ def test_a_result_that_did_not_converge(run, models, photos, monkeypatch):
                          "--out", "r", "--prior", models / "gray", "--json", *STEPS)  # fmt: skip
     assert code == 3 and "not converged" in err
     assert out["results"][0]["converged"] is False and os.path.exists("r/result.png")
+
+
+def test_a_measurement_is_a_picture_only_if_its_operator_says_so(tmp_path):
+    """A sinogram has the axes of a picture, (B, 1, angles, detectors), and is none."""
+    import torch
+
+    from innverse import physics as P
+    from innverse.cli.measurements import Job, _visible
+
+    class Sinogram(P.LinearPhysics):
+        def A(self, x):
+            return torch.stack([x.sum(2), x.sum(3)], 2)
+
+        def A_adjoint(self, y):
+            return y[:, :, 0, None, :] + y[:, :, 1, :, None]
+
+    physics = Sinogram((1, 8, 8))
+    x = torch.rand(1, 1, 8, 8)
+    seen = _visible(Job(tmp_path / "a.npy", "a", y=physics.A(x), physics=physics))
+    assert seen.shape == x.shape
+    torch.testing.assert_close(physics.A(seen), physics.A(x), atol=1e-4, rtol=0)
+    blur = P.Blur(P.gaussian_kernel(1.0))
+    assert torch.equal(_visible(Job(tmp_path / "a.npy", "a", y=x, physics=blur)), x)

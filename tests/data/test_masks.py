@@ -59,3 +59,34 @@ def test_what_cannot_be_a_mask_is_said_in_one_line(tmp_path):
         with pytest.raises(error, match=message) as caught:
             read_mask(source, size)
         assert "\n" not in str(caught.value)
+
+
+def _rgba(colour, opaque):
+    """(6, 8, 4) uint8."""
+    light = np.broadcast_to(colour, KNOWN.shape).astype(np.uint8)
+    return np.stack([light] * 3 + [np.where(opaque, 255, 0).astype(np.uint8)], -1)
+
+
+DRAWN = np.where(np.arange(6)[:, None] < 2, 0, 255)  # black above, white below
+
+
+@pytest.mark.parametrize(
+    ("rgba", "expected"),
+    [
+        (_rgba(255, KNOWN), KNOWN),  # erased from white
+        (_rgba(0, ~KNOWN), KNOWN),  # black strokes on nothing
+        (_rgba(np.linspace(0, 255, 48).reshape(6, 8), KNOWN), KNOWN),  # erased from a photograph
+        (_rgba(DRAWN, KNOWN), KNOWN & (DRAWN > 0)),
+        (_rgba(DRAWN, np.ones_like(KNOWN)), DRAWN.repeat(8, 1) > 0),
+    ],
+    ids=["white", "strokes", "photograph", "black and white", "opaque"],
+)
+def test_what_is_transparent_is_missing(tmp_path, rgba, expected):
+    picture = PIL.Image.fromarray(rgba, "RGBA")
+    picture.save(tmp_path / "mask.png")
+    for source in (tmp_path / "mask.png", picture, rgba):
+        np.testing.assert_array_equal(read_mask(source)[0] > 0, expected)
+    gray = picture.convert("LA")
+    gray.save(tmp_path / "gray.png")
+    for source in (tmp_path / "gray.png", gray):
+        np.testing.assert_array_equal(read_mask(source)[0] > 0, expected)

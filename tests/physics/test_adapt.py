@@ -55,11 +55,6 @@ def test_adjoint_of_the_wrong_shape_is_named():
         P.check_adjoint(P.as_physics(pair), (1, 1, 4, 4))
 
 
-def test_affine_map_is_no_linear_operator():
-    with pytest.raises(InputError, match="is wrong"):
-        P.check_adjoint(P.as_physics((lambda x: x + 1, lambda y: y)), (2, 1, 8, 8))
-
-
 @pytest.mark.parametrize("kind", ["operator", "sparse", "array", "matrix"])
 def test_scipy_and_matrices(kind):
     sparse = pytest.importorskip("scipy.sparse")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from innverse import physics as P
-from innverse.errors import ShapeError, UsageError
+from innverse.errors import InnverseError, ShapeError, UsageError
 
 SCIPY_MODE = {"circular": "wrap", "reflect": "mirror", "replicate": "nearest", "zero": "constant"}
 
@@ -201,3 +201,119 @@ def test_the_pseudo_inverse_of_a_matrix_is_kept_and_dependent_rows_do_not_spoil_
             torch.testing.assert_close(physics.A_dagger(y).flatten(1), expected, atol=1e-6, rtol=0)
         chosen = physics.select(torch.tensor([1])).A_dagger(y[1:])
         torch.testing.assert_close(chosen.flatten(1), expected[1:], atol=1e-6, rtol=0)
+
+
+MASK = torch.tensor([[1, 0, 1], [0, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        MASK,
+        MASK.bool(),
+        MASK.double(),
+        (255 * MASK).to(torch.uint8),
+        (255 * MASK).numpy().astype(np.uint8),
+        (255 * MASK).numpy().astype(np.int64),
+        255.0 * MASK,
+        MASK.numpy().astype(bool),
+        MASK.tolist(),
+    ],
+)
+def test_masks_of_every_type_are_zeros_and_ones(mask):
+    assert torch.equal(P.Inpainting(mask).mask[0, 0].float(), MASK.float())
+    assert torch.equal(P.SubsampledFourier(mask).mask[0, 0].float(), MASK.float())
+
+
+def test_no_digit_of_a_weight_or_kernel_is_lost():
+    third = torch.full((2, 2), 1 / 3, dtype=torch.float64)
+    x = torch.ones(1, 1, 2, 2, dtype=torch.float64)
+    assert P.Inpainting(third).A(x)[0, 0, 0, 0] == 1 / 3
+    assert abs(float(P.Blur(third).A(x)[0, 0, 0, 0]) - 4 / 3) < 1e-15
+    weights = [1 / 3, 1 / 3, 1 / 3]
+    y = P.Downsampling(3, filter=weights).A(torch.ones(1, 1, 3, 3, dtype=torch.float64))
+    assert abs(float(y) - 1) < 1e-15
+    assert P.MatrixPhysics(third).A(x.view(1, 4)[:, :2])[0, 0] == 2 / 3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: P.Inpainting(torch.tensor([[0, 3]])),
+        lambda: P.Inpainting(torch.tensor([[0, 7, 255]], dtype=torch.uint8)),
+        lambda: P.Inpainting(torch.tensor([[-0.1, 1.0]])),
+        lambda: P.Inpainting(torch.tensor([[0.5, 1.5]])),
+        lambda: P.Inpainting(torch.zeros(2, 2)),
+        lambda: P.Inpainting(torch.ones(0, 4)),
+        lambda: P.Inpainting(torch.tensor([[torch.nan, 1.0]])),
+        lambda: P.Inpainting(torch.ones(2, 2) * 1j),
+        lambda: P.Inpainting("mask.png"),
+        lambda: P.Inpainting(torch.ones(2, 2), image_shape=(1, 0, 2)),
+        lambda: P.SubsampledFourier(torch.full((2, 2), 2)),
+        lambda: P.Blur(torch.tensor([[torch.nan]])),
+        lambda: P.Blur(torch.zeros(3, 3)),
+        lambda: P.Blur(torch.ones(0, 3)),
+        lambda: P.Blur(torch.ones(3, 3) * 1j),
+        lambda: P.Blur("gaussian"),
+        lambda: P.gaussian_kernel(float("inf")),
+        lambda: P.gaussian_kernel(float("nan")),
+        lambda: P.gaussian_kernel(1.0, 0),
+        lambda: P.gaussian_kernel(1.0, 2.5),
+        lambda: P.motion_kernel(float("inf")),
+        lambda: P.motion_kernel(5, float("nan")),
+        lambda: P.Downsampling(0),
+        lambda: P.Downsampling(-2),
+        lambda: P.Downsampling(float("nan")),
+        lambda: P.Downsampling("2"),
+        lambda: P.Downsampling(2, filter=[]),
+        lambda: P.Downsampling(2, filter=[torch.nan]),
+        lambda: P.CompressedSensing(0, (1, 4, 4)),
+        lambda: P.CompressedSensing(2.5, (1, 4, 4)),
+        lambda: P.CompressedSensing(4, (1, 4.5, 4)),
+        lambda: P.FastCompressedSensing(17, (1, 4, 4)),
+        lambda: P.build("compressed_sensing", (1, 4, 4), ratio=1.5),
+        lambda: P.build("compressed_sensing", (1, 4, 4), ratio=float("nan")),
+        lambda: P.build("downsampling", (1, 4, 4), factor=1.5),
+        lambda: P.MatrixPhysics(torch.ones(0, 4)),
+        lambda: P.MatrixPhysics(torch.tensor([[torch.inf]])),
+        lambda: P.Denoising(image_shape="large"),
+        lambda: P.Denoising(image_shape=(1, -4, 4)),
+        lambda: P.Inpainting.random((1, 4, 4), keep=float("nan")),
+        lambda: P.cartesian_mask((4, 4), float("nan")),
+        lambda: P.Stacked([]),
+        lambda: P.Stacked([P.Denoising(image_shape=(1, 4, 4)), P.Denoising(image_shape=(1, 5, 5))]),
+    ],
+)
+def test_what_is_no_operator_is_refused_in_one_line(make):
+    with pytest.raises(InnverseError) as e:
+        make()
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("c", [1e-3, 1.0, 1e3])
+def test_norms_are_honest(c):
+    each = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for physics in (
+        P.Blur(c * P.gaussian_kernel(1.0), "reflect"),
+        P.Blur(c * P.gaussian_kernel(1.0)),
+        P.MatrixPhysics(c * torch.randn(30, 64), (1, 8, 8)),
+        P.as_physics((lambda x: c * x.flip(-1), lambda y: c * y.flip(-1))),
+    ):
+        eye = torch.eye(64, dtype=torch.float64).view(64, 1, 8, 8)
+        matrix = physics.A(eye).flatten(1)
+        exact = float(torch.linalg.matrix_norm(matrix, 2)) ** 2
+        assert 0.99 * exact <= physics.norm_squared((1, 1, 8, 8)) <= 1.001 * exact
+    inpainting = P.Inpainting(each)
+    assert torch.allclose(inpainting.norms_squared((2, 1, 8, 8)), each.square().amax((1, 2, 3)))
+    assert inpainting.norm_squared((2, 1, 8, 8)) == float(each.max() ** 2)
+
+
+@pytest.mark.parametrize("name", P.names())
+def test_operators_say_whether_they_measure_pictures(name):
+    from innverse.physics.registry import measures_images
+
+    physics = P.build(name, (1, 16, 16))
+    assert physics.measures_images == measures_images(name) == (name not in _NO_PICTURES)
+
+
+_NO_PICTURES = ("compressed_sensing", "fourier")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,10 +16,8 @@ from ..data import Image, read_image, read_mask
 from ..data.arrays import load_numpy
 from ..data.sources import is_image_name
 from ..errors import InnverseError, InputError, ShapeError, UsageError
-from ..physics.registry import ALIASES
-
-# operators whose measurement is a picture that a user can have as a file
-_PICTURES = ("denoising", "inpainting", "blur", "downsampling")
+from ..physics.registry import ALIASES, measures_images
+from ..solvers.measurement import floating
 
 # which flags (by the name of their option) belong to which operator
 _FLAGS = {
@@ -167,7 +166,7 @@ def prepare(job: Job, setup: Setup, choose_prior) -> None:
     if job.path.suffix.lower() == ".npy":
         _from_array(job, setup, choose_prior)
         return
-    if setup.name not in _PICTURES and not setup.simulate:
+    if not measures_images(setup.name) and not setup.simulate:
         raise UsageError(
             f"--physics {setup.name} does not measure pictures: give its measurement as .npy with "
             "--image-shape, or --simulate to measure a clean picture"
@@ -209,12 +208,18 @@ def _from_array(job: Job, setup: Setup, choose_prior) -> None:
     if not job.path.is_file():
         raise InputError(f"no such file: {job.path}; check the path")
     array = load_numpy(job.path)
+    if array.dtype.kind == "c" and setup.name == "fourier" and array.ndim > 1:
+        array = array[None] if array.ndim == 2 else array
+        array = np.concatenate([array.real, array.imag], -3)  # as the operator has them
     if array.dtype.kind not in "fiub":
         raise InputError(f"{job.path} holds {array.dtype}; save real numbers (float32)")
-    y = torch.tensor(array, dtype=torch.float32)
     job.channels = setup.image_shape[0]
     job.prior, known = choose_prior(job.channels)
     job.physics = setup.operator(setup.image_shape)
+    try:
+        y = floating(torch.from_numpy(np.array(array)), job.physics).float()
+    except InputError as error:
+        raise InputError(f"{job.path}: {error}") from None
     with torch.no_grad():
         want = tuple(job.physics.A(torch.zeros(1, *setup.image_shape)).shape)
     if tuple(y.shape) not in (want, want[1:]):
@@ -225,7 +230,7 @@ def _from_array(job: Job, setup: Setup, choose_prior) -> None:
     job.y = y.reshape(want)
     operators.check_measurement(job.y)
     if known != job.channels:
-        if setup.name not in _PICTURES:
+        if not job.physics.measures_images:
             raise ShapeError(
                 f"{job.path}: the image has {job.channels} channels but the prior knows {known}; "
                 "give another --prior"
@@ -249,8 +254,7 @@ def _planes(job: Job, picture: Tensor, known: int) -> Tensor:
 @torch.no_grad()
 def _visible(job: Job) -> Tensor:
     """The measurement as a picture: itself, or what the adjoint makes of it."""
-    y = job.y if job.y.dim() == 4 and job.y.shape[1] in (1, 3) else job.physics.A_dagger(job.y)
-    return job.image(y)
+    return job.image(job.y if job.physics.measures_images else job.physics.A_dagger(job.y))
 
 
 def parse_kernel(text: str) -> Tensor:

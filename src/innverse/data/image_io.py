@@ -235,7 +235,7 @@ def _convert(file: PIL.Image.Image, label: str, mode: str | None) -> Decoded:
         notes.append(f"first of {_frames(file)} frames")
         file.seek(0)
     file.load()
-    image = _upright(file)
+    image = upright(file)
     if image is not file:
         notes.append("rotated as its EXIF data says")
 
@@ -304,7 +304,7 @@ def _frames(file: PIL.Image.Image) -> int:
         return 1
 
 
-def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
+def upright(image: PIL.Image.Image) -> PIL.Image.Image:
     try:
         if image.getexif().get(0x0112, 1) in range(2, 9):
             return PIL.ImageOps.exif_transpose(image)

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from .blur import Blur as Blur
     from .blur import gaussian_kernel as gaussian_kernel
     from .blur import motion_kernel as motion_kernel
+    from .callables import CallablePhysics as CallablePhysics
     from .checks import check_adjoint as check_adjoint
     from .checks import check_measurement as check_measurement
+    from .checks import check_operator as check_operator
+    from .complex_numbers import ComplexAsChannels as ComplexAsChannels
+    from .complex_numbers import Magnitudes as Magnitudes
     from .compressed import CompressedSensing as CompressedSensing
     from .compressed import FastCompressedSensing as FastCompressedSensing
     from .denoising import Denoising as Denoising
@@ -28,11 +32,15 @@ if TYPE_CHECKING:
     from .mri import estimate_sensitivities as estimate_sensitivities
     from .noise import GaussianNoise as GaussianNoise
     from .noise import NoNoise as NoNoise
+    from .noise import PoissonGaussianNoise as PoissonGaussianNoise
     from .noise import PoissonNoise as PoissonNoise
     from .registry import build as build
     from .registry import names as names
     from .registry import options as options
+    from .stacked import Stacked as Stacked
     from .tomography import Tomography as Tomography
+    from .whitened import Whitened as Whitened
+    from .whitened import whiten as whiten
 
 _PUBLIC = {
     "as_physics": "adapt",
@@ -40,8 +48,12 @@ _PUBLIC = {
     "Blur": "blur",
     "gaussian_kernel": "blur",
     "motion_kernel": "blur",
+    "CallablePhysics": "callables",
     "check_adjoint": "checks",
     "check_measurement": "checks",
+    "check_operator": "checks",
+    "ComplexAsChannels": "complex_numbers",
+    "Magnitudes": "complex_numbers",
     "CompressedSensing": "compressed",
     "FastCompressedSensing": "compressed",
     "Denoising": "denoising",
@@ -54,11 +66,15 @@ _PUBLIC = {
     "estimate_sensitivities": "mri",
     "GaussianNoise": "noise",
     "NoNoise": "noise",
+    "PoissonGaussianNoise": "noise",
     "PoissonNoise": "noise",
     "build": "registry",
     "names": "registry",
     "options": "registry",
     "Tomography": "tomography",
+    "Stacked": "stacked",
+    "Whitened": "whitened",
+    "whiten": "whitened",
 }
 
 __all__ = [*_PUBLIC]

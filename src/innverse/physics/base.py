@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
-from .cg import MAX_ITER, conjugate_gradient, least_squares
+from .cg import MAX_ITER, conjugate_gradient, dot, least_squares
 from .noise import as_noise
 
 
@@ -26,14 +26,21 @@ class LinearPhysics(nn.Module):
         image_shape: shape of one image (C, H, W), or None if any image fits.
         noise: the noise model, `NoNoise`, `GaussianNoise` or `PoissonNoise`.
         direct: whether `solve_normal` is a closed form (else conjugate gradients).
+        measures_images: whether a measurement is itself a picture (B, C, h, w) on [0, 1], to be
+            shown and compared with one. A sinogram or k-space of that shape is not.
+        is_diagonal: whether A multiplies each pixel by a number, see `diagonal`.
+        items: of how many items its masks or kernels are; 1 serves any batch.
     """
 
     image_shape: tuple[int, ...] | None = None
     direct = False
+    measures_images = False
+    is_diagonal = False
+    items = 1
 
     def __init__(self, image_shape=None, noise=None):
         super().__init__()
-        self.image_shape = None if image_shape is None else tuple(int(s) for s in image_shape)
+        self.image_shape = None if image_shape is None else checked_shape(image_shape)
         self.noise = as_noise(noise)
 
     def A(self, x: Tensor) -> Tensor:
@@ -106,17 +113,54 @@ class LinearPhysics(nn.Module):
         step = per_item(gamma, z)
         return self.solve_normal(self.A_adjoint(y) + z / step, 1 / step.flatten(), x0=z)
 
-    @torch.no_grad()
+    def diagonal(self, x: Tensor) -> Tensor:
+        """d with A x = d * x, where `is_diagonal`; broadcasts against x."""
+        raise NotImplementedError
+
+    def keep_measured(self, y: Tensor) -> Tensor:
+        """y with zeros wherever nothing was measured, whatever it holds there."""
+        return y
+
     def norm_squared(self, x_shape, iters: int = 30) -> float:
-        """||A||^2, the largest eigenvalue of A^T A, from below by power iteration."""
-        device = next((b.device for b in self.buffers()), None)
-        x = torch.randn((1, *x_shape[1:]), generator=torch.Generator().manual_seed(0)).to(device)
-        value = 0.0
-        for _ in range(iters):
-            x = x / x.norm().clamp_min(1e-30)
-            x = self.A_normal(x)
-            value = float(x.norm())
-        return value
+        """||A||^2, the largest eigenvalue of A^T A; of several operators, the largest of all."""
+        return float(self.norms_squared(x_shape, iters).max())
+
+    @torch.no_grad()
+    def norms_squared(self, x_shape, iters: int = 30) -> Tensor:
+        """||A||^2 of each of the ``items`` operators, (items,).
+
+        By ``iters`` steps of the Lanczos method, which approaches it from below (Golub & Van Loan,
+        chapter 10), unless a subclass knows a closed form.
+
+        Args:
+            x_shape: shape of a batch of images, or one, whose dtype and device are then taken.
+        """
+        if isinstance(x_shape, Tensor):
+            kind = {"dtype": x_shape.real.dtype, "device": x_shape.device}
+            x_shape = x_shape.shape
+        else:
+            kind = {"device": next((b.device for b in self.buffers()), None)}
+        generator = torch.Generator().manual_seed(0)
+        v = torch.randn((1, *x_shape[1:]), generator=generator).to(**kind)
+        v = v.repeat(self.items, *[1] * (v.ndim - 1))
+        v, last, beta = v / dot(v, v).sqrt(), torch.zeros_like(v), torch.zeros(())
+        diagonal, beside = [], []
+        for _ in range(min(iters, v[0].numel())):
+            w = self.A_normal(v) - beta * last
+            alpha = dot(w, v)
+            w = w - alpha * v
+            beta = dot(w, w).sqrt()
+            diagonal.append(alpha.flatten())
+            beside.append(beta.flatten())
+            last, v = v, w / beta.clamp_min(1e-30)
+        t = torch.diag_embed(torch.stack(diagonal, 1).double())
+        if len(diagonal) > 1:
+            off = torch.diag_embed(torch.stack(beside[:-1], 1).double(), 1)
+            t = t + off + off.mT
+        # a NaN from A must come out, and stops LAPACK
+        bad = ~t.isfinite().flatten(1).all(1)
+        top = torch.linalg.eigvalsh(torch.where(bad.view(-1, 1, 1), 0, t))[:, -1].clamp_min(0)
+        return torch.where(bad, torch.nan, top).to(v.dtype)
 
     def select(self, idx: Tensor) -> LinearPhysics:
         """The operator, and the noise level, of the items idx of a batch."""
@@ -171,6 +215,9 @@ class TightFrame(LinearPhysics):
     def A_dagger(self, y):
         return self.A_adjoint(y) / self.frame
 
+    def norms_squared(self, x_shape, iters=30):
+        return torch.full((1,), float(self.frame))
+
     def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
         rho = per_item(rho, rhs)
         seen = self.A_normal(rhs) / self.frame
@@ -200,6 +247,18 @@ def per_item(value, like: Tensor) -> Tensor:
     elif value.numel() not in (1, like.shape[0]):
         raise ShapeError(f"{value.numel()} weights for a batch of {like.shape[0]} items")
     return value.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def checked_shape(shape) -> tuple[int, ...]:
+    """A shape as integers; raises UsageError where a size is none."""
+    try:
+        sizes = tuple(int(s) for s in shape)
+        whole = all(s == float(given) and s > 0 for s, given in zip(sizes, shape, strict=True))
+    except (TypeError, ValueError, OverflowError):
+        sizes, whole = (), False
+    if not whole or not sizes:
+        raise UsageError(f"image_shape must be (C, H, W), whole numbers > 0, got {shape!r}")
+    return sizes
 
 
 def _text(shape) -> str:

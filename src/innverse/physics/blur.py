@@ -13,6 +13,14 @@ from .base import LinearPhysics, per_item
 from .cg import MAX_ITER
 from .convolution import BOUNDARIES, fast_size, fold
 
+_WIDEST = 1000  # pixels: kernels beyond any picture
+
+
+def _checked_size(size) -> int:
+    if int(size) != size or not 1 <= size <= 6 * _WIDEST + 1:
+        raise UsageError(f"the size of a kernel must be a whole number >= 1, got {size}")
+    return int(size)
+
 
 def gaussian_kernel(sigma: float, size: int | None = None) -> Tensor:
     """A Gaussian (size, size) with unit sum; size defaults to 3 sigma on each side.
@@ -21,9 +29,11 @@ def gaussian_kernel(sigma: float, size: int | None = None) -> Tensor:
         sigma: standard deviation in pixels, > 0.
         size: width in pixels, odd or even.
     """
-    if not sigma > 0:
-        raise UsageError(f"the width of a Gaussian kernel must be > 0 pixels, got {sigma}")
-    size = 2 * math.ceil(3 * sigma) + 1 if size is None else int(size)
+    if not 0 < sigma <= _WIDEST:
+        raise UsageError(
+            f"the width of a Gaussian kernel must be > 0 pixels, at most {_WIDEST}, got {sigma}"
+        )
+    size = 2 * math.ceil(3 * sigma) + 1 if size is None else _checked_size(size)
     t = torch.arange(size, dtype=torch.float64) - size // 2
     line = torch.exp(-(t**2) / (2 * sigma**2))
     kernel = line[:, None] * line[None, :]
@@ -38,12 +48,17 @@ def motion_kernel(length: float, angle: float = 0.0, size: int | None = None) ->
         angle: direction in degrees, counter-clockwise from the horizontal.
         size: width in pixels; defaults to what the line needs.
     """
-    if not length > 0:
-        raise UsageError(f"the length of a motion kernel must be > 0 pixels, got {length}")
-    size = 2 * math.ceil(length / 2) + 1 if size is None else int(size)
+    if not 0 < length <= _WIDEST:
+        raise UsageError(
+            f"the length of a motion kernel must be > 0 pixels, at most {_WIDEST}, got {length}"
+        )
+    if not math.isfinite(angle):
+        raise UsageError(f"the angle of a motion kernel must be finite, got {angle}")
+    size = 2 * math.ceil(length / 2) + 1 if size is None else _checked_size(size)
     centre = size // 2
     # many points along the line, each shared bilinearly by its four pixels
-    t = (torch.arange(int(64 * length) + 1, dtype=torch.float64) / int(64 * length) - 0.5) * length
+    points = max(1, int(64 * length))
+    t = (torch.arange(points + 1, dtype=torch.float64) / points - 0.5) * length
     t = t * max(0.0, (length - 1) / length)
     across = centre + t * math.cos(math.radians(angle))
     down = centre - t * math.sin(math.radians(angle))
@@ -70,7 +85,14 @@ class Blur(LinearPhysics):
 
     def __init__(self, kernel: Tensor, boundary: str = "circular", noise=None, image_shape=None):
         super().__init__(image_shape, noise)
-        kernel = torch.as_tensor(kernel)
+        try:
+            kernel = torch.as_tensor(kernel).detach()
+        except (TypeError, ValueError, RuntimeError):
+            raise UsageError(
+                f"a blur kernel is a tensor or an array, got {type(kernel).__name__}"
+            ) from None
+        if kernel.is_complex():
+            raise InputError("the blur kernel is complex: give real numbers")
         if not kernel.is_floating_point():
             kernel = kernel.to(torch.get_default_dtype())
         if kernel.ndim == 2:
@@ -82,6 +104,8 @@ class Blur(LinearPhysics):
             )
         if not bool(torch.isfinite(kernel).all()):
             raise InputError("the blur kernel contains NaN or Inf")
+        if not bool(kernel.any()):
+            raise InputError("the blur kernel is zero everywhere")
         if boundary not in (*BOUNDARIES, "valid"):
             raise UsageError(
                 f"unknown boundary {boundary!r}: choose {', '.join((*BOUNDARIES, 'valid'))}"
@@ -90,6 +114,14 @@ class Blur(LinearPhysics):
         self.direct = boundary == "circular"
         self.register_buffer("kernel", kernel)
         self._otf: dict = {}
+
+    measures_images = True
+
+    def norms_squared(self, x_shape, iters=30):
+        if self.boundary != "circular":
+            return super().norms_squared(x_shape, iters)
+        size = tuple(x_shape.shape if isinstance(x_shape, Tensor) else x_shape)[-2:]
+        return self._transfer(size, self.kernel).abs().square().amax().reshape(1)
 
     def A(self, x: Tensor) -> Tensor:
         self._check(x)

@@ -14,12 +14,16 @@ MAX_ITER = 2000
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of each item, shaped (B, 1, ..., 1)."""
+    """Inner product of each item, shaped (B, 1, ..., 1); of complex ones its real part."""
+    shape = [-1] + [1] * (a.ndim - 1)
+    if a.is_complex():
+        a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
+        return (a * b).flatten(1).sum(1).reshape(shape)
     return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
 
 
 def default_tol(x: Tensor) -> float:
-    return 1e-11 if x.dtype == torch.float64 else 1e-6
+    return 1e-11 if x.dtype in (torch.float64, torch.complex128) else 1e-6
 
 
 @torch.no_grad()

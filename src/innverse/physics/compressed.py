@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .base import TightFrame
+from .base import TightFrame, checked_shape
 from .matrix import MatrixPhysics
 
 DENSE_LIMIT = 2**31
 
 
 def _check_size(m: int, image_shape) -> int:
-    n = math.prod(image_shape)
-    if not 1 <= m <= n:
-        raise UsageError(f"the number of measurements must be in 1..{n} for {image_shape}, got {m}")
+    n = math.prod(checked_shape(image_shape))
+    if not isinstance(m, numbers.Integral) or isinstance(m, bool) or not 1 <= m <= n:
+        raise UsageError(
+            f"the number of measurements must be in 1..{n} for {image_shape}, got {m!r}"
+        )
     return n
 
 

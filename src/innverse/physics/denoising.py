@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .base import LinearPhysics, per_item
@@ -15,7 +16,7 @@ class Denoising(LinearPhysics):
         image_shape: (C, H, W), or None for any image.
     """
 
-    direct = True
+    direct = measures_images = is_diagonal = True
 
     def __init__(self, noise=None, image_shape=None):
         super().__init__(image_shape, noise)
@@ -30,6 +31,12 @@ class Denoising(LinearPhysics):
 
     def A_dagger(self, y):
         return self.A_adjoint(y)
+
+    def diagonal(self, x):
+        return x.new_ones([1] * x.ndim)
+
+    def norms_squared(self, x_shape, iters=30):
+        return torch.ones(1)
 
     def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
         return rhs / (1 + per_item(rho, rhs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 import torch
 from torch import Tensor
@@ -32,13 +33,13 @@ class Downsampling(LinearPhysics):
         noise: sigma or a noise model.
     """
 
-    direct = True
+    direct = measures_images = True
 
     def __init__(
         self, factor: int, image_shape=None, filter="bicubic", boundary="reflect", noise=None
     ):
         super().__init__(image_shape, noise)
-        if int(factor) != factor or factor < 1:
+        if not isinstance(factor, numbers.Real) or not (factor >= 1 and factor % 1 == 0):
             raise UsageError(f"the downsampling factor must be an integer >= 1, got {factor}")
         if boundary not in BOUNDARIES:
             raise UsageError(f"unknown boundary {boundary!r}: choose {', '.join(BOUNDARIES)}")
@@ -75,6 +76,13 @@ class Downsampling(LinearPhysics):
         mu, v = self._eigen(rhs.shape[-1], rhs)
         inside = u.T @ rhs @ v
         return u @ (inside / (lam[:, None] * mu + per_item(rho, rhs))) @ v.T
+
+    def norms_squared(self, x_shape, iters=30):
+        like = self.weights.new_zeros(())
+        size = tuple(x_shape.shape if isinstance(x_shape, Tensor) else x_shape)[-2:]
+        return (self._eigen(size[0], like)[0].max() * self._eigen(size[1], like)[0].max()).reshape(
+            1
+        )
 
     def extra_repr(self) -> str:
         return f"factor={self.factor}, filter={self.filter!r}, boundary={self.boundary!r}"
@@ -118,7 +126,7 @@ def _weights(factor: int, filter) -> Tensor:
                 f"1-D tensor of weights"
             )
         if factor == 1 or filter == "none":
-            return torch.ones(1)
+            return torch.ones(1, dtype=torch.float64)
         extra = math.ceil(reach * factor - factor / 2)
         t = torch.arange(factor + 2 * extra, dtype=torch.float64) - extra - (factor - 1) / 2
         t = t / factor
@@ -129,11 +137,16 @@ def _weights(factor: int, filter) -> Tensor:
         else:
             w = torch.exp(-2 * t**2)
     else:
-        w = torch.as_tensor(filter, dtype=torch.float64)
+        try:
+            w = torch.as_tensor(filter, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            raise UsageError(
+                f"a downsampling filter is a name or weights, got {type(filter).__name__}"
+            ) from None
         if w.ndim != 1 or w.numel() == 0 or not bool(torch.isfinite(w).all()):
             raise ShapeError(f"filter weights must be a finite 1-D tensor, got {tuple(w.shape)}")
-        return w.float()
-    return (w / w.sum()).float()
+        return w
+    return w / w.sum()
 
 
 def _keys(t: Tensor) -> Tensor:

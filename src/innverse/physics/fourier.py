@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import InputError, ShapeError, UsageError
-from .base import LinearPhysics, per_item
+from ..errors import ShapeError, UsageError
+from .base import LinearPhysics, checked_shape, per_item
+from .mask import as_weights
 
 
 class SubsampledFourier(LinearPhysics):
@@ -26,19 +27,16 @@ class SubsampledFourier(LinearPhysics):
     direct = True
 
     def __init__(self, mask: Tensor, complex_image=False, noise=None, image_shape=None):
-        mask = torch.as_tensor(mask)
+        mask = as_weights(mask, "Fourier mask")
         if mask.ndim not in (2, 3, 4) or (mask.ndim > 2 and mask.shape[-3] != 1):
             raise ShapeError(
                 f"a Fourier mask has shape (H, W), (1, H, W) or (B, 1, H, W), got "
                 f"{tuple(mask.shape)}"
             )
-        if not mask.is_floating_point():
-            mask = mask.to(torch.get_default_dtype())
-        if not bool(torch.isfinite(mask).all()):
-            raise InputError("the Fourier mask contains NaN or Inf")
         mask = mask.reshape(*[1] * (4 - mask.ndim), *mask.shape)
         if image_shape is None:
             image_shape = (2 if complex_image else 1, *mask.shape[-2:])
+        image_shape = checked_shape(image_shape)
         if complex_image and image_shape[0] != 2:
             raise ShapeError(f"a complex image has 2 channels, got image_shape {image_shape}")
         if tuple(image_shape[-2:]) != tuple(mask.shape[-2:]):
@@ -60,6 +58,16 @@ class SubsampledFourier(LinearPhysics):
     def forward(self, x, generator=None):
         # a coefficient that was not measured carries no noise
         return self.noise(self.A(x), generator) * (self.mask != 0)
+
+    @property
+    def items(self) -> int:
+        return self.mask.shape[0]
+
+    def keep_measured(self, y):
+        return torch.where(self.mask != 0, y, 0)
+
+    def norms_squared(self, x_shape, iters=30):
+        return self._power(self.mask).flatten(1).amax(1)
 
     def A_dagger(self, y):
         power = self._power(y)
@@ -117,6 +125,8 @@ def cartesian_mask(size, acceleration: float = 4.0, center: float = 0.08, seed: 
     """
     if not acceleration >= 1:
         raise UsageError(f"the acceleration must be >= 1, got {acceleration}")
+    if not all(int(n) == n and n > 0 for n in size) or len(size) != 2:
+        raise UsageError(f"the size of a mask is (H, W), whole numbers > 0, got {size!r}")
     if not 0 <= center <= 1:
         raise UsageError(f"the centre fraction must be in [0, 1], got {center}")
     height, width = size

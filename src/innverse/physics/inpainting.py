@@ -5,33 +5,30 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import InputError, ShapeError, UsageError
+from ..errors import ShapeError, UsageError
 from .base import LinearPhysics, per_item
+from .mask import as_weights
 
 
 class Inpainting(LinearPhysics):
     """y = mask * x (+ noise on the known pixels); unknown pixels are zero in y.
 
     Args:
-        mask: 1 = known, 0 = missing; (H, W), (1 or C, H, W) or one per item (B, 1 or C, H, W).
-            Values between 0 and 1 are weights.
+        mask: known = 1, True or 255, missing = 0; (H, W), (1 or C, H, W) or one per item
+            (B, 1 or C, H, W). Floating-point numbers between 0 and 1 are weights.
         noise: sigma or a noise model.
         image_shape: (C, H, W); needed only by callers that ask the operator for it.
     """
 
-    direct = True
+    direct = measures_images = is_diagonal = True
 
     def __init__(self, mask: Tensor, noise=None, image_shape=None):
         super().__init__(image_shape, noise)
-        mask = torch.as_tensor(mask)
+        mask = as_weights(mask)
         if mask.ndim not in (2, 3, 4):
             raise ShapeError(
                 f"a mask has shape (H, W), (C, H, W) or (B, C, H, W), got {tuple(mask.shape)}"
             )
-        if not mask.is_floating_point():
-            mask = mask.to(torch.get_default_dtype())
-        if not bool(torch.isfinite(mask).all()):
-            raise InputError("the mask contains NaN or Inf")
         mask = mask.reshape(*[1] * (4 - mask.ndim), *mask.shape)
         if self.image_shape is None and mask.shape[1] > 1:
             self.image_shape = tuple(mask.shape[1:])
@@ -73,6 +70,19 @@ class Inpainting(LinearPhysics):
     def forward(self, x, generator=None):
         # a missing pixel carries no noise: it was not measured
         return self.noise(self.A(x), generator) * (self.mask != 0)
+
+    @property
+    def items(self) -> int:
+        return self.mask.shape[0]
+
+    def keep_measured(self, y):
+        return torch.where(self.mask != 0, y, 0)
+
+    def diagonal(self, x):
+        return self.mask.to(x.dtype)
+
+    def norms_squared(self, x_shape, iters=30):
+        return self.mask.square().flatten(1).amax(1)
 
     def A_dagger(self, y):
         self.check_image(y, self.mask.shape[-2:])

@@ -18,18 +18,17 @@ class MatrixPhysics(LinearPhysics):
     """y = M vec(x), measurements of shape (B, m).
 
     Args:
-        matrix: (m, n).
+        matrix: (m, n), real, or complex: images are real all the same.
         image_shape: shape of one image with n entries; None means vectors (B, n).
         noise: sigma or a noise model.
     """
 
     def __init__(self, matrix: Tensor, image_shape=None, noise=None):
-        matrix = torch.as_tensor(matrix)
-        if matrix.ndim != 2 or not matrix.is_floating_point():
-            raise ShapeError(
-                f"the operator must be a real matrix (m, n), got {tuple(matrix.shape)} "
-                f"{matrix.dtype}"
-            )
+        matrix = torch.as_tensor(matrix).detach()
+        if not (matrix.is_floating_point() or matrix.is_complex()):
+            matrix = matrix.to(torch.get_default_dtype())
+        if matrix.ndim != 2 or matrix.numel() == 0:
+            raise ShapeError(f"the operator must be a matrix (m, n), got {tuple(matrix.shape)}")
         shape = (matrix.shape[1],) if image_shape is None else tuple(image_shape)
         if math.prod(shape) != matrix.shape[1]:
             raise ShapeError(
@@ -44,11 +43,19 @@ class MatrixPhysics(LinearPhysics):
 
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
-        return x.flatten(1) @ self.matrix.to(x.dtype).T
+        matrix = self._matrix(x)
+        return x.flatten(1).to(matrix.dtype) @ matrix.T
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         self.check_data(y, (self.matrix.shape[0],))
-        return (y @ self.matrix.to(y.dtype)).reshape(-1, *self.image_shape)
+        matrix = self._matrix(y)
+        x = y.to(matrix.dtype) @ matrix.conj()
+        return x.real.reshape(-1, *self.image_shape)
+
+    def _matrix(self, like: Tensor) -> Tensor:
+        """The matrix, real or complex as it is, in the precision of a tensor."""
+        dtype = like.dtype.to_real()
+        return self.matrix.to(dtype.to_complex() if self.matrix.is_complex() else dtype)
 
     def A_dagger(self, y):
         factor = self._cholesky(y)
@@ -60,7 +67,7 @@ class MatrixPhysics(LinearPhysics):
     def _cholesky(self, like: Tensor) -> Tensor | None:
         """L with L L^T = A A^T, kept; None for tall, large or nearly dependent rows."""
         rows, columns = self.matrix.shape
-        if rows > min(columns, _MOST_ROWS):
+        if rows > min(columns, _MOST_ROWS) or self.matrix.is_complex():
             return None
         key = (like.dtype, self.matrix.device)
         if key not in self._factors:

@@ -1,25 +1,58 @@
-"""Noise models: ``noise(y, generator)`` draws, ``noise.sigma`` tells a solver the level."""
+"""Noise models: ``noise(y, generator)`` draws, ``noise.std(Ax)`` tells the level of each value."""
 
 from __future__ import annotations
 
 import math
+import numbers
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import ShapeError, UsageError
 
 
 def randn(shape, *, dtype, device, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal numbers, drawn on the generator's device and then moved.
 
-    The same seed therefore gives the same noise on every device.
+    The same seed therefore gives the same noise on every device. Of complex numbers each part is
+    standard normal.
     """
     source = generator.device if generator is not None else device
+    if dtype.is_complex:
+        parts = torch.randn((*shape, 2), dtype=dtype.to_real(), device=source, generator=generator)
+        return torch.view_as_complex(parts).to(device)
     return torch.randn(shape, dtype=dtype, device=source, generator=generator).to(device)
 
 
-class NoNoise(nn.Module):
+class NoiseModel(nn.Module):
+    """Independent noise of mean zero on every value of a measurement.
+
+    Attributes:
+        sigma: the standard deviation, one number, (B,) or a map; None without noise.
+        depends_on_signal: whether `std` depends on the noiseless measurement.
+    """
+
+    sigma: float | Tensor | None
+    depends_on_signal = False
+
+    def std(self, clean: Tensor) -> Tensor:
+        """Standard deviation of every value, given the noiseless measurement; broadcasts to it."""
+        raise NotImplementedError
+
+    def level(self, y: Tensor) -> Tensor:
+        """Root-mean-square standard deviation in each item of the measurement y, (B,)."""
+        std = self.std(y)
+        if std[0].numel() == 1:
+            return std.reshape(-1).expand(y.shape[0])
+        return std.expand(y.shape).flatten(1).square().mean(1).sqrt()
+
+    def select(self, idx: Tensor) -> NoiseModel:
+        """The noise of the items idx of a batch."""
+        return self
+
+
+class NoNoise(NoiseModel):
     """y = Ax exactly."""
 
     sigma = None
@@ -27,65 +60,93 @@ class NoNoise(nn.Module):
     def forward(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return y
 
-    def level(self, y: Tensor) -> Tensor:
-        """Standard deviation of the noise in each item, (B,): zero."""
-        return y.new_zeros(y.shape[0])
-
-    def select(self, idx: Tensor) -> NoNoise:
-        return self
+    def std(self, clean: Tensor) -> Tensor:
+        return clean.real.new_zeros([1] * clean.ndim)
 
 
-class GaussianNoise(nn.Module):
-    """y = Ax + sigma * N(0, I).
+class GaussianNoise(NoiseModel):
+    """y = Ax + sigma * N(0, I); of complex measurements each part has the deviation sigma.
 
     Args:
-        sigma: standard deviation on the scale of the measurement, >= 0; one number or (B,).
+        sigma: standard deviation on the scale of the measurement, >= 0: one number, one per item
+            (B,), or a map that broadcasts against the measurement, such as (B, 1, H, W) or
+            (H, W). In a map, Inf marks values that were not measured.
     """
 
     def __init__(self, sigma: float | Tensor):
         super().__init__()
-        level = torch.as_tensor(sigma, dtype=torch.float64).detach()
-        if level.ndim > 1 or not bool((level >= 0).all()):
-            raise UsageError(f"noise sigma must be >= 0, one number or one per item, got {sigma!r}")
+        try:
+            level = torch.as_tensor(sigma, dtype=torch.float64).detach()
+        except (TypeError, ValueError, RuntimeError):
+            raise UsageError(
+                f"noise sigma must be a number or a tensor, got {type(sigma).__name__}"
+            ) from None
+        if not bool((level >= 0).all()) or level.numel() == 0:
+            raise UsageError(
+                f"noise sigma must be >= 0, one number, one per item or a map, got {_short(sigma)}"
+            )
+        if level.ndim < 2 and bool(level.isinf().any()):
+            raise UsageError("noise sigma is infinite: give a finite number")
         if level.ndim == 0:
             self.sigma = float(level)
         else:
-            self.register_buffer("sigma", level.float())
+            self.register_buffer("sigma", level)
 
     def forward(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         noise = randn(y.shape, dtype=y.dtype, device=y.device, generator=generator)
-        level = self.level(y)
-        return y + level.reshape(-1, *[1] * (y.ndim - 1)) * noise
+        std = self.std(y)
+        if not self._is_map:
+            return y + std * noise
+        return torch.where(std.isinf(), 0, y + std * noise)  # what was not measured
 
-    def level(self, y: Tensor) -> Tensor:
-        """Standard deviation of the noise in each item, (B,)."""
-        return torch.as_tensor(self.sigma, dtype=y.dtype, device=y.device).expand(y.shape[0])
+    def std(self, clean: Tensor) -> Tensor:
+        value = torch.as_tensor(self.sigma, dtype=clean.real.dtype, device=clean.device)
+        if value.ndim == 0:
+            return value.expand([1] * clean.ndim)
+        if value.ndim == 1 and value.numel() in (1, clean.shape[0]):
+            return value.reshape(-1, *[1] * (clean.ndim - 1))
+        try:
+            fits = torch.broadcast_shapes(value.shape, clean.shape) == clean.shape
+        except RuntimeError:
+            fits = False
+        if not fits or (value.ndim == 1 and clean.ndim != 2):
+            raise ShapeError(
+                f"a noise level of shape {tuple(value.shape)} does not fit measurements "
+                f"{tuple(clean.shape)}: give one number, one per item ({clean.shape[0]},), or a map"
+            )
+        return value.reshape(*[1] * (clean.ndim - value.ndim), *value.shape)
 
     def select(self, idx: Tensor) -> GaussianNoise:
-        return GaussianNoise(self.sigma[idx]) if isinstance(self.sigma, Tensor) else self
+        each = isinstance(self.sigma, Tensor) and self.sigma.shape[0] > 1
+        # a map with fewer axes, such as (C, H, W), is one for all items
+        return GaussianNoise(self.sigma[idx]) if each and self.sigma.ndim in (1, 4) else self
+
+    @property
+    def _is_map(self) -> bool:
+        return isinstance(self.sigma, Tensor) and self.sigma.ndim > 1
 
     def extra_repr(self) -> str:
-        return f"sigma={self.sigma}"
+        return f"sigma={_short(self.sigma)}"
 
 
-class PoissonNoise(nn.Module):
+class PoissonNoise(NoiseModel):
     """y = gain * Poisson(Ax / gain): photon counting, ``1 / gain`` photons at intensity 1.
 
-    Negative entries of Ax (rounding, ringing) count as zero photons.
+    The variance is gain * Ax. Negative entries of Ax (rounding, ringing) count as zero photons.
 
     Args:
         gain: intensity of one photon, > 0.
     """
 
+    depends_on_signal = True
+
     def __init__(self, gain: float):
         super().__init__()
-        self.gain = float(gain)
-        if not self.gain > 0 or math.isinf(self.gain):
-            raise UsageError(f"Poisson gain must be a positive number, got {gain!r}")
+        self.gain = _positive(gain, "Poisson gain")
 
     @property
     def sigma(self) -> float:
-        """Standard deviation at mid-grey (intensity 0.5), for solvers that want one number."""
+        """Standard deviation at mid-grey (intensity 0.5), for those that want one number."""
         return math.sqrt(0.5 * self.gain)
 
     def forward(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -93,23 +154,72 @@ class PoissonNoise(nn.Module):
         source = generator.device if generator is not None else y.device
         return self.gain * torch.poisson(rate.to(source), generator=generator).to(y)
 
+    def std(self, clean: Tensor) -> Tensor:
+        return (self.gain * clean.clamp_min(0)).sqrt()
+
     def level(self, y: Tensor) -> Tensor:
         """Root-mean-square standard deviation in each item, estimated from y, (B,)."""
         return (self.gain * y.flatten(1).mean(1).clamp_min(0)).sqrt()
-
-    def select(self, idx: Tensor) -> PoissonNoise:
-        return self
 
     def extra_repr(self) -> str:
         return f"gain={self.gain}"
 
 
+class PoissonGaussianNoise(PoissonNoise):
+    """Photon noise and then Gaussian noise of the electronics: variance gain * Ax + sigma^2.
+
+    Args:
+        gain: intensity of one photon, > 0.
+        sigma: standard deviation of the Gaussian part, >= 0.
+    """
+
+    def __init__(self, gain: float, sigma: float):
+        super().__init__(gain)
+        self.read = GaussianNoise(float(sigma))
+
+    @property
+    def sigma(self) -> float:
+        return math.hypot(math.sqrt(0.5 * self.gain), self.read.sigma)
+
+    def forward(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.read(super().forward(y, generator), generator)
+
+    def std(self, clean: Tensor) -> Tensor:
+        return (self.gain * clean.clamp_min(0) + self.read.sigma**2).sqrt()
+
+    def level(self, y: Tensor) -> Tensor:
+        return (super().level(y).square() + self.read.sigma**2).sqrt()
+
+    def extra_repr(self) -> str:
+        return f"gain={self.gain}, sigma={self.read.sigma}"
+
+
 def as_noise(noise) -> nn.Module:
-    """None -> NoNoise, a number or (B,) tensor -> GaussianNoise, a noise model -> itself."""
+    """None -> NoNoise; a number, (B,) or map -> GaussianNoise; a noise model -> itself."""
     if noise is None:
         return NoNoise()
-    if isinstance(noise, nn.Module):
+    if isinstance(noise, NoiseModel):
         return noise
-    if isinstance(noise, (int, float, Tensor)):
+    if isinstance(noise, nn.Module):
+        from .foreign_noise import take_over
+
+        return take_over(noise)
+    if isinstance(noise, (numbers.Real, Tensor, np.ndarray)) and not isinstance(noise, bool):
         return GaussianNoise(noise)
     raise UsageError(f"noise must be None, a sigma or a noise model, got {type(noise).__name__}")
+
+
+def _positive(value, name: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise UsageError(f"{name} must be a positive number, got {_short(value)}")
+    return number
+
+
+def _short(value) -> str:
+    if isinstance(value, (Tensor, np.ndarray)) and math.prod(value.shape) > 4:
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    return f"{value}".replace("\n", " ")

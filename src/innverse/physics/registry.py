@@ -6,6 +6,9 @@ import inspect
 
 from ..errors import UsageError
 
+# those whose class has `measures_images`, known without an import of torch
+_PICTURES = ("denoising", "inpainting", "blur", "downsampling")
+
 ALIASES = {
     "superresolution": "downsampling",
     "mri": "fourier",
@@ -26,6 +29,12 @@ def options(name: str) -> dict[str, object]:
         "sigma": None,
         "gain": None,
     }
+
+
+def measures_images(name: str) -> bool:
+    """Whether the operator measures pictures, which a user can have as a file."""
+    _builder(name)
+    return ALIASES.get(name, name) in _PICTURES
 
 
 def build(name: str, image_shape, **given):
@@ -111,7 +120,7 @@ def _blur(shape, kernel="gaussian", width=1.6, length=15.0, angle=0.0, boundary=
 def _downsampling(shape, factor=2, filter="bicubic", boundary="reflect"):
     from .downsampling import Downsampling
 
-    return Downsampling(int(factor), shape, filter, boundary)
+    return Downsampling(float(factor), shape, filter, boundary)
 
 
 def _compressed_sensing(shape, ratio=0.2, m=None, fast=None, seed=0):
@@ -120,6 +129,8 @@ def _compressed_sensing(shape, ratio=0.2, m=None, fast=None, seed=0):
     from .compressed import CompressedSensing, FastCompressedSensing
 
     n = math.prod(shape)
+    if m is None and not 0 < float(ratio) <= 1:
+        raise UsageError(f"the ratio of measurements must be in (0, 1], got {ratio}")
     m = max(1, round(float(ratio) * n)) if m is None else int(m)
     # above a quarter GiB the explicit matrix no longer pays
     fast = 4 * m * n > 2**28 if fast is None else fast

@@ -80,6 +80,7 @@ def solve_latent(
     priors = priors_at(prior, sigma)
     steps = steps or (150 if optimizer == "lbfgs" else 500)
     watch = Watch(problem, steps * restarts)
+    gamma = gamma if isinstance(gamma, str) else gamma / problem.scale**2
     options = {"gamma": gamma, "penalty": _PENALTIES[penalty]}
     options |= {"optimizer": optimizer, "lr": lr, "steps": max(1, steps // len(priors))}
 

@@ -1,39 +1,82 @@
-"""Denoising needs no iterations: the flow's score gives the posterior mean in one step."""
+"""Denoising needs no iterations: the flow's score gives the posterior mean in one step.
+
+Noise that differs from pixel to pixel is no level of the prior. There each pixel takes the answer
+for its own level, interpolated between levels that about double, as if the noise around it were alike:
+exact for one level, and good where levels vary more slowly than what the denoiser looks at.
+"""
 
 from __future__ import annotations
 
-import torch
+import math
 
+import torch
+from torch import Tensor
+
+from ..physics import Denoising, Whitened
 from .problem import Problem
 from .reconstruction import Reconstruction
 from .tiling import code_untiled, denoise_tiled
 
 
 def knows_posterior_mean(problem: Problem, prior) -> bool:
-    """Whether y is an image plus Gaussian noise of levels this prior was trained on."""
-    from ..physics import Denoising
+    """Whether y is an image plus noise of levels this prior was trained on.
 
-    if not isinstance(problem.physics, Denoising) or problem.noise is None:
+    Where they differ within an item, lower ones count too; see `_by_level`.
+    """
+    _, physics = problem.given or (problem.y, problem.physics)
+    if not isinstance(physics, Denoising) or problem.noise is None or problem.scale != 1:
         return False
     low, high = prior.noise_range
+    if isinstance(problem.physics, Whitened):
+        return bool((_deviation(problem) <= high).all())
     noise = problem.noise_level()
     return bool(((noise >= low) & (noise <= high)).all())
 
 
 def solve_denoising(problem: Problem, prior, *, shifts: int, tile) -> Reconstruction:
     """E[x | y] = y + s^2 grad log p(y; s), averaged over ``shifts`` views (Tweedie)."""
+    y, _ = problem.given or (problem.y, problem.physics)
     noise = problem.noise_level()
-    x = denoise_tiled(prior, problem.y, noise, range(shifts), tile)
+    if isinstance(problem.physics, Whitened):
+        x, calls = _by_level(prior, y, _deviation(problem), range(shifts), tile)
+        noise = noise.clamp(*prior.noise_range)
+    else:
+        x, calls = denoise_tiled(prior, y, noise, range(shifts), tile), 1
     finite = torch.isfinite(x).flatten(1).all(1)
     problem.progress(1, 1, "posterior mean")
     z, log_prob = code_untiled(prior, x, noise.expand(len(x)), tile)
     return Reconstruction(
-        x=torch.where(finite.view(-1, 1, 1, 1), x, problem.y),
+        x=torch.where(finite.view(-1, 1, 1, 1), x, y),
         z=z,
         log_prob=log_prob,
         residual=problem.residual(x),
         converged=finite,
         status=["converged" if ok else "failed: the denoiser gave NaN" for ok in finite.tolist()],
-        evaluations=torch.full((problem.batch,), shifts),
+        evaluations=torch.full((problem.batch,), calls * shifts),
         method="pnp",
     )
+
+
+def _deviation(problem: Problem) -> Tensor:
+    """Standard deviation of each pixel; infinite where it was not measured."""
+    level = problem.noise_level().view(-1, *[1] * (problem.y.ndim - 1))
+    return level / problem.physics.weight.to(level.dtype)
+
+
+def _by_level(prior, y: Tensor, std: Tensor, views, tile) -> tuple[Tensor, int]:
+    """The posterior mean of each pixel at its own level, and the number of levels it took."""
+    low, high = prior.noise_range
+    std = std.expand(y.shape)
+    # the same levels for all items, whatever is solved beside them
+    last = math.ceil(math.log2(high / low))
+    place = (std.clamp(low, high) / low).log() * (last / math.log(high / low))
+    x, calls = torch.zeros_like(y), 0
+    for k in range(last + 1):
+        weight = (1 - (place - k).abs()).clamp_min(0)
+        items = weight.flatten(1).any(1).nonzero().flatten()
+        if items.numel():
+            level = y.new_full((len(items),), low * (high / low) ** (k / last))
+            x[items] += weight[items] * denoise_tiled(prior, y[items], level, views, tile)
+            calls += 1
+    # below the lowest level the score of that level serves
+    return torch.lerp(y, x, (std / low).clamp_max(1).square()), calls

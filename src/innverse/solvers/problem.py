@@ -6,56 +6,96 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import InputError, ShapeError
+from ..errors import InnverseError, InputError, ShapeError
 from ..flows.padding import round_up
-from ..physics import as_physics, check_adjoint, check_measurement
+from ..physics import CallablePhysics, LinearPhysics, check_measurement, check_operator, whiten
+from ..physics.checks import check_items, is_own
+from ..physics.complex_numbers import in_real_numbers
+from ..physics.noise import as_noise
+from ..physics.whitened import divide
+from .measurement import differentiable, operator_for, safely, tensor_for
 
 Progress = Callable[[int, int, str], None]
 
 NOISELESS = 2e-3  # standard deviation that stands for "no noise": half a level of 8 bits
 
 
+# Norms of an operator between which it is taken as it is. Others are brought to 1 first: absolute
+# tolerances, and the level that stands for "no noise", mean images on [0, 1].
+_SMALLEST, _LARGEST = 0.1, 10.0
+
+
 @dataclass
 class Problem:
-    """y = A x + noise with a prior; ``shape`` is that of one image."""
+    """y = A x + noise with a prior, in the form in which solvers want it.
+
+    Noise that differs from value to value, and an operator of a norm far from 1, are divided out,
+    see `Whitened`. What the user gave is ``given``.
+
+    Attributes:
+        y: (B, ...), real.
+        physics: A.
+        noise: standard deviation, one number or (B,); None if there is none or it is unknown.
+        shape: (C, H, W) of one image.
+        scale: what A was divided by: a weight lam of ||A x - y||^2 + lam R(x) becomes
+            lam / scale^2.
+        given: the measurement and the operator before anything was divided.
+    """
 
     y: Tensor
-    physics: object
+    physics: LinearPhysics
     prior: object
     noise: float | Tensor | None
     shape: tuple[int, int, int]
     progress: Progress
+    scale: float = 1.0
+    given: tuple[Tensor, LinearPhysics] | None = None
 
     @classmethod
     def build(cls, y, physics, prior, noise=None, image_shape=None, progress=None) -> Problem:
         """Check everything a user can get wrong; raises InputError, ShapeError or UsageError."""
-        check_measurement(y)
-        physics = as_physics(physics, image_shape)
-        y = y.detach()
-        with torch.no_grad():
-            back = physics.A_adjoint(y)
+        physics = operator_for(physics, y, prior, image_shape)
+        y = tensor_for(y, physics, prior)
+        if y.numel() == 0:
+            check_measurement(y)
+        y, back = _first_images(y, physics, prior)
         if back.dim() != 4 or len(back) != len(y):
             raise ShapeError(
                 f"A_adjoint maps the measurement {tuple(y.shape)} to {tuple(back.shape)}: expected "
                 f"images ({len(y)}, C, H, W)"
             )
-        check_adjoint(physics, back[:1] if _fixed(physics, back[:1]) else back)
-        channels = getattr(prior, "shape", back.shape[1:])[0]
-        if back.shape[1] != channels:
+        model = as_noise(physics.noise if noise is None else noise)
+        y = _without_missing(physics.keep_measured(y), model)
+        check_measurement(y)
+        one = _serves_one(physics, back[:1])
+        if not one and isinstance(physics, CallablePhysics):
+            physics.items = len(back)
+        sample = back[:1] if one else back
+        check_operator(physics, sample)
+        measured = safely(physics, "A", sample)
+        if y.is_complex() and not measured.is_complex():
+            raise InputError(_NOT_COMPLEX)
+        if one and len(back) > 1 and not is_own(physics):
+            check_items(physics, back)
+        if measured.shape[1:] != y.shape[1:]:
             raise ShapeError(
-                f"the images have {back.shape[1]} channels but the prior knows {channels}: choose "
-                f"a {'colour' if back.shape[1] == 3 else 'gray'} prior or convert the images"
+                f"A maps images {tuple(back.shape)} to measurements (B, "
+                f"{', '.join(map(str, measured.shape[1:]))}), but y is {tuple(y.shape)}"
             )
-        noise = getattr(physics, "sigma", None) if noise is None else noise
+        physics = differentiable(physics, sample)
+        if y.is_complex() or measured.is_complex():
+            y, physics, model = in_real_numbers(y, physics, model)
         shape = tuple(back.shape[1:])
-        made = tuple(getattr(prior, "shape", shape))
-        if made != tuple(getattr(prior, "latent_shape", made)) and made != shape:
-            raise ShapeError(
-                f"the images have shape {shape} but the prior makes images of {made} only"
-            )
-        return cls(y, physics, prior, noise, shape, progress or (lambda *_: None))
+        _check_prior(prior, shape)
+        given = y, physics
+        y, physics = whiten(y, physics, model)
+        scale = _scale(given[1], sample)
+        if scale != 1:
+            y, physics = divide(y, physics, scale)
+        progress = progress or (lambda *_: None)
+        return cls(y, physics, prior, physics.sigma, shape, progress, scale, given)
 
     @property
     def batch(self) -> int:
@@ -70,13 +110,14 @@ class Problem:
         return level.clamp_min(NOISELESS)
 
     def residual(self, x: Tensor) -> Tensor:
-        """||A x - y|| / ||y|| of each item."""
+        """||A x - y|| / ||y|| of each item, of the measurement as it was given."""
+        y, physics = self.given or (self.y, self.physics)
         with torch.no_grad():
-            difference = (self.physics.A(x) - self.y).flatten(1).norm(dim=1)
-        return difference / self.y.flatten(1).norm(dim=1).clamp_min(1e-12)
+            difference = (physics.A(x) - y).flatten(1).norm(dim=1)
+        return difference / y.flatten(1).norm(dim=1).clamp_min(1e-12 * self.scale)
 
     def misfit(self, x: Tensor, idx: Tensor) -> Tensor:
-        """||A x - y||^2 for images of the items ``idx`` of the batch."""
+        """||A x - y||^2 for images of the items ``idx`` of the batch; values weigh as `Whitened`."""
         physics = self.physics.select(idx)
         return (physics.A(x) - self.y[idx]).flatten(1).square().sum(1)
 
@@ -105,11 +146,57 @@ class Problem:
         return x[..., : self.shape[1], : self.shape[2]]
 
 
-def _fixed(physics, x: Tensor) -> bool:
+_NOT_COMPLEX = "the measurement is complex but A gives real ones: pass its real part, y.real"
+
+
+@torch.no_grad()
+def _first_images(y: Tensor, physics: LinearPhysics, prior) -> tuple[Tensor, Tensor]:
+    """The adjoint's images, and y, in single precision if the operator knows no other."""
+    if y.is_complex() and physics.measures_images:
+        raise InputError(_NOT_COMPLEX)
+    finite = y if bool(y.isfinite().all()) else y.nan_to_num()
+    try:
+        return y, safely(physics, "A_adjoint", finite)
+    except InputError:
+        if y.dtype not in (torch.float64, torch.complex128) or isinstance(prior, nn.Module):
+            raise
+    single = torch.complex64 if y.is_complex() else torch.float32
+    return y.to(single), safely(physics, "A_adjoint", finite.to(single))
+
+
+def _serves_one(physics: LinearPhysics, x: Tensor) -> bool:
     """Whether the operator takes a single item (its masks or kernels are not one per item)."""
+    if physics.items > 1:
+        return False
     try:
         with torch.no_grad():
-            physics.A(x)
-        return True
-    except (ShapeError, RuntimeError):
+            return len(physics.A(x)) == 1
+    except (InnverseError, RuntimeError):
         return False
+
+
+def _without_missing(y: Tensor, model) -> Tensor:
+    """y with zeros where the noise is infinite: what was not measured may hold anything."""
+    if not isinstance(model.sigma, Tensor) or not bool(model.sigma.isinf().any()):
+        return y
+    return torch.where(model.std(y).isinf(), 0, y)
+
+
+def _check_prior(prior, shape: tuple[int, ...]) -> None:
+    channels = getattr(prior, "shape", shape)[0]
+    if shape[0] != channels:
+        raise ShapeError(
+            f"the images have {shape[0]} channels but the prior knows {channels}: choose "
+            f"a {'colour' if shape[0] == 3 else 'gray'} prior or convert the images"
+        )
+    made = tuple(getattr(prior, "shape", shape))
+    if made != tuple(getattr(prior, "latent_shape", made)) and made != shape:
+        raise ShapeError(f"the images have shape {shape} but the prior makes images of {made} only")
+
+
+def _scale(physics: LinearPhysics, sample: Tensor) -> float:
+    """||A|| where it is far from 1, else 1."""
+    rough = physics.norm_squared(sample, 6) ** 0.5
+    if _SMALLEST <= rough <= _LARGEST:
+        return 1.0
+    return physics.norm_squared(sample) ** 0.5

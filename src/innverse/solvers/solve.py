@@ -7,6 +7,7 @@ import inspect
 import time
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from ..constant import constant_parameters
@@ -54,6 +55,7 @@ METHODS: dict[str, Callable[..., Reconstruction]] = {
 WITHOUT_PRIOR = ("deep_decoder", "lasso", "tv")
 
 
+@torch.inference_mode(False)  # searches need gradients, also where a caller needs none
 def solve(
     y: Tensor,
     physics,
@@ -71,9 +73,12 @@ def solve(
     rejection of NaN.
 
     Args:
-        y: measurements (B, ...), whatever shape the operator gives.
+        y: measurements (B, ...), whatever shape the operator gives: a tensor or array of any
+            floating-point type, real or complex; 8-bit pictures are divided by 255. A list of
+            operators takes a list of measurements.
         physics: the operator: one of `innverse.physics`, a deepinv physics, a scipy
-            LinearOperator, a matrix, a pair of callables; see `innverse.physics.as_physics`.
+            LinearOperator, a matrix, a pair of callables, a differentiable function, a list of
+            operators; see `innverse.physics.as_physics`.
         prior: a `Flow` (for "latent" and "adaptive" any generator with ``latent_shape`` and
             ``decode``), a name that `innverse.load` knows, or a folder. The last three methods
             use none.
@@ -85,7 +90,8 @@ def solve(
             ``"adaptive"`` "latent", then the generator's own weights too (Hussein et al. 2020);
             ``"deep_decoder"`` an untrained network (Heckel & Hand 2019);
             ``"lasso"`` sparsity in a basis; ``"tv"`` total variation.
-        noise: standard deviation of the measurement noise; by default what the physics says.
+        noise: standard deviation of the measurement noise: one number, one per item (B,), a map
+            that broadcasts against y, or a noise model; by default what the physics says.
         image_shape: (C, H, W), for operators that do not know it (scipy).
         progress: called as progress(done, total, note).
         given: options of the method, which its function describes: `solve_pnp` (sigma, steps,

@@ -45,6 +45,8 @@ class DeepDecoder:
         self.sizes = [
             (math.ceil(h / 2**k), math.ceil(w / 2**k)) for k in reversed(range(doublings + 1))
         ]
+        if math.prod(self.sizes[1]) < 2:  # the norm of a single pixel
+            raise UsageError(f"doublings={doublings}: too many for images of {h}x{w} pixels")
         generator = torch.Generator().manual_seed(seed)
         # uniform with standard deviation 0.1, as in the authors' code
         self.first = (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ShapeError, UsageError
-from ...physics import as_physics
+from ...physics import as_physics, whiten
 from .bases import Basis
 from .iterate import Iterate
 
@@ -45,7 +45,8 @@ def iterate_lasso(
 
     Args:
         y: measurement, batch of B.
-        physics: a `LinearPhysics`, or anything that `as_physics` accepts.
+        physics: a `LinearPhysics`, or anything that `as_physics` accepts; if its noise differs
+            from value to value, the misfit is weighted by it (`innverse.physics.whiten`).
         lam: weight of the l1 norm, >= 0, one number or (B,).
         basis: ``"dct"``, ``"haar"`` or ``"db2"``, see `Basis`.
         iters: most iterations.
@@ -59,7 +60,8 @@ def iterate_lasso(
     Raises:
         UsageError: a negative weight or an unknown basis. ShapeError: weights that do not fit.
     """
-    physics, transform = as_physics(physics), Basis(basis)
+    transform = Basis(basis)
+    y, physics = whiten(y, as_physics(physics))
     lam = torch.as_tensor(lam, dtype=y.dtype, device=y.device).reshape(-1)
     if not bool((lam >= 0).all()):
         raise UsageError(f"the weight lam must be >= 0, got {lam.tolist()}")
@@ -70,7 +72,7 @@ def iterate_lasso(
     back = physics.A_adjoint(y)
     if back.ndim != 4:
         raise ShapeError(f"the Lasso needs images (B, C, H, W), got {tuple(back.shape)}")
-    step = 1 / max(_MARGIN * physics.norm_squared(back.shape), 1e-12)
+    step = 1 / (_MARGIN * physics.norms_squared(back)).clamp_min(1e-30).to(back).expand(len(y))
     c = torch.zeros_like(back) if x0 is None else transform.analyse(x0)
     out = transform.synthesise(c)
     ahead, momentum, last = c, y.new_ones(len(y)), c
@@ -79,7 +81,7 @@ def iterate_lasso(
     for k in range(1, iters + 1):
         residual = physics.A(transform.synthesise(ahead)) - y
         gradient = transform.analyse(physics.A_adjoint(residual))
-        new = _shrink(ahead - step * gradient, _wide(step * lam, c))
+        new = _shrink(ahead - _wide(step, c) * gradient, _wide(step * lam, c))
         uphill = ((ahead - new) * (new - c)).flatten(1).sum(1) > 0
         momentum = torch.where(uphill, 1.0, momentum)
         after = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
@@ -98,7 +100,8 @@ def iterate_lasso(
         if keep.numel() == 0:
             break
         if keep.numel() < len(items):
-            items, physics, y, lam = items[keep], physics.select(keep), y[keep], lam[keep]
+            items, physics, y = items[keep], physics.select(keep), y[keep]
+            lam, step = lam[keep], step[keep]
             c, ahead, momentum, last = c[keep], ahead[keep], momentum[keep], last[keep]
     return Iterate(out, iterations, settled)
 

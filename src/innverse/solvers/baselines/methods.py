@@ -10,17 +10,23 @@ from .iterate import Iterate
 from .lasso import iterate_lasso
 from .tv import default_lam, iterate_tv
 
+_LASSO = 1e-2
+
 
 def solve_lasso(
     problem: Problem,
     prior=None,
     *,
-    lam: float | Tensor = 1e-2,
+    lam: float | Tensor | None = None,
     basis: str = "dct",
     steps: int | None = None,
 ) -> Reconstruction:
-    """`lasso` with ``steps`` (500) at most; no prior is used."""
+    """`lasso` with ``steps`` (500) at most; no prior is used.
+
+    ``lam`` is 0.01 by default, times ||A||^2 if that norm is far from 1.
+    """
     trace: list[dict] = []
+    lam = _LASSO if lam is None else lam / problem.scale**2
     found = iterate_lasso(
         problem.y, problem.physics, lam, basis, steps or 500, callback=_watch(problem, trace)
     )
@@ -37,7 +43,10 @@ def solve_tv(
     """`tv` with ``steps`` (400) at most, by default with the weight that suits the noise; no prior
     is used."""
     trace: list[dict] = []
-    lam = default_lam(problem.noise, problem.physics) if lam is None else lam
+    if lam is None:
+        lam = default_lam(problem.noise, problem.physics)
+    else:
+        lam = lam / problem.scale**2
     found = iterate_tv(
         problem.y, problem.physics, lam, steps or 400, callback=_watch(problem, trace)
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ShapeError, UsageError
-from ...physics import as_physics
+from ...physics import Whitened, as_physics, whiten
 from .iterate import Iterate
 
 RELAX = 1.8
@@ -38,6 +38,8 @@ def default_lam(sigma: float | Tensor | None, physics=None) -> float | Tensor:
     """
     if sigma is None:
         return NOISELESS
+    if isinstance(physics, Whitened):
+        physics = physics.physics
     kind = "Denoising" if physics is None else type(physics).__name__
     if kind in _SAMPLED:
         factor, power = 1.5 * _SAMPLED[kind](physics) ** 0.5, 1.27
@@ -85,19 +87,20 @@ def iterate_tv(
 
     Args:
         y: measurement, batch of B.
-        physics: a `LinearPhysics`, or anything that `as_physics` accepts.
+        physics: a `LinearPhysics`, or anything that `as_physics` accepts; if its noise differs
+            from value to value, the misfit is weighted by it (`innverse.physics.whiten`).
         lam: weight of TV, > 0, one number or (B,); None takes `default_lam` of the noise level.
         iters: most iterations.
         coupled: whether the channels of a colour image share their edges.
         tol: an item stops when ten iterations change it by less than this, relatively.
-        x0: first guess; defaults to A_adjoint(y).
+        x0: first guess; defaults to A_adjoint(y) / ||A||^2.
         step: ratio of primal and dual steps, on the [0, 1] scale of intensities.
         callback: sees (iteration, x) at every check; returning True stops.
 
     Returns:
         The images (B, C, H, W), not clipped, with the iterations of each item.
     """
-    physics = as_physics(physics)
+    y, physics = whiten(y, as_physics(physics))
     if lam is None:
         lam = default_lam(physics.sigma, physics)
     lam = torch.as_tensor(lam, dtype=y.dtype, device=y.device).reshape(-1)
@@ -110,8 +113,9 @@ def iterate_tv(
     back = physics.A_adjoint(y)
     if back.ndim != 4:
         raise ShapeError(f"total variation needs images (B, C, H, W), got {tuple(back.shape)}")
-    x = back.clone() if x0 is None else x0.clone()
-    state = _State(physics, y, back, lam, x, coupled, step)
+    norms = physics.norms_squared(back).to(back).expand(len(y))
+    x = back / _wide(norms.clamp_min(1e-30), back) if x0 is None else x0.clone()
+    state = _State(physics, y, back, lam, x, coupled, step, norms)
     out = x.clone()
     items = torch.arange(y.shape[0], device=y.device)
     iterations, settled = torch.zeros(len(y), dtype=torch.long), torch.zeros(len(y)).bool()
@@ -145,7 +149,7 @@ class _State:
     data, then minimise TV) is as well behaved as any other: no continuation is needed.
     """
 
-    def __init__(self, physics, y, back, lam, x, coupled, step):
+    def __init__(self, physics, y, back, lam, x, coupled, step, norms):
         self.physics, self.y, self.back, self.lam = physics, y, back, lam
         self.x, self.coupled = x, coupled
         self.p = x.new_zeros(2, *x.shape)
@@ -153,7 +157,7 @@ class _State:
         norm2 = 8.0
         if not self.direct:
             # scale the data rows to the norm of the gradient, so that one step suits both
-            self.scale = (8.0 / max(physics.norm_squared(x.shape), 1e-12)) ** 0.5
+            self.scale = (8.0 / norms.clamp_min(1e-30)).sqrt()
             self.q = torch.zeros_like(y)
             norm2 = 16.0
         self.tau, self.dual_step = step, 0.99 / (norm2 * step)
@@ -167,14 +171,14 @@ class _State:
             rho = self.lam / tau
             x = self.physics.solve_normal(self.back + _wide(rho, v) * v, rho)
         else:
-            x = v - tau * self.scale * self.physics.A_adjoint(self.q)
+            x = v - tau * _wide(self.scale, v) * self.physics.A_adjoint(self.q)
         ahead = 2 * x - self.x
         p = _project(self.p + sigma * gradient(ahead), self.coupled)
         self.x = self.x + RELAX * (x - self.x)
         self.p = self.p + RELAX * (p - self.p)
         if not self.direct:
             # the dual of 1/(2 lam a^2) ||a A x - a y||^2
-            a = self.scale
+            a = _wide(self.scale, self.q)
             q = self.q + sigma * a * (self.physics.A(ahead) - self.y)
             q = q / (1 + sigma * a**2 * _wide(self.lam, q))
             self.q = self.q + RELAX * (q - self.q)
@@ -184,7 +188,7 @@ class _State:
         self.y, self.back, self.lam = self.y[rows], self.back[rows], self.lam[rows]
         self.x, self.p = self.x[rows], self.p[:, rows]
         if not self.direct:
-            self.q = self.q[rows]
+            self.q, self.scale = self.q[rows], self.scale[rows]
 
 
 def gradient(x: Tensor) -> Tensor:

@@ -1,0 +1,116 @@
+"""An operator made of functions on batches, which may be anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InnverseError, InputError, UsageError
+from .base import LinearPhysics
+
+
+class CallablePhysics(LinearPhysics):
+    """An operator given by two functions on batches.
+
+    Attributes:
+        complex_image: whether the functions see complex images; else the adjoint's real part
+            counts, since that is the adjoint on real images.
+        guarded: whether the functions get and give copies, for they write where they should not.
+    """
+
+    complex_image = False
+    guarded = False
+
+    def __init__(self, forward, adjoint, image_shape=None, noise=None, name="operator"):
+        super().__init__(image_shape, noise)
+        self._forward, self._adjoint, self.name = forward, adjoint, name
+
+    def A(self, x: Tensor) -> Tensor:
+        if self.image_shape is not None:
+            self.check_image(x)
+        return _LinearMap.apply(x, self._there, self._back)
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return _LinearMap.apply(y, self._back, self._there)
+
+    def _there(self, x: Tensor) -> Tensor:
+        return self._call(self._forward, x, "A")
+
+    def _back(self, y: Tensor) -> Tensor:
+        x = self._call(self._adjoint, y, "A_adjoint")
+        return x if self.complex_image else x.real
+
+    def _call(self, f: Callable, v: Tensor, what: str) -> Tensor:
+        """f(v) as a tensor on the device and of the precision of v, without a graph."""
+        v = v.detach().resolve_conj()
+        try:
+            # some adjoints are made by autograd
+            with torch.enable_grad():
+                out = f(v.clone() if self.guarded else v)
+            out = torch.from_numpy(out) if isinstance(out, np.ndarray) else out
+        except (InnverseError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{what} of {self.name} fails on {tuple(v.shape)} {_short(v.dtype)}: "
+                f"{type(error).__name__}: {_line(error)}"
+            ) from error
+        if not isinstance(out, Tensor):
+            raise InputError(
+                f"{what} of {self.name} returns {type(out).__name__}: it must return a tensor"
+            )
+        out = out.detach()
+        out = out.to_dense() if out.layout != torch.strided else out
+        real = v.dtype.to_real()
+        out = out.to(device=v.device, dtype=real.to_complex() if out.is_complex() else real)
+        return out.clone() if self.guarded else out
+
+    def extra_repr(self) -> str:
+        return self.name
+
+
+class _LinearMap(torch.autograd.Function):
+    """A linear map whose gradient is its adjoint, so that A itself may be anything."""
+
+    @staticmethod
+    def forward(ctx, x, forward, adjoint):
+        ctx.maps = forward, adjoint
+        out = forward(x)
+        return out.view_as(out) if out is x else out
+
+    @staticmethod
+    def backward(ctx, grad):
+        forward, adjoint = ctx.maps
+        return _LinearMap.apply(grad.contiguous(), adjoint, forward), None, None
+
+
+def adjoint_by_autograd(forward: Callable, image_shape, name: str) -> Callable[[Tensor], Tensor]:
+    """The adjoint of a linear map that autograd can follow: its vector-Jacobian product."""
+    if image_shape is None:
+        raise UsageError(f"the adjoint of {name} comes from autograd: give the image_shape too")
+
+    def adjoint(y: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = torch.zeros(len(y), *image_shape, dtype=y.dtype.to_real(), device=y.device)
+            out = forward(x.requires_grad_())
+            if not (isinstance(out, Tensor) and out.requires_grad):
+                raise UsageError(
+                    f"autograd cannot follow {name}: give its adjoint too, as (A, A_adjoint)"
+                )
+            y = y.to(out.dtype) if out.is_complex() else y.real
+            return torch.autograd.grad(out, x, y)[0]
+
+    return adjoint
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error's text, not too long."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return text if len(text) <= 160 else text[:157] + "..."

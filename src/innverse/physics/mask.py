@@ -1,0 +1,44 @@
+"""Masks as weights in [0, 1], from any of the ways in which masks are kept."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, ShapeError, UsageError
+
+
+def as_weights(mask, name: str = "mask") -> Tensor:
+    """A mask as a floating-point tensor in [0, 1], its shape as it was.
+
+    Booleans, 0 and 1, and 0 and 255 (any type) mean missing and known; floating-point numbers
+    between 0 and 1 are kept as weights.
+
+    Raises:
+        InputError: other values, NaN, or nothing that is known. ShapeError: an empty mask.
+    """
+    try:
+        mask = torch.as_tensor(mask).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(f"a {name} is a tensor or an array, got {type(mask).__name__}") from None
+    if mask.numel() == 0:
+        raise ShapeError(f"the {name} is empty: it has shape {tuple(mask.shape)}")
+    if mask.is_complex():
+        raise InputError(f"the {name} is complex: give real numbers between 0 and 1")
+    given = str(mask.dtype).removeprefix("torch.")
+    soft = mask.is_floating_point() and mask.dtype.itemsize >= 2
+    if not soft:
+        mask = mask.to(torch.get_default_dtype())
+    if not bool(torch.isfinite(mask).all()):
+        raise InputError(f"the {name} contains NaN or Inf")
+    low, high = mask.aminmax()
+    if high > 1 and bool(((mask == 0) | (mask == 255)).all()):
+        mask = mask / 255
+    elif low < 0 or high > 1:
+        raise InputError(
+            f"the {name} ({given}) has values from {float(low):g} to {float(high):g}: give 0 or "
+            "False for missing and 1, True or 255 for known (for a gray picture: mask > 127)"
+        )
+    if high <= 0:
+        raise InputError(f"the {name} has no known entry: 1 means known, 0 missing")
+    return mask

@@ -1,0 +1,212 @@
+"""Noise that is not alike everywhere: the problem divided by its noise.
+
+With W = s / (standard deviation of each value), W y = W A x + noise whose deviation is s everywhere,
+so that a method that knows one noise level an item gives every value the weight it deserves:
+||W (A x - y)||^2 / s^2 is the sum of squares of (A x - y) / deviation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .base import LinearPhysics, TightFrame, per_item
+from .cg import conjugate_gradient
+from .noise import GaussianNoise, NoiseModel, as_noise
+
+_SLOPE = 0.05  # how much neighbouring pixels of an image differ
+_EXACT = 1e-2  # of an item's level, below which noise does not count as lower
+_PHOTONS = 0.375  # of a variance, below which a pixel would rule for having caught none
+
+
+class Whitened(LinearPhysics):
+    """W A with a diagonal W >= 0; its noise has one level an item.
+
+    Args:
+        physics: A.
+        weight: W, broadcasts against the measurement; one per item, or one for all (1, ...).
+        noise: deviation of the noise of W y, one number or (B,).
+    """
+
+    def __init__(self, physics: LinearPhysics, weight: Tensor, noise=None):
+        super().__init__(physics.image_shape, noise)
+        self.physics = physics
+        self.register_buffer("weight", weight)
+        self.uniform = weight[0].numel() == 1
+        self.direct = physics.direct if self.uniform else self._has_closed_form()
+        self.measures_images = physics.measures_images
+
+    def _has_closed_form(self) -> bool:
+        return self.physics.is_diagonal or isinstance(self.physics, TightFrame)
+
+    @property
+    def is_diagonal(self) -> bool:
+        return self.physics.is_diagonal
+
+    def whiten(self, y: Tensor) -> Tensor:
+        """W y; what has no weight may be anything."""
+        w = self.weight.to(y.dtype)
+        return torch.where(w > 0, w * y, 0)
+
+    def A(self, x: Tensor) -> Tensor:
+        return self.weight.to(x.dtype) * self.physics.A(x)
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return self.physics.A_adjoint(self.weight.to(y.dtype) * y)
+
+    def A_dagger(self, y):
+        if self.uniform:
+            return self.physics.A_dagger(y / self.weight.to(y.dtype))
+        if self.is_diagonal:
+            d = self.diagonal(y)
+            return torch.where(d != 0, y / torch.where(d != 0, d, 1), 0)
+        return super().A_dagger(y)
+
+    def diagonal(self, x):
+        return self.weight.to(x.dtype) * self.physics.diagonal(x)
+
+    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
+        rho = per_item(rho, rhs)
+        if self.uniform:
+            square = self.weight.to(rhs.dtype).square().reshape(-1, *[1] * (rhs.ndim - 1))
+            ratio = (rho / square).flatten()
+            return self.physics.solve_normal(rhs / square, ratio, x0, tol=tol, max_iter=max_iter)
+        if self.is_diagonal:
+            return rhs / (self.diagonal(rhs).square() + rho)
+        if isinstance(self.physics, TightFrame):
+            # (A^T D A + rho)^-1 = (1 - A^T D (rho + D A A^T)^-1 A) / rho with A A^T = frame
+            seen = self.physics.A(rhs)
+            d = self.weight.to(rhs.dtype).square()
+            d = d / (rho.reshape(-1, *[1] * (seen.ndim - 1)) + d * self.physics.frame)
+            return (rhs - self.physics.A_adjoint(d * seen)) / rho
+        return super().solve_normal(rhs, rho.flatten(), x0, tol=tol, max_iter=max_iter)
+
+    def _preconditioner(self, like, rho):
+        if not self.physics.direct:
+            return None
+        # as if the weights were all their root mean square
+        square = self.weight.to(like.dtype).square().flatten(1).mean(1).clamp_min(1e-12)
+        mean = per_item(square, like)
+        ratio = (rho / mean).flatten()
+        return lambda r: self.physics.solve_normal(r / mean, ratio)
+
+    def norms_squared(self, x_shape, iters: int = 30):
+        if self.uniform:
+            square = self.weight.square().flatten().to(self.physics.norms_squared(x_shape, iters))
+            return self.physics.norms_squared(x_shape, iters) * square
+        return super().norms_squared(x_shape, iters)
+
+    def keep_measured(self, y):
+        return self.physics.keep_measured(y)
+
+    def select(self, idx):
+        each = self.weight.shape[0] > 1
+        return self._copy(
+            physics=self.physics.select(idx),
+            weight=self.weight[idx] if each else self.weight,
+            noise=self.noise.select(idx),
+        )
+
+
+def whiten(y: Tensor, physics: LinearPhysics, noise=None) -> tuple[Tensor, LinearPhysics]:
+    """The measurement and its operator, divided by the noise where that is not one number an item.
+
+    Args:
+        y: real measurement (B, ...).
+        physics: its operator.
+        noise: level or model; None takes the operator's own.
+
+    Returns:
+        W y and a `Whitened` operator, or both as they are; the level of the operator is then one
+        number, (B,) or None.
+
+    Raises:
+        InputError: NaN in the level, or nothing that was measured. ShapeError: a level that does
+            not fit the measurement.
+    """
+    model = as_noise(physics.noise if noise is None else noise)
+    if model.sigma is None and not model.depends_on_signal:
+        return y, _with_noise(physics, model)
+    std = _deviation(y, physics, model)
+    if bool(std.isnan().any()):
+        raise InputError("the noise level holds NaN: give a level >= 0, or Inf for what is missing")
+    if std[0].numel() == 1:
+        return y, _with_noise(physics, model if _is_simple(model) else GaussianNoise(std.flatten()))
+    std = std.expand(y.shape)
+    seen = std.isfinite() & _seen(y, physics)
+    count = seen.flatten(1).sum(1)
+    if not bool((count > 0).all()):
+        raise InputError("the noise level is infinite for every measured value of an item")
+    least = torch.where(seen, std, torch.inf).flatten(1).amin(1)
+    most = torch.where(seen, std, 0).flatten(1).amax(1)
+    if bool((most - least <= 1e-6 * most).all()) and bool(std.isfinite().all()):
+        return y, _with_noise(physics, GaussianNoise(most))  # one number after all
+    square = torch.where(seen, std, 0).flatten(1).square().sum(1) / count
+    level = square.sqrt().view(-1, *[1] * (y.ndim - 1))
+    # values that are exact would outweigh all others without limit
+    weight = torch.where(std.isfinite(), level / std.maximum(_EXACT * level), 0)
+    whitened = Whitened(physics, weight, GaussianNoise(square.sqrt()))
+    return whitened.whiten(y), whitened
+
+
+def divide(y: Tensor, physics: LinearPhysics, by: float) -> tuple[Tensor, Whitened]:
+    """y / by with the operator A / by and its noise."""
+    sigma = physics.sigma
+    noise = None if sigma is None else GaussianNoise(sigma / by)
+    if isinstance(physics, Whitened):
+        return y / by, Whitened(physics.physics, physics.weight / by, noise)
+    return y / by, Whitened(physics, y.new_full([1] * y.ndim, 1 / by), noise)
+
+
+def _is_simple(model: NoiseModel) -> bool:
+    """Whether its sigma is one number, or one per item."""
+    return not isinstance(model.sigma, Tensor) or model.sigma.ndim == 1
+
+
+def _with_noise(physics: LinearPhysics, model: NoiseModel) -> LinearPhysics:
+    return physics if physics.noise is model else physics._copy(noise=model)
+
+
+def _deviation(y: Tensor, physics: LinearPhysics, model: NoiseModel) -> Tensor:
+    if not model.depends_on_signal:
+        return model.std(y)
+    clean = _noiseless(y, physics, model)
+    gain = getattr(model, "gain", None)
+    return model.std(clean if gain is None else clean.clamp_min(_PHOTONS * gain))
+
+
+@torch.no_grad()
+def _noiseless(y: Tensor, physics: LinearPhysics, model: NoiseModel) -> Tensor:
+    """What A x may be without the noise: A of the smoothest image that explains y.
+
+    Levels taken from y itself would give most weight to what came out too dark, a bias of one
+    photon; the neighbourhood of a pixel knows its brightness better.
+    """
+    square = model.level(y).square().clamp_min(1e-12)
+    back = physics.A_adjoint(y)
+    stiff = per_item(square / _SLOPE**2, back)
+
+    def normal(x: Tensor) -> Tensor:
+        return physics.A_normal(x) + stiff * (_roughness(x) + 1e-3 * x)
+
+    return physics.A(conjugate_gradient(normal, back, tol=1e-3, max_iter=100))
+
+
+def _roughness(x: Tensor) -> Tensor:
+    """G^T G x with G the differences of neighbours along the last two axes."""
+    out = torch.zeros_like(x)
+    for dim in range(max(1, x.ndim - 2), x.ndim):
+        d = x.diff(dim=dim)
+        n = d.shape[dim]
+        out.narrow(dim, 1, n).add_(d)
+        out.narrow(dim, 0, n).sub_(d)
+    return out
+
+
+@torch.no_grad()
+def _seen(y: Tensor, physics: LinearPhysics) -> Tensor:
+    """Which values of y are measured at all."""
+    like = physics.A_adjoint(y)
+    probe = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
+    return physics.A(probe) != 0
