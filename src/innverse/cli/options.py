@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -119,9 +118,9 @@ def check_writable(folder: Path) -> None:
 
 def print_json(value: Any) -> None:
     """JSON on stdout; NaN and infinities become null."""
-    from ..data.atomic import jsonable
+    from ..data.atomic import dumps
 
-    print(json_.dumps(jsonable(value), indent=2))
+    print(dumps(value, indent=2))
 
 
 def note(text: str, quiet: bool = False) -> None:

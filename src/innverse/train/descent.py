@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from innverse.errors import InnverseError
+from innverse.errors import NotConvergedError
 from innverse.train.config import TrainConfig
 from innverse.train.guard import Guard
 
@@ -46,7 +46,7 @@ class Descent:
         """Move along the gradient, or refuse and say why; ``n`` counts the steps of the run.
 
         Raises:
-            InnverseError: too many steps in a row were refused.
+            NotConvergedError: too many steps in a row were refused.
         """
         reason = self.guard.judge(loss, norm)
         if reason is None:
@@ -54,7 +54,7 @@ class Descent:
                 group["lr"] = lr
             self.optimizer.step()
         elif self.guard.in_a_row >= self.settings.max_skips:
-            raise InnverseError(
+            raise NotConvergedError(
                 f"training diverged: the last {self.guard.in_a_row} steps up to step {n + 1} were "
                 f"refused ({reason}); lower train.lr or train.clip and start over with --no-resume"
             )
