@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def read_numbers(path: Path, key: str | None = None, columns: int | None = None)
         raise InputError(f"{path} {_UNPICKLE.format(stem=path.stem, name=path.name)}")
     if suffix not in _READERS:
         raise InputError(f"{path}: tables are read from {', '.join(_READERS)}; convert it to .npy")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"no such file: {path}")
     table = _READERS[suffix](path, key, columns)
     if table.ndim != 2 or table.size == 0 or table.dtype.kind not in "fiub":
