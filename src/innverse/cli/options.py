@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from ..errors import UsageError
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
-Seed = Annotated[int, Parameter(help="Seed of everything random.")]
+Seed = Annotated[
+    int,
+    Parameter(help="Seed of everything random.", validator=validators.Number(gte=0, lt=2**63)),
+]
 Json = Annotated[bool, Parameter(help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="No progress and no notes.")]
 
@@ -95,6 +98,21 @@ def parse_size(
         if height > 0 and width > 0:
             return height, width
     raise UsageError(f"{option} {text}: give {want}")
+
+
+def check_memory(numbers: int, option: str) -> None:
+    """Raise UsageError where so many float32 numbers exceed the memory of this machine."""
+    import os
+
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return
+    if 4 * numbers > memory:
+        raise UsageError(
+            f"{option}: {4 * numbers / 2**30:.3g} GB of results, this machine has "
+            f"{memory / 2**30:.3g} GB: ask for less"
+        )
 
 
 def check_writable(folder: Path) -> None:

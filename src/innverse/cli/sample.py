@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from .options import (
     Json,
     Quiet,
     Seed,
+    check_memory,
     check_writable,
     load_model,
     noise_level,
@@ -140,6 +142,7 @@ def sample(
     if denoise and level is None:
         raise UsageError("--denoise: this model knows no noise level; leave it out")
     pixels = (asked or flow.shape[-2:])[0] * (asked or flow.shape[-2:])[-1] if images else 1
+    check_memory(n * math.prod((flow.shape[0], *asked) if asked else flow.shape), f"--n {n}")
     step = max(1, min(n, _BATCH_PIXELS // pixels if images else 4096))
     generator = torch.Generator(target).manual_seed(seed)
     parts = []
