@@ -111,12 +111,13 @@ class _Run:
     def __call__(self, resume: bool) -> Outcome:
         trainer, settings = self.trainer, self.config.train
         self._open(resume)
-        metrics = None
+        metrics = contextlib.nullcontext()
         if self.world.first:
-            metrics = MetricsFile(self.out / "metrics.jsonl", trainer.step_number)
+            file = MetricsFile(self.out / "metrics.jsonl", trainer.step_number)
+            metrics = contextlib.closing(file)
         progress = Progress(settings.steps, trainer.step_number, quiet=self.quiet)
         self._greet(progress)
-        with stop_requests() as stop, progress:
+        with metrics as metrics, stop_requests() as stop, progress:
             while trainer.step_number < settings.steps:
                 begun, busy = time.perf_counter(), time.process_time()
                 row = self._step(bool(stop))
@@ -130,7 +131,6 @@ class _Run:
             complete = trainer.step_number >= settings.steps
             if self.world.first:
                 self._save()
-                metrics.close()
                 if not complete:
                     note = f"stopped after step {trainer.step_number}, saved; continue with:"
                     progress.say(f"{note}\n  {self.command}")

@@ -31,6 +31,8 @@ from innverse.weights import not_finite
 
 __all__ = ["Trainer"]
 
+_LOST = 10  # steps without a finite loss at the end of a run: more than bad batches explain
+
 
 class Trainer:
     """State of a run: model, its average, its descent, step number.
@@ -194,6 +196,10 @@ class Trainer:
         for model, kind in ((self.model, "weight"), (self.ema, "averaged weight")):
             if name := not_finite(model):
                 return f"the {kind} {name} is not finite"
+        if self.step_number >= self.settings.steps:
+            lost = max(descent.guard.lost for descent in self.descents.values())
+            if lost >= min(_LOST, max(2, self.settings.steps // 2)):
+                return f"the loss of the last {lost} steps was not finite"
         numbers = self.held_out
         if not numbers or self._judged_at != self.step_number:
             crops = self.data.batch(0, World())[:8]
