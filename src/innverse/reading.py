@@ -102,7 +102,7 @@ def parse_json(text: bytes | str) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(str(error).splitlines()[0][:120]) from None
+        raise ValueError(_told(error)) from None
 
 
 def read_toml(path: str | os.PathLike) -> dict[str, Any]:
@@ -130,8 +130,14 @@ def parse_toml(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except ValueError as error:  # also numbers of thousands of digits
-        raise ValueError(" ".join(str(error).split())[:200]) from None
+    except ValueError as error:
+        raise ValueError(_told(error)) from None
+
+
+def _told(error: ValueError) -> str:
+    if "digits" in str(error):  # Python's own limit, and how to lift it
+        return "a number has thousands of digits"
+    return " ".join(str(error).split())[:200]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
