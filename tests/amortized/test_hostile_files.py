@@ -14,7 +14,7 @@ from safetensors.torch import save as tensor_bytes
 
 from innverse import amortized
 from innverse.amortized import BidirectionalPosterior, Posterior
-from innverse.errors import InputError
+from innverse.errors import InputError, NotConvergedError
 
 
 @pytest.fixture(autouse=True)
@@ -118,3 +118,10 @@ def test_no_digit_is_lost_on_the_way(whole, folder):
     assert again.history == posterior.history
     mine, other = posterior._modules().state_dict(), again._modules().state_dict()
     assert all(torch.equal(mine[k], other[k]) and mine[k].dtype == other[k].dtype for k in mine)
+
+
+def test_a_training_that_never_was_finite_is_no_posterior():
+    torch.manual_seed(0)
+    theta, x = torch.rand(100, 1), torch.rand(100, 1)
+    with pytest.raises(NotConvergedError, match="diverged"):
+        amortized.fit(theta, x, lr=1e30, max_epochs=2, progress=False)

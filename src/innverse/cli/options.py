@@ -125,6 +125,8 @@ def check_writable(folder: Path) -> None:
     from ..data.atomic import write_error
 
     try:
+        if "\0" in str(folder):
+            raise ValueError("the name contains a NUL byte")
         place = folder.absolute()
         while not place.exists() and place != place.parent:
             place = place.parent

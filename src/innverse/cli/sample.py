@@ -160,6 +160,8 @@ def sample(
             report(min(first + step, n), n)
     x = torch.cat(parts)
 
+    # before anything is written: the training images may be unreadable
+    near = None if neighbours is None else _neighbours(x, neighbours, subset)
     columns = None if rows_columns is None else rows_columns[1]
     kind = out.suffix.lower()
     if kind == ".npy":
@@ -182,15 +184,15 @@ def sample(
         "truncation": truncation, "sigma": level, "denoised": denoise, "seed": seed,
         "files": written,
     }  # fmt: skip
-    if neighbours is not None:
-        picture, result["neighbours"] = _neighbours(x, neighbours, subset)
+    if near is not None:
+        picture, result["neighbours"] = near
         place = out.with_name(f"{out.stem}-neighbours.png") if kind else out / "neighbours.png"
         written.append(write_picture(place, picture))
     if json:
         print_json(result)
         return 0
     print("\n".join(map(str, written)) if kind else f"{len(written)} files in {out}")
-    if neighbours is not None:
+    if near is not None:
         found = result["neighbours"]
         note(
             f"nearest training image: rms difference {found['median']:.3f} in the median; "

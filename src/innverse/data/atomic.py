@@ -39,7 +39,8 @@ def write_error(path: str | os.PathLike, error: BaseException) -> InnverseError:
     reason = _ADVICE.get(number) or getattr(error, "strerror", None) or str(error)
     if "No space left" in str(error):  # how libraries written in Rust report ENOSPC
         reason = _ADVICE[errno.ENOSPC]
-    return InnverseError(f"cannot write {os.fspath(path)}: {reason}")
+    name = os.fspath(path)
+    return InnverseError(f"cannot write {repr(name) if chr(0) in name else name}: {reason}")
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def atomic_path(path: str | os.PathLike) -> Generator[Path]:
     """
     temporary = None
     if "\0" in os.fspath(path):
-        raise write_error(repr(os.fspath(path)), ValueError("the name contains a NUL byte"))
+        raise write_error(path, ValueError("the name contains a NUL byte"))
     try:
         target = Path(os.path.realpath(path))  # write through a symbolic link, do not replace it
         if target.is_dir():

@@ -169,6 +169,8 @@ def read_file(path: str | os.PathLike) -> bytes:
         if os.path.exists(path) and not os.path.isfile(path):
             raise InputError(f"{name} is not a regular file; give an image file")
         return Path(path).read_bytes()
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"no such file: {name}; check the path") from None
     except PermissionError:
