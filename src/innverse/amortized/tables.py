@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.expansion import check_npz
+from ..data.expansion import check_arrays
 from ..errors import InnverseError, InputError, UsageError
 from ..reading import open_regular
 
@@ -39,7 +39,7 @@ def read_array(path: str | Path, which: Columns, default: str) -> tuple[Tensor, 
         open_regular(path).close()  # a pipe would be waited for
     if suffix == ".npz":
         if os.path.isfile(path):
-            check_npz(path)
+            check_arrays(path)
         return _from_npz(path, which), None
     if suffix in (".csv", ".txt"):
         return _from_csv(path, which)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InnverseError, InputError, ShapeError, UsageError
-from .expansion import check_expansion, check_npz, file_size
+from .expansion import check_arrays, check_expansion, file_size
 from .image_io import read_file
 
 
@@ -118,7 +118,7 @@ def _check_values(array: np.ndarray, label: str) -> None:
 
 def load_numpy(path: Path, key: str | None = None) -> np.ndarray:
     """The array of a .npy file (memory-mapped) or of a .npz file (``key`` if it has several)."""
-    check_npz(path)
+    check_arrays(path)
     try:
         data = np.load(path, mmap_mode="r" if path.suffix.lower() == ".npy" else None)
     except Exception as error:

@@ -29,19 +29,20 @@ def check_expansion(label: str, expanded: int, stored: int) -> None:
         )
 
 
-def check_npz(path: Path) -> None:
-    """`check_expansion` of every array in a .npz file; other files pass.
+def check_arrays(path: Path) -> None:
+    """`check_expansion` of a .npy file, or of every array in a .npz; other files pass.
 
     Raises:
-        InputError: no regular file, or one that expands too much.
+        InputError: no regular file, or one that declares too much.
     """
     with open_regular(path) as file:
-        if file.read(2) != b"PK":
-            return
         try:
+            if file.read(2) != b"PK":
+                file.seek(0)
+                check_expansion(str(path), _declared(file), file_size(path))
+                return
             with zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
-                for member in members:
+                for member in archive.infolist():
                     with archive.open(member) as inside:
                         declared = max(member.file_size, _declared(inside))
                     check_expansion(f"{path}: {member.filename}", declared, member.compress_size)
