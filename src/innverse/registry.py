@@ -73,7 +73,10 @@ class Registry:
         """
         builder = self.builder(name)
         known = [p for p in inspect.signature(builder).parameters if p != "shape"]
-        hints = get_type_hints(builder)
+        try:
+            hints = get_type_hints(builder)
+        except NameError:  # declared with types that only type checkers import
+            hints = {}
         for key, value in config.items():
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
