@@ -36,3 +36,20 @@ class InputError(InnverseError, ValueError):
 
 class ShapeError(InputError):
     """A tensor whose shape does not fit the operator, the flow or the mask (exit code 4)."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, torch, numpy or the system says by ``error`` that memory has run out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(words in str(error) for words in _NO_MEMORY)
+
+
+_NO_MEMORY = (
+    "not enough memory",  # torch on Windows, and older ones elsewhere
+    "can't allocate memory",  # torch on Linux: DefaultCPUAllocator
+    "Cannot allocate memory",  # errno ENOMEM
+    "std::bad_alloc",
+    "CUDA out of memory",
+    "Storage size calculation overflowed",  # of a tensor that no machine could hold
+)

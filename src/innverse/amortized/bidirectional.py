@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -193,16 +194,18 @@ class BidirectionalPosterior:
     @classmethod
     def load(cls, folder: str | Path) -> BidirectionalPosterior:
         """Read what `save` wrote; InputError when it is missing or damaged."""
-        needed = {"names", "sizes", "options"}
-        made, tensors, history = files.load(Path(folder), files.BIDIRECTIONAL, needed)
-        (d, m, k), options = made["sizes"], made["options"]
-        options["weights"] = Weights(**options["weights"])
-        free = torch.full((d,), torch.inf)  # the bounds themselves are among the tensors
-        transform, standardize = ParameterTransform(-free, free), Standardize((m,))
-        network = BidirectionalINN(d, m, k, **options)
-        posterior = cls(network, transform, standardize, made["names"], history)
-        posterior._modules().load_state_dict(tensors)
-        return posterior
+        needed = {"names": list, "sizes": list, "options": dict}
+
+        def build(made: dict[str, Any], history: History | None) -> BidirectionalPosterior:
+            (d, m, k), options = made["sizes"], dict(made["options"])
+            options["weights"] = Weights(**options["weights"])
+            free = torch.full((d,), torch.inf)  # the bounds themselves are among the tensors
+            transform, standardize = ParameterTransform(-free, free), Standardize((m,))
+            network = BidirectionalINN(d, m, k, **options)
+            return cls(network, transform, standardize, made["names"], history)
+
+        kind = files.BIDIRECTIONAL
+        return files.load(Path(folder), kind, needed, build, lambda p: p._modules())[0]
 
     def _modules(self) -> nn.ModuleDict:
         parts = {"network": self.network, "transform": self.transform}

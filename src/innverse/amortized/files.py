@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
-from safetensors.torch import load as read_tensors
-from safetensors.torch import save as tensor_bytes
 from torch import nn
 
 from .. import __version__
-from ..data.atomic import atomic_write, write_json
+from ..data.atomic import dumps, write_together
 from ..errors import InputError
 from ..fitting.schedule import History
-from ..pretrained import read_bytes
+from ..registry import fits
+from ..weights import CONFIG, WEIGHTS, build_to_fit, fill, read_config, tensor_bytes
 
 FORMAT_VERSION = 2  # 2: bounds by the probit
 POSTERIOR, BIDIRECTIONAL = "innverse-posterior", "innverse-bidirectional-posterior"
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+P = TypeVar("P")
 
 
 def save(folder: Path, kind: str, model: nn.Module, history: History | None, facts: dict) -> None:
-    """Write ``model`` and the JSON-able ``facts`` into ``folder``; the config goes last, so a torn
-    write is noticed.
+    """Write ``model`` and the JSON-able ``facts`` into ``folder``: both files, or none where the
+    disk is full.
 
     Raises:
         InnverseError: the folder cannot be written.
+        NotConvergedError: weights that are NaN or infinite.
     """
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    weights = tensor_bytes(tensors, metadata={"format": "pt"})
+    weights = tensor_bytes(model)
     config = {
         "format": kind,
         "format_version": FORMAT_VERSION,
@@ -41,41 +40,52 @@ def save(folder: Path, kind: str, model: nn.Module, history: History | None, fac
         "history": dataclasses.asdict(history) if history else None,
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    atomic_write(folder / WEIGHTS, weights)
-    write_json(folder / CONFIG, config)
+    # the config goes last, so that a torn write is noticed
+    write_together(folder, {WEIGHTS: weights, CONFIG: dumps(config, indent=2) + "\n"})
 
 
-def load(folder: Path, kind: str, needed: set[str]) -> tuple[dict[str, Any], dict, History | None]:
-    """The config (with all of ``needed``), the tensors and the history of what `save` wrote.
+def load(
+    folder: Path,
+    kind: str,
+    needed: dict[str, type],
+    build: Callable[[dict[str, Any], History | None], P],
+    modules: Callable[[P], nn.Module],
+) -> tuple[P, dict[str, Any]]:
+    """What `save` wrote, and its config.
+
+    Args:
+        needed: what the config must have, besides what `save` adds, and of which type.
+        build: makes the posterior from the config and the history, its weights still at random.
+        modules: gives the module whose weights `save` was given.
 
     Raises:
         InputError: missing, of another kind, or damaged.
     """
-    config = _read_config(folder / CONFIG, kind, needed | {"sha256", "history"})
-    weights = read_bytes(folder / WEIGHTS)
-    if hashlib.sha256(weights).hexdigest() != config["sha256"]:
-        raise InputError(f"{folder / WEIGHTS} is damaged (its checksum differs): save it again")
-    history = History(**config["history"]) if config["history"] else None
-    if history is not None:  # JSON knows no infinity
-        history.held_out = [torch.inf if v is None else v for v in history.held_out]
-    return config, read_tensors(weights), history
+    path = folder / CONFIG
+    needed = needed | {"sha256": str, "history": dict | None}
+    config = read_config(path, (kind,), FORMAT_VERSION, needed, "posterior")
+    if not all(isinstance(name, str) for name in config.get("names", [])):
+        raise InputError(f"{path} is damaged (names that are no text): save the posterior again")
+    history = _history(config["history"], path)
+    made: list[P] = []
+
+    def container() -> nn.Module:
+        made.append(build(config, history))
+        return modules(made[0])
+
+    fill(build_to_fit(container, folder), folder, config["sha256"])
+    return made[0], config
 
 
-def _read_config(path: Path, kind: str, needed: set[str]) -> dict:
-    text = read_bytes(path)
-    try:
-        config = json.loads(text)
-    except ValueError:
-        raise InputError(f"{path} is not valid JSON: save the posterior again") from None
-    if not isinstance(config, dict) or config.get("format") != kind:
-        found = config.get("format") if isinstance(config, dict) else None
-        what = f" but an {found}" if found in (POSTERIOR, BIDIRECTIONAL) else ""
-        raise InputError(f"{path} does not describe an {kind}{what}")
-    if config.get("format_version") != FORMAT_VERSION:
-        raise InputError(
-            f"{path} has format version {config.get('format_version')}, this innverse reads "
-            f"{FORMAT_VERSION}: update innverse or save the posterior again"
-        )
-    if needed - config.keys():
-        raise InputError(f"{path} lacks {', '.join(sorted(needed - config.keys()))}: save it again")
-    return config
+def _history(given: dict[str, Any] | None, path: Path) -> History | None:
+    if given is None:
+        return None
+    known = {f.name: type(f.default) for f in dataclasses.fields(History)}
+    known["held_out"] = list
+    # JSON knows no infinity
+    given = {k: math.inf if k == "best" and v is None else v for k, v in given.items()}
+    if given.keys() <= known.keys() and all(fits(v, known[k]) for k, v in given.items()):
+        losses = given.get("held_out", [])
+        if isinstance(losses, list) and all(v is None or fits(v, float) for v in losses):
+            return History(**given | {"held_out": [math.inf if v is None else v for v in losses]})
+    raise InputError(f"{path} is damaged (its history): save the posterior again")

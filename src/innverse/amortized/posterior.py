@@ -213,19 +213,28 @@ class Posterior:
     @classmethod
     def load(cls, folder: str | Path) -> Posterior:
         """Read what `save` wrote; InputError when it is missing or damaged."""
-        needed = {"names", "x_shape", "config", "n_simulations", "n_excluded"}
-        made, tensors, history = files.load(Path(folder), files.POSTERIOR, needed)
-        names, x_shape, config = made["names"], tuple(made["x_shape"]), made["config"]
-        # the bounds themselves are among the tensors
-        free = torch.full((len(names),), torch.inf)
-        structure = (config[key] for key in ("density", "summary", "size"))
-        estimator = Estimator(-free, free, x_shape, *structure)
-        training_range = TrainingRange(int(torch.Size(x_shape).numel()))
-        counts = made["n_simulations"], made["n_excluded"]
-        posterior = cls(estimator, training_range, names, x_shape, config, history, *counts)
-        posterior._modules().load_state_dict(tensors)
-        x = made.get("default_x")
-        return posterior if x is None else posterior.set_default_x(x)
+        needed = {"names": list, "x_shape": list, "config": dict}
+        needed |= {"n_simulations": int, "n_excluded": int}
+
+        def build(made: dict[str, Any], history: History | None) -> Posterior:
+            names, x_shape, config = made["names"], tuple(made["x_shape"]), made["config"]
+            # the bounds themselves are among the tensors
+            free = torch.full((len(names),), torch.inf)
+            structure = (config[key] for key in ("density", "summary", "size"))
+            estimator = Estimator(-free, free, x_shape, *structure)
+            training_range = TrainingRange(int(torch.Size(x_shape).numel()))
+            counts = made["n_simulations"], made["n_excluded"]
+            return cls(estimator, training_range, names, x_shape, config, history, *counts)
+
+        posterior, made = files.load(
+            Path(folder), files.POSTERIOR, needed, build, lambda p: p._modules()
+        )
+        if (x := made.get("default_x")) is None:
+            return posterior
+        try:
+            return posterior.set_default_x(x)
+        except (InnverseError, TypeError, ValueError) as error:
+            raise InputError(f"{folder}: default_x is no observation: {error}") from None
 
     def __repr__(self) -> str:
         d, shape = len(self.names), ", ".join(map(str, self.x_shape))

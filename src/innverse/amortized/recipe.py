@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import InputError, UsageError
+from ..errors import UsageError
 from ..fitting.schedule import Schedule
 from ..nets.summary import SUMMARIES
+from ..reading import read_toml
+from ..train.config import lay_over
 
 
 class _Table(BaseModel):
@@ -23,7 +24,7 @@ class Data(_Table):
     path: str | None = None
     simulator: str | None = None
     """A name that `innverse.data.simulators` knows; its likelihood is used where there is one."""
-    budget: int = Field(10_000, ge=1)
+    budget: int = Field(10_000, ge=1, le=10**9)
     """Simulations of the built-in simulator."""
     theta: str | list[str] | None = None
     x: str | list[str] | None = None
@@ -51,27 +52,27 @@ class Train(_Table):
     """How, see `innverse.fitting.training.Schedule`."""
 
     held_out: float = Field(0.1, gt=0, lt=1)
-    lr: float = Field(1e-3, gt=0)
-    batch_size: int | None = Field(None, ge=1)
-    patience: int = Field(Schedule.patience, ge=1)
-    max_epochs: int = Field(1000, ge=1)
-    minutes: float | None = Field(None, gt=0)
-    seed: int = Field(0, ge=0)
+    lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
+    batch_size: int | None = Field(None, ge=1, le=2**20)
+    patience: int = Field(Schedule.patience, ge=1, le=10**9)
+    max_epochs: int = Field(1000, ge=1, le=10**9)
+    minutes: float | None = Field(None, gt=0, allow_inf_nan=False)
+    seed: int = Field(0, ge=0, lt=2**63)
 
 
 class Check(_Table):
     """The test of calibration, on pairs that are kept out of everything else."""
 
-    pairs: int = Field(1000, ge=0)
+    pairs: int = Field(1000, ge=0, le=10**7)
     """Half of them teach the repair. At most a tenth of the simulations of a file; 0 for no test."""
-    draws: int = Field(500, ge=10)
+    draws: int = Field(500, ge=10, le=10**7)
 
 
 class Infer(_Table):
     """Observations to infer right away: a file with the columns or the array x."""
 
     path: str | None = None
-    draws: int = Field(1000, ge=1)
+    draws: int = Field(1000, ge=1, le=10**7)
 
 
 class Out(_Table):
@@ -96,16 +97,8 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
         InputError: the file cannot be read.
         UsageError: bad TOML, an unknown key, a wrong value; one line.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
-    for key, value in (overrides or {}).items():
-        if value is not None:
-            table, _, name = key.partition(".")
-            raw.setdefault(table, {})[name] = value
+    raw = read_toml(path)
+    lay_over(raw, overrides, str(path))
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.expansion import check_arrays
 from ..errors import InnverseError, InputError, UsageError
+from ..reading import open_regular
 
 Columns = str | Sequence[str] | None
 
@@ -32,7 +35,11 @@ def read_array(path: str | Path, which: Columns, default: str) -> tuple[Tensor, 
     path = Path(path)
     which = default if which is None else which
     suffix = path.suffix.lower()
+    if os.path.lexists(path):
+        open_regular(path).close()  # a pipe would be waited for
     if suffix == ".npz":
+        if os.path.isfile(path):
+            check_arrays(path)
         return _from_npz(path, which), None
     if suffix in (".csv", ".txt"):
         return _from_csv(path, which)

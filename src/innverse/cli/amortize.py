@@ -63,12 +63,14 @@ def amortize(
 
     from innverse.amortized.run import run_recipe
 
+    from ..data.lock import only_writer
     from .options import check_writable, note, print_json, start
 
     check_writable(folder)
     start("cpu")
     try:
-        summary = run_recipe(recipe, folder, progress=not quiet, resume=resume)
+        with only_writer(folder):
+            summary = run_recipe(recipe, folder, progress=not quiet, resume=resume)
     except KeyboardInterrupt:
         arguments = [a for a in sys.argv[1:] if a != "--no-resume"]
         note(f"continue with:\n  innverse {shlex.join(arguments)}", quiet)

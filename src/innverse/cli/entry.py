@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 
 from .. import __version__
-from ..errors import InnverseError, UsageError
+from ..errors import InnverseError, UsageError, is_out_of_memory
 
 # verb: (function or app, one line for the list of verbs)
 VERBS = {
@@ -157,7 +157,7 @@ def _take_verbose(arguments: list[str]) -> bool:
 
 
 def _unexpected(error: Exception) -> str:
-    if isinstance(error, MemoryError) or "not enough memory" in str(error):
+    if is_out_of_memory(error):
         return "out of memory: give smaller or fewer images, or --tile 256 to solve"
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"unexpected {type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -142,7 +143,7 @@ def _items(path: Path, flow):
 
     from ..data.arrays import load_numpy
 
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"no such file: {path}; check the path")
     array = load_numpy(path)
     if array.dtype.kind not in "fiub":

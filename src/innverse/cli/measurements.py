@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..data.arrays import load_numpy
 from ..data.sources import is_image_name
 from ..errors import InnverseError, InputError, ShapeError, UsageError
 from ..physics.registry import ALIASES, measures_images
+from ..reading import read_error
 from ..solvers.measurement import floating
 
 # which flags (by the name of their option) belong to which operator
@@ -138,8 +140,8 @@ def find_files(arguments: Iterable[str]) -> list[Job]:
     paths: list[Path] = []
     for text in arguments:
         path = Path(text)
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.is_file() and is_image_name(p.name))
+        if os.path.isdir(path):
+            inside = sorted(p for p in _inside(path) if p.is_file() and is_image_name(p.name))
             if not inside:
                 raise InputError(f"{path} has no image files; give a folder with PNG, JPEG, ...")
             paths += inside
@@ -153,6 +155,13 @@ def find_files(arguments: Iterable[str]) -> list[Job]:
         taken.add(name.lower())
         jobs.append(Job(path, name))
     return jobs
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise read_error(folder, error) from None
 
 
 def prepare(job: Job, setup: Setup, choose_prior) -> None:
@@ -205,7 +214,7 @@ def _from_array(job: Job, setup: Setup, choose_prior) -> None:
         raise UsageError(
             f"{job.path}: a measurement needs --image-shape CxHxW (1x64x64) of the image to find"
         )
-    if not job.path.is_file():
+    if not os.path.isfile(job.path):
         raise InputError(f"no such file: {job.path}; check the path")
     array = load_numpy(job.path)
     if array.dtype.kind == "c" and setup.name == "fourier" and array.ndim > 1:
@@ -264,7 +273,7 @@ def parse_kernel(text: str) -> Tensor:
         UsageError: a malformed description. InputError: an unusable file.
     """
     kind, *numbers = text.split(":")
-    if kind in ("gaussian", "motion") and not Path(text).is_file():
+    if kind in ("gaussian", "motion") and not os.path.isfile(text):
         try:
             values = [float(n) for n in numbers]
         except ValueError:
@@ -278,7 +287,7 @@ def parse_kernel(text: str) -> Tensor:
             "(motion:15:30), in pixels and degrees"
         )
     path = Path(text)
-    if path.suffix.lower() == ".npy" and path.is_file():
+    if path.suffix.lower() == ".npy" and os.path.isfile(path):
         kernel = torch.tensor(load_numpy(path), dtype=torch.float32)
     else:
         kernel = read_image(path, "L").tensor[0]

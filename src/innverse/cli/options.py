@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json as json_
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from ..errors import UsageError
 
@@ -15,7 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
-Seed = Annotated[int, Parameter(help="Seed of everything random.")]
+Seed = Annotated[
+    int,
+    Parameter(help="Seed of everything random.", validator=validators.Number(gte=0, lt=2**63)),
+]
 Json = Annotated[bool, Parameter(help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="No progress and no notes.")]
 
@@ -98,6 +100,21 @@ def parse_size(
     raise UsageError(f"{option} {text}: give {want}")
 
 
+def check_memory(numbers: int, option: str) -> None:
+    """Raise UsageError where so many float32 numbers exceed the memory of this machine."""
+    import os
+
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return
+    if 4 * numbers > memory:
+        raise UsageError(
+            f"{option}: {4 * numbers / 2**30:.3g} GB of results, this machine has "
+            f"{memory / 2**30:.3g} GB: ask for less"
+        )
+
+
 def check_writable(folder: Path) -> None:
     """Raise InnverseError unless files can be made in ``folder``, which need not exist yet.
 
@@ -108,6 +125,8 @@ def check_writable(folder: Path) -> None:
     from ..data.atomic import write_error
 
     try:
+        if "\0" in str(folder):
+            raise ValueError("the name contains a NUL byte")
         place = folder.absolute()
         while not place.exists() and place != place.parent:
             place = place.parent
@@ -119,9 +138,9 @@ def check_writable(folder: Path) -> None:
 
 def print_json(value: Any) -> None:
     """JSON on stdout; NaN and infinities become null."""
-    from ..data.atomic import jsonable
+    from ..data.atomic import dumps
 
-    print(json_.dumps(jsonable(value), indent=2))
+    print(dumps(value, indent=2))
 
 
 def note(text: str, quiet: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from .options import (
     Json,
     Quiet,
     Seed,
+    check_memory,
     check_writable,
     load_model,
     noise_level,
@@ -140,6 +142,7 @@ def sample(
     if denoise and level is None:
         raise UsageError("--denoise: this model knows no noise level; leave it out")
     pixels = (asked or flow.shape[-2:])[0] * (asked or flow.shape[-2:])[-1] if images else 1
+    check_memory(n * math.prod((flow.shape[0], *asked) if asked else flow.shape), f"--n {n}")
     step = max(1, min(n, _BATCH_PIXELS // pixels if images else 4096))
     generator = torch.Generator(target).manual_seed(seed)
     parts = []
@@ -157,6 +160,8 @@ def sample(
             report(min(first + step, n), n)
     x = torch.cat(parts)
 
+    # before anything is written: the training images may be unreadable
+    near = None if neighbours is None else _neighbours(x, neighbours, subset)
     columns = None if rows_columns is None else rows_columns[1]
     kind = out.suffix.lower()
     if kind == ".npy":
@@ -179,15 +184,15 @@ def sample(
         "truncation": truncation, "sigma": level, "denoised": denoise, "seed": seed,
         "files": written,
     }  # fmt: skip
-    if neighbours is not None:
-        picture, result["neighbours"] = _neighbours(x, neighbours, subset)
+    if near is not None:
+        picture, result["neighbours"] = near
         place = out.with_name(f"{out.stem}-neighbours.png") if kind else out / "neighbours.png"
         written.append(write_picture(place, picture))
     if json:
         print_json(result)
         return 0
     print("\n".join(map(str, written)) if kind else f"{len(written)} files in {out}")
-    if neighbours is not None:
+    if near is not None:
         found = result["neighbours"]
         note(
             f"nearest training image: rms difference {found['median']:.3f} in the median; "

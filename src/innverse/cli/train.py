@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_
 import os
 import shlex
 import sys
@@ -81,7 +80,7 @@ def train(
     Returns
     -------
     int
-        The exit code: 0 when complete, 130 when interrupted (all is saved).
+        The exit code: 0 when complete, 3 when diverged, 130 when interrupted (all is saved).
     """
     from innverse.train.config import load_config, parse_setting
 
@@ -102,12 +101,13 @@ def train(
     name = config.stem if config is not None else settings.model.name
     folder = out or Path(settings.out.dir or Path("runs") / name)
 
+    from innverse.cli.options import print_json
     from innverse.train.loop import train as run
 
     outcome = run(settings, folder, resume=resume, device=device, quiet=quiet, command=_command())
     if int(os.environ.get("RANK", "0")) == 0:
         if json:
-            print(json_.dumps(outcome.to_json()))
+            print_json(outcome.to_json())
         elif outcome.complete:
             numbers = ", ".join(f"{k} {v:.4f}" for k, v in outcome.held_out.items())
             print(f"{outcome.model}" + (f"  ({numbers})" if numbers else ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import posixpath
 import tarfile
 import zlib
@@ -10,9 +11,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from ..errors import InputError
+from .expansion import check_expansion, file_size
 from .image_io import IMAGE_SUFFIXES
 
-_BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, ValueError)
+_BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
 
 
 def is_tar(path: Path) -> bool:
@@ -37,8 +39,12 @@ def tar_images(
     failures: list[tuple[str, str]] = []
     with tarfile.open(path) as archive:
         plain = isinstance(archive.fileobj, io.BufferedReader)  # not a decompressor around it
+        stored, expanded = file_size(path), 0
         try:
             for member in archive:
+                # also what is passed over has to be unpacked
+                expanded += member.size
+                check_expansion(str(path), expanded, stored)
                 name = posixpath.normpath(member.name)
                 pure = PurePosixPath(name)
                 image = pure.suffix.lower() in IMAGE_SUFFIXES and not pure.name.startswith(".")
@@ -48,6 +54,8 @@ def tar_images(
                     found[name] = _Slice(path, member.offset_data, member.size)
                 else:
                     found[name] = _Kept(archive.extractfile(member).read())
+        except InputError:
+            raise
         except _BROKEN as error:
             failures.append((path.name, f"{path}: the archive is cut off or damaged ({error})"))
     if not found:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InnverseError, InputError, ShapeError, UsageError
+from .expansion import check_arrays, check_expansion, file_size
 from .image_io import read_file
 
 
@@ -115,6 +118,7 @@ def _check_values(array: np.ndarray, label: str) -> None:
 
 def load_numpy(path: Path, key: str | None = None) -> np.ndarray:
     """The array of a .npy file (memory-mapped) or of a .npz file (``key`` if it has several)."""
+    check_arrays(path)
     try:
         data = np.load(path, mmap_mode="r" if path.suffix.lower() == ".npy" else None)
     except Exception as error:
@@ -181,7 +185,7 @@ def load_idx(path: Path) -> np.ndarray:
     data = read_file(path)
     if data[:2] == b"\x1f\x8b":
         try:
-            data = gzip.decompress(data)
+            data = _unpacked(data, path)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path} is damaged or cut off ({error}); copy it again") from error
     if len(data) < 4 or data[:2] != b"\0\0":
@@ -200,6 +204,16 @@ def load_idx(path: Path) -> np.ndarray:
             f"{path} has {values.size} pixels where its header says {expected}; copy it again"
         )
     return values.reshape(shape[0], 1, *shape[1:])
+
+
+def _unpacked(data: bytes, path: Path) -> bytes:
+    """As much of a gzipped IDX file as its header declares, and a byte more if there is one."""
+    with gzip.open(io.BytesIO(data)) as file:
+        head = file.read(16)
+        sizes = [int.from_bytes(head[i : i + 4], "big") for i in range(4, len(head) - 3, 4)]
+        declared = math.prod(sizes) if len(head) == 16 else 0
+        check_expansion(str(path), declared, file_size(path))
+        return head + file.read(declared + 1)
 
 
 def digits() -> np.ndarray:

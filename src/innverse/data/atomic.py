@@ -10,9 +10,10 @@ import errno
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,7 +39,8 @@ def write_error(path: str | os.PathLike, error: BaseException) -> InnverseError:
     reason = _ADVICE.get(number) or getattr(error, "strerror", None) or str(error)
     if "No space left" in str(error):  # how libraries written in Rust report ENOSPC
         reason = _ADVICE[errno.ENOSPC]
-    return InnverseError(f"cannot write {os.fspath(path)}: {reason}")
+    name = os.fspath(path)
+    return InnverseError(f"cannot write {repr(name) if chr(0) in name else name}: {reason}")
 
 
 def _check_name(path: str | os.PathLike) -> None:
@@ -65,6 +67,8 @@ def atomic_path(path: str | os.PathLike) -> Generator[Path]:
     """
     _check_name(path)
     temporary = None
+    if "\0" in os.fspath(path):
+        raise write_error(path, ValueError("the name contains a NUL byte"))
     try:
         target = Path(os.path.realpath(path))  # write through a symbolic link, do not replace it
         if target.is_dir():
@@ -106,16 +110,46 @@ def atomic_write(
         if callable(content):
             content(file)
         else:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(_encoded(content))
     return Path(path)
 
 
-def write_json(path: str | os.PathLike, value: Any) -> Path:
-    """Write ``value`` as indented JSON, atomically. NaN and infinities become ``null``.
+def _encoded(content: bytes | str) -> bytes:
+    # names of files that are not UTF-8 get a "?" for every odd byte
+    return content.encode(errors="replace") if isinstance(content, str) else content
 
-    Numpy and torch scalars and arrays are written as numbers and lists, paths as text.
+
+def write_together(folder: str | os.PathLike, contents: dict[str, bytes | str]) -> None:
+    """Write several files of one folder, by name: all of them, or none where the disk is full.
+
+    Only when the last byte is on the disk do they take the place of older ones, in the order given.
+
+    Raises:
+        InnverseError: as `atomic_write`; the old files are untouched.
     """
-    return atomic_write(path, json.dumps(jsonable(value), indent=2, ensure_ascii=False) + "\n")
+    with ExitStack() as stack:
+        # the stack unwinds from the end: the first name is renamed first
+        for name in reversed(contents):
+            temporary = stack.enter_context(atomic_path(Path(folder, name)))
+            with open(temporary, "wb") as file:
+                file.write(_encoded(contents[name]))
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def write_json(path: str | os.PathLike, value: Any) -> Path:
+    """Write ``value`` as indented JSON, atomically, see `dumps`."""
+    return atomic_write(path, dumps(value, indent=2) + "\n")
+
+
+def dumps(value: Any, indent: int | None = None) -> str:
+    """``value`` as strict JSON. NaN and infinities become ``null``.
+
+    Numpy and torch scalars and arrays are written as numbers and lists, paths as text. File names
+    that are not UTF-8 keep their odd bytes as escapes (``\\udcff``, for `os.fsencode`).
+    """
+    text = json.dumps(jsonable(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def jsonable(value: Any) -> Any:

@@ -15,8 +15,9 @@ import PIL.ImageOps
 import torch
 from torch import Tensor
 
-from ..errors import InputError, ShapeError, UsageError
+from ..errors import InputError, ShapeError, UsageError, is_out_of_memory
 from .atomic import atomic_write
+from .expansion import check_expansion
 
 # Only these decoders are tried: Pillow knows others that call external programs (EPS) or are
 # obscure.
@@ -68,7 +69,9 @@ class Decoded:
     notes: tuple[str, ...]
 
     def as_float(self) -> np.ndarray:
-        return self.pixels.astype(np.float32) / np.float32(self.maximum)
+        x = self.pixels.astype(np.float32)
+        x /= np.float32(self.maximum)  # in place: a large picture is in memory once
+        return x
 
     def as_uint8(self) -> np.ndarray:
         if self.pixels.dtype == np.uint8:
@@ -166,6 +169,8 @@ def read_file(path: str | os.PathLike) -> bytes:
         if os.path.exists(path) and not os.path.isfile(path):
             raise InputError(f"{name} is not a regular file; give an image file")
         return Path(path).read_bytes()
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"no such file: {name}; check the path") from None
     except PermissionError:
@@ -208,6 +213,8 @@ def decode(data: bytes, label: str, mode: str | None = None) -> Decoded:
     formats = [name for name in _FORMATS if name in PIL.Image.OPEN]
     try:
         with PIL.Image.open(io.BytesIO(data), formats=formats) as file:
+            width, height = file.size
+            check_expansion(label, 4 * width * height, len(data))
             return _convert(file, label, mode)
     except InputError:
         raise
@@ -220,9 +227,9 @@ def decode(data: bytes, label: str, mode: str | None = None) -> Decoded:
         raise InputError(
             f"{label} has more than {limit} million pixels; crop or shrink it"
         ) from None
-    except MemoryError as error:
-        raise InputError(f"{label} does not fit in memory; crop or shrink it") from error
     except Exception as error:  # on damaged files Pillow raises almost anything
+        if is_out_of_memory(error):
+            raise InputError(f"{label} does not fit in memory; crop or shrink it") from error
         raise InputError(
             f"{label} is damaged or cut off ({_reason(error)}); copy or export it again"
         ) from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InnverseError, InputError
+from .expansion import check_arrays, check_expansion, file_size
 
 _UNPICKLE = (
     "is a pickle, which can run any code when it is opened, so innverse does not; if you trust it, "
@@ -34,7 +36,7 @@ def read_numbers(path: Path, key: str | None = None, columns: int | None = None)
         raise InputError(f"{path} {_UNPICKLE.format(stem=path.stem, name=path.name)}")
     if suffix not in _READERS:
         raise InputError(f"{path}: tables are read from {', '.join(_READERS)}; convert it to .npy")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"no such file: {path}")
     table = _READERS[suffix](path, key, columns)
     if table.ndim != 2 or table.size == 0 or table.dtype.kind not in "fiub":
@@ -50,9 +52,13 @@ def read_numbers(path: Path, key: str | None = None, columns: int | None = None)
 
 
 def _npy(path: Path, key, columns) -> np.ndarray:
+    check_arrays(path)
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        table = np.load(path, allow_pickle=False)
+        if not isinstance(table, np.ndarray):
+            raise ValueError("it is a .npz")
+        return table
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         if "allow_pickle" in str(error):
             raise InputError(f"{path} {_UNPICKLE.format(stem=path.stem, name=path.name)}") from None
         raise InputError(
@@ -91,6 +97,7 @@ def _hdf5(path: Path, key: str | None, columns) -> np.ndarray:
                 raise InputError(
                     f"{path} has no data set {key!r}; it has: {', '.join(names) or 'none'}"
                 )
+            check_expansion(f"{path}: {key}", file[key].nbytes, file_size(path))
             return file[key][()]
     except OSError as error:
         raise InputError(f"{path} is damaged or not HDF5 ({error})") from None

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InnverseError, InputError, ShapeError, UsageError
+from ..reading import open_regular
 from . import archives, arrays
 from .image_io import IMAGE_SUFFIXES, decode, quiet, read_file
 
@@ -161,6 +162,8 @@ def open_images(
             + ", ".join(BUILTIN)
         )
     path = Path(path)
+    if not path.is_dir():
+        open_regular(path).close()  # a pipe would be waited for, a device never ends
     if path.is_dir() and (parts := arrays.idx_parts(path)):
         file = _idx_part(path, parts, subset)
         return _from_array(arrays.load_idx(file), str(file), channels, "NCHW", cache_bytes)
@@ -200,7 +203,10 @@ def split(
         raise UsageError(
             f"cannot hold out {n} of {len(source)} images; hold out fewer or add images"
         )
-    digests = [hashlib.blake2b(f"{seed}:{name}".encode()).digest() for name in source.names]
+    digests = [
+        hashlib.blake2b(f"{seed}:{name}".encode(errors="surrogateescape")).digest()
+        for name in source.names
+    ]
     order = sorted(range(len(source)), key=digests.__getitem__)
     return source.subset(sorted(order[n:])), source.subset(sorted(order[:n]))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from innverse.data.atomic import atomic_write
 from innverse.errors import InnverseError, InputError
+from innverse.reading import parse_json, read_bytes
 
 __all__ = [
     "FORMAT",
@@ -57,7 +59,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
         "format": FORMAT,
         "step": checkpoint.step,
         "tensors_sha256": hashlib.sha256(data).hexdigest(),
-        "state": checkpoint.state,
+        "state": _written(checkpoint.state),
     }
     record["sha256"] = _digest(record)
     path = folder / f"{stem}.json"
@@ -99,17 +101,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         InputError: damaged, truncated or of another format version; the message says what to do.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     weights = path.with_suffix(".safetensors")
     advice = f"delete {path} to go on from the checkpoint before it, or start over with --no-resume"
     try:
-        record = json.loads(path.read_bytes())
-        data = weights.read_bytes()
-    except OSError as e:
-        raise InputError(f"cannot read {e.filename}: {e.strerror}; {advice}") from None
-    except ValueError:
-        raise InputError(f"checkpoint {path} is damaged (not JSON); {advice}") from None
+        record, data = parse_json(read_bytes(path)), read_bytes(weights)
+    except InputError as e:
+        raise InputError(f"{e}; {advice}") from None
+    except ValueError as e:
+        raise InputError(f"checkpoint {path} is damaged (not JSON: {e}); {advice}") from None
     if not isinstance(record, Mapping) or "format" not in record:
         raise InputError(f"checkpoint {path} is damaged (no format version); {advice}")
     if record["format"] != FORMAT:
@@ -119,9 +121,39 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     if record.get("sha256") != _digest(record):
         raise InputError(f"checkpoint {path} is damaged (its checksum does not match); {advice}")
-    if record["tensors_sha256"] != hashlib.sha256(data).hexdigest():
+    if record.get("tensors_sha256") != hashlib.sha256(data).hexdigest():
         raise InputError(f"checkpoint {weights} is damaged (checksum does not match); {advice}")
-    return Checkpoint(step=record["step"], tensors=load(data), state=record["state"])
+    try:
+        tensors, step, state = load(data), record["step"], _read(record["state"])
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as e:
+        reason = " ".join(str(e).split())[:100]
+        raise InputError(f"checkpoint {path} is damaged ({reason}); {advice}") from None
+    if not (type(step) is int and step >= 0 and isinstance(state, dict)):
+        raise InputError(f"checkpoint {path} is damaged (no step or no state); {advice}")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and bool(tensor.isnan().any()):
+            raise InputError(f"checkpoint {weights} is unusable ({name} is not finite); {advice}")
+    return Checkpoint(step, tensors, state)
+
+
+def _written(value: Any) -> Any:
+    """``value`` in JSON, which knows no infinity and no NaN: ``{"float": "inf"}`` stands for it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    if isinstance(value, Mapping):
+        return {key: _written(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(item) for item in value]
+    return value
+
+
+def _read(value: Any) -> Any:
+    """What `_written` was given."""
+    if isinstance(value, dict):
+        if value.keys() == {"float"}:
+            return float(value["float"])
+        return {key: _read(item) for key, item in value.items()}
+    return [_read(item) for item in value] if isinstance(value, list) else value
 
 
 def _digest(record: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import torch_private
-from ..errors import InnverseError
+from ..errors import NotConvergedError
 from .guard import Guard
 
 __all__ = ["Descent"]
@@ -63,7 +63,7 @@ class Descent:
         """Move along the gradient, or refuse and say why; ``n`` counts the steps of the run.
 
         Raises:
-            InnverseError: too many steps in a row were refused.
+            NotConvergedError: too many steps in a row were refused.
         """
         reason = self.guard.judge(loss, norm)
         if reason is None:
@@ -73,7 +73,7 @@ class Descent:
                     group["weight_decay"] = weight_decay
             self.optimizer.step()
         elif self.guard.in_a_row >= self.max_skips:
-            raise InnverseError(
+            raise NotConvergedError(
                 f"training diverged: the last {self.guard.in_a_row} steps up to step {n + 1} were "
                 f"refused ({reason}); {self.advice}"
             )

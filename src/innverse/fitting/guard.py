@@ -29,6 +29,7 @@ class Guard:
         self.norms: deque[float] = deque(maxlen=window)
         self.skipped = 0
         self.in_a_row = 0
+        self.lost = 0  # of those in a row, the latest that were not finite
 
     @classmethod
     def of_finite(cls) -> Guard:
@@ -41,6 +42,9 @@ class Guard:
         if math.isfinite(loss) and math.isfinite(norm):
             self.losses.append(loss)
             self.norms.append(norm)
+            self.lost = 0
+        else:
+            self.lost += 1
         if reason is None:
             self.in_a_row = 0
         else:

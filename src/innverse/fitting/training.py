@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, NotConvergedError
 from ..train.progress import Progress
 from .average import average_
 from .checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
@@ -96,7 +96,17 @@ class Training:
             self._judge()
 
     def finish(self) -> History:
-        """Put the best state into the model."""
+        """Put the best state into the model.
+
+        Raises:
+            NotConvergedError: no epoch ended with a finite loss on the held-out pairs.
+        """
+        losses = self.history.held_out
+        if losses and not any(map(math.isfinite, losses)):
+            raise NotConvergedError(
+                f"training diverged: the held-out loss was not finite after any of {len(losses)} "
+                "epochs; lower lr, or look for extreme values in theta or x"
+            )
         self.model.load_state_dict(self.best)
         self.model.eval()
         return self.history

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from ..data.atomic import atomic_write
 from ..errors import InputError, ShapeError
+from ..reading import parse_json, read_bytes
 from .flow import Flow
 
 # The level at which images are encoded: the density is sharp there, yet smooth enough to move in.
@@ -107,18 +109,27 @@ class Attribute:
         Raises:
             InputError: the file is missing or holds something else.
         """
+        data = read_bytes(path)
         try:
-            with safe_open(path, "pt") as file:
-                facts = json.loads(file.metadata()["innverse"])
-                direction = file.get_tensor("direction")
-            counts = tuple(facts["counts"])
-            return cls(direction, facts["noise"], counts, facts["sigma"], facts["model"])
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or 'no such file'}") from None
-        except (SafetensorError, ValueError, KeyError, TypeError):
+            facts = parse_json(_metadata(data))
+            direction = read_tensors(data)["direction"]
+            noise, sigma, model = facts["noise"], facts["sigma"], facts["model"]
+            counts = tuple(int(n) for n in facts["counts"])
+            sound = len(counts) == 2 and isinstance(noise, float | int) and isinstance(model, str)
+            sound = sound and (sigma is None or isinstance(sigma, float)) and direction.dim() == 3
+            if not (sound and direction.dtype == torch.float32 and direction.isfinite().all()):
+                raise ValueError
+        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
             raise InputError(
                 f"{path} holds no attribute: make one with innverse attribute --save"
             ) from None
+        return cls(direction, noise, counts, sigma, model)
+
+
+def _metadata(data: bytes) -> str:
+    """What `Attribute.save` wrote beside the tensor."""
+    length = int.from_bytes(data[:8], "little")
+    return parse_json(data[8 : 8 + length])["__metadata__"]["innverse"]
 
 
 def fingerprint(flow: Flow) -> str:

@@ -9,9 +9,9 @@ options of the model itself (``levels``, ``hidden``, ...) belong to its builder,
 from __future__ import annotations
 
 import difflib
-import tomllib
+import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -22,7 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from innverse.errors import InputError, UsageError
+from innverse.errors import UsageError
+from innverse.reading import parse_toml, read_toml
 
 __all__ = [
     "DataConfig",
@@ -35,8 +36,27 @@ __all__ = [
 ]
 
 
+MOST_THREADS = max(256, 4 * (os.cpu_count() or 1))
+"""More would only exhaust the process table of the system."""
+
+
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value, info):
+        """``true`` is no number 1: who writes it meant something else."""
+        if isinstance(value, bool) and not _admits(
+            cls.model_fields[info.field_name].annotation, bool
+        ):
+            raise ValueError("input should be a number, a text or a list")
+        return value
+
+
+def _admits(hint: Any, kind: type) -> bool:
+    """Whether a type hint names ``kind`` anywhere."""
+    return hint is kind or any(_admits(part, kind) for part in get_args(hint))
 
 
 class DataConfig(_Table):
@@ -52,7 +72,7 @@ class DataConfig(_Table):
     never more than a fifth of them all."""
     channels: Literal[1, 3] | None = None
     """1 (gray) or 3 (RGB); None takes the images as they are."""
-    crop: int | None = Field(None, ge=2)
+    crop: int | None = Field(None, ge=2, le=16_384)
     """Side of the square crops in pixels; None takes images of one size whole up to 64 pixels."""
     flip: bool = True
     transpose: bool = False
@@ -63,7 +83,7 @@ class DataConfig(_Table):
 class ModelConfig(BaseModel):
     """The flow or generator: its registered name, noise range, any option of its builder."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     name: str = "glow"
     noise: tuple[float, float] | None = None
@@ -89,20 +109,24 @@ class ModelConfig(BaseModel):
         return self.name == "gan"
 
 
+_Beta = Annotated[float, Field(ge=0, lt=1)]
+_Count = Annotated[int, Field(ge=1, le=10**9)]
+
+
 class TrainConfig(_Table):
     """Optimisation, evaluation and book-keeping."""
 
-    steps: int = Field(10_000, ge=1)
-    batch_size: int = Field(16, ge=1)
+    steps: int = Field(10_000, ge=1, le=10**9)
+    batch_size: int = Field(16, ge=1, le=2**20)
     """Images of one step, all processes together."""
     lr: float = Field(1e-3, gt=0)
     lr_floor: float = Field(0.01, ge=0, le=1)
     """Learning rate at the last step, as a fraction of ``lr``."""
     critic_lr: float | None = Field(None, gt=0)
     """Learning rate of a GAN's critic, with the same course; None means ``lr``."""
-    warmup: int = Field(200, ge=0)
+    warmup: int = Field(200, ge=0, le=10**9)
     weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[_Beta, _Beta] = (0.9, 0.99)
     clip: float = Field(1.0, gt=0)
     """Largest gradient norm; larger gradients are scaled down to it."""
     ema: float = Field(0.999, ge=0, lt=1)
@@ -114,21 +138,21 @@ class TrainConfig(_Table):
     """Weight of the denoising score matching term (needs ``model.noise``)."""
     score_matching_from: float = Field(0.0, ge=0, le=1)
     """Fraction of the steps after which that term starts."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     skip_factor: float = Field(20.0, gt=1)
     """A step whose gradient norm exceeds this multiple of the running median is skipped."""
     skip_jump: float = Field(3.0, gt=0)
     """A step whose loss is this many nats/dim above the running median is skipped."""
-    max_skips: int = Field(50, ge=1)
+    max_skips: _Count = 50
     """So many skipped steps in a row end the run with an error."""
-    log_every: int = Field(10, ge=1)
-    eval_every: int = Field(1000, ge=1)
-    eval_images: int = Field(64, ge=1)
-    checkpoint_every: int = Field(1000, ge=1)
-    sample_every: int = Field(5000, ge=1)
-    keep: int = Field(2, ge=1)
+    log_every: _Count = 10
+    eval_every: _Count = 1000
+    eval_images: _Count = 64
+    checkpoint_every: _Count = 1000
+    sample_every: _Count = 5000
+    keep: _Count = 2
     """Checkpoints that stay on disk."""
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=MOST_THREADS)
     """CPU threads per process; None leaves PyTorch's choice."""
 
 
@@ -212,23 +236,27 @@ def load_config(
     where = str(path) if path is not None else "the command line"
     raw: dict[str, Any] = {}
     if path is not None:
-        try:
-            raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as e:
-            raise UsageError(f"{path} is not valid TOML: {e}") from None
-        except UnicodeDecodeError:
-            raise UsageError(f"{path} is not a text file; a TOML config is needed") from None
-        except OSError as e:
-            raise InputError(f"cannot read the config {path}: {e.strerror}") from None
-    for key, value in (overrides or {}).items():
-        if value is not None:
-            table, _, name = key.partition(".")
-            raw.setdefault(table, {})[name] = value
+        raw = read_toml(path)
+    lay_over(raw, overrides, where)
     raw.setdefault("data", {})
     try:
         return TrainingConfig.model_validate(raw)
     except ValidationError as e:
         raise UsageError("\n".join(_line(error, where) for error in e.errors())) from None
+
+
+def lay_over(raw: dict[str, Any], overrides: dict[str, Any] | None, where: str) -> None:
+    """Put ``{"table.key": value}`` into the tables of a file, in place; None is ignored.
+
+    Raises:
+        UsageError: what should be a table is something else.
+    """
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            table, _, name = key.partition(".")
+            if not isinstance(raw.setdefault(table, {}), dict):
+                raise UsageError(f"{table} in {where}: write it as a table, [{table}]")
+            raw[table][name] = value
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -238,9 +266,10 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or key.count(".") != 1:
         raise UsageError(f"{text!r} is no setting; write table.key=value, e.g. train.ema=0.99")
     try:
-        return key, tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
+        found = parse_toml(f"v = {value}")
+    except ValueError:
         return key, value.strip()
+    return key, found["v"] if len(found) == 1 else value.strip()
 
 
 def _line(error: dict[str, Any], where: str) -> str:
@@ -248,14 +277,23 @@ def _line(error: dict[str, Any], where: str) -> str:
     location = [str(part) for part in error["loc"]]
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
-        return f"unknown key {key} in {where}{_hint(location)}"
+        return f"unknown key {key[:80]} in {where}{_hint(location)}"
     if error["type"] == "missing":
         return f"{key} is missing in {where}: add {location[-1]} under [{location[0]}]"
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     given = error["input"]
-    got = f", not {given!r}" if isinstance(given, str | int | float | bool | list) else ""
+    plain = isinstance(given, str | int | float | bool | list)
+    got = f", not {_short(given)}" if plain else ""
     return f"{key or 'config'} in {where}: {message}{got}"
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        text = "this"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _hint(location: list[str]) -> str:

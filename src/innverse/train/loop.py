@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from innverse.data.atomic import atomic_write
+from innverse.data.atomic import atomic_write, write_json
+from innverse.data.lock import only_writer
 from innverse.device import choose_device
-from innverse.errors import InputError
+from innverse.errors import InputError, NotConvergedError
 from innverse.fitting.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from innverse.fitting.interrupt import stop_requests
 from innverse.train.adversarial import AdversarialTrainer
@@ -63,8 +64,9 @@ def train(
     """Train a flow or a generator; the folder ``out`` holds all that comes of it.
 
     ``checkpoint/`` (to continue), ``metrics.jsonl``, ``samples/``, ``config.json`` and, when
-    complete, ``model/`` (for :func:`innverse.load`). Ctrl-C and SIGTERM finish
-    the step, save and return; the same call continues. Under torchrun all processes call this.
+    complete, ``model/`` (for :func:`innverse.load`). Ctrl-C, SIGTERM and SIGHUP (a closed terminal)
+    finish the step, save and return; the same call continues. Under torchrun all processes call
+    this.
 
     Args:
         config: the settings.
@@ -77,7 +79,8 @@ def train(
     Raises:
         InputError: unusable data, a damaged or foreign checkpoint, a folder that cannot be written.
         UsageError: settings that do not fit together.
-        InnverseError: training diverged.
+        NotConvergedError: training diverged; neither a model nor a checkpoint of it is kept.
+        InnverseError: another training writes into ``out``.
     """
     keep_buffers()
     torch.set_flush_denormal(True)
@@ -88,8 +91,10 @@ def train(
     with distributed(target) as world:
         if target.type == "cuda" and world.size > 1:
             target = torch.device("cuda", torch.cuda.current_device())
-        run = _Run(config, out, world, target, quiet or not world.first, command)
-        return run(resume)
+        # locked before the data are read, which can take minutes
+        with only_writer(out) if world.first else contextlib.nullcontext():
+            run = _Run(config, out, world, target, quiet or not world.first, command)
+            return run(resume)
 
 
 class _Run:
@@ -106,15 +111,16 @@ class _Run:
     def __call__(self, resume: bool) -> Outcome:
         trainer, settings = self.trainer, self.config.train
         self._open(resume)
-        metrics = None
+        metrics = contextlib.nullcontext()
         if self.world.first:
-            metrics = MetricsFile(self.out / "metrics.jsonl", trainer.step_number)
+            file = MetricsFile(self.out / "metrics.jsonl", trainer.step_number)
+            metrics = contextlib.closing(file)
         progress = Progress(settings.steps, trainer.step_number, quiet=self.quiet)
         self._greet(progress)
-        with stop_requests() as stop, progress:
+        with metrics as metrics, stop_requests() as stop, progress:
             while trainer.step_number < settings.steps:
                 begun, busy = time.perf_counter(), time.process_time()
-                row = trainer.step(bool(stop))
+                row = self._step(bool(stop))
                 elapsed = time.perf_counter() - begun
                 trainer.seconds += elapsed
                 trainer.processor_seconds += time.process_time() - busy
@@ -122,15 +128,14 @@ class _Run:
                     self._report(row, elapsed, metrics, progress)
                 if row["stop"]:
                     break
-        complete = trainer.step_number >= settings.steps
-        if self.world.first:
-            self._save()
-            metrics.close()
-            if not complete:
-                note = f"stopped after step {trainer.step_number}, saved; continue with:"
-                progress.say(f"{note}\n  {self.command}")
-            else:
-                self._finish()
+            complete = trainer.step_number >= settings.steps
+            if self.world.first:
+                self._save()
+                if not complete:
+                    note = f"stopped after step {trainer.step_number}, saved; continue with:"
+                    progress.say(f"{note}\n  {self.command}")
+                else:
+                    self._finish()
         return Outcome(
             complete=complete,
             step=trainer.step_number,
@@ -140,6 +145,12 @@ class _Run:
             held_out=trainer.held_out,
         )
 
+    def _step(self, interrupted: bool) -> dict[str, Any]:
+        try:
+            return self.trainer.step(interrupted)
+        except NotConvergedError as error:
+            raise NotConvergedError(f"{error} ({self._kept()})") from None
+
     def _open(self, resume: bool) -> None:
         """Create the folder; continue from the newest checkpoint, or begin."""
         if self.world.first:
@@ -148,10 +159,11 @@ class _Run:
                 if not resume:
                     for old in [*self.checkpoints.glob("*"), self.out / "metrics.jsonl"]:
                         old.unlink(missing_ok=True)
-                (self.out / "config.json").write_text(self.config.model_dump_json(indent=1) + "\n")
-            except OSError as e:
+                write_json(self.out / "config.json", self.config.model_dump())
+            except (OSError, ValueError) as e:
                 raise InputError(
-                    f"cannot write to {self.out}: {e.strerror or e}; choose another --out"
+                    f"cannot write to {self.out}: {getattr(e, 'strerror', None) or e}; choose "
+                    "another --out"
                 ) from None
         newest = latest_checkpoint(self.checkpoints) if self.world.first else None
         checkpoint = self.world.tell(load_checkpoint(newest) if newest else None)
@@ -183,7 +195,7 @@ class _Run:
         if reason is not None:
             metrics.add(
                 kind="skip", step=step, reason=reason, skipped=trainer.skipped,
-                loss=_finite(row["loss"]), grad_norm=_finite(row["grad_norm"]),
+                loss=row["loss"], grad_norm=row["grad_norm"],
             )  # fmt: skip
             progress.say(f"step {step} skipped: {reason} ({trainer.skipped} so far)")
         elif step % s.log_every == 0 or last:
@@ -199,8 +211,7 @@ class _Run:
             begun = time.perf_counter()
             held_out = trainer.evaluate()
             if held_out:
-                numbers = {key: _finite(value) for key, value in held_out.items()}
-                metrics.add(kind="eval", step=step, **numbers, seconds=round(trainer.seconds, 2))
+                metrics.add(kind="eval", step=step, **held_out, seconds=round(trainer.seconds, 2))
                 numbers = ", ".join(f"{k} {v:.4f}" for k, v in held_out.items())
                 took = time.perf_counter() - begun
                 progress.say(f"step {step} held-out: {numbers} ({took:.1f} s)")
@@ -224,7 +235,25 @@ class _Run:
         atomic_write(path, lambda file: picture.save(file, format="PNG"))
 
     def _save(self) -> None:
+        """A checkpoint, unless it would take the place of a better one.
+
+        Raises:
+            NotConvergedError: there is nothing finite to save.
+        """
+        if trouble := self.trainer.trouble():
+            raise NotConvergedError(
+                f"training diverged by step {self.trainer.step_number}: {trouble}, so nothing was "
+                f"saved ({self._kept()}); lower train.lr or train.clip and start over with "
+                "--no-resume"
+            )
         save_checkpoint(self.checkpoints, self.trainer.checkpoint(), self.config.train.keep)
+
+    def _kept(self) -> str:
+        """What a diverged run leaves that is good."""
+        newest = latest_checkpoint(self.checkpoints)
+        if newest is None:
+            return "there is no checkpoint from before"
+        return f"the last good checkpoint is {newest}, of step {int(newest.stem)}"
 
     def _finish(self) -> None:
         t = self.trainer
@@ -239,8 +268,3 @@ class _Run:
             "held_out": t.held_out,
         }
         save_model(t._averaged(), self.out / "model", self.config, facts)
-
-
-def _finite(value: float) -> float | str:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else str(value)

@@ -1,26 +1,38 @@
-"""``metrics.jsonl``: one JSON object a line, one line per logged step, evaluation or skipped step."""
+"""``metrics.jsonl``: one JSON object a line, one line per logged step, evaluation or skipped step.
+
+What is not finite is null, and no digit of the rest is lost.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from innverse.data.atomic import atomic_write, write_error
+from innverse.data.atomic import atomic_write, dumps, write_error
+from innverse.reading import read_bytes
 
 __all__ = ["MetricsFile", "read_metrics"]
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a metrics file; a last line cut off by a killed process is left out."""
+    """Rows of a metrics file; a last line cut off by a killed process is left out.
+
+    Raises:
+        InputError: there is something, but no file that can be read.
+    """
     rows = []
     path = Path(path)
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    if os.path.lexists(path):
+        for line in read_bytes(path).decode(errors="replace").splitlines():
             try:
-                rows.append(json.loads(line))
-            except ValueError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 break
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                break
+            rows.append(row)
     return rows
 
 
@@ -29,13 +41,16 @@ class MetricsFile:
 
     def __init__(self, path: Path, step: int):
         rows = [row for row in read_metrics(path) if row["step"] <= step]
-        atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        atomic_write(path, "".join(dumps(row) + "\n" for row in rows))
         self._path = path
-        self._file = path.open("a", encoding="utf-8")
+        try:
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as e:
+            raise write_error(path, e) from e
 
     def add(self, **row: Any) -> None:
         try:
-            self._file.write(json.dumps(row) + "\n")
+            self._file.write(dumps(row) + "\n")
             self._file.flush()
         except OSError as e:
             raise write_error(self._path, e) from e

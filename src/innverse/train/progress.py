@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
@@ -9,7 +10,7 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Loss, images/s and time left, on stderr.
+    """Loss, images/s and time left, on stderr, as long as somebody reads it there.
 
     Args:
         total, start: steps of the whole run, and those already done.
@@ -51,31 +52,35 @@ class Progress:
 
     def __exit__(self, *exc) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError, ValueError):
+                self._bar.stop()
 
     def update(self, step: int, note: str) -> None:
         """Report after step number ``step`` (1-based)."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, note=note)
+            with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+                self._bar.update(self._task, completed=step, note=note)
             return
         now = time.monotonic()
         if not self.quiet and (now - self._last >= self.every or step == self.total):
             self._last = now
             left = (now - self._begun) / max(step - self.start, 1) * (self.total - step)
-            print(
-                f"{self.unit} {step}/{self.total}  {note}  {_clock(left)} left",
-                file=sys.stderr,
-                flush=True,
-            )
+            _print(f"{self.unit} {step}/{self.total}  {note}  {_clock(left)} left")
 
     def say(self, line: str) -> None:
         """A line of its own, above the bar."""
         if self.quiet:
             return
         if self._bar is not None:
-            self._bar.console.print(line, highlight=False, markup=False)
+            with contextlib.suppress(OSError, ValueError):
+                self._bar.console.print(line, highlight=False, markup=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            _print(line)
+
+
+def _print(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # stderr may be closed
+        print(line, file=sys.stderr, flush=True)
 
 
 def _clock(seconds: float) -> str:

@@ -29,8 +29,11 @@ from innverse.train.evaluate import evaluate, sample_images
 from innverse.train.losses import Objective, log_uniform
 from innverse.train.model import build_model
 from innverse.train.sources import Data
+from innverse.weights import not_finite
 
 __all__ = ["Trainer"]
+
+_LOST = 10  # steps without a finite loss at the end of a run: more than bad batches explain
 
 
 class Trainer:
@@ -61,6 +64,7 @@ class Trainer:
         self.step_number = 0
         self.seconds = self.processor_seconds = 0.0  # of all steps, by the clock and by the work
         self.held_out: dict[str, float] = {}
+        self._judged_at = -1
         torch.manual_seed(stream_seed(self.settings.seed, 0, "weights"))
         self.model = build_model(config).to(self.device)
         # the average is judged as it will be used: in fp32, whatever the precision of training
@@ -174,6 +178,7 @@ class Trainer:
             self.held_out = evaluate(
                 self._averaged(), batches, self.config.model.noise, self.settings.seed
             )
+            self._judged_at = self.step_number
         return self.held_out
 
     def sample(self, n: int = 16) -> Tensor:
@@ -182,6 +187,29 @@ class Trainer:
 
     def _averaged(self):
         return self.ema.eval()
+
+    def trouble(self) -> str | None:
+        """Why the weights are of no use: they, or what they give, are not finite; None if they are.
+
+        The latest loss tells nothing of them: it is from before the latest update, and where it is
+        not finite the batch may be to blame.
+        """
+        for model, kind in ((self.model, "weight"), (self.ema, "averaged weight")):
+            if name := not_finite(model):
+                return f"the {kind} {name} is not finite"
+        if self.step_number >= self.settings.steps:
+            lost = max(descent.guard.lost for descent in self.descents.values())
+            if lost >= min(_LOST, max(2, self.settings.steps // 2)):
+                return f"the loss of the last {lost} steps was not finite"
+        numbers = self.held_out
+        if not numbers or self._judged_at != self.step_number:
+            crops = self.data.batch(0, World())[:8]
+            noise = self.config.model.noise
+            numbers = evaluate(self._averaged(), [crops], noise, self.settings.seed)
+        for key, value in numbers.items():
+            if math.isnan(value) or (math.isinf(value) and not key.endswith("psnr")):
+                return f"its {key} is {value}"
+        return None
 
     # -- checkpoints ------------------------------------------------------------------------
 
@@ -206,7 +234,9 @@ class Trainer:
         Raises:
             InputError: it was made under other settings, or its tensors do not fit the model.
         """
-        saved, mine = checkpoint.state["curve"], self.config.curve()
+        saved, mine = checkpoint.state.get("curve"), self.config.curve()
+        if not isinstance(saved, dict):
+            raise InputError(_unfit(source))
         # through JSON: tuples become lists, as in the file
         mine = json.loads(json.dumps(mine))
         longer = self.settings.steps > checkpoint.step  # then more steps, or fewer, are no mistake
@@ -218,23 +248,20 @@ class Trainer:
                     "--no-resume"
                 )
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "adamw": {}}
-        for name, tensor in checkpoint.tensors.items():
-            kind, _, rest = name.partition("/")
-            groups[kind][rest] = tensor
         try:
+            for name, tensor in checkpoint.tensors.items():
+                kind, _, rest = name.partition("/")
+                groups[kind][rest] = tensor
             self.model.load_state_dict(groups["model"])
             self.ema.load_state_dict(groups["ema"])
-        except RuntimeError:
-            raise InputError(
-                f"the tensors of {source} do not fit this model, whose layers must have changed "
-                "since: start over with --no-resume"
-            ) from None
-        for key, descent in self.descents.items():
-            descent.restore(groups["adamw"])
-            descent.guard.load(checkpoint.state[key])
-        self.seconds = checkpoint.state["seconds"]
-        self.processor_seconds = checkpoint.state.get("processor_seconds", 0.0)
-        self.held_out = checkpoint.state["held_out"]
+            for key, descent in self.descents.items():
+                descent.restore(groups["adamw"])
+                descent.guard.load(checkpoint.state[key])
+            self.seconds = float(checkpoint.state["seconds"])
+            self.processor_seconds = float(checkpoint.state.get("processor_seconds", 0.0))
+            self.held_out = dict(checkpoint.state["held_out"])
+        except (RuntimeError, KeyError, TypeError, ValueError):
+            raise InputError(_unfit(source)) from None
         self.step_number = checkpoint.step
 
 
@@ -250,4 +277,11 @@ def descent(module, settings: TrainConfig, prefix: str = "") -> Descent:
         max_skips=settings.max_skips,
         prefix=prefix,
         advice="lower train.lr or train.clip and start over with --no-resume",
+    )
+
+
+def _unfit(source: str) -> str:
+    return (
+        f"the tensors or the state of {source} do not fit this model, whose layers must have "
+        "changed since: start over with --no-resume"
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from ..errors import UsageError
+from ..reading import read_bytes
 
+_LONGEST_CARD = 16 << 20  # bytes
 _HOME = Path(__file__).parent
 
 
@@ -30,7 +33,7 @@ def load(name: str | Path, **options):
     from ..pretrained import load as read
 
     path = folder(name)
-    if not path.is_dir() and "/" not in str(name):
+    if not os.path.isdir(path) and "/" not in str(name):
         raise UsageError(f"no model is called {name!r}: choose {', '.join(names())}, or a folder")
     return read(path, **options)
 
@@ -38,7 +41,9 @@ def load(name: str | Path, **options):
 def card(name: str | Path) -> str:
     """The model card: data, licence, settings, command, metrics."""
     path = folder(name) / "README.md"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    if not os.path.isfile(path):
+        return ""
+    return read_bytes(path, _LONGEST_CARD).decode(errors="replace")
 
 
 def training(name: str | Path) -> dict[str, float]:
