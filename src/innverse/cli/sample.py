@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..progress import Progress
 from .options import (
     Device,
     Json,
@@ -21,7 +22,6 @@ from .options import (
     print_json,
     start,
 )
-from .progress import progress_bar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,7 +143,7 @@ def sample(
     step = max(1, min(n, _BATCH_PIXELS // pixels if images else 4096))
     generator = torch.Generator(target).manual_seed(seed)
     parts = []
-    with progress_bar("sampling", quiet) as report:
+    with Progress("sampling", n, unit="draw", quiet=quiet) as report:
         for first in range(0, n, step):
             some = flow.sample(
                 min(step, n - first),
@@ -180,7 +180,8 @@ def sample(
         "files": written,
     }  # fmt: skip
     if neighbours is not None:
-        picture, result["neighbours"] = _neighbours(x, neighbours, subset)
+        with Progress("looking for neighbours", quiet=quiet):
+            picture, result["neighbours"] = _neighbours(x, neighbours, subset)
         place = out.with_name(f"{out.stem}-neighbours.png") if kind else out / "neighbours.png"
         written.append(write_picture(place, picture))
     if json:

@@ -23,9 +23,12 @@ def knows_posterior_mean(problem: Problem, prior) -> bool:
 def solve_denoising(problem: Problem, prior, *, shifts: int, tile) -> Reconstruction:
     """E[x | y] = y + s^2 grad log p(y; s), averaged over ``shifts`` views (Tweedie)."""
     noise = problem.noise_level()
-    x = denoise_tiled(prior, problem.y, noise, range(shifts), tile)
+
+    def report(done: int, pieces: int) -> None:
+        problem.progress(done, pieces, "posterior mean")
+
+    x = denoise_tiled(prior, problem.y, noise, range(shifts), tile, report)
     finite = torch.isfinite(x).flatten(1).all(1)
-    problem.progress(1, 1, "posterior mean")
     z, log_prob = code_untiled(prior, x, noise.expand(len(x)), tile)
     return Reconstruction(
         x=torch.where(finite.view(-1, 1, 1, 1), x, problem.y),

@@ -12,7 +12,7 @@ from ..errors import InputError, ShapeError
 from ..flows.padding import round_up
 from ..physics import as_physics, check_adjoint, check_measurement
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[float, float, str], None]
 
 NOISELESS = 2e-3  # standard deviation that stands for "no noise": half a level of 8 bits
 

@@ -13,6 +13,7 @@ import torch
 from innverse.data.atomic import atomic_write
 from innverse.device import choose_device
 from innverse.errors import InputError
+from innverse.progress import Progress
 from innverse.train.adversarial import AdversarialTrainer
 from innverse.train.allocator import keep_buffers
 from innverse.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
@@ -22,7 +23,6 @@ from innverse.train.interrupt import stop_requests
 from innverse.train.losses import measure, to_bits
 from innverse.train.metrics import MetricsFile
 from innverse.train.model import save_model
-from innverse.train.progress import Progress
 from innverse.train.sources import Data
 from innverse.train.trainer import Trainer
 
@@ -96,7 +96,8 @@ class _Run:
     """A trainer with its folder: the part of training that touches files, signals and the screen."""
 
     def __init__(self, config, out: Path, world: World, device, quiet: bool, command: str):
-        data = Data(config, world)
+        with Progress("reading the images", quiet=quiet):
+            data = Data(config, world)
         self.config, self.out, self.world = data.config, out, world
         self.quiet, self.command = quiet, command
         self.checkpoints = out / "checkpoint"
@@ -109,7 +110,9 @@ class _Run:
         metrics = None
         if self.world.first:
             metrics = MetricsFile(self.out / "metrics.jsonl", trainer.step_number)
-        progress = Progress(settings.steps, trainer.step_number, quiet=self.quiet)
+        progress = Progress(
+            "training", settings.steps, start=trainer.step_number, unit="step", quiet=self.quiet
+        )
         self._greet(progress)
         with stop_requests() as stop, progress:
             while trainer.step_number < settings.steps:
@@ -208,7 +211,7 @@ class _Run:
             self._picture(step)
         if step % s.checkpoint_every == 0:
             self._save()
-        progress.update(step, note)
+        progress(step, note=note)
 
     def _rate(self, rate: float) -> float:
         """Images/s, smoothed."""
