@@ -90,7 +90,7 @@ def make_page(outcomes: Sequence[Outcome], prior_names: Sequence[str], command: 
             page.note(
                 f"Here the network does not beat total variation ({o.gain:+.2f} dB).", warning=True
             )
-        page.images([(title, text, error) for title, text, error in _errors(o)])
+        page.images(_errors(o), pixels=o.scene.problem.side < 200, columns=4)
         page.text(_how(o))
     page.heading("How the solver closes in")
     page.figure(
