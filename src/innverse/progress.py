@@ -19,6 +19,7 @@ __all__ = ["Progress", "Report", "clock_time"]
 Report = Callable[[float, float, str], None]  # report(done, total, note)
 
 EVERY = 15.0  # seconds between lines
+_BAR = 20  # letters
 
 
 class Progress:
@@ -197,17 +198,20 @@ def _bar(progress: Progress):
     from rich.text import Text
 
     def picture() -> Table:
-        table = Table.grid(padding=(0, 1))
-        for share in (None, None, None, None, 1):
-            table.add_column(no_wrap=True, overflow="ellipsis", ratio=share)
         left = progress.left
-        table.add_row(
-            Text(progress.title),
-            ProgressBar(total=1.0, completed=progress.fraction, width=24),
-            Text(progress.percent.rjust(5), style="progress.percentage"),
-            Text("-:--:-- left" if left is None else f"{clock_time(left)} left"),
-            Text(", ".join(filter(None, (progress.count, progress.note)))),
-        )
+        shown = [
+            progress.title,
+            progress.percent.rjust(5),
+            "-:--:-- left" if left is None else f"{clock_time(left)} left",
+            ", ".join(filter(None, (progress.count, progress.note))),
+        ]
+        bar = ProgressBar(total=1.0, completed=progress.fraction, width=_BAR)
+        table = Table.grid(padding=(0, 1))
+        for width in (len(shown[0]), _BAR, *map(len, shown[1:-1]), None):
+            table.add_column(no_wrap=True, overflow="ellipsis", min_width=width)
+        table.add_row(Text(shown[0]), bar, *map(Text, shown[1:]))
+        # not to the right edge, where the ^C of a terminal would make it two lines
+        table.width = min(console.width - 4, sum(map(len, shown)) + _BAR + len(shown))
         return table
 
     console = Console(file=progress.stream)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ..report import Report, Table, curves, panel
-from .problems import TUNING_PHOTOGRAPHS
+from .problems import PROBLEMS, TUNING_PHOTOGRAPHS
 from .run import Outcome, Score
 
 _INTRO = """\
@@ -80,6 +80,8 @@ def make_page(outcomes: Sequence[Outcome], prior_names: Sequence[str], command: 
         f"innverse demo · {' and '.join(prior_names)}",
     )
     page.text(_INTRO)
+    if len(outcomes) < len(PROBLEMS):
+        page.note(f"Interrupted: {len(outcomes)} of {len(PROBLEMS)} problems.", warning=True)
     page.note(verdict(outcomes), warning=not all(o.flow_wins for o in outcomes))
     page.table(make_table(outcomes))
     page.text(_FAIR.format(", ".join(TUNING_PHOTOGRAPHS)))
