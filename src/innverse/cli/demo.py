@@ -31,6 +31,8 @@ def demo(
 ) -> int:
     """Reconstruct photographs that ship with scikit-image; no network is needed.
 
+    innverse demo --quick
+
     Four problems: half of the pixels missing, text and scratches, blur and noise, compressed
     sensing. Writes report.html (one file), panel.png and results.json; interrupted (Ctrl-C), it
     writes them for the problems that were solved.
