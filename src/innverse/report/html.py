@@ -52,7 +52,7 @@ td.number { white-space: nowrap; }
 figure { margin: 1.2rem 0; }
 figure img { display: block; max-width: 100%; height: auto; border-radius: 3px; }
 figure.labelled { overflow-x: auto; }
-figure.labelled img { min-width: calc(.8 * var(--width)); }
+figure.labelled img { min-width: min(.8 * var(--width), 67rem); }
 figcaption { margin-top: .45rem; }
 figcaption b { color: var(--ink); font-weight: 600; }
 .plot img { background: #fff; padding: .4rem; }
