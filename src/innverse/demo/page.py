@@ -53,6 +53,8 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
     lost = [o for o in outcomes if not o.flow_wins]
     mean = sum(o.gain for o in outcomes) / len(outcomes)
     if not lost:
+        if len(outcomes) == 1:
+            return f"The network beats total variation on the one problem, by {mean:.2f} dB."
         return (
             f"The network beats total variation on all {len(outcomes)} problems, by "
             f"{mean:.2f} dB on average."
