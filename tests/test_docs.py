@@ -1,31 +1,113 @@
-"""Every python block of the README and of docs/ runs, page by page, with small untrained priors."""
+"""What the README and docs/ show runs as a reader would paste it, and every command they show is one.
+
+Python: page by page, from top to bottom, in an empty folder and a namespace of its own, with nothing
+given. A block that takes long stands below the line ``<!-- slow -->`` in the page.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
-import torch
 
-from innverse import flows
-from innverse.bijections import initialize
+from innverse.cli.entry import VERBS, build_app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(r"^(<!-- slow -->\n+)?```python\n(.*?)^```", re.S | re.M)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_python_blocks_run(page, tmp_path, monkeypatch):
-    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.S | re.M)
-    if not blocks and page.name == "design.md":
-        pytest.skip("no python in this page")
-    assert blocks
-    monkeypatch.chdir(tmp_path)
-    flow = flows.build("glow", (1, 16, 16), levels=1, steps=1, hidden=4, noise=(0.008, 0.4))
-    initialize(flow, torch.rand(8, 1, 16, 16), 0.1)
-    flow.save_pretrained(tmp_path / "tiny")
-    monkeypatch.setattr("innverse.zoo.folder", lambda name: tmp_path / "tiny")
-    scope = {"PRIOR": "natural-gray"}
-    for block in blocks:
+def blocks(page: Path) -> list[tuple[bool, str]]:
+    """(slow, code) of the python blocks; every fence that looks like one must be found."""
+    text = page.read_text("utf-8")
+    found = [(bool(slow), code) for slow, code in _BLOCK.findall(text)]
+    assert len(found) == text.count("```py")
+    return found
+
+
+def commands(text: str) -> list[str]:
+    """The command lines in fenced blocks, in indented ones, and between single backticks."""
+    text = text.replace("\\\n", " ")  # a command may go on in the next line
+    fenced = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
+    rest = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    indented = re.findall(r"^ {4}\S.*", rest, re.M)
+    lines = "\n".join([*fenced, *indented]).splitlines()
+    inline = re.findall(r"`([^`]+)`", re.sub(r"\s+", " ", rest))
+    return [line.strip() for line in [*lines, *inline]]
+
+
+SHOWN = sorted({(page.name, line) for page in PAGES for line in commands(page.read_text("utf-8"))})
+VERBS_SHOWN = [
+    (page, line) for page, line in SHOWN if re.match(r"innverse \w|.* -m innverse ", line)
+]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
+def test_python_blocks_run_as_pasted(page, tmp_path, monkeypatch):
+    run([code for slow, code in blocks(page) if not slow], page, tmp_path, monkeypatch)
+
+
+SLOW = [p for p in PAGES if any(slow for slow, _ in blocks(p))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", SLOW, ids=lambda p: p.name)
+def test_slow_python_blocks_run_as_pasted_too(page, tmp_path, monkeypatch):
+    run([code for _, code in blocks(page)], page, tmp_path, monkeypatch)
+
+
+def run(code: list[str], page: Path, folder: Path, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    scope = {"__name__": "__main__"}
+    for block in code:
         exec(compile(block, page.name, "exec"), scope)
+
+
+def test_the_commands_of_the_pages_are_found():
+    verbs = {line.split("innverse ")[1].split()[0] for _, line in VERBS_SHOWN}
+    assert verbs == set(VERBS), "every verb is shown, and none that is not there"
+
+
+@pytest.mark.parametrize(("page", "line"), VERBS_SHOWN, ids=lambda text: text[:50])
+def test_shown_commands_have_the_options_that_they_are_shown_with(page, line):
+    tokens = shlex.split(line[line.index("innverse") :], comments=True)[1:]
+    for token in tokens:
+        if token.startswith("configs/"):
+            assert (ROOT / token).is_file()
+    if len(tokens) == 1 or "..." in tokens:  # the name of a verb in a sentence
+        assert tokens[0] in VERBS
+    else:
+        build_app(tokens[0]).parse_args(tokens, exit_on_error=False, print_error=False)
+
+
+def test_shown_scripts_and_targets_exist():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    for page, line in SHOWN:
+        for file in re.findall(r"(?<![\w/])(?:benchmarks|configs|requirements)/[\w/-]+\.\w+", line):
+            assert (ROOT / file).is_file(), f"{page}: {line}"
+        for target in re.findall(r"^make ([a-z-]+)", line):
+            assert target in targets, f"{page}: {line}"
+
+
+_FACES = (
+    "innverse sample faces64 --grid 6x6 --temperature 0.7 --sigma 0.02 --denoise --seed 0 "
+    "--out faces.png"
+)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "innverse doctor",
+        pytest.param(_FACES, marks=pytest.mark.slow),
+        pytest.param("innverse train configs/digits.toml", marks=pytest.mark.slow),
+        pytest.param("innverse compare --data digits", marks=pytest.mark.slow),
+    ],
+)
+def test_commands_that_need_nothing_of_the_reader_run(cli, tmp_path, line):
+    assert any(line == shown.split("  #")[0].strip() for _, shown in SHOWN)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    done = cli(*shlex.split(line)[1:], timeout=600)
+    assert done.returncode == 0, done.stderr

@@ -39,7 +39,12 @@ def test_a_prior_that_cannot_denoise_is_refused(run, models, photos):
     assert code == 2 and "noise-conditional" in err
 
 
-def test_the_same_seed_gives_the_same_numbers(run, models, photos):
+def test_the_same_seed_gives_the_same_numbers(run, models, photos, monkeypatch):
+    from innverse import demo
+
+    made = demo.make_scene
+    monkeypatch.setattr(demo, "make_scene", lambda *given, scale: made(*given, scale=4 * scale))
+
     def numbers(seed):
         _, out, _ = run(
             "demo", "--quick", "--prior", models / "gray", "--seed", seed, "--json", "-q"
@@ -49,3 +54,29 @@ def test_the_same_seed_gives_the_same_numbers(run, models, photos):
     first = numbers(1)
     assert first == numbers(1)
     assert first != numbers(2)
+
+
+@pytest.mark.parametrize("solved", [0, 2])
+def test_an_interruption_leaves_what_was_solved(run, models, photos, monkeypatch, solved):
+    from innverse import demo
+
+    whole, begun = demo.run_scene, []
+
+    def interrupted(*given):
+        begun.append(given)
+        if len(begun) > solved:
+            raise KeyboardInterrupt  # as Ctrl-C does, in the middle of a problem
+        return whole(*given)
+
+    monkeypatch.setattr(demo, "run_scene", interrupted)
+    code, _, err = run("demo", "--quick", "--prior", models / "gray")
+    assert code == 130
+    folder = photos / "runs" / "demo"
+    if solved == 0:
+        assert "nothing was written" in err and not folder.exists()
+        return
+    found = json.loads((folder / "results.json").read_text())
+    assert not found["complete"] and len(found["problems"]) == solved
+    page = (folder / "report.html").read_text()
+    assert "2 of 4 problems" in page and "2 of 4 problems" in err
+    assert (folder / "panel.png").is_file()

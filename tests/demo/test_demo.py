@@ -59,6 +59,7 @@ def replace_scene(problem):
 def test_the_verdict_is_computed_both_ways():
     won = [outcome(p, 28.0, 30.0) for p in PROBLEMS]
     assert "beats total variation on all 4" in verdict(won) and "2.00 dB" in verdict(won)
+    assert "on the one problem, by 2.00 dB" in verdict(won[:1])
     lost = [*won[:3], outcome(PROBLEMS[3], 30.0, 29.5)]
     text = verdict(lost)
     assert "does NOT beat" in text and PROBLEMS[3].name in text and "-0.50 dB" in text

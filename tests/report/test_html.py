@@ -122,3 +122,54 @@ def test_contents_link_to_all_headings_with_their_summaries():
     assert links == re.findall(r'<h2 id="(\w+)">', html) and len(links) == 3
     nav = html[html.index("<nav>") : html.index("</nav>")]
     assert nav.count("<li>") == 3 and "small" not in nav and "in &lt;script" in nav
+
+
+def layout(html: str) -> list[tuple[int, int, int]]:
+    """(images, columns, columns on a narrow screen) of every row."""
+    found = re.findall(
+        r'<div class="row[^>]*--columns: (\d+); --narrow: (\d+)[^>]*>(.*?)</div>', html, re.S
+    )
+    return [(row.count("<figure"), int(wide), int(narrow)) for wide, narrow, row in found]
+
+
+@pytest.mark.parametrize("n", range(2, 10))
+def test_no_image_of_a_row_stands_alone(n):
+    images = [(f"{k}", "", torch.rand(1, 8, 8)) for k in range(n)]
+    ((shown, wide, narrow),) = layout(Report("t").images(images).html())
+    assert shown == n and wide <= 4 and narrow <= 2
+    assert (n <= 4) == (wide == n), "up to four stand beside each other"
+    for columns in (wide, narrow):
+        assert columns == 1 or n % columns != 1
+
+
+def test_a_short_row_fills_the_last_columns_of_a_longer_one():
+    images = [(f"{k}", "", torch.rand(1, 8, 8)) for k in range(2)]
+    html = Report("t").images(images, columns=4).html()
+    assert layout(html) == [(2, 4, 2)] and 'class="row last"' in html and "--first: 3" in html
+
+
+def test_every_table_scrolls_and_columns_of_written_numbers_are_aligned_as_numbers():
+    t = Table(["INN dB", "gain dB", "ended"], [[30.4, "+2.33", "max"], [42.6, "-0.5", "3 %"]])
+    html = Report("t").table(t).html()
+    assert html.count("<table>") == html.count('<div class="scroll"><table>') == 1
+    assert [t.is_numeric(c) for c in range(3)] == [True, True, False]
+    assert '<th class="number">gain dB</th>' in html and '<td class="number">+2.33</td>' in html
+    # space on both sides of every cell: a number cannot touch its neighbour
+    (padding,) = re.findall(r"th, td \{ padding: [.\d]+rem ([.\d]+)rem;", html)
+    assert float(padding) > 0 and not re.search(r"\.number \{[^}]*padding", html)
+
+
+def test_what_has_words_in_it_is_not_shrunk_beyond_reading():
+    pytest.importorskip("matplotlib")
+    page = Report("t").figure(curves({"a": ([1, 2], [3, 4])}, size=(6.0, 3.0)))
+    page.image(torch.rand(1, 8, 900), "a panel", labelled=True).image(torch.rand(1, 8, 900))
+    widths = re.findall(r'<figure class="([^"]*)" style="([^"]*)">', page.html())
+    assert widths == [("plot labelled", "--width: 576px"), ("labelled", "--width: 900px"), ("", "")]
+
+
+def test_names_are_not_read_as_formulas():
+    pytest.importorskip("matplotlib")
+    figure = curves({"b$$": ([1, 2], [3, 4]), "a$x^": ([1, 2], [4, 3])}, "x", "y")
+    figure.canvas.draw()
+    labels = figure.axes[0].get_legend().get_texts()
+    assert [text.get_text().replace(r"\$", "$") for text in labels] == ["b$$", "a$x^"]

@@ -51,3 +51,14 @@ def test_coverage_curves_are_drawn_as_given():
 def test_contraction_plot_has_one_cloud_per_parameter():
     figure = contraction_plot(torch.rand(50, 2), torch.randn(50, 2), ["a", "b"])
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["a", "b"]
+
+
+def test_a_parameter_may_be_called_anything():
+    names = ["b$$", "a$^$"]
+    figures = [
+        contraction_plot(torch.rand(50, 2), torch.randn(50, 2), names),
+        rank_histograms(torch.randint(0, 101, (50, 2)), 100, names),
+        pair_plot({"posterior": torch.rand(50, 2)}, names),
+    ]
+    for figure in figures:
+        figure.canvas.draw()

@@ -43,3 +43,10 @@ def test_best_ignores_nan_and_marks_ties():
 
 def test_digits_and_integers():
     assert Table(["a"], digits=3).text(0.12345) == "0.123" and Table(["a"]).text(7) == "7"
+
+
+def test_written_numbers_are_numbers_and_words_for_none_do_not_matter():
+    rows = [["6.335", "+0.50", "none", "2 %", "5.4e-07", "2.1 ± 0.3", "4.2"]]
+    rows += [[None, "-0.5", "none", "95 %", "none", "1 ± 2", "16x16"]]
+    t = Table([str(k) for k in range(7)], rows)
+    assert [t.is_numeric(c) for c in range(7)] == [True, True, False, True, True, True, False]

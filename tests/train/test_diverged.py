@@ -7,16 +7,16 @@ import math
 
 import pytest
 import torch
+
+import innverse
+from innverse.cli import main
+from innverse.errors import InputError, NotConvergedError
 from innverse.fitting.checkpoint import (
     Checkpoint,
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
-
-import innverse
-from innverse.cli import main
-from innverse.errors import InputError, NotConvergedError
 from innverse.train import Trainer, read_metrics, train
 
 TINY = ["--set", "model.levels=1", "--set", "model.steps=1", "--set", "model.hidden=8", "--set",

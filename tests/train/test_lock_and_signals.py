@@ -8,14 +8,14 @@ import subprocess
 import sys
 
 import pytest
-from innverse.fitting.checkpoint import latest_checkpoint
-from innverse.fitting.interrupt import stop_requests
+from innverse.train.progress import Progress
 
 from innverse.cli import main
 from innverse.data.lock import only_writer
 from innverse.errors import InnverseError, InputError
+from innverse.fitting.checkpoint import latest_checkpoint
+from innverse.fitting.interrupt import stop_requests
 from innverse.train import Trainer, train
-from innverse.train.progress import Progress
 
 HOLD = """
 import fcntl, os, sys

@@ -15,7 +15,7 @@ from ..errors import ShapeError, UsageError
 from ..fitting.checkpoint import remove_checkpoints
 from ..fitting.schedule import Schedule
 from ..fitting.training import train
-from ..train.progress import Progress
+from ..progress import Progress
 from .checks import as_pairs, as_rows, check_inside, check_names, check_pairs, leave_out_invalid
 from .estimator import Estimator
 from .novelty import TrainingRange
@@ -150,12 +150,8 @@ def _simulated(theta, x, simulator, prior, budget, vectorized, progress) -> tupl
         theta = draw_prior(prior, budget)
     else:
         theta = as_rows(theta, "theta")
-    with Progress(len(theta), quiet=not progress) as bar:
-
-        def report(done: int, total: int) -> None:
-            bar.update(done, "simulations")
-
-        return theta, simulate(simulator, theta, vectorized=vectorized, report=report)
+    with Progress("simulating", len(theta), unit="simulation", quiet=not progress) as bar:
+        return theta, simulate(simulator, theta, vectorized=vectorized, report=bar)
 
 
 def _signature(theta, x, config, schedule, held_out, seed) -> dict[str, Any]:

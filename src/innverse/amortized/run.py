@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..data import simulators
 from ..data.atomic import atomic_write, write_json
+from ..progress import Progress
 from .assess import Assessment, assess
 from .checks import as_pairs, leave_out_invalid
 from .fit import fit
@@ -75,12 +76,14 @@ def run_recipe(
     generator = torch.Generator().manual_seed(recipe.train.seed)
     found = None
     if len(pairs.check[0]) >= _FEWEST_CHECKED:
-        found = _assessed(posterior, pairs, recipe.check.draws, generator)
+        with Progress(f"checking on {len(pairs.check[0])} pairs", quiet=not progress):
+            found = _assessed(posterior, pairs, recipe.check.draws, generator)
         summary |= found.summary()
         write_json(folder / "recalibration.json", found.repair.to_json())
     draws = None
     if seen is not None:
-        draws = posterior.sample_batched((recipe.infer.draws,), seen, generator=generator)
+        with Progress(f"drawing for {len(seen)} observations", quiet=not progress):
+            draws = posterior.sample_batched((recipe.infer.draws,), seen, generator=generator)
         summary["mean"], summary["std"] = draws.mean(0), draws.std(0)
         summary["rank"] = posterior.rank(seen)
         arrays = {"draws": draws.numpy(), "names": np.array(posterior.names)}
@@ -94,7 +97,10 @@ def run_recipe(
         from .page import write_page
 
         title = f"p(parameters given measurement): {folder.name}"
-        write_page(folder / "report.html", posterior, found, title=title, seen=seen, draws=draws)
+        with Progress("writing the report", quiet=not progress):
+            write_page(
+                folder / "report.html", posterior, found, title=title, seen=seen, draws=draws
+            )
     return summary
 
 

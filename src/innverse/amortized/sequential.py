@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError, UsageError
-from ..train.progress import Progress
+from ..progress import Progress
 from .fit import fit
 from .posterior import Posterior
 from .simulate import draw_prior, simulate
@@ -67,12 +67,9 @@ def fit_sequential(
         for k in range(rounds):
             n = budget * (k + 1) // rounds - budget * k // rounds
             theta = draw_prior(region, n)
-            with Progress(n, quiet=not progress, unit=f"round {k + 1}, simulation") as bar:
-
-                def report(done: int, total: int, bar: Progress = bar) -> None:
-                    bar.update(done, "")
-
-                data = simulate(simulator, theta, vectorized=vectorized, report=report)
+            title = f"simulating, round {k + 1} of {rounds}"
+            with Progress(title, n, unit="simulation", quiet=not progress) as bar:
+                data = simulate(simulator, theta, vectorized=vectorized, report=bar)
             pairs.append((theta, data))
             record.append({"simulations": n, "share_of_prior": region.acceptance})
             posterior = fit(

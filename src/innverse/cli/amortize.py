@@ -42,11 +42,11 @@ def amortize(
     config
         The TOML file.
     out
-        Folder of the result; default runs/NAME.
+        Folder of the result. [default: runs/ and the name of the TOML file]
     seed
         Seed of everything random.
     minutes
-        Most minutes of training.
+        Most minutes of training. [default: as long as it helps]
     resume
         Continue the training in the folder if there is one; --no-resume starts over.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..errors import UsageError
+from ..progress import Progress
 from .options import (
     Device,
     Json,
@@ -98,8 +99,9 @@ def attribute(
         found = Attribute.load(load)
     else:
         level = noise_level(flow, level_asked, SIGMA)
-        sets = (read_pictures(data, None, flow.shape)[0] for data in (with_, without))
-        found = Attribute.between(flow, *sets, level)
+        with Progress("finding the direction", quiet=quiet):
+            sets = (read_pictures(data, None, flow.shape)[0] for data in (with_, without))
+            found = Attribute.between(flow, *sets, level)
     files = [] if save is None else [found.save(save)]
     if apply is not None:
         x = read_picture(apply, flow.shape[0], found.direction.shape[-2:]).to(target)

@@ -11,8 +11,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..errors import UsageError
+from ..progress import Progress
 from .options import Device, Json, Quiet, Seed, check_writable, note, print_json, start
-from .progress import progress_bar
 
 _UNKNOWN = "The models were trained before; what their cards tell of it stands under the cost."
 _SHIPPED = {"faces": ("faces64", "faces64-vae", "faces64-gan")}
@@ -101,7 +101,7 @@ def compare(
     others = images.photographs(shape) if ood is None else images.read(ood, ood_subset, shape)
     few = {"draws": 64, "importance": 8, "searched": 4, "restarts": 1, "steps": 10}
     settings = Settings(temperature=temperature, seed=seed, **(few if quick else {}))
-    with progress_bar("compare", quiet) as progress:
+    with Progress("comparing", quiet=quiet) as progress:
         found = measure(contestants, Data(*tests, *others), settings, progress)
     results = {"data": data, "test": tests[1], "other": others[1], "settings": vars(settings)}
     results |= {"models": [{"label": c.label, "name": c.name} for c in found.contestants]}

@@ -21,7 +21,7 @@ from ..errors import InnverseError, UsageError, is_out_of_memory
 VERBS = {
     "demo": ("demo:demo", "Reconstruct real photographs and write a report."),
     "solve": ("solve:solve", "Reconstruct images from degraded measurements."),
-    "train": ("train:train", "Train a flow on images; continues an interrupted run."),
+    "train": ("train:train", "Train a model of images; continues an interrupted run."),
     "amortize": ("amortize:amortize", "Learn p(parameters given measurement) from simulations."),
     "sample": ("sample:sample", "Draw images from a model."),
     "interpolate": ("interpolate:interpolate", "Pictures between two pictures."),
@@ -115,7 +115,8 @@ def build_app(active: str | None = None):
         help_epilogue=None if active else _MORE,
         help_format="plaintext",
         version=__version__,
-        default_parameter=Parameter(negative=()),
+        help_formatter=_Help(),
+        default_parameter=Parameter(negative=(), show_default=_default),
         suppress_keyboard_interrupt=False,
     )
     for place, (verb, (target, line)) in enumerate(VERBS.items()):
@@ -126,6 +127,40 @@ def build_app(active: str | None = None):
             sort_key=place,
         )
     return app
+
+
+class _Help:
+    """Help without the line breaks that a docstring has in the middle of a sentence.
+
+    Its parent is made when help is shown: rich is not needed before.
+    """
+
+    def __call__(self, console, options, panel) -> None:
+        from rich.text import Text
+
+        for entry in panel.entries:
+            text = getattr(entry.description, "primary_renderable", None)
+            if isinstance(text, Text):
+                text.plain = " ".join(text.plain.split())
+        self._usual()(console, options, panel)
+
+    def render_usage(self, console, options, usage) -> None:
+        self._usual().render_usage(console, options, usage)
+
+    def render_description(self, console, options, description) -> None:
+        self._usual().render_description(console, options, description)
+
+    def _usual(self):
+        from cyclopts.help import DefaultFormatter
+
+        return DefaultFormatter()
+
+
+def _default(value: object) -> str | None:
+    """A default as one would type it; none of a flag, which is off."""
+    if value is None or isinstance(value, bool):
+        return None
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _run(arguments: list[str]) -> int:

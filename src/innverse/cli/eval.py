@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from ..errors import UsageError
+from ..progress import Progress, Report
 from .options import Device, Json, Quiet, Seed, load_model, note, print_json, start
-from .progress import progress_bar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,13 +65,14 @@ def denoise(
     for value in sigma:
         generator = torch.Generator().manual_seed(seed)
 
-        def restore(x: Tensor, value=value, generator=generator) -> dict[str, Tensor]:
+        def restore(x, report, value=value, generator=generator) -> dict[str, Tensor]:
             noise = torch.randn(x.shape, generator=generator).to(x.device)
             level = torch.full((1,), value / 255, device=x.device)
             y = x + level * noise
-            return {"": denoise_tiled(flow, y, level, range(shifts))}
+            return {"": denoise_tiled(flow, y, level, range(shifts), report=report)}
 
-        results.append({"sigma": value} | _measure(source, restore, chosen, quiet))
+        title = f"denoising, sigma {value:g}"
+        results.append({"sigma": value} | _measure(source, restore, chosen, title, quiet))
     _show(results, "sigma", json, f"denoising by {model}")
     return 0
 
@@ -117,17 +118,19 @@ def inpaint(
     for fraction in keep:
         generator = torch.Generator().manual_seed(seed)
 
-        def restore(x: Tensor, fraction=fraction, generator=generator) -> dict[str, Tensor]:
+        def restore(x, report, fraction=fraction, generator=generator) -> dict[str, Tensor]:
             physics = Inpainting.random(tuple(x.shape[1:]), fraction, generator).to(x.device)
             y = physics(x)
-            found = {"": solve(y, physics, flow, "pnp", steps=steps, shifts=shifts).x}
+            options = {"steps": steps, "shifts": shifts, "progress": report}
+            found = {"": solve(y, physics, flow, "pnp", **options).x}
             if compare == "tv":
                 begun = time.perf_counter()
                 found["tv"] = tv(y, physics)
                 found["tv seconds"] = time.perf_counter() - begun
             return found
 
-        results.append({"keep": fraction} | _measure(source, restore, chosen, quiet))
+        title = f"inpainting, {fraction:g} known"
+        results.append({"keep": fraction} | _measure(source, restore, chosen, title, quiet))
     _show(results, "keep", json, f"inpainting by {model}")
     return 0
 
@@ -157,19 +160,22 @@ def _pictures(source) -> Iterator[tuple[str, Tensor]]:
         yield source.name(i), source[i].float()[None] / 255
 
 
-def _measure(source, restore: Callable[[Tensor], dict[str, Any]], device, quiet: bool) -> dict:
+def _measure(
+    source, restore: Callable[[Tensor, Report], dict[str, Any]], device, title: str, quiet: bool
+) -> dict:
     """PSNR and SSIM of every restored image, and their means.
 
-    ``restore(x)`` gives the result under the key "", and others under their names.
+    ``restore(x, report)`` gives the result under the key "", and others under their names.
     """
     from ..metrics import psnr8, ssim
 
     rows, seconds, rival_seconds = [], 0.0, 0.0
-    with progress_bar("eval", quiet) as progress:
-        for name, x in _pictures(source):
+    with Progress(title, len(source), unit="image", quiet=quiet) as progress:
+        for k, (name, x) in enumerate(_pictures(source)):
+            progress(k, note=name)
             x = x.to(device)
             begun = time.perf_counter()
-            found = restore(x)
+            found = restore(x, progress.part(k, k + 1, name))
             spent = time.perf_counter() - begun
             rival = found.pop("tv seconds", 0.0)
             seconds, rival_seconds = seconds + spent - rival, rival_seconds + rival
@@ -178,7 +184,6 @@ def _measure(source, restore: Callable[[Tensor], dict[str, Any]], device, quiet:
                 score = {"psnr": float(psnr8(image, x)), "ssim": float(ssim(image, x))}
                 row |= {label: score} if label else score
             rows.append(row)
-            progress(len(rows), len(source), name)
     for name, reason in source.failures:
         note(f"left out: {name}: {reason}", quiet)
     result = _means(rows) | {"n": len(rows), "per_image": rows, "seconds": seconds}

@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..errors import InputError, ShapeError, UsageError
+from ..progress import Progress
 from .entry import complain
 from .options import (
     Device,
@@ -22,7 +23,6 @@ from .options import (
     print_json,
     start,
 )
-from .progress import progress_bar
 
 
 def logprob(
@@ -90,14 +90,15 @@ def logprob(
 
     jobs = find_files(files)
     rows, failures = [], []
-    with progress_bar("log-density", quiet) as report, torch.no_grad():
+    progress = Progress("log-density", len(jobs), unit="file", quiet=quiet)
+    with progress, torch.no_grad():
         for i, job in enumerate(jobs):
+            progress(i, note=job.path.name)
             try:
                 for label, x in _read(job.path, flow, level, as_is, seed):
                     rows.append({"file": label, **_density(flow, x.to(target), log_prob)})
             except InputError as error:
                 failures.append({"file": str(job.path), "reason": " ".join(str(error).split())})
-            report(i + 1, len(jobs))
     if json:
         kind = f"bound from {samples} samples" if bound else "exact"
         print_json(

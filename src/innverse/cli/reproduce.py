@@ -10,8 +10,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from ..errors import InnverseError, UsageError
+from ..progress import Progress
 from .options import Device, Json, Quiet, check_writable, load_model, note, print_json, start
-from .progress import progress_bar
 
 app = App(name="reproduce", help="Run a published study again.")
 
@@ -83,13 +83,21 @@ def asim2020(
             f"named like {cells[0].path}"
         )
     results = Results(out)
-    with progress_bar("asim2020", quiet) as progress:
-        for k, cell in enumerate(cells):
-            progress(k, len(cells), cell.path)
-            given = (cell, sets[cell.set], priors, out, scale.effort, chosen)
-            found = run_cell(*given, compute=cell.matches(patterns))
-            if found is not None:  # else not asked for, and no earlier run has finished it
-                results.add(cell, found)
+    progress = Progress("asim2020", len(cells), unit="part", quiet=quiet)
+    try:
+        with progress:
+            for k, cell in enumerate(cells):
+                progress(k, note=cell.path)
+                given = (cell, sets[cell.set], priors, out, scale.effort, chosen)
+                report = progress.part(k, k + 1, cell.path)
+                found = run_cell(*given, compute=cell.matches(patterns), progress=report)
+                if found is not None:  # else not asked for, and no earlier run has finished it
+                    results.add(cell, found)
+                if progress.done == k:  # nothing was computed
+                    progress.skip(k + 1)
+    except KeyboardInterrupt:
+        note("what is finished is kept: the same command continues", quiet)
+        raise
 
     command = shlex.join(["innverse", *sys.argv[1:]])
     summary = {

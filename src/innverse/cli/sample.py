@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..progress import Progress
 from .options import (
     Device,
     Json,
@@ -23,7 +24,6 @@ from .options import (
     print_json,
     start,
 )
-from .progress import progress_bar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,7 +146,7 @@ def sample(
     step = max(1, min(n, _BATCH_PIXELS // pixels if images else 4096))
     generator = torch.Generator(target).manual_seed(seed)
     parts = []
-    with progress_bar("sampling", quiet) as report:
+    with Progress("sampling", n, unit="draw", quiet=quiet) as report:
         for first in range(0, n, step):
             some = flow.sample(
                 min(step, n - first),
@@ -161,7 +161,10 @@ def sample(
     x = torch.cat(parts)
 
     # before anything is written: the training images may be unreadable
-    near = None if neighbours is None else _neighbours(x, neighbours, subset)
+    near = None
+    if neighbours is not None:
+        with Progress("looking for neighbours", quiet=quiet):
+            near = _neighbours(x, neighbours, subset)
     columns = None if rows_columns is None else rows_columns[1]
     kind = out.suffix.lower()
     if kind == ".npy":

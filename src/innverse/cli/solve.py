@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from ..errors import InnverseError, InputError, UsageError
+from ..progress import Progress
 from .entry import complain
 from .options import (
     Device,
@@ -21,7 +22,6 @@ from .options import (
     print_json,
     start,
 )
-from .progress import progress_bar
 
 if TYPE_CHECKING:
     from .measurements import Job, Setup
@@ -177,14 +177,14 @@ def solve(
     for job in jobs:
         _prepare(job, setup, priors)
     summaries: dict[str, dict] = {}
-    with progress_bar("solving", quiet) as report:
+    with Progress("solving", quiet=quiet) as progress:
         groups = _batches(jobs, priors, method)
+        sizes = [sum(job.y.numel() for job in batch) for batch, _ in groups]
+        progress.total = sum(sizes)
         for number, (batch, way) in enumerate(groups):
-            text = "" if len(groups) == 1 else f"batch {number + 1} of {len(groups)}, "
-
-            def told(done: int, total: int, words: str, text=text) -> None:
-                report(done, total, text + words)
-
+            before = sum(sizes[:number])
+            text = "" if len(groups) == 1 else f"batch {number + 1} of {len(groups)}"
+            told = progress.part(before, before + sizes[number], text)
             usable = {k: v for k, v in settings.items() if k in method_options(way)}
             if strange := [name for name in asked if name not in usable]:
                 raise UsageError(f"--{strange[0]} means nothing to --method {way}")

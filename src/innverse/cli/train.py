@@ -49,17 +49,17 @@ def train(
     subset
         A part of the data, such as a folder in a tar, or t10k of MNIST.
     model
-        Name of the architecture (see innverse info).
+        Name of the architecture; innverse info lists them.
     out
-        Folder of the run; default runs/NAME.
+        Folder of the run. [default: runs/ and the name of the TOML file, or of the model]
     steps
         Length of the training.
     batch_size
         Images of a step, all processes together.
     crop
-        Side of the square crops; images of one size are taken whole up to 64 pixels.
+        Side of the square crops. [default: images of one size, up to 64 pixels, are taken whole]
     channels
-        1 (gray) or 3 (RGB); as the images are.
+        1 (gray) or 3 (RGB). [default: as the images are]
     lr
         Peak learning rate.
     precision
@@ -75,7 +75,7 @@ def train(
     json
         Print the outcome as JSON on stdout.
     quiet
-        No progress.
+        No progress and no notes.
 
     Returns
     -------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +11,9 @@ from torch import Tensor
 from ..errors import InputError, ShapeError, UsageError
 from ..metrics import frechet, psnr
 from ..metrics.features import RandomFeatures
+from ..progress import Report
 from . import codes, cost, likelihood
 from .contestants import BATCH, LABELS, Contestant
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass
@@ -78,7 +76,7 @@ def compare(
     contestants: list[Contestant],
     data: Data,
     settings: Settings | None = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> Findings:
     """Measure every claim on the same images, with the same seeds, on this machine.
 

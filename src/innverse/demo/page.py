@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ..report import Report, Table, curves, panel
-from .problems import TUNING_PHOTOGRAPHS
+from .problems import PROBLEMS, TUNING_PHOTOGRAPHS
 from .run import Outcome, Score
 
 _INTRO = """\
@@ -53,6 +53,8 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
     lost = [o for o in outcomes if not o.flow_wins]
     mean = sum(o.gain for o in outcomes) / len(outcomes)
     if not lost:
+        if len(outcomes) == 1:
+            return f"The network beats total variation on the one problem, by {mean:.2f} dB."
         return (
             f"The network beats total variation on all {len(outcomes)} problems, by "
             f"{mean:.2f} dB on average."
@@ -80,6 +82,8 @@ def make_page(outcomes: Sequence[Outcome], prior_names: Sequence[str], command: 
         f"innverse demo · {' and '.join(prior_names)}",
     )
     page.text(_INTRO)
+    if len(outcomes) < len(PROBLEMS):
+        page.note(f"Interrupted: {len(outcomes)} of {len(PROBLEMS)} problems.", warning=True)
     page.note(verdict(outcomes), warning=not all(o.flow_wins for o in outcomes))
     page.table(make_table(outcomes))
     page.text(_FAIR.format(", ".join(TUNING_PHOTOGRAPHS)))
@@ -90,7 +94,7 @@ def make_page(outcomes: Sequence[Outcome], prior_names: Sequence[str], command: 
             page.note(
                 f"Here the network does not beat total variation ({o.gain:+.2f} dB).", warning=True
             )
-        page.images([(title, text, error) for title, text, error in _errors(o)])
+        page.images(_errors(o), pixels=o.scene.problem.side < 200, columns=4)
         page.text(_how(o))
     page.heading("How the solver closes in")
     page.figure(

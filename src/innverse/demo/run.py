@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ..metrics import psnr, ssim
+from ..progress import Report
 from ..solvers import Reconstruction, solve
 from ..solvers.baselines import tv
-from .problems import Scene
+from .problems import PROBLEMS, Scene
 
 
 @dataclass
@@ -49,17 +50,20 @@ class Outcome:
 def run_scene(
     scene: Scene,
     prior,
-    progress: Callable[[int, int, str], None] | None = None,
-    steps: int | None = None,
+    progress: Report | None = None,
 ) -> Outcome:
-    """Both reconstructions of a scene; ``steps`` overrides the problem's own."""
+    """Both reconstructions of a scene."""
     begun = time.perf_counter()
     by_tv = tv(scene.y, scene.physics, scene.problem.tv)
     seconds = time.perf_counter() - begun
-    options = dict(scene.problem.options)
-    if steps is not None:
-        options["steps"] = steps
-    inn = solve(scene.y, scene.physics, prior, scene.problem.method, progress=progress, **options)
+    inn = solve(
+        scene.y,
+        scene.physics,
+        prior,
+        scene.problem.method,
+        progress=progress,
+        **scene.problem.options,
+    )
     return Outcome(
         scene,
         by_tv,
@@ -71,7 +75,7 @@ def run_scene(
 
 
 def results_json(outcomes: Sequence[Outcome]) -> dict:
-    """What other tools read from results.json."""
+    """What other tools read from results.json; not complete where not all problems were solved."""
     problems = []
     for o in outcomes:
         d, t, i = o.degraded_score, o.tv_score, o.inn_score
@@ -88,4 +92,4 @@ def results_json(outcomes: Sequence[Outcome]) -> dict:
                 },
             }
         )
-    return {"problems": problems}
+    return {"complete": len(problems) == len(PROBLEMS), "problems": problems}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, NotConvergedError
-from ..train.progress import Progress
+from ..progress import Progress
 from .average import average_
 from .checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from .descent import Descent
@@ -75,9 +75,9 @@ class Training:
         return bool(self.history.ended)
 
     @property
-    def percent(self) -> int:
+    def percent(self) -> float:
         """How much of the budget is used; it jumps up once progress ends before that."""
-        return round(100 * self._used())
+        return min(100 * self._used(), 100.0)
 
     def step(self) -> None:
         """One batch; at the end of an epoch also the judgement of what is held out."""
@@ -271,11 +271,12 @@ def train(
         training.restore(load_checkpoint(newest), signature, folder)
     history = training.history
     # of the budget, be it epochs or minutes, so that the time left is right for either
-    with Progress(100, training.percent, quiet=not progress, unit="percent") as bar:
+    with Progress("training", 100, start=training.percent, quiet=not progress) as bar:
         if newest is not None:
             bar.say(f"continuing after step {history.steps} (epoch {history.epochs})")
         saved = time.monotonic()
         with stop_requests() if folder else contextlib.nullcontext([]) as stop:
+            note = ""
             while not training.done and not stop:
                 epochs = history.epochs
                 try:
@@ -288,7 +289,7 @@ def train(
                         f"epoch {history.epochs}, held-out loss {history.held_out[-1]:.3f} "
                         f"(best {history.best:.3f})"
                     )
-                    bar.update(training.percent, note)
+                bar(training.percent, note=note)
                 due = training.done or stop or time.monotonic() - saved > _SAVE_EVERY
                 if folder and due:
                     save_checkpoint(folder, training.checkpoint(signature), keep=1)

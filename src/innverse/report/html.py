@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import os
 from collections.abc import Sequence
 from html import escape
@@ -26,7 +27,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 17px/1.6 Charter, "Bitstream Charter", Cambria, Georgia, serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
+main { max-width: 70rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
 h1, h2, h3, table, figcaption, .soft { font-family: system-ui, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 2rem; line-height: 1.2; letter-spacing: -.01em; margin: 0 0 .3rem; }
 h2 { font-size: 1.35rem; margin: 3rem 0 .8rem; padding-top: .8rem;
@@ -38,23 +39,33 @@ p { margin: .6rem 0; max-width: 42rem; overflow-wrap: anywhere; }
   border-radius: 0 4px 4px 0; }
 .warn { border-left-color: var(--warn); }
 .scroll { overflow-x: auto; margin: 1.2rem 0; }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; min-width: min(24rem, 100%); font-size: .92rem;
+  font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
-th, td { padding: .35rem .75rem .35rem 0; text-align: left; white-space: nowrap; }
-th { color: var(--soft); font-weight: 500; border-bottom: 1px solid var(--ink); }
-th { white-space: normal; vertical-align: bottom; }
-td { border-bottom: 1px solid var(--line); }
-.number { text-align: right; padding: .35rem 0 .35rem 1.4rem; }
+th, td { padding: .35rem .6rem; text-align: left; max-width: 22rem; }
+th:first-child, td:first-child { padding-left: 0; min-width: 8rem; }
+th { color: var(--soft); font-weight: 500; border-bottom: 1px solid var(--ink);
+  vertical-align: bottom; }
+td { border-bottom: 1px solid var(--line); overflow-wrap: break-word; }
+.number { text-align: right; }
+td.number { white-space: nowrap; }
 figure { margin: 1.2rem 0; }
 figure img { display: block; max-width: 100%; height: auto; border-radius: 3px; }
+figure.labelled { overflow-x: auto; }
+figure.labelled img { min-width: min(.8 * var(--width), 67rem); }
 figcaption { margin-top: .45rem; }
 figcaption b { color: var(--ink); font-weight: 600; }
 .plot img { background: #fff; padding: .4rem; }
 .pixels img { image-rendering: pixelated; }
 .row { display: grid; gap: 1.1rem; margin: 1.2rem 0;
-  grid-template-columns: repeat(auto-fit, minmax(min(15rem, 45%), 1fr)); }
-.row figure { margin: 0; }
+  grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); }
+.row figure { margin: 0; min-width: 0; overflow-wrap: anywhere; }
+.row.last figure:first-child { grid-column-start: var(--first); }
 .row img { width: 100%; }
+@media (max-width: 38rem) {
+  .row { grid-template-columns: repeat(var(--narrow), minmax(0, 1fr)); }
+  .row.last figure:first-child { grid-column-start: auto; }
+}
 nav { background: var(--tint); border-radius: 4px; padding: .7rem 1rem; margin: 1.4rem 0; }
 nav ol { margin: 0; padding-left: 1.4rem; max-width: 52rem; }
 nav li { margin: .35rem 0; }
@@ -65,6 +76,8 @@ pre { background: var(--tint); padding: .8rem 1rem; border-radius: 4px; overflow
 @media print { main { max-width: none; } figure, tr { break-inside: avoid; } }
 """
 
+_MOST_IN_A_ROW = 4
+_PIXELS_OF_AN_INCH = 96  # in CSS
 _CONTENTS = "<!-- contents -->"  # stands for them until all headings are known
 
 
@@ -126,7 +139,7 @@ class Report:
         for r, row in enumerate(table.rows):
             cells = []
             for c, value in enumerate(row):
-                text = escape(table.text(value))
+                text = escape(table.text(value)).replace("-&gt;", "→")  # never cut in two
                 text = f"<b>{text}</b>" if table.is_best(r, c) else text
                 cells.append(f"<td {kind[c]}>{text}</td>")
             lines.append("<tr>" + "".join(cells) + "</tr>")
@@ -138,25 +151,41 @@ class Report:
         title: str = "",
         caption: str = "",
         pixels: bool = False,
+        labelled: bool = False,
     ) -> Report:
         """One image: a tensor (C, H, W) in [0, 1] or a Pillow image; ``pixels`` keeps enlarged
-        pixels sharp."""
-        return self._add(_figure(_png(image), title, caption, "pixels" if pixels else ""))
+        pixels sharp. On a narrow screen one with words in it (``labelled``) scrolls sideways
+        instead of shrinking."""
+        picture = _picture(image)
+        width = picture.width if labelled else None
+        return self._add(_figure(_png(picture), title, caption, "pixels" if pixels else "", width))
 
     def images(
-        self, images: Sequence[tuple[str, str, Tensor | PIL.Image.Image]], pixels: bool = False
+        self,
+        images: Sequence[tuple[str, str, Tensor | PIL.Image.Image]],
+        pixels: bool = False,
+        columns: int | None = None,
     ) -> Report:
-        """Several images (title, subtitle, image) side by side, as many as the screen has room
-        for."""
-        kind = "pixels" if pixels else ""
-        figures = [_figure(_png(image), title, text, kind) for title, text, image in images]
-        return self._add('<div class="row">\n' + "\n".join(figures) + "\n</div>")
+        """Several images (title, subtitle, image) side by side, up to four in a row.
+
+        No image is left alone in a row: more than four are cut into rows of about one length, and
+        on a narrow screen stand two in a row, or one if their number is odd. With ``columns`` more
+        than there are images they fill the last of so many, below those of a longer row.
+        """
+        kind, n = "pixels" if pixels else "", len(images)
+        columns = columns or math.ceil(n / math.ceil(n / _MOST_IN_A_ROW))
+        style = f"--columns: {columns}; --narrow: {1 if n % 2 else 2}; --first: {columns - n + 1}"
+        figures = [_figure(_png(_picture(i)), title, text, kind) for title, text, i in images]
+        row = "row last" if columns > n else "row"
+        return self._add(f'<div class="{row}" style="{style}">\n' + "\n".join(figures) + "\n</div>")
 
     def figure(self, figure: Any, title: str = "", caption: str = "") -> Report:
-        """A matplotlib figure, embedded as a vector drawing."""
+        """A matplotlib figure, embedded as a vector drawing; wide ones scroll on a narrow screen."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-        return self._add(_figure(_uri("svg+xml", buffer.getvalue()), title, caption, "plot"))
+        width = round(_PIXELS_OF_AN_INCH * figure.get_size_inches()[0])
+        uri = _uri("svg+xml", buffer.getvalue())
+        return self._add(_figure(uri, title, caption, "plot", width))
 
     def html(self) -> str:
         """The whole page."""
@@ -190,16 +219,22 @@ class Report:
         return self
 
 
-def _figure(uri: str, title: str, caption: str, kind: str) -> str:
+def _figure(uri: str, title: str, caption: str, kind: str, width: int | None = None) -> str:
+    """``width`` in pixels is that below which the image should not shrink."""
     words = [f"<b>{escape(title)}</b>"] if title else []
     words += [escape(caption)] if caption else []
     below = f"<figcaption>{'<br>'.join(words)}</figcaption>" if words else ""
     alt = escape(": ".join(part for part in (title, caption) if part))
-    return f'<figure class="{kind}"><img src="{uri}" alt="{alt}">{below}</figure>'
+    kind, style = (kind, "") if width is None else (f"{kind} labelled", f"--width: {width}px")
+    image = f'<img src="{uri}" alt="{alt}">'
+    return f'<figure class="{kind.strip()}" style="{style}">{image}{below}</figure>'
 
 
-def _png(image: Tensor | PIL.Image.Image) -> str:
-    picture = image if isinstance(image, PIL.Image.Image) else to_pil(image)
+def _picture(image: Tensor | PIL.Image.Image) -> PIL.Image.Image:
+    return image if isinstance(image, PIL.Image.Image) else to_pil(image)
+
+
+def _png(picture: PIL.Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return _uri("png", buffer.getvalue())

@@ -32,7 +32,7 @@ def panel(
 
     Images narrower than ``cell`` are enlarged by a whole factor, without smoothing, so that single
     pixels stay visible; larger ones are shown pixel by pixel. Captions too long for their column
-    are shortened.
+    are set smaller, and then shortened.
 
     Args:
         images: (title, subtitle, tensor (C, H, W) in [0, 1] or Pillow image).
@@ -50,7 +50,6 @@ def panel(
     rows = math.ceil(len(images) / columns)
     width = max(cell // 2, *(p.width for p in pictures))
     large = max(15, width // 16)
-    title_font, subtitle_font = _font(large), _font(round(0.85 * large))
     caption = round(1.45 * large) if any(title for title, _, _ in images) else 0
     caption += round(1.35 * large) if any(subtitle for _, subtitle, _ in images) else 0
 
@@ -73,10 +72,10 @@ def panel(
             )
             line = y + heights[r] + round(0.3 * large)
             if title:
-                draw.text((x, line), _fit(title, title_font, width), _INK, title_font)
+                draw.text((x, line), *_fit(title, large, width, _INK))
                 line += round(1.35 * large)
             if subtitle:
-                draw.text((x, line), _fit(subtitle, subtitle_font, width), _SOFT, subtitle_font)
+                draw.text((x, line), *_fit(subtitle, round(0.85 * large), width, _SOFT))
         y += heights[r] + caption + gap
     return sheet
 
@@ -131,13 +130,16 @@ def _font(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
     return PIL.ImageFont.load_default(size)
 
 
-def _fit(text: str, font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont, width: int) -> str:
+def _fit(text: str, size: int, width: int, ink: str) -> tuple:
+    """(text, ink, font) with which it is no wider than ``width``."""
     text = _spell(text)
-    if font.getlength(text) <= width:
-        return text
+    for smaller in (size, round(0.9 * size), round(0.8 * size)):
+        font = _font(smaller)
+        if font.getlength(text) <= width:
+            return text, ink, font
     while text and font.getlength(text + "...") > width:
         text = text[:-1]
-    return text.rstrip() + "..."
+    return text.rstrip() + "...", ink, font
 
 
 def _spell(text: str) -> str:

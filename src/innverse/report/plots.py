@@ -27,6 +27,11 @@ def new_figure(size: tuple[float, float]) -> Any:
     return Figure(figsize=size, layout="constrained")
 
 
+def plain(text: str) -> str:
+    """A name as it is: for matplotlib what stands between two $ is a formula."""
+    return text.replace("$", r"\$")
+
+
 def tidy(axes: Any) -> None:
     """The look that all plots share."""
     axes.spines[["top", "right"]].set_visible(False)
@@ -98,14 +103,14 @@ def draw_curves(
     colours = {label: COLOURS[k % len(COLOURS)] for k, label in enumerate(among or series)}
     for label, (xs, ys) in series.items():
         bars = None if errors is None else errors.get(label)
-        line = {"color": colours[label], "linewidth": 1.8, "label": label}
+        line = {"color": colours[label], "linewidth": 1.8, "label": plain(label)}
         if bars is None:
             axes.plot(xs, ys, **line)
         else:
             axes.errorbar(xs, ys, bars, marker="o", markersize=3.5, capsize=2, **line)
     for label, (xs, ys) in (dashed or {}).items():
         colour = next((c for name, c in colours.items() if label.startswith(name)), "#888888")
-        axes.plot(xs, ys, "--", color=colour, linewidth=1.0, label=label)
+        axes.plot(xs, ys, "--", color=colour, linewidth=1.0, label=plain(label))
     if log_x:
         _mark_log_x(axes, (x for xs, _ in series.values() for x in xs))
     tidy(axes)

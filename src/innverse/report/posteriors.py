@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .plots import COLOURS, new_figure, tidy
+from .plots import COLOURS, new_figure, plain, tidy
 
 _MOST = 6  # parameters of a pair plot; more would be too small to read
 
@@ -61,9 +61,9 @@ def pair_plot(
             axes.set_xlim(low[j], high[j])
             axes.tick_params(labelsize=7, labelbottom=i == d - 1, labelleft=j == 0 and i > 0)
             if i == d - 1:
-                axes.set_xlabel(names[j], fontsize=9)
+                axes.set_xlabel(plain(names[j]), fontsize=9)
             if j == 0 and i > 0:
-                axes.set_ylabel(names[i], fontsize=9)
+                axes.set_ylabel(plain(names[i]), fontsize=9)
             axes.spines[["top", "right"]].set_visible(False)
             if i == j:
                 axes.set_yticks([])
@@ -111,7 +111,7 @@ def rank_histograms(ranks: Tensor, draws: int, names: Sequence[str], bins: int =
         axes.axhspan(expected - spread, expected + spread, color="#dddddd", linewidth=0)
         centres = (torch.arange(bins) + 0.5) / bins
         axes.bar(centres.numpy(), counts.numpy(), 0.9 / bins, color=COLOURS[0])
-        axes.set_title(names[k], fontsize=9)
+        axes.set_title(plain(names[k]), fontsize=9)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -127,7 +127,9 @@ def contraction_plot(contraction: Tensor, z_score: Tensor, names: Sequence[str])
     for k in range(min(len(names), _MOST)):
         x, y = contraction[:300, k].numpy(), z_score[:300, k].numpy()
         colour = COLOURS[k % len(COLOURS)]
-        axes.plot(x, y, ".", color=colour, markersize=3, alpha=0.6, label=names[k], rasterized=True)
+        axes.plot(
+            x, y, ".", color=colour, markersize=3, alpha=0.6, label=plain(names[k]), rasterized=True
+        )
     for edge in (-2, 2):
         axes.axhline(edge, color="#66645f", linewidth=0.8, linestyle=":")
     axes.set(xlabel="posterior contraction", ylabel="posterior z-score", xlim=(None, 1.02))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numbers
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
+
+_WRITTEN = re.compile(r"[<>+-]?\s?\d[\d,.]*(e[+-]?\d+)?( ?%| s)?( ± [\d.]+)?")
+_NO_NUMBER = ("none", "–", "inf", "-inf", "nan")
 
 
 @dataclass
@@ -42,9 +46,10 @@ class Table:
         return str(value)
 
     def is_numeric(self, column: int) -> bool:
-        """Whether a column holds numbers (it is then aligned right)."""
-        values = [row[column] for row in self.rows if row[column] is not None]
-        return bool(values) and all(_is_number(value) for value in values)
+        """Whether a column holds numbers, also written ones such as "+0.50", and perhaps words that
+        stand for one; it is then aligned right."""
+        values = [row[column] for row in self.rows if row[column] not in (None, *_NO_NUMBER)]
+        return bool(values) and all(_reads_as_number(value) for value in values)
 
     def is_best(self, row: int, column: int) -> bool:
         """Whether this cell holds the best number of its column (ties are all best)."""
@@ -99,6 +104,10 @@ class Table:
         if not console.is_terminal:
             console.width = 10_000  # a pipe or a file: never cut to a width nobody has
         console.print(table)
+
+
+def _reads_as_number(value: Any) -> bool:
+    return _is_number(value) or (isinstance(value, str) and _WRITTEN.fullmatch(value) is not None)
 
 
 def _is_number(value: Any) -> bool:

@@ -21,6 +21,7 @@ from torch import Tensor
 from .. import __version__
 from ..data import read_image, write_image, write_json
 from ..metrics import psnr, ssim
+from ..progress import Report
 from ..solvers import solve
 from .pictures import SIDE, Pictures
 from .problems import FAMILIES
@@ -87,11 +88,12 @@ def run_cell(
     device: torch.device | str = "cpu",
     *,
     compute: bool = True,
+    progress: Report | None = None,
 ) -> dict[str, Any] | None:
     """The result of a cell, from its file if there is one of the same settings.
 
     It holds one list per quantity, with an entry for each picture. Without ``compute`` a cell that
-    has no such file is None.
+    has no such file is None. ``progress`` is that of `innverse.solve`.
     """
     file = cell.file(folder)
     if not compute and not file.is_file():
@@ -105,7 +107,7 @@ def run_cell(
         return kept
     physics, y = measurement(cell.experiment, cell.setting, x, cell.first)
     physics, y = physics.to(device), y.to(device)
-    r = solve(y, physics, prior, cell.method.method, **given)
+    r = solve(y, physics, prior, cell.method.method, progress=progress, **given)
     found = r.x.cpu()
     result = {
         "mark": mark,

@@ -64,7 +64,7 @@ def _problem(page: Report, results: Results, experiment: str, about: dict[str, s
         setting = results.settings(experiment)[0]
         shown = figures.pictures(results, experiment, setting, group)
         if shown is not None:
-            page.image(shown, f"{about[group]}, {setting}")
+            page.image(shown, f"{about[group]}, {setting}", labelled=True)
 
 
 def _ablation(page: Report, results: Results, experiment: str, about: dict[str, str]) -> None:

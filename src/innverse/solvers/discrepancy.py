@@ -80,14 +80,17 @@ def choose_gamma(
         items = (~reached).nonzero().flatten()
         if items.numel() == 0:
             break
-        problem.progress(stage, _MOST_STAGES, f"{items.numel()} above the noise level")
+        problem.progress(
+            stage, _MOST_STAGES + _BISECTIONS, f"{items.numel()} above the noise level"
+        )
         z[items], found = search(items, gamma)
         reached[items] = found
         rest = items[~found]
         above[rest] = gamma[rest]
         gamma[rest] = gamma[rest] / _FALL
     items = reached.nonzero().flatten()
-    for _ in range(_BISECTIONS if items.numel() else 0):
+    for k in range(_BISECTIONS if items.numel() else 0):
+        problem.progress(_MOST_STAGES + k, _MOST_STAGES + _BISECTIONS, "raising gamma")
         middle = (gamma * above).sqrt()
         new, found = search(items, middle)
         better, worse = items[found], items[~found]

@@ -77,7 +77,15 @@ def solve_pnp(
             x = x + (churn * level).view(-1, 1, 1, 1) * noise_k
         views = range(shifts) if final else (k % 8,)
         # images live on [0, 1]; a denoiser far from what it was trained on may leave it for good
-        new = denoise_tiled(prior, x, level, views, tile).clamp(0, 1)
+
+        def report(done: int, pieces: int, k: int = k, level: Tensor = level) -> None:
+            # within a step only where it has pieces, of which the last step's have ``shifts`` views
+            weight = shifts if pieces > 1 else 1
+            before = k * pieces + done * (weight if k == steps - 1 else 1)
+            whole = (steps - 1 + weight) * pieces
+            problem.progress(before, whole, f"sigma {float(level.max()):.3f}")
+
+        new = denoise_tiled(prior, x, level, views, tile, report).clamp(0, 1)
         alive &= torch.isfinite(new).flatten(1).all(1)
         new = torch.where(alive.view(-1, 1, 1, 1), new, v)  # an item that fails stops where it was
         change = (new - v).flatten(1).norm(dim=1) / new.flatten(1).norm(dim=1).clamp_min(1e-12)
@@ -86,7 +94,6 @@ def solve_pnp(
         trace.append(
             {"sigma": level.tolist(), "change": change.tolist(), "residual": residual.tolist()}
         )
-        problem.progress(k + 1, steps, f"sigma {float(level.max()):.3f}")
     v = _agree_with_data(problem, v, noise, level, strength)
     calm = change < 0.05
     z, log_prob = code_untiled(prior, v, level, tile)

@@ -37,13 +37,16 @@ def solve_denoising(problem: Problem, prior, *, shifts: int, tile) -> Reconstruc
     """E[x | y] = y + s^2 grad log p(y; s), averaged over ``shifts`` views (Tweedie)."""
     y, _ = problem.given or (problem.y, problem.physics)
     noise = problem.noise_level()
+
+    def report(done: int, pieces: int) -> None:
+        problem.progress(done, pieces, "posterior mean")
+
     if isinstance(problem.physics, Whitened):
-        x, calls = _by_level(prior, y, _deviation(problem), range(shifts), tile)
+        x, calls = _by_level(problem, prior, y, range(shifts), tile)
         noise = noise.clamp(*prior.noise_range)
     else:
-        x, calls = denoise_tiled(prior, y, noise, range(shifts), tile), 1
+        x, calls = denoise_tiled(prior, y, noise, range(shifts), tile, report), 1
     finite = torch.isfinite(x).flatten(1).all(1)
-    problem.progress(1, 1, "posterior mean")
     z, log_prob = code_untiled(prior, x, noise.expand(len(x)), tile)
     return Reconstruction(
         x=torch.where(finite.view(-1, 1, 1, 1), x, y),
@@ -63,10 +66,10 @@ def _deviation(problem: Problem) -> Tensor:
     return level / problem.physics.weight.to(level.dtype)
 
 
-def _by_level(prior, y: Tensor, std: Tensor, views, tile) -> tuple[Tensor, int]:
+def _by_level(problem: Problem, prior, y: Tensor, views, tile) -> tuple[Tensor, int]:
     """The posterior mean of each pixel at its own level, and the number of levels it took."""
     low, high = prior.noise_range
-    std = std.expand(y.shape)
+    std = _deviation(problem).expand(y.shape)
     # the same levels for all items, whatever is solved beside them
     last = math.ceil(math.log2(high / low))
     place = (std.clamp(low, high) / low).log() * (last / math.log(high / low))
@@ -78,5 +81,6 @@ def _by_level(prior, y: Tensor, std: Tensor, views, tile) -> tuple[Tensor, int]:
             level = y.new_full((len(items),), low * (high / low) ** (k / last))
             x[items] += weight[items] * denoise_tiled(prior, y[items], level, views, tile)
             calls += 1
+        problem.progress(k + 1, last + 1, "posterior mean")
     # below the lowest level the score of that level serves
     return torch.lerp(y, x, (std / low).clamp_max(1).square()), calls

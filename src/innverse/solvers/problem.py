@@ -17,7 +17,7 @@ from ..physics.noise import as_noise
 from ..physics.whitened import divide
 from .measurement import differentiable, operator_for, safely, tensor_for
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[float, float, str], None]
 
 NOISELESS = 2e-3  # standard deviation that stands for "no noise": half a level of 8 bits
 

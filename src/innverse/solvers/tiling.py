@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -15,28 +16,42 @@ _MARGIN = 24  # beyond it the denoiser's answer hardly depends on a pixel
 
 
 def denoise_tiled(
-    prior, y: Tensor, sigma: Tensor, views: Iterable[int] = (0,), tile: int | str | None = "auto"
+    prior,
+    y: Tensor,
+    sigma: Tensor,
+    views: Iterable[int] = (0,),
+    tile: int | str | None = "auto",
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
     """`flows.denoise.denoise` of (B, C, H, W), tile by tile where a side exceeds ``tile``.
 
-    ``tile`` is a side in pixels, "auto" or None (never tile).
+    ``tile`` is a side in pixels, "auto" or None (never tile). ``report(done, total)`` is called
+    after every piece.
     """
     views = list(views)
     side = _side(tile)
     h, w = y.shape[-2:]
     if side is None or (h <= side and w <= side):
-        return torch.cat([denoise(prior, part, s, views) for part, s in _parts(y, sigma)])
+        pieces, clean = list(_parts(y, sigma)), []
+        for part, s in pieces:
+            clean.append(denoise(prior, part, s, views))
+            report(len(clean), len(pieces))
+        return torch.cat(clean)
     out = torch.empty_like(y)
-    for top, bottom in _spans(h, side):
-        for left, right in _spans(w, side):
-            y0, x0 = max(0, top - _MARGIN), max(0, left - _MARGIN)
-            # reach to a whole multiple, so that all tiles see the squeeze on the same grid
-            y0, x0 = y0 - y0 % prior.multiple, x0 - x0 % prior.multiple
-            y1, x1 = min(h, bottom + _MARGIN), min(w, right + _MARGIN)
-            clean = denoise_tiled(prior, y[..., y0:y1, x0:x1], sigma, views, None)
-            out[..., top:bottom, left:right] = clean[
-                ..., top - y0 : bottom - y0, left - x0 : right - x0
-            ]
+    tiles = list(itertools.product(_spans(h, side), _spans(w, side)))
+    for k, ((top, bottom), (left, right)) in enumerate(tiles):
+        y0, x0 = max(0, top - _MARGIN), max(0, left - _MARGIN)
+        # reach to a whole multiple, so that all tiles see the squeeze on the same grid
+        y0, x0 = y0 - y0 % prior.multiple, x0 - x0 % prior.multiple
+        y1, x1 = min(h, bottom + _MARGIN), min(w, right + _MARGIN)
+
+        def within(done: int, total: int, k: int = k) -> None:
+            report(k * total + done, len(tiles) * total)
+
+        clean = denoise_tiled(prior, y[..., y0:y1, x0:x1], sigma, views, None, within)
+        out[..., top:bottom, left:right] = clean[
+            ..., top - y0 : bottom - y0, left - x0 : right - x0
+        ]
     return out
 
 

@@ -16,6 +16,7 @@ from innverse.device import choose_device
 from innverse.errors import InputError, NotConvergedError
 from innverse.fitting.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from innverse.fitting.interrupt import stop_requests
+from innverse.progress import Progress
 from innverse.train.adversarial import AdversarialTrainer
 from innverse.train.allocator import keep_buffers
 from innverse.train.config import TrainingConfig
@@ -23,7 +24,6 @@ from innverse.train.distributed import World, distributed
 from innverse.train.losses import measure, to_bits
 from innverse.train.metrics import MetricsFile
 from innverse.train.model import save_model
-from innverse.train.progress import Progress
 from innverse.train.sources import Data
 from innverse.train.trainer import Trainer
 
@@ -101,7 +101,8 @@ class _Run:
     """A trainer with its folder: the part of training that touches files, signals and the screen."""
 
     def __init__(self, config, out: Path, world: World, device, quiet: bool, command: str):
-        data = Data(config, world)
+        with Progress("reading the images", quiet=quiet):
+            data = Data(config, world)
         self.config, self.out, self.world = data.config, out, world
         self.quiet, self.command = quiet, command
         self.checkpoints = out / "checkpoint"
@@ -115,7 +116,9 @@ class _Run:
         if self.world.first:
             file = MetricsFile(self.out / "metrics.jsonl", trainer.step_number)
             metrics = contextlib.closing(file)
-        progress = Progress(settings.steps, trainer.step_number, quiet=self.quiet)
+        progress = Progress(
+            "training", settings.steps, start=trainer.step_number, unit="step", quiet=self.quiet
+        )
         self._greet(progress)
         with metrics as metrics, stop_requests() as stop, progress:
             while trainer.step_number < settings.steps:
@@ -219,7 +222,7 @@ class _Run:
             self._picture(step)
         if step % s.checkpoint_every == 0:
             self._save()
-        progress.update(step, note)
+        progress(step, note=note)
 
     def _rate(self, rate: float) -> float:
         """Images/s, smoothed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from ..latent import solve_latent
 from ..levels import priors_at
 from ..problem import Problem
 from ..reconstruction import Reconstruction
+
+_SEARCHED = 150  # steps of a latent search that is given none
 
 
 def solve_adaptive(
@@ -42,13 +44,23 @@ def solve_adaptive(
     """
     if not isinstance(prior, nn.Module):
         raise UsageError("method 'adaptive' needs a generator that is a torch module")
-    found = solve_latent(problem, prior, **search)
+    searched = search.get("steps") or _SEARCHED
+    whole = searched + problem.batch * tune_steps  # steps, for the progress
+
+    def searching(done: float, total: float, note: str) -> None:
+        problem.progress(searched * done / total, whole, note)
+
+    found = solve_latent(replace(problem, progress=searching), prior, **search)
     noisy = problem.noise is not None and bool((torch.as_tensor(problem.noise) > 0).all())
     floor = noise_energy(problem).tolist() if noisy else [0.0] * problem.batch
     for i in range(problem.batch):
+
+        def tuning(done: int, i: int = i) -> None:
+            problem.progress(searched + i * tune_steps + done, whole, f"tuning, item {i + 1}")
+
         tuned = _tune(
             problem, prior, search.get("sigma"), found.z[i : i + 1], i,
-            tune_steps, tune_lr, latent_lr, floor[i],
+            tune_steps, tune_lr, latent_lr, floor[i], tuning,
         )  # fmt: skip
         found.evaluations[i] += len(tuned.misfits)
         found.trace.append({"item": i, "misfits": tuned.misfits})
@@ -59,7 +71,7 @@ def solve_adaptive(
             found.converged[i] = False
         if tuned.x is not None:
             found.x[i : i + 1], found.z[i : i + 1] = tuned.x, tuned.z
-        problem.progress(i + 1, problem.batch, "tuning the generator")
+        tuning(tune_steps)
     found.residual = problem.residual(found.x)
     found.method, found.log_prob = "adaptive", None
     return found
@@ -74,7 +86,7 @@ class _Tuned:
     misfits: list[float]
 
 
-def _tune(problem, prior, sigma, z, item, steps, tune_lr, latent_lr, floor) -> _Tuned:
+def _tune(problem, prior, sigma, z, item, steps, tune_lr, latent_lr, floor, report) -> _Tuned:
     generator = copy.deepcopy(prior).eval()
     density = priors_at(generator, sigma)[-1]
     weights = [p.requires_grad_() for p in generator.parameters()]
@@ -94,6 +106,7 @@ def _tune(problem, prior, sigma, z, item, steps, tune_lr, latent_lr, floor) -> _
         if not misfits or value < min(misfits):
             best = _Tuned(x.detach(), z.detach().clone(), misfits)
         misfits.append(value)
+        report(len(misfits))
         if value <= floor or not math.isfinite(value):
             break
         optimizer.step()

@@ -27,9 +27,9 @@ def solve_lasso(
     """
     trace: list[dict] = []
     lam = _LASSO if lam is None else lam / problem.scale**2
-    found = iterate_lasso(
-        problem.y, problem.physics, lam, basis, steps or 500, callback=_watch(problem, trace)
-    )
+    steps = steps or 500
+    watch = _watch(problem, trace, steps)
+    found = iterate_lasso(problem.y, problem.physics, lam, basis, steps, callback=watch)
     return _reconstruction(problem, found, "lasso", trace)
 
 
@@ -47,15 +47,16 @@ def solve_tv(
         lam = default_lam(problem.noise, problem.physics)
     else:
         lam = lam / problem.scale**2
-    found = iterate_tv(
-        problem.y, problem.physics, lam, steps or 400, callback=_watch(problem, trace)
-    )
+    steps = steps or 400
+    watch = _watch(problem, trace, steps)
+    found = iterate_tv(problem.y, problem.physics, lam, steps, callback=watch)
     return _reconstruction(problem, found, "tv", trace)
 
 
-def _watch(problem: Problem, trace: list[dict]):
+def _watch(problem: Problem, trace: list[dict], total: int):
     def watch(k: int, x: Tensor) -> None:
         trace.append({"iteration": k, "residual": problem.residual(x).tolist()})
+        problem.progress(k, total, f"{total} iterations at most")
 
     return watch
 
