@@ -26,6 +26,12 @@ def applies() -> bool:
     )
 
 
+def exporting() -> bool:
+    """True while a graph is made for `torch.export` or ONNX."""
+    is_exporting = getattr(torch.compiler, "is_exporting", bool)
+    return is_exporting() or torch.onnx.is_in_onnx_export()
+
+
 def transformed() -> bool:
     """True inside a transform of `torch.func`, under which tensors have neither values nor layout."""
     return torch_private.transforms_active()

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import handwritten
 from ..derived import register_derived
 from ..shapes import check_channels
 from .base import zero_logdet
@@ -56,6 +57,9 @@ class Invertible1x1(ChannelLinear):
         lower, upper = _factors(self.lower, self.upper, log_s, self.sign)
         eye = torch.eye(len(lower), dtype=torch.float64, device=lower.device)
         p = eye[self.permutation]
+        if handwritten.exporting():  # to formats (ONNX) that solve no equations
+            w = _substitute(lower.double(), p.T)
+            return _substitute(upper.double().flip(0, 1), w.flip(0)).flip(0)
         w = torch.linalg.solve_triangular(lower.double(), p.T, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(upper.double(), w, upper=True)
 
@@ -66,6 +70,15 @@ class Invertible1x1(ChannelLinear):
 def _factors(lower, upper, log_s, sign) -> tuple[Tensor, Tensor]:
     eye = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
     return lower.tril(-1) + eye, upper.triu(1) + torch.diag_embed(sign * log_s.exp())
+
+
+def _substitute(lower: Tensor, b: Tensor) -> Tensor:
+    """L^-1 b by forward substitution, in products and sums only."""
+    rows = (b[:1] / lower[:1, :1]).clone()
+    for i in range(1, len(lower)):
+        row = (b[i : i + 1] - lower[i : i + 1, :i] @ rows) / lower[i : i + 1, i : i + 1]
+        rows = torch.cat((rows, row))
+    return rows
 
 
 class Permute(ChannelLinear):
