@@ -34,10 +34,21 @@ from ..errors import ShapeError, UsageError
 from ..flows.flow import Flow
 from ..metrics.mmd import inverse_multiquadratic, mmd2
 from . import files
-from .checks import as_pairs, as_rows, check_inside, check_names, check_pairs, leave_out_invalid
-from .parameters import ParameterTransform, as_bounds, bounds_of
+from .checks import (
+    as_measurements,
+    as_pairs,
+    as_rows,
+    as_shape,
+    check_inside,
+    check_names,
+    check_pairs,
+    leave_out_invalid,
+)
+from .fit import learned_region
+from .parameters import ParameterTransform
 from .schedule import History, Schedule
 from .standardize import Standardize
+from .supports import ask_prior
 from .training import train
 
 _FLOWS = {  # the name of each, and its options
@@ -158,7 +169,9 @@ class BidirectionalINN(nn.Module):
         return y + self.weights.y_noise * torch.randn(y.shape, generator=generator, dtype=y.dtype)
 
     def _padded(self, u: Tensor, noise: float) -> Tensor:
-        padding = noise * torch.randn(len(u), self.width - self.d, dtype=u.dtype)
+        padding = u.new_zeros(len(u), self.width - self.d)
+        # without noise no number is drawn
+        padding = noise * torch.randn_like(padding) if noise else padding
         return torch.cat((u, padding), 1)
 
 
@@ -188,17 +201,17 @@ class BidirectionalPosterior:
         """Write config.json and model.safetensors into ``folder``."""
         f = self.network
         facts = {"names": self.names, "sizes": [f.d, f.m, f.k], "options": f.options}
+        facts |= files.transform_facts(self.transform)
         files.save(Path(folder), files.BIDIRECTIONAL, self._modules(), self.history, facts)
 
     @classmethod
     def load(cls, folder: str | Path) -> BidirectionalPosterior:
         """Read what `save` wrote; InputError when it is missing or damaged."""
-        needed = {"names", "sizes", "options"}
+        needed = {"names", "sizes", "options", *files.TRANSFORM}
         made, tensors, history = files.load(Path(folder), files.BIDIRECTIONAL, needed)
         (d, m, k), options = made["sizes"], made["options"]
         options["weights"] = Weights(**options["weights"])
-        free = torch.full((d,), torch.inf)  # the bounds themselves are among the tensors
-        transform, standardize = ParameterTransform(-free, free), Standardize((m,))
+        transform, standardize = files.transform_of(made), Standardize((m,))
         network = BidirectionalINN(d, m, k, **options)
         posterior = cls(network, transform, standardize, made["names"], history)
         posterior._modules().load_state_dict(tensors)
@@ -216,31 +229,27 @@ class BidirectionalPosterior:
         with torch.no_grad():
             y = self.network(self.transform(theta)[0])[0].double()
             z = torch.where(self.standardize.heavy, y.sinh(), y)
-            return (z * self.standardize.scale + self.standardize.loc).float()
+            return (z * self.standardize.scale + self.standardize.loc).to(theta.dtype)
 
     def sample(
         self, sample_shape=(), x=None, *, generator=None, show_progress_bars=False
     ) -> Tensor:
         """Draws (*sample_shape, D) of p(theta | x) for one measurement x (m,) or (1, m)."""
-        x = torch.as_tensor(x)
-        if x.reshape(-1).shape != self.x_shape:
+        x = as_measurements(x, self.x_shape)
+        if len(x) != 1:
             raise ShapeError(f"x must be one measurement {self.x_shape}, got {tuple(x.shape)}")
-        draws = self.sample_batched(sample_shape, x.reshape(1, -1), generator=generator)
-        return draws.squeeze(-2)
+        return self.sample_batched(sample_shape, x, generator=generator).squeeze(-2)
 
     def sample_batched(
         self, sample_shape, x, *, generator=None, show_progress_bars: bool = False
     ) -> Tensor:
         """Draws (*sample_shape, B, D) for measurements x (B, m)."""
-        x = torch.as_tensor(x)
-        if x.shape[1:] != self.x_shape:
-            raise ShapeError(f"x must be (B, {self.x_shape[0]}), got {tuple(x.shape)}")
-        shape = torch.Size(sample_shape)
+        x, shape = as_measurements(x, self.x_shape), as_shape(sample_shape)
         with torch.no_grad():
             y = self.standardize(x)
             y = y.expand(shape.numel(), *y.shape).reshape(-1, y.shape[1])
             u = torch.cat([self.network.draw(part, generator) for part in y.split(16_384)])
-            return self.transform.inverse(u).reshape(*shape, len(x), -1)
+            return self.transform.inverse(u).reshape(*shape, len(x), len(self.names))
 
 
 def fit_bidirectional(
@@ -294,10 +303,13 @@ def fit_bidirectional(
     theta, x, _ = leave_out_invalid(theta, x)
     n, d = theta.shape
     names = check_names(names, d)
-    check_pairs(theta, x, names)
-    low, high = bounds_of(prior, d) if bounds is None else as_bounds(bounds, d)
-    transform, standardize = ParameterTransform(low, high), Standardize(tuple(x.shape[1:]))
-    check_inside(theta, transform.inside(theta), low, high, names)
+    region = learned_region(prior, bounds, theta)
+    check_pairs(theta, x, names, region)
+    check_inside(theta, region, names)
+    ask_prior(prior, region, theta)
+    d = region.free
+    transform = ParameterTransform(region, dtype=theta.dtype)
+    standardize = Standardize(tuple(x.shape[1:]))
     weights = weights or Weights()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

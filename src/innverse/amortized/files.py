@@ -15,12 +15,15 @@ from torch import nn
 
 from .. import __version__
 from ..data.atomic import atomic_write, write_json
-from ..errors import InputError
+from ..errors import InnverseError, InputError
 from ..pretrained import read_bytes
+from .parameters import ParameterTransform
+from .regions import Regions
 from .schedule import History
 
-FORMAT_VERSION = 2  # 2: bounds by the probit
+FORMAT_VERSION = 3  # 2: bounds by the probit; 3: regions of every support
 POSTERIOR, BIDIRECTIONAL = "innverse-posterior", "innverse-bidirectional-posterior"
+TRANSFORM = ("region", "dtype")  # keys that describe the parameters
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
@@ -59,6 +62,34 @@ def load(folder: Path, kind: str, needed: set[str]) -> tuple[dict[str, Any], dic
     if history is not None:  # JSON knows no infinity
         history.held_out = [torch.inf if v is None else v for v in history.held_out]
     return config, read_tensors(weights), history
+
+
+def transform_facts(transform: ParameterTransform) -> dict[str, Any]:
+    """What a config says of the parameters; their bounds are among the tensors.
+
+    Raises:
+        InnverseError: a support of one's own, which no file can describe.
+    """
+    region = transform.region.to_json()
+    if region is None:
+        raise InnverseError(
+            "a posterior whose prior has a transform of your own cannot be saved with its "
+            "structure: save posterior.estimator.state_dict() with safetensors"
+        )
+    return {"region": region, "dtype": str(transform.dtype).removeprefix("torch.")}
+
+
+def transform_of(config: dict[str, Any]) -> ParameterTransform:
+    """The transform that `transform_facts` described.
+
+    Raises:
+        InputError: no such region or type.
+    """
+    try:
+        dtype = {"float32": torch.float32, "float64": torch.float64}[config["dtype"]]
+        return ParameterTransform(Regions.from_json(config["region"]), dtype=dtype)
+    except (KeyError, TypeError, ValueError):
+        raise InputError("the config's region or dtype is none that innverse knows") from None
 
 
 def _read_config(path: Path, kind: str, needed: set[str]) -> dict:
