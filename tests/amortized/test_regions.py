@@ -20,6 +20,7 @@ ONE, TWO = torch.ones(2), 2 * torch.ones(2)
 UNIFORM = td.Independent(td.Uniform(0 * ONE, ONE), 1)
 NORMAL = td.Independent(td.Normal(0 * ONE, ONE), 1)
 MIX = td.Categorical(ONE)
+GAP = td.MixtureSameFamily(MIX, td.Uniform(2 * torch.arange(2.0), torch.tensor([1.0, 3.0])))
 
 
 class Supported:
@@ -57,7 +58,9 @@ PRIORS = {
         UNIFORM, T.CatTransform([T.ExpTransform(), T.AffineTransform(0.0, -1.0)], -1, [1, 1])
     ),
     "mixture": td.MixtureSameFamily(
-        MIX, td.Uniform(torch.arange(2.0), torch.tensor([2.0, 3.0])), False
+        MIX,
+        td.Uniform(torch.arange(2.0), torch.tensor([2.0, 3.0]), validate_args=False),
+        validate_args=False,
     ),
     "mixture on a simplex": td.MixtureSameFamily(MIX, td.Dirichlet(torch.ones(2, 3))),
     "correlations": td.LKJCholesky(3, 1.0),
@@ -152,7 +155,7 @@ def test_parts_of_every_kind_side_by_side():
         ("Boolean is discrete", td.Independent(td.Bernoulli(0.5 * ONE), 1)),
         ("IntegerInterval is discrete", Supported(C.integer_interval(0, 3))),
         ("IntegerGreaterThan is discrete", Supported(C.cat([C.real, C.nonnegative_integer], -1))),
-        ("in pieces", td.MixtureSameFamily(MIX, td.Uniform(2 * torch.arange(2.0), torch.tensor([1.0, 3.0])))),
+        ("in pieces", GAP),
         ("depends on what is not known", Supported(C.dependent)),
         ("cannot be mapped", Supported(type("Odd", (C.Constraint,), {})())),
     ],

@@ -33,6 +33,7 @@ from .. import flows
 from ..errors import ShapeError, UsageError
 from ..flows.flow import Flow
 from ..metrics.mmd import inverse_multiquadratic, mmd2
+from ..seeding import seeded
 from . import files
 from .checks import (
     as_measurements,
@@ -311,8 +312,7 @@ def fit_bidirectional(
     transform = ParameterTransform(region, dtype=theta.dtype)
     standardize = Standardize(tuple(x.shape[1:]))
     weights = weights or Weights()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         order = torch.randperm(n)
         split = max(n // 10, 10)
         transform.learn(theta[order[split:]])

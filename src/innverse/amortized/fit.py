@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
+from ..seeding import seeded
 from ..train.checkpoint import remove_checkpoints
 from ..train.progress import Progress
 from .checks import as_pairs, as_rows, check_inside, check_names, check_pairs, leave_out_invalid
@@ -92,8 +93,7 @@ def fit(
     """
     if not 0 < held_out < 1:
         raise UsageError(f"held_out={held_out:g}: give a fraction between 0 and 1")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if simulator is not None:
             theta, x = _simulated(theta, x, simulator, prior, budget, vectorized, progress)
         elif theta is None or x is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,14 +129,16 @@ def _bounds(data: Data):
 def _assessed(posterior: Posterior, pairs: _Pairs, draws: int, generator) -> Assessment:
     task = pairs.task
     log_joint = task.log_joint if task is not None and task.has_likelihood else None
-    return assess(
-        posterior,
-        *pairs.check,
-        simulator=task,
-        log_joint=log_joint,
-        draws=draws,
-        generator=generator,
-    )
+    with warnings.catch_warnings():  # the summary and the page say what a repair from few is worth
+        warnings.filterwarnings("ignore", "a repair learned from")
+        return assess(
+            posterior,
+            *pairs.check,
+            simulator=task,
+            log_joint=log_joint,
+            draws=draws,
+            generator=generator,
+        )
 
 
 def _can_plot() -> bool:

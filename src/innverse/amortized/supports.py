@@ -105,7 +105,8 @@ def ask_prior(prior, region: Regions, theta: Tensor) -> None:
     if log_prob is None or not len(theta):
         return
     v = region.to_line(theta.double())[0]
-    spread = torch.randn(min(_ASKED, len(v)), v.shape[1], dtype=v.dtype)
+    g = torch.Generator().manual_seed(0)
+    spread = torch.randn(min(_ASKED, len(v)), v.shape[1], dtype=v.dtype, generator=g)
     points = region.from_line(v.mean(0) + v.std(0) * spread, theta.dtype)
     shape = getattr(prior, "event_shape", points.shape[1:])
     batch = getattr(prior, "batch_shape", ())
