@@ -109,7 +109,6 @@ class BidirectionalINN(nn.Module):
         self.weights = weights
         name, defaults = _FLOWS[couplings]
         self.flow: Flow = flows.build(name, (self.width,), **defaults | flow)
-        self.kernel = inverse_multiquadratic()
 
     def forward(self, u: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """u (B, d) -> y (B, m), z (B, k), padding (B, width - m - k), log|det| (B,)."""
@@ -128,7 +127,7 @@ class BidirectionalINN(nn.Module):
 
     def mmd_losses(self, u: Tensor, y: Tensor) -> dict[str, Tensor]:
         """The six terms of the bi-directional training, scalars, without their weights."""
-        w = self.weights
+        w, kernel = self.weights, inverse_multiquadratic()
         y_hat, z_hat, padding, _ = self(u, w.padding_noise)
         # the gradient to y is blocked: z has to adapt to y, not y to z
         joint = torch.cat((self._noisy(y_hat.detach()), z_hat), 1)
@@ -144,8 +143,8 @@ class BidirectionalINN(nn.Module):
         u_back, u_padding = back.split((self.d, self.width - self.d), 1)
         return {
             "y": (y_hat - y).square().sum(1).mean(),
-            "latent": mmd2(joint, target, self.kernel, unbiased=False),
-            "backward": mmd2(u_back, u, self.kernel, unbiased=False),
+            "latent": mmd2(joint, target, kernel, unbiased=False),
+            "backward": mmd2(u_back, u, kernel, unbiased=False),
             "padding": padding.square().sum(1).mean() + u_padding.square().sum(1).mean(),
             "reconstruction": (moved[:, : self.d] - u).square().sum(1).mean(),
             "again": (self(u_back, w.padding_noise)[0] - y).square().sum(1).mean(),
@@ -227,6 +226,8 @@ class BidirectionalPosterior:
         theta = as_rows(theta, "theta")
         if theta.shape[1:] != (len(self.names),):
             raise ShapeError(f"theta must be (B, {len(self.names)}), got {tuple(theta.shape)}")
+        if not len(theta):
+            return theta.new_zeros(0, *self.x_shape)
         with torch.no_grad():
             y = self.network(self.transform(theta)[0])[0].double()
             z = torch.where(self.standardize.heavy, y.sinh(), y)
@@ -249,7 +250,9 @@ class BidirectionalPosterior:
         with torch.no_grad():
             y = self.standardize(x)
             y = y.expand(shape.numel(), *y.shape).reshape(-1, y.shape[1])
-            u = torch.cat([self.network.draw(part, generator) for part in y.split(16_384)])
+            parts = y.split(16_384) if len(y) else ()  # no network is asked about nothing
+            u = [self.network.draw(part, generator) for part in parts]
+            u = torch.cat(u) if u else y.new_zeros(0, self.network.d)
             return self.transform.inverse(u).reshape(*shape, len(x), len(self.names))
 
 

@@ -54,10 +54,14 @@ def as_floats(values, name: str) -> Tensor:
     Raises:
         InputError: not real numbers, or whole numbers beyond 2^53, which float64 cannot hold.
     """
+    if values is None:
+        raise InputError(f"{name} is None: give an array of numbers")
     t = values if isinstance(values, Tensor) else _tensor(values, name)
     if t.is_complex():
         raise InputError(f"{name} is complex: give its real and imaginary parts side by side")
-    t = t.cpu()
+    if t.device.type == "meta":
+        raise InputError(f"{name} is a meta tensor, which holds no numbers")
+    t = (t.to_dense() if t.layout != torch.strided else t).cpu()
     if t.dtype in (torch.float32, torch.float64):
         return t
     if t.is_floating_point():
@@ -76,11 +80,13 @@ def as_shape(sample_shape) -> torch.Size:
     Raises:
         UsageError: not whole numbers from 0 on.
     """
-    given = (sample_shape,) if not hasattr(sample_shape, "__iter__") else tuple(sample_shape)
     try:
-        shape = tuple(operator.index(n) for n in given)
+        shape = (operator.index(sample_shape),)  # also of a tensor of one number
     except TypeError:
-        shape = (-1,)
+        try:
+            shape = tuple(operator.index(n) for n in sample_shape)
+        except TypeError:
+            shape = (-1,)
     if any(n < 0 for n in shape):
         raise UsageError(f"sample_shape={sample_shape!r}: give (n,), whole numbers from 0 on")
     return torch.Size(shape)
@@ -105,9 +111,17 @@ def as_measurements(x, shape: tuple[int, ...]) -> Tensor:
             f"x must be ({want}{',' * (len(shape) == 1)}) or (B, {want}), as in training, got "
             f"{_shape(x)}"
         )
-    if not bool(x.isfinite().all()):
+    if any_true(~x.detach().isfinite()):
         raise InputError("x contains NaN or infinite values: the posterior knows none")
     return x
+
+
+def any_true(t: Tensor) -> bool:
+    """Whether any entry is true; False under `torch.vmap`, which lets nobody look."""
+    try:
+        return bool(t.any())
+    except RuntimeError:
+        return False
 
 
 def _tensor(values, name: str) -> Tensor:
@@ -126,7 +140,7 @@ def _tensor(values, name: str) -> Tensor:
         if array.dtype.kind == "c":
             return torch.zeros((), dtype=torch.complex64)
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
-        return torch.tensor(native)
+        return torch.tensor(np.ascontiguousarray(native).reshape(array.shape))
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{name} must be an array of numbers: {reason}") from None

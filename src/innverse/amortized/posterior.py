@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InnverseError, InputError, ShapeError
 from . import files
-from .checks import as_floats, as_measurements, as_shape
+from .checks import any_true, as_floats, as_measurements, as_shape
 from .estimator import Estimator
 from .novelty import TrainingRange
 from .schedule import History
@@ -207,7 +207,7 @@ class Posterior:
         see `TrainingRange`.
         """
         z = self.estimator.standardize(self._measurements(x).detach())
-        return self.training_range.rank(z).float()
+        return self.training_range.rank(z)
 
     # ---- files ------------------------------------------------------------------------------
 
@@ -292,7 +292,7 @@ class Posterior:
                 f"theta must be (..., {d}), got {tuple(theta.shape)}: the parameters are "
                 f"{', '.join(self.names)}"
             )
-        if bool(theta.isnan().any()):
+        if any_true(theta.detach().isnan()):
             raise InputError("theta contains NaN: no density belongs to it")
         return theta
 
@@ -320,7 +320,7 @@ class Posterior:
             )
         z = self.estimator.standardize(x)
         far = self.training_range.far_outside(z)
-        if bool(far.any()):
+        if any_true(far):
             worst = float(self.training_range.log_density(z[far]).min())
             some = f"{int(far.sum())} of {len(x)} observations lie"
             what = "the observation lies" if len(x) == 1 else some

@@ -89,7 +89,7 @@ def _from_csv(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
                 value = values[i - 2, j] = float(text) if text else np.nan
             except ValueError:
                 raise InputError(f"{path}, line {i}, {header[k]}: {text!r} is no number") from None
-            if len(text) > 15 and abs(value) > _EXACT and _is_other_integer(text, value):
+            if len(text) > 15 and abs(value) >= _EXACT and _is_other_integer(text, value):
                 raise InputError(
                     f"{path}, line {i}, {header[k]}: float64 cannot hold all digits of {text}"
                 )
@@ -115,12 +115,12 @@ def _from_parquet(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
         try:
             numbers = column.to_pylist()
             values = np.array(numbers, np.float64)  # None becomes NaN
-            if "int64" in str(column.type):
-                as_floats([n or 0 for n in _flat(numbers)], f"{path}: {name}")
         except (TypeError, ValueError):
             raise InputError(
                 f"{path}, column {name}: {column.type} are no numbers, or lists of several lengths"
             ) from None
+        if "int64" in str(column.type):
+            as_floats([n or 0 for n in _flat(numbers)], f"{path}, column {name}")
         columns.append(values.reshape(len(values), -1))
         width = columns[-1].shape[1]
         labels += [name] if values.ndim == 1 else [f"{name}[{i}]" for i in range(width)]
