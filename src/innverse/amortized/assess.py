@@ -153,7 +153,8 @@ def assess(
         few = slice(0, 200)
         prior = theta[torch.randint(len(theta), (100, len(x[few])), generator=generator)]
         errors = (
-            calibration.resimulation_error(t, x[few], simulator) for t in (found[:100, few], prior)
+            calibration.resimulation_error(t, x[few], simulator, generator=generator)
+            for t in (found[:100, few], prior)
         )
         resimulation = tuple(errors)
     corrections = None

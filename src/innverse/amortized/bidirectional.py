@@ -43,6 +43,7 @@ from .checks import (
     check_inside,
     check_names,
     check_pairs,
+    check_seed,
     leave_out_invalid,
 )
 from .fit import learned_region
@@ -295,6 +296,7 @@ def fit_bidirectional(
     Raises:
         UsageError, InputError, ShapeError: one line that says what is wrong.
     """
+    check_seed(seed)
     if loss not in ("mmd", "ml"):
         raise UsageError(f"loss={loss!r}: choose mmd or ml")
     if couplings is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 import warnings
 from collections.abc import Sequence
@@ -202,6 +203,12 @@ def check_inside(theta: Tensor, region: Regions, names: Sequence[str]) -> None:
                 f"[{float(low[i]):g}, {float(high[i]):g}] in {int(out.sum())} of {len(theta)} "
                 "simulations"
             )
+
+
+def check_seed(seed) -> None:
+    """Raises UsageError for what is no seed."""
+    if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**63:
+        raise UsageError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
 
 
 def check_names(names: Sequence[str] | None, n: int) -> list[str]:

@@ -15,7 +15,15 @@ from ..errors import ShapeError, UsageError
 from ..seeding import seeded
 from ..train.checkpoint import remove_checkpoints
 from ..train.progress import Progress
-from .checks import as_pairs, as_rows, check_inside, check_names, check_pairs, leave_out_invalid
+from .checks import (
+    as_pairs,
+    as_rows,
+    check_inside,
+    check_names,
+    check_pairs,
+    check_seed,
+    leave_out_invalid,
+)
 from .estimator import Estimator
 from .novelty import TrainingRange
 from .parameters import ParameterTransform
@@ -91,8 +99,10 @@ def fit(
         UsageError: arguments that do not fit together.
         InputError, ShapeError: simulations that cannot be used; one line says why.
     """
+    check_seed(seed)
     if not 0 < held_out < 1:
         raise UsageError(f"held_out={held_out:g}: give a fraction between 0 and 1")
+    schedule = Schedule(lr, batch_size, patience, max_epochs, minutes)
     with seeded(seed):
         if simulator is not None:
             theta, x = _simulated(theta, x, simulator, prior, budget, vectorized, progress)
@@ -133,7 +143,6 @@ def fit(
         folder = None if checkpoint is None else Path(checkpoint)
         if folder is not None and not resume:
             remove_checkpoints(folder)
-        schedule = Schedule(lr, batch_size, patience, max_epochs, minutes)
         history = train(
             estimator,
             loss,

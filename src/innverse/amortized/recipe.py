@@ -51,12 +51,12 @@ class Train(_Table):
     """How, see `innverse.amortized.training.Schedule`."""
 
     held_out: float = Field(0.1, gt=0, lt=1)
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
     batch_size: int | None = Field(None, ge=1)
     patience: int = Field(Schedule.patience, ge=1)
     max_epochs: int = Field(1000, ge=1)
     minutes: float | None = Field(None, gt=0)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
 
 
 class Check(_Table):

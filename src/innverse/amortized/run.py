@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ..data import simulators
 from ..data.atomic import atomic_write, write_json
+from ..errors import InputError
 from .assess import Assessment, assess
-from .checks import as_pairs, leave_out_invalid
+from .checks import as_measurements, as_pairs, leave_out_invalid
 from .fit import fit
 from .posterior import Posterior
 from .recipe import Data, Recipe
@@ -50,6 +51,10 @@ def run_recipe(
     if recipe.infer.path is not None:  # before the training: a wrong path should not waste it
         seen, _ = read_array(recipe.infer.path, recipe.data.x, "x")
     pairs = _simulated(recipe) if recipe.data.simulator else _from_file(recipe)
+    if seen is not None:
+        seen = as_measurements(seen, tuple(pairs.x.shape[1:]))
+        if not len(seen):
+            raise InputError(f"{recipe.infer.path} holds no observations: leave [infer] out")
     posterior = fit(
         pairs.theta,
         pairs.x,

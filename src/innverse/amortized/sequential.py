@@ -11,7 +11,7 @@ import torch
 from ..errors import InputError, UsageError
 from ..seeding import seeded
 from ..train.progress import Progress
-from .checks import as_floats
+from .checks import as_floats, check_seed
 from .fit import fit
 from .posterior import Posterior
 from .simulate import draw_prior, simulate
@@ -54,6 +54,7 @@ def fit_sequential(
         UsageError: rounds or budget that do not fit together.
         InputError, ShapeError: as `fit`; or x is not one valid measurement.
     """
+    check_seed(seed)
     if rounds < 1 or budget < rounds:
         raise UsageError(f"rounds={rounds}, budget={budget}: give each round some simulations")
     if not 0 < epsilon < 0.5:

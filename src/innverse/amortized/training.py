@@ -108,7 +108,16 @@ class Training:
             self._judge()
 
     def finish(self) -> History:
-        """Put the best state into the model."""
+        """Put the best state into the model.
+
+        Raises:
+            InnverseError: after no epoch the held-out loss was a finite number.
+        """
+        if self.history.held_out and not any(map(math.isfinite, self.history.held_out)):
+            raise InnverseError(
+                "the held-out loss was NaN or infinite after every epoch: nothing was learned; "
+                "lower lr, and look for extreme values in theta or x"
+            )
         self.model.load_state_dict(self.best)
         self.model.eval()
         return self.history
