@@ -42,6 +42,8 @@ def folder(tmp_path, monkeypatch):
     theta = g.normal(size=(400, 2))
     x = theta + 0.5 * g.normal(size=(400, 2))
     np.savez("pairs.npz", theta=theta, x=x)
+    np.savez("wide.npz", x=np.zeros((3, 5)))
+    np.savez("none.npz", x=np.zeros((0, 2)))
     lines = [f"{a},{b},{c},{d}" for (a, b), (c, d) in zip(theta, x)]
     (tmp_path / "pairs.csv").write_text("\n".join(["theta_0,theta_1,x[0],x[1]", *lines]) + "\n")
     return tmp_path
@@ -97,6 +99,12 @@ def test_from_a_file_to_a_posterior(run, folder, kind):
         (4, "bounds", "high = 10.0", "high = 0.0"),
         (2, "either path", "[model]", 'simulator = "slcp"\n[model]'),
         (2, ".csv", "pairs.npz", "pairs.xlsx"),
+        (2, "at most 65536", "width = 16", "width = 100000000"),
+        (2, "train.seed", "[check]", "seed = 9223372036854775808\n[check]"),
+        (2, "train.lr", "[check]", "lr = inf\n[check]"),
+        (1, "nothing was learned", "[check]", "lr = 1e30\n[check]"),
+        (4, "x must be (2,)", '[infer]\npath = "pairs.npz"', '[infer]\npath = "wide.npz"'),
+        (4, "no observations", '[infer]\npath = "pairs.npz"', '[infer]\npath = "none.npz"'),
     ],
 )
 def test_mistakes_are_one_line(run, folder, expected, words, old, new):
@@ -158,6 +166,51 @@ def test_built_in_simulators_are_checked_against_their_likelihood(run, folder):
     (folder / "c.toml").write_text(text.replace("gaussian_mixture", "gaussian_mixtur"))
     code, _, err = run("amortize", "c.toml")
     assert code == 2 and "did you mean 'gaussian_mixture'" in err
+
+
+def test_a_resumed_inference_gives_the_same_numbers(run, folder, monkeypatch):
+    """Re-simulation, checks and draws after an interruption are those without one."""
+    text = """\
+    [data]
+    simulator = "gaussian_mixture"
+    budget = 200
+    [model]
+    density = "realnvp"
+    size = { layers = 2, width = 8 }
+    [train]
+    max_epochs = 3
+    [check]
+    pairs = 80
+    draws = 30
+    """
+    (folder / "c.toml").write_text(text)
+    assert run("amortize", "c.toml", "-q", "--out", "whole")[0] == 0
+    step = Training.step
+
+    def interrupted(training):
+        step(training)
+        if training.history.steps == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Training, "step", interrupted)
+    assert run("amortize", "c.toml", "-q", "--out", "parts")[0] == 130
+    monkeypatch.setattr(Training, "step", step)
+    torch.manual_seed(99)  # the second process begins elsewhere
+    assert run("amortize", "c.toml", "-q", "--out", "parts")[0] == 0
+    again = run("amortize", "c.toml", "-q", "--out", "parts")[0]  # nothing left to train
+    found = [json.loads((folder / f / "calibration.json").read_text()) for f in ("whole", "parts")]
+    assert again == 0 and all(made.pop("seconds") >= 0 for made in found)
+    assert found[0] == found[1]
+    assert found[0]["repair_pairs"] == 40
+
+
+def test_names_with_dollars_and_tags_get_a_page(run, folder):
+    text = CONFIG.format(path="pairs.npz").replace("[model]", 'names = ["b$$", "<b>"]\n[model]')
+    (folder / "c.toml").write_text(text)
+    code, _, err = run("amortize", "c.toml")
+    assert code == 0 and "learned from 20 pairs and may be worse than none" in err
+    page = (folder / "runs" / "c" / "report.html").read_text()
+    assert "&lt;b&gt;" in page and "by chance of the test" in page and "20 pairs only" in page
 
 
 def test_interrupted_training_can_continue(run, folder, monkeypatch):

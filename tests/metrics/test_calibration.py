@@ -6,6 +6,7 @@ theta ~ N(0, I), x = theta + N(0, I): the posterior is N(x / 2, I / 2).
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -174,6 +175,70 @@ def test_images_and_arrays_are_taken_too():
     assert calibration.coverage(draws, images).covered.shape == (4, 9)
     moved = calibration.recalibrate(draws, images).samples(draws)
     assert moved.shape == draws.shape
+
+
+def test_resimulation_follows_its_generator_and_leaves_others_alone():
+    """Simulators draw their noise from global generators; so does numpy's."""
+    import numpy as np
+
+    _, x = pairs(20)
+
+    def simulator(theta):
+        noise = torch.from_numpy(np.random.normal(size=theta.shape)).float()  # noqa: NPY002
+        return theta + noise + torch.randn_like(theta)
+
+    torch.manual_seed(1)
+    found = []
+    for _ in range(2):
+        g = torch.Generator().manual_seed(3)
+        found.append(calibration.resimulation_error(BatchedNormal(), x, simulator, generator=g))
+        torch.rand(5), np.random.rand(5)  # noqa: NPY002 - as if something had happened before
+    assert torch.equal(*found)
+    torch.manual_seed(1)
+    want = torch.rand(1)
+    torch.manual_seed(1)
+    g = torch.Generator().manual_seed(3)
+    calibration.resimulation_error(BatchedNormal(), x, simulator, generator=g)
+    assert torch.equal(torch.rand(1), want)
+    other = torch.Generator().manual_seed(4)
+    again = calibration.resimulation_error(BatchedNormal(), x, simulator, generator=other)
+    assert not torch.equal(again, found[0])
+
+
+def test_coverage_tells_its_own_error_bar():
+    """Of an exact posterior, two thirds of the shares lie within one binomial standard error."""
+    within = []
+    for seed in range(60):
+        theta, x = pairs(100, 1, seed)
+        g = torch.Generator().manual_seed(seed)
+        found = calibration.coverage(BatchedNormal(), theta, x, draws=300, generator=g)
+        want = (found.levels * (1 - found.levels) / 100).sqrt()
+        torch.testing.assert_close(found.standard_error, want)
+        within.append(((found.covered[:, 0] - found.levels).abs() <= want)[:2].double().mean())
+    assert 0.5 < float(torch.stack(within).mean()) < 0.85
+
+
+def test_a_repair_from_few_pairs_says_what_it_is_worth():
+    """The coverage of intervals repaired by 40 pairs varies as their standard error says."""
+    covered = []
+    for seed in range(80):
+        theta, x = pairs(40, 1, seed)
+        g = torch.Generator().manual_seed(seed)
+        with pytest.warns(UserWarning, match="learned from 40 pairs is uncertain.* 42 to 58 %"):
+            repair = calibration.recalibrate(BatchedNormal(), theta, x, draws=200, generator=g)
+        z = torch.linspace(-4, 4, 2001, dtype=torch.float64)
+        low, high = repair.intervals(z.view(-1, 1, 1) / math.sqrt(2), levels=[0.5])
+        # draws on a grid stand for all: the interval of level 1/2 of N(0, 1/2), times its factor
+        half = float(repair.factors_at([0.5])[0, 0]) * 0.6744897501960817
+        covered.append(math.erf(half / math.sqrt(2)))
+        assert low < high
+    spread = float(torch.tensor(covered).std())
+    assert spread == pytest.approx(float(repair.standard_error([0.5])), rel=0.25)
+    assert float(repair.standard_error([0.5])) == pytest.approx(0.077, abs=2e-3)
+    theta, x = pairs(calibration.ENOUGH, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calibration.recalibrate(BatchedNormal(), theta, x, draws=100)
 
 
 # ---- importance weights -------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import torch
 
 pytest.importorskip("matplotlib")
 
+from innverse.report import Report
 from innverse.report.posteriors import (
     contraction_plot,
     coverage_curves,
@@ -53,12 +54,36 @@ def test_contraction_plot_has_one_cloud_per_parameter():
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["a", "b"]
 
 
-def test_a_parameter_may_be_called_anything():
-    names = ["b$$", "a$^$"]
-    figures = [
-        contraction_plot(torch.rand(50, 2), torch.randn(50, 2), names),
-        rank_histograms(torch.randint(0, 101, (50, 2)), 100, names),
-        pair_plot({"posterior": torch.rand(50, 2)}, names),
-    ]
-    for figure in figures:
-        figure.canvas.draw()
+NAMES = ["b$$", "$\\frac{1}{$", "_hidden", "<b>&", "line\nbreak\x00", "", "x" * 300, "\u91cf"]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_names_are_shown_as_they_are():
+    """No mathematics between dollars, no tags, nothing left out; the drawing is valid XML."""
+    import base64
+    import re
+    import xml.dom.minidom
+
+    draws = {name: torch.randn(50, 6) for name in ("$a$", "_b")}
+    pair = pair_plot(draws, NAMES[:6])
+    cloud = contraction_plot(torch.rand(50, 8), torch.randn(50, 8), NAMES)
+    page = Report("names")
+    for figure in (pair, cloud, rank_histograms(torch.randint(0, 99, (50, 8)), 99, NAMES)):
+        page.figure(figure, ", ".join(NAMES))
+    html = page.html()
+    drawn = re.findall(r"svg\+xml;base64,([^\"]+)", html)
+    assert len(drawn) == 3 and "<b>&" not in html
+    for svg in drawn:
+        xml.dom.minidom.parseString(base64.b64decode(svg))
+    assert [t.get_text() for t in pair.legends[0].get_texts()] == ["$a$", "_b"]
+    shown = [t.get_text() for t in cloud.axes[0].get_legend().get_texts()]
+    assert shown == [*NAMES[:4], "line break", "[5]"]
+    below = [axes.get_xlabel() for axes in pair.axes if axes.get_xlabel()]
+    assert below == shown
+
+
+def test_small_differences_of_large_numbers_are_drawn():
+    draws = 1e9 + torch.randn(400, 1, dtype=torch.float64)
+    figure = pair_plot({"posterior": draws}, ["a"])
+    low, high = figure.axes[0].get_xlim()
+    assert high - low < 20

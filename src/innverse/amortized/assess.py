@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..metrics import calibration
 from ..metrics.calibration import SBC, TARP, Coverage, Learned, Recalibration
+from .checks import as_pairs
 from .corrected import CorrectedPosterior, Correction
 
 _CORRECTED = 20  # observations whose importance weights are looked at
@@ -46,6 +47,7 @@ class Checks:
         return {
             "levels": self.coverage.levels,
             "covered": self.coverage.covered,
+            "covered_standard_error": self.coverage.standard_error,
             "coverage_error": self.coverage.error,
             "calibration_error": self.error,
             "sbc_p_values": self.sbc.p_values,
@@ -82,6 +84,8 @@ class Assessment:
         """The numbers, for a JSON file."""
         found: dict[str, Any] = {
             "checked_pairs": self.pairs,
+            "repair_pairs": self.repair.n,
+            "repair_standard_error": self.repair.standard_error(self.before.coverage.levels),
             "before": self.before.summary(),
             "after": self.after.summary(),
             "contraction": self.learned.contraction.mean(0),
@@ -114,7 +118,8 @@ def assess(
     """Check a posterior on pairs (theta, x) that it was not trained on.
 
     Half of the pairs teach a conformal repair (`innverse.metrics.calibration.recalibrate`); the
-    other half test coverage, SBC and TARP before and after it, contraction and z-score.
+    other half test coverage, SBC and TARP before and after it, contraction and z-score. A repair
+    learned from fewer than 400 pairs draws a warning: it may be worse than none.
 
     Args:
         posterior: with ``sample((n,), x=)``, better also ``sample_batched``.
@@ -128,7 +133,7 @@ def assess(
     Raises:
         InputError: too few pairs; ShapeError: shapes that do not fit.
     """
-    theta, x = torch.as_tensor(theta), torch.as_tensor(x)
+    theta, x = as_pairs(theta, x)
     if len(theta) < _FEWEST:
         raise InputError(
             f"{len(theta)} pairs are too few to check a posterior: give at least {_FEWEST}, better "
@@ -137,14 +142,19 @@ def assess(
     half = len(theta) // 2
     teaching = posterior.sample_batched((draws,), x[:half], generator=generator)
     found = posterior.sample_batched((draws,), x[half:], generator=generator)
-    repair = calibration.recalibrate(teaching, theta[:half])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        repair = calibration.recalibrate(teaching, theta[:half])
+    for warning in caught:
+        warnings.warn(str(warning.message), stacklevel=2)
     theta, x = theta[half:], x[half:]
     resimulation = None
     if simulator is not None:
         few = slice(0, 200)
         prior = theta[torch.randint(len(theta), (100, len(x[few])), generator=generator)]
         errors = (
-            calibration.resimulation_error(t, x[few], simulator) for t in (found[:100, few], prior)
+            calibration.resimulation_error(t, x[few], simulator, generator=generator)
+            for t in (found[:100, few], prior)
         )
         resimulation = tuple(errors)
     corrections = None

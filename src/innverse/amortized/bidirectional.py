@@ -36,10 +36,23 @@ from ..fitting.schedule import History, Schedule
 from ..fitting.training import train
 from ..flows.flow import Flow
 from ..metrics.mmd import inverse_multiquadratic, mmd2
+from ..seeding import seeded
 from . import files
-from .checks import as_pairs, as_rows, check_inside, check_names, check_pairs, leave_out_invalid
-from .parameters import ParameterTransform, as_bounds, bounds_of
+from .checks import (
+    as_measurements,
+    as_pairs,
+    as_rows,
+    as_shape,
+    check_inside,
+    check_names,
+    check_pairs,
+    check_seed,
+    leave_out_invalid,
+)
+from .fit import learned_region
+from .parameters import ParameterTransform
 from .standardize import Standardize
+from .supports import ask_prior
 
 _FLOWS = {  # the name of each, and its options
     "affine": ("realnvp", {"mix": "permute", "norm": False, "standardize": False}),
@@ -98,7 +111,6 @@ class BidirectionalINN(nn.Module):
         self.weights = weights
         name, defaults = _FLOWS[couplings]
         self.flow: Flow = flows.build(name, (self.width,), **defaults | flow)
-        self.kernel = inverse_multiquadratic()
 
     def forward(self, u: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """u (B, d) -> y (B, m), z (B, k), padding (B, width - m - k), log|det| (B,)."""
@@ -117,7 +129,7 @@ class BidirectionalINN(nn.Module):
 
     def mmd_losses(self, u: Tensor, y: Tensor) -> dict[str, Tensor]:
         """The six terms of the bi-directional training, scalars, without their weights."""
-        w = self.weights
+        w, kernel = self.weights, inverse_multiquadratic()
         y_hat, z_hat, padding, _ = self(u, w.padding_noise)
         # the gradient to y is blocked: z has to adapt to y, not y to z
         joint = torch.cat((self._noisy(y_hat.detach()), z_hat), 1)
@@ -133,8 +145,8 @@ class BidirectionalINN(nn.Module):
         u_back, u_padding = back.split((self.d, self.width - self.d), 1)
         return {
             "y": (y_hat - y).square().sum(1).mean(),
-            "latent": mmd2(joint, target, self.kernel, unbiased=False),
-            "backward": mmd2(u_back, u, self.kernel, unbiased=False),
+            "latent": mmd2(joint, target, kernel, unbiased=False),
+            "backward": mmd2(u_back, u, kernel, unbiased=False),
             "padding": padding.square().sum(1).mean() + u_padding.square().sum(1).mean(),
             "reconstruction": (moved[:, : self.d] - u).square().sum(1).mean(),
             "again": (self(u_back, w.padding_noise)[0] - y).square().sum(1).mean(),
@@ -159,7 +171,9 @@ class BidirectionalINN(nn.Module):
         return y + self.weights.y_noise * torch.randn(y.shape, generator=generator, dtype=y.dtype)
 
     def _padded(self, u: Tensor, noise: float) -> Tensor:
-        padding = noise * torch.randn(len(u), self.width - self.d, dtype=u.dtype)
+        padding = u.new_zeros(len(u), self.width - self.d)
+        # without noise no number is drawn
+        padding = noise * torch.randn_like(padding) if noise else padding
         return torch.cat((u, padding), 1)
 
 
@@ -189,18 +203,18 @@ class BidirectionalPosterior:
         """Write config.json and model.safetensors into ``folder``."""
         f = self.network
         facts = {"names": self.names, "sizes": [f.d, f.m, f.k], "options": f.options}
+        facts |= files.transform_facts(self.transform)
         files.save(Path(folder), files.BIDIRECTIONAL, self._modules(), self.history, facts)
 
     @classmethod
     def load(cls, folder: str | Path) -> BidirectionalPosterior:
         """Read what `save` wrote; InputError when it is missing or damaged."""
-        needed = {"names": list, "sizes": list, "options": dict}
+        needed = {"names": list, "sizes": list, "options": dict, **files.TRANSFORM}
 
         def build(made: dict[str, Any], history: History | None) -> BidirectionalPosterior:
             (d, m, k), options = made["sizes"], dict(made["options"])
             options["weights"] = Weights(**options["weights"])
-            free = torch.full((d,), torch.inf)  # the bounds themselves are among the tensors
-            transform, standardize = ParameterTransform(-free, free), Standardize((m,))
+            transform, standardize = files.transform_of(made), Standardize((m,))
             network = BidirectionalINN(d, m, k, **options)
             return cls(network, transform, standardize, made["names"], history)
 
@@ -216,34 +230,34 @@ class BidirectionalPosterior:
         theta = as_rows(theta, "theta")
         if theta.shape[1:] != (len(self.names),):
             raise ShapeError(f"theta must be (B, {len(self.names)}), got {tuple(theta.shape)}")
+        if not len(theta):
+            return theta.new_zeros(0, *self.x_shape)
         with torch.no_grad():
             y = self.network(self.transform(theta)[0])[0].double()
             z = torch.where(self.standardize.heavy, y.sinh(), y)
-            return (z * self.standardize.scale + self.standardize.loc).float()
+            return (z * self.standardize.scale + self.standardize.loc).to(theta.dtype)
 
     def sample(
         self, sample_shape=(), x=None, *, generator=None, show_progress_bars=False
     ) -> Tensor:
         """Draws (*sample_shape, D) of p(theta | x) for one measurement x (m,) or (1, m)."""
-        x = torch.as_tensor(x)
-        if x.reshape(-1).shape != self.x_shape:
+        x = as_measurements(x, self.x_shape)
+        if len(x) != 1:
             raise ShapeError(f"x must be one measurement {self.x_shape}, got {tuple(x.shape)}")
-        draws = self.sample_batched(sample_shape, x.reshape(1, -1), generator=generator)
-        return draws.squeeze(-2)
+        return self.sample_batched(sample_shape, x, generator=generator).squeeze(-2)
 
     def sample_batched(
         self, sample_shape, x, *, generator=None, show_progress_bars: bool = False
     ) -> Tensor:
         """Draws (*sample_shape, B, D) for measurements x (B, m)."""
-        x = torch.as_tensor(x)
-        if x.shape[1:] != self.x_shape:
-            raise ShapeError(f"x must be (B, {self.x_shape[0]}), got {tuple(x.shape)}")
-        shape = torch.Size(sample_shape)
+        x, shape = as_measurements(x, self.x_shape), as_shape(sample_shape)
         with torch.no_grad():
             y = self.standardize(x)
             y = y.expand(shape.numel(), *y.shape).reshape(-1, y.shape[1])
-            u = torch.cat([self.network.draw(part, generator) for part in y.split(16_384)])
-            return self.transform.inverse(u).reshape(*shape, len(x), -1)
+            parts = y.split(16_384) if len(y) else ()  # no network is asked about nothing
+            u = [self.network.draw(part, generator) for part in parts]
+            u = torch.cat(u) if u else y.new_zeros(0, self.network.d)
+            return self.transform.inverse(u).reshape(*shape, len(x), len(self.names))
 
 
 def fit_bidirectional(
@@ -285,6 +299,7 @@ def fit_bidirectional(
     Raises:
         UsageError, InputError, ShapeError: one line that says what is wrong.
     """
+    check_seed(seed)
     if loss not in ("mmd", "ml"):
         raise UsageError(f"loss={loss!r}: choose mmd or ml")
     if couplings is None:
@@ -297,13 +312,15 @@ def fit_bidirectional(
     theta, x, _ = leave_out_invalid(theta, x)
     n, d = theta.shape
     names = check_names(names, d)
-    check_pairs(theta, x, names)
-    low, high = bounds_of(prior, d) if bounds is None else as_bounds(bounds, d)
-    transform, standardize = ParameterTransform(low, high), Standardize(tuple(x.shape[1:]))
-    check_inside(theta, transform.inside(theta), low, high, names)
+    region = learned_region(prior, bounds, theta)
+    check_pairs(theta, x, names, region)
+    check_inside(theta, region, names)
+    ask_prior(prior, region, theta)
+    d = region.free
+    transform = ParameterTransform(region, dtype=theta.dtype)
+    standardize = Standardize(tuple(x.shape[1:]))
     weights = weights or Weights()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         order = torch.randperm(n)
         split = max(n // 10, 10)
         transform.learn(theta[order[split:]])

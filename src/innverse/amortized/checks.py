@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import numbers
+import operator
 import warnings
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError, ShapeError, UsageError
+from .regions import Regions
 
 FEWEST = 50  # simulations below which nothing can be learned, let alone held out
+_EXACT = 2**53  # float64 holds all whole numbers up to here
 
 
 def as_pairs(theta, x) -> tuple[Tensor, Tensor]:
@@ -21,7 +26,7 @@ def as_pairs(theta, x) -> tuple[Tensor, Tensor]:
     Raises:
         InputError, ShapeError: not numbers, no parameters, different lengths.
     """
-    theta, x = as_rows(theta, "theta"), as_rows(x, "x")
+    theta, x = as_rows(theta, "theta").detach(), as_rows(x, "x").detach()
     if theta.dim() > 2:
         raise ShapeError(f"theta must be (N, D), one row per simulation, not {_shape(theta)}")
     if len(theta) != len(x):
@@ -34,18 +39,112 @@ def as_pairs(theta, x) -> tuple[Tensor, Tensor]:
 
 
 def as_rows(values, name: str) -> Tensor:
-    """A float tensor (N, ...) with at least two axes."""
-    try:
-        t = values if isinstance(values, Tensor) else torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} must be an array of numbers: {error}") from None
-    if t.is_complex():
-        raise InputError(f"{name} is complex: give its real and imaginary parts side by side")
-    t = t.detach().cpu()
-    t = t if t.is_floating_point() else t.to(torch.get_default_dtype())
+    """A float tensor (N, ...) with at least two axes, on the processor; see `as_floats`."""
+    t = as_floats(values, name)
     if t.dim() == 0:
         raise ShapeError(f"{name} is a single number: give one row per simulation")
     return t.unsqueeze(1) if t.dim() == 1 else t
+
+
+def as_floats(values, name: str) -> Tensor:
+    """A tensor of float32 or float64 that holds every digit of arrays, tensors, tables or lists.
+
+    float32 and what is shorter becomes float32; whole numbers and Python's own float64. Masked
+    entries are NaN. The gradient is kept.
+
+    Raises:
+        InputError: not real numbers, or whole numbers beyond 2^53, which float64 cannot hold.
+    """
+    if values is None:
+        raise InputError(f"{name} is None: give an array of numbers")
+    t = values if isinstance(values, Tensor) else _tensor(values, name)
+    if t.is_complex():
+        raise InputError(f"{name} is complex: give its real and imaginary parts side by side")
+    if t.device.type == "meta":
+        raise InputError(f"{name} is a meta tensor, which holds no numbers")
+    t = (t.to_dense() if t.layout != torch.strided else t).cpu()
+    if t.dtype in (torch.float32, torch.float64):
+        return t
+    if t.is_floating_point():
+        return t.float()
+    if t.dtype == torch.int64 and bool(((t > _EXACT) | (t < -_EXACT)).any()):
+        raise InputError(
+            f"{name} holds whole numbers beyond 2^53, whose last digits float64 cannot hold: "
+            "subtract a constant first"
+        )
+    return t.double()
+
+
+def as_shape(sample_shape) -> torch.Size:
+    """(n,) of n, and any shape as it is.
+
+    Raises:
+        UsageError: not whole numbers from 0 on.
+    """
+    try:
+        shape = (operator.index(sample_shape),)  # also of a tensor of one number
+    except TypeError:
+        try:
+            shape = tuple(operator.index(n) for n in sample_shape)
+        except TypeError:
+            shape = (-1,)
+    if any(n < 0 for n in shape):
+        raise UsageError(f"sample_shape={sample_shape!r}: give (n,), whole numbers from 0 on")
+    return torch.Size(shape)
+
+
+def as_measurements(x, shape: tuple[int, ...]) -> Tensor:
+    """x as (B, *shape): one measurement or B of them, finite.
+
+    Raises:
+        InputError, ShapeError: one line that says what is wrong.
+    """
+    x = as_floats(x, "x")
+    if tuple(x.shape) == shape or (x.dim() == 0 and shape == (1,)):
+        x = x.reshape(1, *shape)
+    elif x.dim() == 1 and shape == (1,):
+        x = x.unsqueeze(1)  # as many measurements of one number
+    elif x.dim() == 2 and x.shape == (*shape, 1):
+        x = x.reshape(1, -1)  # a vector (d,) that was taken for d rows of one number
+    if tuple(x.shape[1:]) != shape or x.dim() == 0:
+        want = ", ".join(map(str, shape))
+        raise ShapeError(
+            f"x must be ({want}{',' * (len(shape) == 1)}) or (B, {want}), as in training, got "
+            f"{_shape(x)}"
+        )
+    if any_true(~x.detach().isfinite()):
+        raise InputError("x contains NaN or infinite values: the posterior knows none")
+    return x
+
+
+def any_true(t: Tensor) -> bool:
+    """Whether any entry is true; False under `torch.vmap`, which lets nobody look."""
+    try:
+        return bool(t.any())
+    except RuntimeError:
+        return False
+
+
+def _tensor(values, name: str) -> Tensor:
+    try:
+        if isinstance(values, list | tuple) and any(isinstance(v, Tensor) for v in values):
+            return torch.stack([torch.as_tensor(v) for v in values])
+        if isinstance(values, np.ma.MaskedArray):
+            values = values.astype(np.float64).filled(np.nan)
+        array = np.asarray(values)
+        if array.dtype.kind == "O" or (array.dtype.itemsize > 8 and array.dtype.kind == "f"):
+            array = array.astype(np.float64)  # a table of mixed columns, or long doubles
+        elif array.dtype.kind == "u":
+            array = array.astype(np.float64 if array.dtype.itemsize == 8 else np.int64)
+        elif array.dtype.kind not in "fibc":
+            raise TypeError(f"{array.dtype} are no numbers")
+        if array.dtype.kind == "c":
+            return torch.zeros((), dtype=torch.complex64)
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        return torch.tensor(np.ascontiguousarray(native).reshape(array.shape))
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{name} must be an array of numbers: {reason}") from None
 
 
 def leave_out_invalid(theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -69,15 +168,16 @@ def leave_out_invalid(theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor, int]:
     return theta, x, bad
 
 
-def check_pairs(theta: Tensor, x: Tensor, names: Sequence[str]) -> None:
+def check_pairs(theta: Tensor, x: Tensor, names: Sequence[str], region: Regions) -> None:
     """Raises InputError for too few simulations, and for parameters or data that never change."""
     if len(theta) < FEWEST:
         raise InputError(
             f"{len(theta)} usable simulations are too few to learn a posterior: give at least "
             f"{FEWEST}, better some thousands"
         )
+    constant = (theta == theta[:1]).all(0) & ~region.structured()
     for i, name in enumerate(names):
-        if bool((theta[:, i] == theta[0, i]).all()):
+        if constant[i]:
             raise InputError(
                 f"parameter {name} is constant ({float(theta[0, i]):g}): leave it out, there is "
                 "nothing to infer"
@@ -86,17 +186,29 @@ def check_pairs(theta: Tensor, x: Tensor, names: Sequence[str]) -> None:
         raise InputError("x is the same in every simulation: it says nothing about theta")
 
 
-def check_inside(theta: Tensor, inside: Tensor, low, high, names: Sequence[str]) -> None:
+def check_inside(theta: Tensor, region: Regions, names: Sequence[str]) -> None:
     """Raises InputError naming the first parameter with draws outside its bounds."""
+    inside, low, high = region.inside(theta.double()), region.low, region.high
     for i, name in enumerate(names):
         out = ~inside[:, i]
         if bool(out.any()):
             value = float(theta[out, i][0])
+            if region.structured()[i]:
+                raise InputError(
+                    f"the parameters from {name} on lie outside the prior's support in "
+                    f"{int(out.sum())} of {len(theta)} simulations"
+                )
             raise InputError(
                 f"parameter {name} = {value:g} lies outside its bounds "
                 f"[{float(low[i]):g}, {float(high[i]):g}] in {int(out.sum())} of {len(theta)} "
                 "simulations"
             )
+
+
+def check_seed(seed) -> None:
+    """Raises UsageError for what is no seed."""
+    if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**63:
+        raise UsageError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
 
 
 def check_names(names: Sequence[str] | None, n: int) -> list[str]:

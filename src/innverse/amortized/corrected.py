@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import ShapeError, UsageError
 from ..metrics.calibration import reweight
 from ..metrics.importance import Importance
+from .checks import as_floats, as_shape
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class CorrectedPosterior:
 
     def correct(self, x, n: int | None = None, *, generator=None) -> Correction:
         """``n`` weighted draws for one observation x (*x_shape)."""
-        x = torch.as_tensor(x)
+        x = as_floats(x, "x")
         found = reweight(
             self.posterior, x, self.log_joint, draws=n or self.proposals, generator=generator
         )
@@ -68,7 +69,7 @@ class CorrectedPosterior:
         self, sample_shape=(), x=None, *, generator=None, show_progress_bars: bool = False
     ) -> Tensor:
         """Draws (*sample_shape, D) for one observation; some are equal where the ESS is small."""
-        shape = torch.Size(sample_shape)
+        shape = as_shape(sample_shape)
         n = shape.numel()
         made = self.correct(x, max(self.proposals, self.oversample * n), generator=generator)
         if not made.importance.trustworthy:
@@ -78,21 +79,21 @@ class CorrectedPosterior:
                 "this posterior; train longer or on more simulations",
                 stacklevel=2,
             )
-        draws = made.importance.resample(made.theta, n, generator)
+        draws = made.importance.resample(made.theta, n, generator) if n else made.theta[:0]
         return draws.reshape(*shape, draws.shape[-1])
 
     def sample_batched(
         self, sample_shape, x, *, generator=None, show_progress_bars: bool = False
     ) -> Tensor:
         """Draws (*sample_shape, B, D) for B observations x (B, *x_shape)."""
-        each = [self.sample(sample_shape, row, generator=generator) for row in torch.as_tensor(x)]
+        each = [self.sample(sample_shape, row, generator=generator) for row in as_floats(x, "x")]
         return torch.stack(each, -2)
 
     def log_prob(self, theta, x=None, *, generator=None) -> Tensor:
         """log p(theta | x) (B,): the exact joint density, normalised by the estimated evidence."""
-        theta = torch.as_tensor(theta)
+        theta, x = as_floats(theta, "theta"), as_floats(x, "x")
         if theta.dim() != 2:
             raise ShapeError(f"theta must be (B, D), got {tuple(theta.shape)}")
         evidence = self.correct(x, generator=generator).importance.log_evidence
-        value = torch.as_tensor(self.log_joint(theta, torch.as_tensor(x)))
+        value = torch.as_tensor(self.log_joint(theta, x))
         return torch.where(value.isnan(), -math.inf, value - evidence)

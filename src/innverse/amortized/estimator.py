@@ -20,7 +20,7 @@ class Estimator(nn.Module):
     """log q(theta | x) = log q(u | s(x)) + log|det du/dtheta|, u = u(theta) unbounded.
 
     Args:
-        low, high: bounds of the parameters (D,).
+        transform: of the parameters.
         x_shape: of one measurement.
         density: see `build_density`.
         summary: one of `innverse.nets.summary.SUMMARIES`, or a module (B, *x_shape) -> (B, k) of
@@ -30,8 +30,7 @@ class Estimator(nn.Module):
 
     def __init__(
         self,
-        low: Tensor,
-        high: Tensor,
+        transform: ParameterTransform,
         x_shape: tuple[int, ...],
         density: str,
         summary: str | nn.Module,
@@ -39,15 +38,15 @@ class Estimator(nn.Module):
     ):
         super().__init__()
         kind = summary if isinstance(summary, str) else ""
-        self.transform = ParameterTransform(low, high)
+        self.transform = transform
         self.standardize = Standardize(x_shape, _SHARED.get(kind, ()))
         if isinstance(summary, str):
             n_out, width = size["features"], size["summary_width"]
             summary = summary_network(summary, x_shape, n_out, width)
         self.summary = summary
         with torch.no_grad():
-            n_features = self.summary(torch.zeros(2, *x_shape)).shape[1]
-        self.density = build_density(density, len(low), n_features, size)
+            self.n_features = self.summary(torch.zeros(2, *x_shape)).shape[1]
+        self.density = build_density(density, transform.region.free, self.n_features, size)
 
     def learn_scales(self, theta: Tensor, x: Tensor) -> None:
         """Everything that is set from data and not trained; theta (N, D), x (N, *x_shape)."""
@@ -64,8 +63,10 @@ class Estimator(nn.Module):
     def log_prob(self, theta: Tensor, c: Tensor) -> Tensor:
         """log q(theta | features c); (B, D), (B, k) -> (B,); -inf outside the bounds."""
         u, log_det = self.transform(theta)
-        value = self.density.log_prob(u, c)
-        return torch.where(log_det.isfinite(), value + log_det, -math.inf)
+        inside = log_det.isfinite()
+        # outside the value counts for nothing, and must not make NaN of the gradient
+        value = self.density.log_prob(torch.where(inside.unsqueeze(1), u, 0.0), c)
+        return torch.where(inside, value + log_det, -math.inf)
 
     def sample(self, c: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """One draw for each row of c (B, k) -> (B, D)."""

@@ -9,17 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from .. import __version__
 from ..data.atomic import dumps, write_together
-from ..errors import InputError
+from ..errors import InnverseError, InputError
 from ..fitting.schedule import History
 from ..registry import fits
 from ..weights import CONFIG, WEIGHTS, build_to_fit, fill, read_config, tensor_bytes
+from .parameters import ParameterTransform
+from .regions import Regions
 
-FORMAT_VERSION = 2  # 2: bounds by the probit
+FORMAT_VERSION = 3  # 2: bounds by the probit; 3: regions of every support
 POSTERIOR, BIDIRECTIONAL = "innverse-posterior", "innverse-bidirectional-posterior"
+TRANSFORM = {"region": list, "dtype": str}  # keys that describe the parameters
 P = TypeVar("P")
 
 
@@ -77,15 +81,46 @@ def load(
     return made[0], config
 
 
+def transform_facts(transform: ParameterTransform) -> dict[str, Any]:
+    """What a config says of the parameters; their bounds are among the tensors.
+
+    Raises:
+        InnverseError: a support of one's own, which no file can describe.
+    """
+    region = transform.region.to_json()
+    if region is None:
+        raise InnverseError(
+            "a posterior whose prior has a transform of your own cannot be saved with its "
+            "structure: save posterior.estimator.state_dict() with safetensors"
+        )
+    return {"region": region, "dtype": str(transform.dtype).removeprefix("torch.")}
+
+
+def transform_of(config: dict[str, Any]) -> ParameterTransform:
+    """The transform that `transform_facts` described.
+
+    Raises:
+        InputError: no such region or type.
+    """
+    try:
+        dtype = {"float32": torch.float32, "float64": torch.float64}[config["dtype"]]
+        return ParameterTransform(Regions.from_json(config["region"]), dtype=dtype)
+    except (KeyError, TypeError, ValueError):
+        raise InputError("the config's region or dtype is none that innverse knows") from None
+
+
 def _history(given: dict[str, Any] | None, path: Path) -> History | None:
     if given is None:
         return None
     known = {f.name: type(f.default) for f in dataclasses.fields(History)}
-    known["held_out"] = list
+    losses = ("held_out", "training")
+    known |= dict.fromkeys(losses, list)
     # JSON knows no infinity
     given = {k: math.inf if k == "best" and v is None else v for k, v in given.items()}
     if given.keys() <= known.keys() and all(fits(v, known[k]) for k, v in given.items()):
-        losses = given.get("held_out", [])
-        if isinstance(losses, list) and all(v is None or fits(v, float) for v in losses):
-            return History(**given | {"held_out": [math.inf if v is None else v for v in losses]})
+        lists = {name: given.get(name, []) for name in losses}
+        if all(isinstance(v, list) and all(x is None or fits(x, float) for x in v)
+               for v in lists.values()):  # fmt: skip
+            lists = {k: [math.inf if x is None else x for x in v] for k, v in lists.items()}
+            return History(**given | lists)
     raise InputError(f"{path} is damaged (its history): save the posterior again")

@@ -16,13 +16,24 @@ from ..fitting.checkpoint import remove_checkpoints
 from ..fitting.schedule import Schedule
 from ..fitting.training import train
 from ..progress import Progress
-from .checks import as_pairs, as_rows, check_inside, check_names, check_pairs, leave_out_invalid
+from ..seeding import seeded
+from .checks import (
+    as_pairs,
+    as_rows,
+    check_inside,
+    check_names,
+    check_pairs,
+    check_seed,
+    leave_out_invalid,
+)
 from .estimator import Estimator
 from .novelty import TrainingRange
-from .parameters import as_bounds, bounds_of
+from .parameters import ParameterTransform
 from .posterior import Posterior
+from .regions import Box, Regions
 from .simulate import draw_prior, simulate
 from .size import choose_size, with_overrides
+from .supports import as_bounds, ask_prior, region_of
 
 _MOST_HELD_OUT = 20_000  # more would only take time
 
@@ -58,11 +69,16 @@ def fit(
     ``prior`` and a ``budget``.
 
     Args:
-        theta, x: parameters (N, D) drawn from the prior, and measurements (N, ...).
+        theta, x: parameters (N, D) drawn from the prior, and measurements (N, ...); arrays, tensors,
+            tables or lists. Draws of the posterior have the type of theta: float64 keeps all digits
+            of float64, whole numbers and lists.
         simulator: theta (B, D) -> x (B, ...), or one at a time unless ``vectorized``.
-        prior: an object with ``sample((n,))``; bounds are taken from its ``bounds`` or ``support``.
+        prior: an object with ``sample((n,))``; where it has density says its ``bounds``, or its
+            ``support`` (see `region_of`), and ``log_prob`` is asked whether that is all. Draws of
+            matrices are flattened row by row.
         budget: number of simulations to run.
-        bounds: (low, high), numbers or vectors, None where there is none; over the prior's.
+        bounds: (low, high), numbers or vectors, None where there is none; over the prior's. The
+            ends belong to it.
         names: of the parameters, for messages and files.
         density: ``"spline"``, ``"realnvp"``, ``"mdn"`` or ``"matching"``, see `build_density`.
         summary: the network before the flow: ``"none"``, ``"mlp"``, ``"set"`` (DeepSets) or
@@ -83,28 +99,31 @@ def fit(
         UsageError: arguments that do not fit together.
         InputError, ShapeError: simulations that cannot be used; one line says why.
     """
+    check_seed(seed)
     if not 0 < held_out < 1:
         raise UsageError(f"held_out={held_out:g}: give a fraction between 0 and 1")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    schedule = Schedule(lr, batch_size, patience, max_epochs, minutes)
+    with seeded(seed):
         if simulator is not None:
             theta, x = _simulated(theta, x, simulator, prior, budget, vectorized, progress)
         elif theta is None or x is None:
             raise UsageError("fit needs theta and x, or a simulator with a prior and a budget")
         elif budget is not None:
             raise UsageError("budget goes with a simulator: leave it out, or pass simulator=")
-        theta, x = as_pairs(theta, x)
+        theta, x = as_pairs(_flattened(theta, prior), x)
         theta, x, excluded = leave_out_invalid(theta, x)
         n, d = theta.shape
         names = check_names(names, d)
-        check_pairs(theta, x, names)
-        low, high = bounds_of(prior, d) if bounds is None else as_bounds(bounds, d)
+        region = learned_region(prior, bounds, theta)
+        check_pairs(theta, x, names, region)
+        check_inside(theta, region, names)
+        ask_prior(prior, region, theta)
 
         shape = tuple(x.shape[1:])
         summary = _choose_summary(summary, shape)
-        size = with_overrides(choose_size(n, d), size)
-        estimator = Estimator(low, high, shape, density, summary, size)
-        check_inside(theta, estimator.transform.inside(theta), low, high, names)
+        size = with_overrides(choose_size(n, region.free), size)
+        transform = ParameterTransform(region, dtype=theta.dtype)
+        estimator = Estimator(transform, shape, density, summary, size)
 
         order = torch.randperm(n)
         split = min(max(round(n * held_out), 10), _MOST_HELD_OUT)
@@ -124,7 +143,6 @@ def fit(
         folder = None if checkpoint is None else Path(checkpoint)
         if folder is not None and not resume:
             remove_checkpoints(folder)
-        schedule = Schedule(lr, batch_size, patience, max_epochs, minutes)
         history = train(
             estimator,
             loss,
@@ -139,6 +157,21 @@ def fit(
     return Posterior(estimator, training_range, names, shape, config, history, n, excluded)
 
 
+def _flattened(theta, prior):
+    """theta (N, D) of draws (N, *event_shape) of a prior of matrices."""
+    shape = tuple(getattr(prior, "event_shape", ()))
+    if len(shape) > 1 and tuple(getattr(theta, "shape", ())[1:]) == shape:
+        return theta.reshape(len(theta), -1)
+    return theta
+
+
+def learned_region(prior, bounds, theta: Tensor) -> Regions:
+    """Where the parameters theta (N, D) may lie: within ``bounds``, else where the prior is."""
+    d = theta.shape[1]
+    region = region_of(prior, d) if bounds is None else Regions([Box(*as_bounds(bounds, d))])
+    return region.widened(theta.dtype)
+
+
 def _simulated(theta, x, simulator, prior, budget, vectorized, progress) -> tuple[Tensor, Tensor]:
     if x is not None:
         raise UsageError("give x or a simulator, not both")
@@ -151,7 +184,10 @@ def _simulated(theta, x, simulator, prior, budget, vectorized, progress) -> tupl
     else:
         theta = as_rows(theta, "theta")
     with Progress("simulating", len(theta), unit="simulation", quiet=not progress) as bar:
-        return theta, simulate(simulator, theta, vectorized=vectorized, report=bar)
+        shape = getattr(prior, "event_shape", theta.shape[1:])
+        matrices = len(shape) > 1 and shape.numel() == theta.shape[1]
+        given = theta.unflatten(1, shape) if matrices else theta
+        return theta, simulate(simulator, given, vectorized=vectorized, report=bar)
 
 
 def _signature(theta, x, config, schedule, held_out, seed) -> dict[str, Any]:

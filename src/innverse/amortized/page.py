@@ -3,11 +3,13 @@ repair."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..metrics.calibration import ENOUGH
 from ..report import Report, Table, curves
 from ..report.posteriors import contraction_plot, coverage_curves, pair_plot, rank_histograms
 from .assess import Assessment
@@ -35,13 +37,15 @@ def write_page(
         InnverseError: matplotlib is not installed, or the place cannot be written to.
     """
     page = Report(title, f"{posterior!r}")
-    _training(page, posterior)
-    if found is not None:
-        _calibration(page, found)
-        _learned(page, found)
-        _likelihood(page, found)
-    if draws is not None:
-        _observations(page, posterior, seen, draws)
+    with warnings.catch_warnings():  # letters of a name that the font lacks are drawn as boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        _training(page, posterior)
+        if found is not None:
+            _calibration(page, found)
+            _learned(page, found)
+            _likelihood(page, found)
+        if draws is not None:
+            _observations(page, posterior, seen, draws)
     return page.save(path)
 
 
@@ -70,17 +74,40 @@ def _calibration(page: Report, found: Assessment) -> None:
     page.heading("Calibration")
     page.text(
         f"Tested on {found.pairs} fresh pairs, and repaired by conformal recalibration of the "
-        "intervals, learned from as many others. A credible interval of 90 % should hold the "
-        "truth in 90 % of the pairs."
+        f"intervals, learned from {found.repair.n} others. A credible interval of 90 % should hold "
+        "the truth in 90 % of the pairs; by chance of the pairs the share misses that by one "
+        "standard error in a third of such tests, even if the posterior is exact."
     )
-    table = Table(["credibility", "covered", "after repair", "widest miss", "its miss after"])
+    table = Table(
+        [
+            "credibility",
+            "covered",
+            "after repair",
+            "± by chance of the test",
+            "± by chance of the repair",
+            "widest miss",
+            "its miss after",
+        ]
+    )
     table.digits = 3
-    rows = zip(before.coverage.levels, before.coverage.covered, after.coverage.covered)
-    for level, covered, repaired in rows:
+    rows = zip(
+        before.coverage.levels,
+        before.coverage.covered,
+        after.coverage.covered,
+        before.coverage.standard_error,
+        found.repair.standard_error(before.coverage.levels),
+    )
+    for level, covered, repaired, *chances in rows:
         misses = [float((t - level).abs().max()) for t in (covered, repaired)]
         means = [float(t.mean()) for t in (covered, repaired)]
-        table.add(f"{100 * float(level):.0f} %", *means, *misses)
+        table.add(f"{100 * float(level):.0f} %", *means, *map(float, chances), *misses)
     page.table(table)
+    if found.repair.n < ENOUGH:
+        page.note(
+            f"The repair was learned from {found.repair.n} pairs only: it can make a posterior worse "
+            f"that was nearly right. Give it at least {ENOUGH} ([check] pairs = {2 * ENOUGH}).",
+            warning=True,
+        )
     page.text(
         f"Calibration error (median over all confidences): {100 * before.error:.2f} % before, "
         f"{100 * after.error:.2f} % after. TARP p-value: {before.tarp.p_value:.3g} before, "

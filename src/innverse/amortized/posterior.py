@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,16 @@ from torch import Tensor, nn
 from ..errors import InnverseError, InputError, ShapeError
 from ..fitting.schedule import History
 from . import files
-from .checks import as_rows
+from .checks import any_true, as_floats, as_measurements, as_shape
 from .estimator import Estimator
 from .novelty import TrainingRange
 
 _CHUNK = 16_384  # draws computed together: what fits the cache
+
+
+def _tracking(gradients: bool | None):
+    """Whether a graph is made: as it is for None."""
+    return contextlib.nullcontext() if gradients is None else torch.set_grad_enabled(gradients)
 
 
 class Posterior:
@@ -59,11 +65,11 @@ class Posterior:
     def bounds(self) -> tuple[Tensor, Tensor]:
         """(low, high), each (D,), infinite where there is none."""
         transform = self.estimator.transform
-        return transform.low.float(), transform.high.float()
+        return transform.low.to(transform.dtype), transform.high.to(transform.dtype)
 
     def set_default_x(self, x) -> Posterior:
         """Let ``x`` be the observation wherever none is given; returns itself."""
-        self.default_x = self._measurements(x, one=True)
+        self.default_x = self._measurements(x, one=True).detach()
         return self
 
     # ---- draws and density ------------------------------------------------------------------
@@ -78,17 +84,20 @@ class Posterior:
     ) -> Tensor:
         """Draws (*sample_shape, D) of q(theta | x) for one observation x, without gradient.
 
+        They have the type of the parameters that were learned from, and lie strictly between their
+        bounds.
+
         Args:
-            sample_shape: (n,) for n draws.
-            x: ``x_shape`` or (1, *x_shape).
+            sample_shape: (n,) for n draws, or n.
+            x: ``x_shape`` or (1, *x_shape); arrays, tensors or lists of any real type.
             show_progress_bars: accepted for sbi; there is nothing to wait for.
 
         Raises:
             InputError, ShapeError: x is not one valid measurement.
         """
         x = self._measurements(x, one=True)
+        shape = as_shape(sample_shape)
         self._flag(x)
-        shape = torch.Size(sample_shape)
         with torch.no_grad():
             c = self.estimator.features(x)
             draws = self._draw(c, shape.numel(), generator)
@@ -104,40 +113,54 @@ class Posterior:
         show_progress_bars: bool = False,
     ) -> Tensor:
         """Draws (*sample_shape, B, D) for B observations x (B, *x_shape) at once."""
-        x = self._measurements(x)
+        x, shape = self._measurements(x), as_shape(sample_shape)
         self._flag(x)
-        shape = torch.Size(sample_shape)
         with torch.no_grad():
             n = shape.numel() * len(x)
             draws = self._draw(self._features(x), n, generator, max_sampling_batch_size)
         return draws.reshape(*shape, len(x), draws.shape[-1])
 
-    def log_prob(self, theta, x=None) -> Tensor:
-        """log q(theta | x) in nats, without gradient; -inf outside the bounds.
+    def log_prob(
+        self, theta, x=None, *, track_gradients: bool | None = None, norm_posterior: bool = True
+    ) -> Tensor:
+        """log q(theta | x) in nats; -inf outside the bounds, whose ends belong to them.
 
         theta (..., D) and one observation x -> (...); or theta (B, D) and x (B, *x_shape), row by
-        row -> (B,).
+        row -> (B,). It can be differentiated by theta and by x where they ask for it. With bounds
+        so close to theta that its type cannot tell them apart, theta counts as the nearest number
+        inside. On a simplex and for matrices it is the density of all but the last number, and of
+        the lower triangle, as in torch.
+
+        Args:
+            track_gradients: None follows ``requires_grad``; False makes no graph, True makes one
+                even under `torch.no_grad` (sbi's name).
+            norm_posterior: accepted for sbi; the density is always normalised.
+
+        Raises:
+            InputError, ShapeError: theta or x do not fit; one line.
         """
-        theta = self._parameters(theta)
-        x = self._measurements(x)
+        theta, x = self._parameters(theta), self._measurements(x)
         lead = theta.shape[:-1]
-        if len(x) > 1 and lead != (len(x),):
+        if len(x) != 1 and lead != (len(x),):
             raise ShapeError(
                 f"theta {tuple(theta.shape)} and {len(x)} observations: give one observation, or "
                 "one per row of theta (or use log_prob_batched)"
             )
         self._flag(x)
-        with torch.no_grad():
+        with _tracking(track_gradients):
             rows = theta.reshape(-1, theta.shape[-1])
             return self._log_prob(rows, self._features(x).expand(len(rows), -1)).reshape(lead)
 
-    def log_prob_batched(self, theta, x, **_) -> Tensor:
+    def log_prob_batched(
+        self, theta, x, *, track_gradients: bool | None = None, norm_posterior: bool = True
+    ) -> Tensor:
         """log q(theta[..., i, :] | x[i]): theta (..., B, D), x (B, *x_shape) -> (..., B)."""
         theta, x = self._parameters(theta), self._measurements(x)
         if theta.dim() < 2 or theta.shape[-2] != len(x):
             raise ShapeError(f"theta {tuple(theta.shape)} does not fit {len(x)} observations")
-        with torch.no_grad():
-            c = self._features(x).expand(*theta.shape[:-1], -1)
+        with _tracking(track_gradients):
+            c = self._features(x)
+            c = c.expand(*theta.shape[:-1], c.shape[-1])
             values = self._log_prob(theta.reshape(-1, theta.shape[-1]), c.reshape(-1, c.shape[-1]))
         return values.reshape(theta.shape[:-1])
 
@@ -157,7 +180,7 @@ class Posterior:
         """
         from ..solvers.optim.lbfgs import minimize
 
-        x = self._measurements(x, one=True)
+        x = self._measurements(x, one=True).detach()
         self._flag(x)
         transform, density = self.estimator.transform, self.estimator.density
         with torch.no_grad():
@@ -183,8 +206,8 @@ class Posterior:
         x (B, *x_shape) -> (B,); values near 0 say that x lies at the edge of the training data,
         see `TrainingRange`.
         """
-        z = self.estimator.standardize(self._measurements(x))
-        return self.training_range.rank(z).float()
+        z = self.estimator.standardize(self._measurements(x).detach())
+        return self.training_range.rank(z)
 
     # ---- files ------------------------------------------------------------------------------
 
@@ -207,21 +230,20 @@ class Posterior:
             "config": self.config,
             "n_simulations": self.n_simulations,
             "n_excluded": self.n_excluded,
+            **files.transform_facts(self.estimator.transform),
         }
         files.save(Path(folder), files.POSTERIOR, self._modules(), self.history, facts)
 
     @classmethod
     def load(cls, folder: str | Path) -> Posterior:
         """Read what `save` wrote; InputError when it is missing or damaged."""
-        needed = {"names": list, "x_shape": list, "config": dict}
+        needed = {"names": list, "x_shape": list, "config": dict, **files.TRANSFORM}
         needed |= {"n_simulations": int, "n_excluded": int}
 
         def build(made: dict[str, Any], history: History | None) -> Posterior:
             names, x_shape, config = made["names"], tuple(made["x_shape"]), made["config"]
-            # the bounds themselves are among the tensors
-            free = torch.full((len(names),), torch.inf)
             structure = (config[key] for key in ("density", "summary", "size"))
-            estimator = Estimator(-free, free, x_shape, *structure)
+            estimator = Estimator(files.transform_of(made), x_shape, *structure)
             training_range = TrainingRange(int(torch.Size(x_shape).numel()))
             counts = made["n_simulations"], made["n_excluded"]
             return cls(estimator, training_range, names, x_shape, config, history, *counts)
@@ -250,15 +272,19 @@ class Posterior:
 
     def _draw(self, c: Tensor, n: int, generator, chunk: int = _CHUNK) -> Tensor:
         """``n`` draws (n, D), the i-th for the features c[i % B]."""
-        draws = c.new_empty(n, len(self.names))
+        draws = c.new_empty(n, len(self.names), dtype=self.estimator.transform.dtype)
         for rows in torch.arange(n).split(max(int(chunk), 1)) if n else ():
             draws[rows] = self.estimator.sample(c[rows % len(c)], generator)
         return draws
 
     def _features(self, x: Tensor) -> Tensor:
+        if not len(x):  # no network is asked about nothing
+            return x.new_zeros(0, self.estimator.n_features, dtype=torch.float32)
         return torch.cat([self.estimator.features(rows) for rows in x.split(4096)])
 
     def _log_prob(self, theta: Tensor, c: Tensor) -> Tensor:
+        if not len(theta):
+            return c.new_zeros(0)
         parts = zip(theta.split(_CHUNK), c.split(_CHUNK))
         return torch.cat([self.estimator.log_prob(t, rows) for t, rows in parts])
 
@@ -266,13 +292,18 @@ class Posterior:
         return -(density.log_prob(u, c) + transform.log_det_at(u))
 
     def _parameters(self, theta) -> Tensor:
-        theta = torch.as_tensor(theta)
-        if theta.dim() == 0 or theta.shape[-1] != len(self.names):
+        theta = as_floats(theta, "theta")
+        d = len(self.names)
+        if theta.dim() == 0 and d == 1:
+            theta = theta.reshape(1)
+        if theta.dim() == 0 or theta.shape[-1] != d:
             raise ShapeError(
-                f"theta must be (..., {len(self.names)}), got {tuple(theta.shape)}: the parameters "
-                f"are {', '.join(self.names)}"
+                f"theta must be (..., {d}), got {tuple(theta.shape)}: the parameters are "
+                f"{', '.join(self.names)}"
             )
-        return theta if theta.is_floating_point() else theta.float()
+        if any_true(theta.detach().isnan()):
+            raise InputError("theta contains NaN: no density belongs to it")
+        return theta
 
     def _measurements(self, x, one: bool = False) -> Tensor:
         """x as (B, *x_shape), valid; B = 1 with ``one``."""
@@ -280,27 +311,16 @@ class Posterior:
             if self.default_x is None:
                 raise InputError("which observation? pass x=, or set_default_x(x) first")
             return self.default_x
-        x = as_rows(x, "x") if getattr(x, "ndim", 1) else torch.as_tensor(x).reshape(1).float()
-        if tuple(x.shape) == self.x_shape:
-            x = x.unsqueeze(0)
-        elif x.shape == (*self.x_shape, 1) and len(self.x_shape) == 1:
-            x = x.reshape(1, -1)  # a vector (d,) that was taken for d rows of one number
-        if tuple(x.shape[1:]) != self.x_shape:
-            want = ", ".join(map(str, self.x_shape))
-            raise ShapeError(
-                f"x must be ({want}{',' * (len(self.x_shape) == 1)}) or (B, {want}), as in "
-                f"training, got {tuple(x.shape)}"
-            )
+        x = as_measurements(x, self.x_shape)
         if one and len(x) != 1:
             raise ShapeError(
                 f"x holds {len(x)} observations: give one, or use sample_batched((n,), x)"
             )
-        if not bool(x.isfinite().all()):
-            raise InputError("x contains NaN or infinite values: the posterior knows none")
         return x
 
     def _flag(self, x: Tensor) -> None:
         """Warn of observations that the training did not prepare for."""
+        x = x.detach()
         if "rounds" in self.config and not torch.equal(x, self.default_x):
             warnings.warn(
                 "this posterior was learned in rounds for one observation and holds at no other: "
@@ -309,7 +329,7 @@ class Posterior:
             )
         z = self.estimator.standardize(x)
         far = self.training_range.far_outside(z)
-        if bool(far.any()):
+        if any_true(far):
             worst = float(self.training_range.log_density(z[far]).min())
             some = f"{int(far.sum())} of {len(x)} observations lie"
             what = "the observation lies" if len(x) == 1 else some

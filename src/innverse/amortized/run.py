@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from ..data import simulators
 from ..data.atomic import atomic_write, write_json
+from ..errors import InputError
 from ..progress import Progress
 from .assess import Assessment, assess
-from .checks import as_pairs, leave_out_invalid
+from .checks import as_measurements, as_pairs, leave_out_invalid
 from .fit import fit
 from .posterior import Posterior
 from .recipe import Data, Recipe
@@ -50,6 +52,10 @@ def run_recipe(
     if recipe.infer.path is not None:  # before the training: a wrong path should not waste it
         seen, _ = read_array(recipe.infer.path, recipe.data.x, "x")
     pairs = _simulated(recipe) if recipe.data.simulator else _from_file(recipe)
+    if seen is not None:
+        seen = as_measurements(seen, tuple(pairs.x.shape[1:]))
+        if not len(seen):
+            raise InputError(f"{recipe.infer.path} holds no observations: leave [infer] out")
     posterior = fit(
         pairs.theta,
         pairs.x,
@@ -134,14 +140,16 @@ def _bounds(data: Data):
 def _assessed(posterior: Posterior, pairs: _Pairs, draws: int, generator) -> Assessment:
     task = pairs.task
     log_joint = task.log_joint if task is not None and task.has_likelihood else None
-    return assess(
-        posterior,
-        *pairs.check,
-        simulator=task,
-        log_joint=log_joint,
-        draws=draws,
-        generator=generator,
-    )
+    with warnings.catch_warnings():  # the summary and the page say what a repair from few is worth
+        warnings.filterwarnings("ignore", "a repair learned from")
+        return assess(
+            posterior,
+            *pairs.check,
+            simulator=task,
+            log_joint=log_joint,
+            draws=draws,
+            generator=generator,
+        )
 
 
 def _can_plot() -> bool:

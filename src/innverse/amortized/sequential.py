@@ -10,6 +10,8 @@ import torch
 
 from ..errors import InputError, UsageError
 from ..progress import Progress
+from ..seeding import seeded
+from .checks import as_floats, check_seed
 from .fit import fit
 from .posterior import Posterior
 from .simulate import draw_prior, simulate
@@ -52,17 +54,17 @@ def fit_sequential(
         UsageError: rounds or budget that do not fit together.
         InputError, ShapeError: as `fit`; or x is not one valid measurement.
     """
+    check_seed(seed)
     if rounds < 1 or budget < rounds:
         raise UsageError(f"rounds={rounds}, budget={budget}: give each round some simulations")
     if not 0 < epsilon < 0.5:
         raise UsageError(f"epsilon={epsilon:g}: give a small probability, such as 1e-4")
-    x = torch.as_tensor(x)
+    x = as_floats(x, "x")
     if not bool(x.isfinite().all()):
         raise InputError("x contains NaN or infinite values: no posterior can be learned for it")
     record: list[dict] = []
     pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         region = TruncatedPrior(prior, x, epsilon)
         for k in range(rounds):
             n = budget * (k + 1) // rounds - budget * k // rounds

@@ -22,7 +22,9 @@ def draw_prior(prior, n: int) -> Tensor:
     """
     if not callable(getattr(prior, "sample", None)):
         raise UsageError("prior: give an object with sample((n,)), such as torch's distributions")
-    theta = as_rows(prior.sample((n,)), "the prior's sample")
+    theta = as_rows(prior.sample((n,)), "the prior's sample").detach()
+    if theta.shape[1:] == getattr(prior, "event_shape", None) and theta.dim() > 2:
+        theta = theta.flatten(1)  # matrices, row by row
     if len(theta) != n or theta.dim() != 2:
         raise ShapeError(f"prior.sample(({n},)) must be ({n}, D), not {tuple(theta.shape)}")
     return theta

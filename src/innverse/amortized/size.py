@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import UsageError
 
+_LARGEST = 2**16
 SIZES = {"layers", "width", "depth", "bins", "components", "features", "summary_width"}
 
 
@@ -37,4 +38,6 @@ def with_overrides(size: dict[str, Any], given: dict[str, int] | None) -> dict[s
             raise UsageError(f"size has no {key!r}: it has {', '.join(sorted(SIZES))}")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UsageError(f"size[{key!r}] = {value!r}: give a whole number above 0")
+        if value > _LARGEST:
+            raise UsageError(f"size[{key!r}] = {value}: give at most {_LARGEST}")
     return size | (given or {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from torch import Tensor
 from ..data.expansion import check_arrays
 from ..errors import InnverseError, InputError, UsageError
 from ..reading import open_regular
+from .checks import as_floats
 
+_EXACT = 2**53  # float64 holds all whole numbers up to here
 Columns = str | Sequence[str] | None
 
 
 def read_array(path: str | Path, which: Columns, default: str) -> tuple[Tensor, list[str] | None]:
-    """Numbers (N, ...) from a file, and the names of their columns if it has some.
+    """Numbers (N, ...) of float64 (a .npz keeps its float32), and the names of their columns.
 
     Args:
         path: ``.csv`` with a header line, ``.parquet`` or ``.npz``.
@@ -29,7 +32,8 @@ def read_array(path: str | Path, which: Columns, default: str) -> tuple[Tensor, 
         default: what ``which`` is if it is None.
 
     Raises:
-        InputError: the file cannot be read, or lacks what was asked for.
+        InputError: the file cannot be read, lacks what was asked for, has two columns of that name,
+            or whole numbers that float64 cannot hold.
         UsageError: another kind of file.
     """
     path = Path(path)
@@ -64,7 +68,7 @@ def _from_npz(path: Path, which: Columns) -> Tensor:
         raise InputError(f"cannot read {path}: not a .npz file of numbers") from None
     if array.dtype.kind not in "fiub":
         raise InputError(f"{path}: array {which!r} holds {array.dtype}, not numbers")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64)).float()
+    return as_floats(array, f"{path}: {which}")
 
 
 def _from_csv(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
@@ -80,7 +84,8 @@ def _from_csv(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
         raise InputError(f"{path}: give a header line and one line per simulation")
     header = [name.strip() for name in rows[0]]
     names = _columns(header, which, path)
-    index = [header.index(name) for name in names]
+    place = {name: k for k, name in enumerate(header)}
+    index = [place[name] for name in names]
     values = np.empty((len(rows) - 1, len(index)))
     for i, row in enumerate(rows[1:], start=2):
         if len(row) != len(header):
@@ -88,10 +93,14 @@ def _from_csv(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
         for j, k in enumerate(index):
             text = row[k].strip()
             try:
-                values[i - 2, j] = float(text) if text else np.nan
+                value = values[i - 2, j] = float(text) if text else np.nan
             except ValueError:
                 raise InputError(f"{path}, line {i}, {header[k]}: {text!r} is no number") from None
-    return torch.from_numpy(values).float(), names
+            if len(text) > 15 and abs(value) >= _EXACT and _is_other_integer(text, value):
+                raise InputError(
+                    f"{path}, line {i}, {header[k]}: float64 cannot hold all digits of {text}"
+                )
+    return torch.from_numpy(values), names
 
 
 def _from_parquet(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
@@ -111,15 +120,18 @@ def _from_parquet(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
     for name in names:
         column = table.column(name)
         try:
-            values = np.array(column.to_pylist(), np.float64)  # None becomes NaN
+            numbers = column.to_pylist()
+            values = np.array(numbers, np.float64)  # None becomes NaN
         except (TypeError, ValueError):
             raise InputError(
                 f"{path}, column {name}: {column.type} are no numbers, or lists of several lengths"
             ) from None
+        if "int64" in str(column.type):
+            as_floats([n or 0 for n in _flat(numbers)], f"{path}, column {name}")
         columns.append(values.reshape(len(values), -1))
         width = columns[-1].shape[1]
         labels += [name] if values.ndim == 1 else [f"{name}[{i}]" for i in range(width)]
-    return torch.from_numpy(np.concatenate(columns, 1)).float(), labels
+    return torch.from_numpy(np.concatenate(columns, 1)), labels
 
 
 def _columns(header: list[str], which: Columns, path: Path) -> list[str]:
@@ -133,8 +145,32 @@ def _columns(header: list[str], which: Columns, path: Path) -> list[str]:
                 f"{path} has no column {which!r}: it has {', '.join(header)}; name the columns "
                 "as a list"
             )
-        return found
-    missing = [name for name in which if name not in header]
-    if missing:
-        raise InputError(f"{path} has no column {missing[0]!r}: it has {', '.join(header)}")
-    return list(which)
+    else:
+        found, known = list(which), set(header)
+        missing = next((name for name in found if name not in known), None)
+        if missing is not None:
+            raise InputError(f"{path} has no column {missing!r}: it has {', '.join(header)}")
+    places = Counter(header)
+    for name, times in Counter(found).items():
+        if places[name] > 1:
+            where = [k for k, other in enumerate(header, 1) if other == name]
+            raise InputError(
+                f"{path}: columns {' and '.join(map(str, where))} are both called {name!r}: rename "
+                "one, or name the columns to take as a list"
+            )
+        if times > 1:
+            raise InputError(f"{path}: column {name!r} is asked for {times} times")
+    return found
+
+
+def _is_other_integer(text: str, value: float) -> bool:
+    """Whether a whole number lost digits on its way to float64."""
+    try:
+        return int(text) != int(value)
+    except (ValueError, OverflowError):
+        return False
+
+
+def _flat(numbers: list) -> list:
+    """A list of numbers or of lists of them as one."""
+    return [v for n in numbers for v in (n if isinstance(n, list) else [n])]

@@ -62,6 +62,7 @@ def amortize(
     folder = out or Path(recipe.out.dir or Path("runs") / config.stem)
 
     from innverse.amortized.run import run_recipe
+    from innverse.metrics.calibration import ENOUGH
 
     from ..data.lock import only_writer
     from .options import check_writable, note, print_json, start
@@ -84,10 +85,16 @@ def amortize(
             f"{summary['held_out_nll']:.3f}"
         )
         if summary["checked_pairs"]:
+            chance = 50 / summary["checked_pairs"] ** 0.5
             before, after = (100 * summary[k]["calibration_error"] for k in ("before", "after"))
             line += (
                 f", calibration error {before:.2f} % and after repair {after:.2f} % on "
-                f"{summary['checked_pairs']} pairs"
+                f"{summary['checked_pairs']} pairs (± {chance:.1f} % by chance)"
             )
+            if summary["repair_pairs"] < ENOUGH:
+                line += (
+                    f"; the repair was learned from {summary['repair_pairs']} pairs and may be worse "
+                    f"than none: set [check] pairs to {2 * ENOUGH} or more"
+                )
         note(line, quiet)
     return 0

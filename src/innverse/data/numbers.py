@@ -38,9 +38,11 @@ def read_numbers(path: Path, key: str | None = None, columns: int | None = None)
         raise InputError(f"{path}: tables are read from {', '.join(_READERS)}; convert it to .npy")
     if not os.path.isfile(path):
         raise InputError(f"no such file: {path}")
-    table = _READERS[suffix](path, key, columns)
+    table = np.asarray(_READERS[suffix](path, key, columns))
     if table.ndim != 2 or table.size == 0 or table.dtype.kind not in "fiub":
         raise InputError(f"{path} holds {table.dtype} of shape {table.shape}, not rows of numbers")
+    if table.dtype.kind in "iu" and bool((np.abs(table) > 2**53).any()):
+        raise InputError(f"{path} holds whole numbers beyond 2^53, which float64 cannot hold")
     table = table.astype(np.float64)
     bad = np.argwhere(~np.isfinite(table))
     if len(bad):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from ..errors import UsageError
+
 _OVERFIT = 0.05  # nats between training and held-out pairs: more than chance makes of 10^4 of them
 _CLEAR = 0.01  # nats: a progress that is not by chance
 
@@ -34,6 +36,18 @@ class Schedule:
     light_decay: float | None = 1e-4
     averaged: float = 5.0
     """Epochs over which the weights are averaged."""
+
+    def __post_init__(self):
+        if not 0 < self.lr < math.inf:
+            raise UsageError(f"lr={self.lr!r}: give a finite number above 0")
+        if self.minutes is not None and not self.minutes > 0:
+            raise UsageError(f"minutes={self.minutes!r}: give a number above 0, or None")
+        for name in ("batch_size", "patience", "max_epochs"):
+            value = getattr(self, name)
+            if name == "batch_size" and value is None:
+                continue
+            if not isinstance(value, int) or value < 1:
+                raise UsageError(f"{name}={value!r}: give a whole number above 0")
 
     def patience_for(self, per_epoch: int) -> int:
         """Epochs to wait: where an epoch is only a few steps, 20 of them would be no patience."""

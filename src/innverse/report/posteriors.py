@@ -9,9 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .plots import COLOURS, new_figure, plain, tidy
+from .plots import COLOURS, new_figure, tidy
 
+_LONGEST = 32  # letters of a name beside an axis
 _MOST = 6  # parameters of a pair plot; more would be too small to read
+
+
+def label_of(names: Sequence[str], k: int) -> str:
+    """The k-th name as matplotlib can draw it: printable, on one line, not too long."""
+    name = "".join(c if c.isprintable() else " " for c in str(names[k])).strip() or f"[{k}]"
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+
+
+def _legend(where: Any, handles: list[Any], labels: Sequence[str], **options) -> None:
+    """A legend whose labels are shown as they are: no mathematics between dollars, and also what
+    begins with an underscore, which matplotlib leaves out."""
+    made = where.legend(handles, [f"{k}" for k in range(len(labels))], frameon=False, **options)
+    for text, label in zip(made.get_texts(), labels):
+        text.set_parse_math(False)
+        text.set_text(label)
 
 
 def pair_plot(
@@ -36,20 +52,22 @@ def pair_plot(
     ends = everything.quantile(torch.tensor([0.001, 0.999], dtype=torch.float64), 0)
     spread = ends[1] - ends[0]
     # draws that all lie at one bound of a parameter still get a picture
-    margin = torch.where(spread > 1e-6 * ends[1].abs(), 0.08 * spread, 0.01 * ends[1].abs() + 1e-6)
+    margin = torch.where(spread > 1e-9 * ends[1].abs(), 0.08 * spread, 0.01 * ends[1].abs() + 1e-6)
     low, high = (ends[0] - margin).tolist(), (ends[1] + margin).tolist()
+    shown: list[Any] = []
     for i in range(d):
         for j in range(d):
             axes = grid[i][j]
             if j > i:
                 axes.set_visible(False)
                 continue
-            for k, (label, t) in enumerate(draws.items()):
+            for k, t in enumerate(draws.values()):
                 colour = COLOURS[k % len(COLOURS)]
                 if i == j:
-                    bins = torch.linspace(low[i], high[i], 41)
+                    bins = torch.linspace(low[i], high[i], 41, dtype=torch.float64)
                     options = {"histtype": "step", "density": True, "linewidth": 1.4}
-                    axes.hist(t[:, i].numpy(), bins.numpy(), color=colour, label=label, **options)
+                    steps = axes.hist(t[:, i].numpy(), bins.numpy(), color=colour, **options)[2]
+                    shown += steps if i == 0 else []
                 else:
                     x, y = t[:points, j].numpy(), t[:points, i].numpy()
                     axes.plot(x, y, ".", color=colour, markersize=2, alpha=0.5, rasterized=True)
@@ -61,14 +79,14 @@ def pair_plot(
             axes.set_xlim(low[j], high[j])
             axes.tick_params(labelsize=7, labelbottom=i == d - 1, labelleft=j == 0 and i > 0)
             if i == d - 1:
-                axes.set_xlabel(plain(names[j]), fontsize=9)
+                axes.set_xlabel(label_of(names, j), fontsize=9, parse_math=False)
             if j == 0 and i > 0:
-                axes.set_ylabel(plain(names[i]), fontsize=9)
+                axes.set_ylabel(label_of(names, i), fontsize=9, parse_math=False)
             axes.spines[["top", "right"]].set_visible(False)
             if i == j:
                 axes.set_yticks([])
     if len(draws) > 1:
-        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="upper right", frameon=False)
+        _legend(figure, shown, list(draws), loc="upper right")
     return figure
 
 
@@ -86,7 +104,8 @@ def coverage_curves(
     axes.plot([0, 1], [0, 1], color="#66645f", linewidth=0.8)
     for k, (label, (levels, covered)) in enumerate(series.items()):
         axes.plot(levels.numpy(), covered.numpy(), color=COLOURS[k], linewidth=1.8, label=label)
-    axes.set(xlabel="credibility", ylabel=ylabel, xlim=(0, 1), ylim=(0, 1), title=title)
+    axes.set(xlabel="credibility", ylabel=ylabel, xlim=(0, 1), ylim=(0, 1))
+    axes.set_title(title, parse_math=False)
     axes.set_aspect("equal")
     tidy(axes)
     axes.legend(frameon=False)
@@ -111,7 +130,7 @@ def rank_histograms(ranks: Tensor, draws: int, names: Sequence[str], bins: int =
         axes.axhspan(expected - spread, expected + spread, color="#dddddd", linewidth=0)
         centres = (torch.arange(bins) + 0.5) / bins
         axes.bar(centres.numpy(), counts.numpy(), 0.9 / bins, color=COLOURS[0])
-        axes.set_title(plain(names[k]), fontsize=9)
+        axes.set_title(label_of(names, k), fontsize=9, parse_math=False)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -124,15 +143,16 @@ def contraction_plot(contraction: Tensor, z_score: Tensor, names: Sequence[str])
     wrong."""
     figure = new_figure((5.2, 3.6))
     axes = figure.add_subplot()
+    shown: list[Any] = []
     for k in range(min(len(names), _MOST)):
         x, y = contraction[:300, k].numpy(), z_score[:300, k].numpy()
         colour = COLOURS[k % len(COLOURS)]
-        axes.plot(
-            x, y, ".", color=colour, markersize=3, alpha=0.6, label=plain(names[k]), rasterized=True
-        )
+        style = {"color": colour, "markersize": 3, "alpha": 0.6, "rasterized": True}
+        shown += axes.plot(x, y, ".", **style)
     for edge in (-2, 2):
         axes.axhline(edge, color="#66645f", linewidth=0.8, linestyle=":")
     axes.set(xlabel="posterior contraction", ylabel="posterior z-score", xlim=(None, 1.02))
     tidy(axes)
-    axes.legend(frameon=False, fontsize=8, markerscale=3)
+    labels = [label_of(names, k) for k in range(len(shown))]
+    _legend(axes, shown, labels, fontsize=8, markerscale=3)
     return figure
