@@ -30,7 +30,7 @@ class Matrices:
         self.logabsdet: Tensor | None = None
         for indices in kinds.values():
             found, logabsdet = evaluate_together([steps[i] for i in indices])
-            self._of |= dict(zip(indices, found, strict=True))
+            self._of.update(zip(indices, found, strict=True))
             known = self.logabsdet
             self.logabsdet = logabsdet if known is None else known + logabsdet
         self._gradients: dict[int, tuple[Tensor, Tensor]] = {}
