@@ -30,7 +30,7 @@ class Matrices:
         self.logabsdet: Tensor | float = 0.0
         for indices in kinds.values():
             found, logabsdet = evaluate_together([steps[i] for i in indices])
-            self.of |= dict(zip(indices, found, strict=True))
+            self.of.update(zip(indices, found, strict=True))
             self.logabsdet = self.logabsdet + logabsdet
         self._gradients: dict[int, tuple[Tensor, Tensor]] = {}
 
