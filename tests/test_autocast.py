@@ -11,10 +11,11 @@ import contextlib
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from innverse import flows
 from innverse.bijections import Affine, Coupling, RationalQuadraticSpline
-from innverse.nets import MLP, ConvNet, set_precision
+from innverse.nets import MADE, MLP, ConvNet, set_precision
 
 PROMOTED = {  # of the list "autocast to float32" in PyTorch's documentation for CUDA
     "exp", "log", "log1p", "pow", "rsqrt", "softmax", "log_softmax", "cumsum", "softplus", "sum",
@@ -77,6 +78,44 @@ def test_bf16_networks_have_gradients_under_any_promotion(
     nearly_the_same(run(torch.autocast("cpu", torch.bfloat16), backward_inside), exact)
     set_precision(layer, "bf16")
     nearly_the_same(run(contextlib.nullcontext(), False), exact)
+
+
+class OneType(TorchDispatchMode):
+    """Products take factors of one type, as GPUs demand of them."""
+
+    products = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.__name__
+        if any(word in name for word in ("conv", "mm", "_backward")):
+            types = {a.dtype for a in args if isinstance(a, torch.Tensor) and a.is_floating_point()}
+            assert len(types) == 1, (name, types)
+            self.products += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(
+    ("net", "shape"),
+    [
+        (ConvNet(2, 4, 8), (2, 2, 5, 5)),
+        (MLP(3, 4, 8, activation="relu"), (5, 3)),
+        (MLP(3, 4, 8), (5, 3)),
+        (MLP(3, 4, 8, activation="gelu"), (5, 3)),
+        (MADE(3, 2, 8), (5, 3)),
+    ],
+    ids=["three convolutions", "relu", "silu", "gelu", "masked"],
+)
+def test_products_take_factors_of_one_type(net, shape, frozen):
+    net.requires_grad_(not frozen)
+    x = torch.randn(shape, requires_grad=True)
+    with OneType() as mode:
+        with LikeCUDA() as promoting, torch.autocast("cpu", torch.bfloat16):
+            torch.zeros(1).bfloat16().exp()
+            y = net(x)
+        forward = mode.products
+        y.sum().backward()
+    assert promoting.used and 0 < forward < mode.products
 
 
 def test_a_reversible_chain_goes_back_in_the_types_in_which_it_came():

@@ -63,7 +63,10 @@ def test_it_is_compiled_once_and_says_so_once(cache, capfd):
     assert [p.name for p in cache.iterdir()] == [library.name]
 
 
-@pytest.mark.parametrize("size", [0, 1, 4096, -1])
+@pytest.mark.parametrize(
+    "size",
+    [4096, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 1, -1))],
+)
 def test_half_a_library_is_made_again_and_not_loaded(cache, size):
     """In a process of its own: loading one would end it."""
     library = load()
@@ -76,6 +79,7 @@ def test_half_a_library_is_made_again_and_not_loaded(cache, size):
     assert library.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_several_processes_at_once(cache):
     code = "from innverse.native import build; build.load('affine')"
     many = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
