@@ -13,7 +13,7 @@ ARGS ?=
 PY := .venv/bin/python
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: setup demo test test-slow test-matrix lint format types bench bench-quick bench-setup bench-guard bench-amortized lock clean
+.PHONY: setup demo test test-slow test-asan test-matrix lint format types bench bench-quick bench-setup bench-guard bench-amortized lock clean
 
 setup:
 	@./setup.sh
@@ -29,6 +29,12 @@ test-slow: setup
 
 test-matrix: setup
 	$(PY) benchmarks/versions.py $(ARGS)
+
+# The kernels' tests with a compiler that watches every access to memory; minutes
+test-asan: setup
+	XDG_CACHE_HOME=$(CURDIR)/build/asan INNVERSE_NATIVE_FLAGS="-fsanitize=address -fno-omit-frame-pointer" \
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(g++ -print-file-name=libasan.so) $(THREADS) \
+	$(PY) -m pytest -p no:cacheprovider tests/test_native.py $(ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

@@ -133,7 +133,7 @@ def test_fake_meta_and_transformed_tensors_take_the_formula(case):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shapes become constants
-        traced = torch.jit.trace(lambda v: layer(v), x, check_trace=False)
+        traced = torch.jit.trace(layer, x, check_trace=False)
     torch.testing.assert_close(traced(x + 1), layer(x + 1), rtol=1e-4, atol=1e-5)
     from torch.fx.experimental.proxy_tensor import make_fx
 

@@ -12,7 +12,8 @@ import torch
 
 from innverse.bijections import Affine, Coupling, RationalQuadraticSpline
 from innverse.bijections.fused import Fused
-from innverse.native import Unavailable, build, perceptron
+from innverse.errors import UsageError
+from innverse.native import Unavailable, bfloat16, build, perceptron
 from innverse.native import spline as native
 from innverse.native.memory import dense
 
@@ -80,29 +81,6 @@ def test_strided_input_and_what_is_not_a_number(library):
     assert z.isnan().nonzero().tolist() == [[2, 3]]
 
 
-def test_a_compiler_that_fails_is_a_reason_and_not_a_crash(monkeypatch, tmp_path):
-    build.load.cache_clear()
-    monkeypatch.delenv("INNVERSE_NATIVE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    try:
-        monkeypatch.setenv("CXX", "false")
-        with pytest.raises(Unavailable):
-            build.load("spline")
-        monkeypatch.setenv("CXX", "no-such-compiler")
-        with pytest.raises(Unavailable, match="no-such-compiler"):
-            build.load("spline")
-        monkeypatch.setenv("INNVERSE_NATIVE", "0")
-        with pytest.raises(Unavailable, match="turned off"):
-            build.load("spline")
-        assert not list((tmp_path / "innverse").glob("*.so"))
-        (tmp_path / "innverse").chmod(0o777)
-        monkeypatch.delenv("INNVERSE_NATIVE")
-        with pytest.raises(Unavailable, match="written by others"):
-            build.load("spline")
-    finally:
-        build.load.cache_clear()
-
-
 def test_without_kernels_the_formula_serves():
     code = (
         "import torch; from innverse import flows; from innverse.native import spline;"
@@ -147,8 +125,8 @@ def network(space, channels, hidden, out):
 @pytest.mark.parametrize("activation", perceptron.ACTIVATIONS)
 @pytest.mark.parametrize("case", NETWORKS)
 def test_a_network_is_its_formula(library, case, activation, bf16, threads):
-    if bf16 and not perceptron._library().perceptron_bfloat16():
-        pytest.skip("the kernel has no bfloat16 here: no AVX-512 BF16, or a compiler without it")
+    if bf16 and not bfloat16.can_multiply():
+        pytest.skip("this processor has no AVX-512 BF16")
     kind = perceptron.Kind(activation, bf16)
     space, channels, hidden, out = NETWORKS[case]
     x, *tensors = network(space, channels, hidden, out)
@@ -275,14 +253,15 @@ def test_what_is_not_a_number_stays_so(library):
     assert z.isnan().any(1).tolist() == logdet.isnan().tolist() == [False, True, False, False]
 
 
-def test_which_couplings_are_fused(library):
+def test_which_couplings_are_fused(library, monkeypatch):
+    monkeypatch.setenv("INNVERSE_BF16", "native")
     from innverse.nets import set_precision
 
     layer, x = coupling((4, 6), Affine(), swap=False)
     assert Fused.find(layer, x, None).kind == ("silu", False)
     assert not Fused.find(layer, x.double(), None)
     assert not Fused.find(coupling((4, 6), Affine(), swap=False, residual=True)[0], x, None)
-    bf16 = bool(perceptron._library().perceptron_bfloat16())
+    bf16 = bfloat16.can_multiply()
     with torch.autocast("cpu", torch.bfloat16):
         found = Fused.find(layer, x, None)
     assert found.kind.bf16 if bf16 else found is None
@@ -312,3 +291,42 @@ def test_a_coupling_in_bfloat16_is_near_that_in_float32(library, shape):
     back, inverse_logdet = layer.inverse(z)
     torch.testing.assert_close(back, x, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(inverse_logdet, -logdet, rtol=1e-4, atol=1e-3)
+
+
+def test_who_multiplies_in_bfloat16(library, monkeypatch):
+    if not bfloat16.can_multiply():
+        pytest.skip("this processor has no AVX-512 BF16")
+    kind, x, sizes = perceptron.Kind("silu", True), torch.randn(20, 3), (3, 8, 8, 2)
+    trials = []
+
+    def trial(kind, shape, sizes, threads):
+        trials.append(shape)
+        return shape[0] > 100
+
+    monkeypatch.delenv("INNVERSE_BF16", raising=False)
+    monkeypatch.setattr(bfloat16, "has_amx", lambda: False)
+    monkeypatch.setattr(bfloat16, "is_faster", trial)
+    assert bfloat16.is_worth_it(kind, x, sizes) and not trials
+    monkeypatch.setattr(bfloat16, "has_amx", lambda: True)  # now it depends on the sizes
+    assert not bfloat16.is_worth_it(kind, x, sizes)
+    assert bfloat16.is_worth_it(kind, x.repeat(10, 1), sizes)
+    assert bfloat16.is_worth_it(kind, torch.randn(10**5, 3), sizes)
+    assert trials == [(32, 3), (256, 3), (8192, 3)]
+    for choice, expected in (("native", True), ("onednn", False)):
+        monkeypatch.setenv("INNVERSE_BF16", choice)
+        assert bfloat16.is_worth_it(kind, x, sizes) is expected
+    monkeypatch.setenv("INNVERSE_BF16", "amx")
+    with pytest.raises(UsageError, match="auto, native, onednn"):
+        bfloat16.is_worth_it(kind, x, sizes)
+
+
+@pytest.mark.parametrize("shape", [(32, 3), (2, 3, 8, 8)])
+def test_the_trial_runs_anywhere_and_once(library, shape):
+    if not bfloat16.can_multiply():
+        pytest.skip("this processor has no AVX-512 BF16")
+    kind, sizes = perceptron.Kind("silu", True), (3, 8, 8, 2)
+    state = torch.get_rng_state()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        first = bfloat16.is_faster(kind, shape, sizes, 1)
+    assert isinstance(first, bool) and bfloat16.is_faster(kind, shape, sizes, 1) is first
+    assert torch.equal(state, torch.get_rng_state())

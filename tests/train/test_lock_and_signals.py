@@ -8,13 +8,13 @@ import subprocess
 import sys
 
 import pytest
-from innverse.train.progress import Progress
 
 from innverse.cli import main
 from innverse.data.lock import only_writer
 from innverse.errors import InnverseError, InputError
 from innverse.fitting.checkpoint import latest_checkpoint
 from innverse.fitting.interrupt import stop_requests
+from innverse.progress import Progress
 from innverse.train import Trainer, train
 
 HOLD = """
@@ -115,8 +115,8 @@ def test_a_terminal_that_is_gone_ends_nothing(monkeypatch):
             return False
 
     monkeypatch.setattr(sys, "stderr", Gone())
-    with stop_requests() as requests, Progress(3, every=0) as progress:
+    with stop_requests() as requests, Progress("training", 3, every=0) as progress:
         os.kill(os.getpid(), signal.SIGHUP)
-        progress.update(1, "loss 1")
+        progress(1, note="loss 1")
         progress.say("a line")
     assert requests == [signal.SIGHUP]

@@ -79,7 +79,8 @@ class MLP(ConditionerNet):
             or not all(map(is_linear, layers))
         ):
             return None
-        return tuple(t for layer in layers for t in (layer.weight, layer.bias))
+        held = (layer._parameters for layer in layers)
+        return tuple(t for p in held for t in (p["weight"], p["bias"]))
 
     def _modulate(self, i: int, h: Tensor, c: Tensor | None) -> Tensor:
         return h if self.film is None else self.film[i](h, c)
