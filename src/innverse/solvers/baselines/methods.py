@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..problem import Problem
@@ -15,16 +16,41 @@ def solve_lasso(
     problem: Problem,
     prior=None,
     *,
-    lam: float | Tensor = 1e-2,
+    lam: float | Tensor | None = None,
     basis: str = "dct",
-    steps: int | None = None,
+    steps: int = 500,
 ) -> Reconstruction:
-    """`lasso` with ``steps`` (500) at most; no prior is used."""
+    """`lasso` with ``steps`` (500) at most, by default with the weight that suits operator and noise
+    (`lasso_weight`); no prior is used."""
     trace: list[dict] = []
+    lam = lasso_weight(problem) if lam is None else lam
     found = iterate_lasso(
-        problem.y, problem.physics, lam, basis, steps or 500, callback=_watch(problem, trace)
+        problem.y, problem.physics, lam, basis, steps, callback=_watch(problem, trace)
     )
     return _reconstruction(problem, found, "lasso", trace)
+
+
+@torch.no_grad()
+def lasso_weight(problem: Problem) -> Tensor:
+    """The weight of the Lasso for each item (B,).
+
+    Fitted on held-out faces (``reproduce/tuned.json``): within 0.4 dB of the best of its grid for
+    compressed sensing with m/n from 0.008 to 0.41, inpainting, and denoising from 0.01 to 0.2. With
+    s the mean of the diagonal of A^T A, noise asks for its own level times sqrt(s). A spectrum far
+    above s (few measurements) slows the iteration down, so that too small a weight never arrives.
+    """
+    x = torch.randn((1, *problem.shape), generator=torch.Generator().manual_seed(0))
+    x = x.to(problem.y.real).expand(problem.batch, -1, -1, -1)
+    diagonal = float(problem.physics.A(x).abs().square().sum() / x.square().sum())
+    spread = problem.physics.norm_squared(x.shape) / max(diagonal, 1e-12)
+    least = 1e-2 * diagonal * min(max(1.0, spread / 5) ** 2, 300.0)
+    noise = (
+        problem.noise_level().flatten(1).amax(1)
+        if problem.noise_level().dim() > 1
+        else problem.noise_level()
+    )
+    weight = noise * diagonal**0.5 * (10 * noise).clamp_min(1)
+    return weight.clamp_min(least).expand(problem.batch)
 
 
 def solve_tv(
@@ -32,15 +58,13 @@ def solve_tv(
     prior=None,
     *,
     lam: float | Tensor | None = None,
-    steps: int | None = None,
+    steps: int = 400,
 ) -> Reconstruction:
     """`tv` with ``steps`` (400) at most, by default with the weight that suits the noise; no prior
     is used."""
     trace: list[dict] = []
     lam = default_lam(problem.noise, problem.physics) if lam is None else lam
-    found = iterate_tv(
-        problem.y, problem.physics, lam, steps or 400, callback=_watch(problem, trace)
-    )
+    found = iterate_tv(problem.y, problem.physics, lam, steps, callback=_watch(problem, trace))
     return _reconstruction(problem, found, "tv", trace)
 
 
