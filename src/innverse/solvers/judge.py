@@ -43,12 +43,10 @@ def judge(problem: Problem, result: Reconstruction, slack: float = SLACK) -> Non
             if not result.status[i].startswith("failed"):
                 result.status[i] = f"failed: {reason}"
             result.converged[i] = False
-        elif limit is not None and not bool(ratio[i] <= limit[i]):
-            # a search that stopped at its last step came to no rest of its own
-            before = result.status[i]
-            rest = "" if before.startswith("converged") else f" ({before})"
+        elif limit is not None and bool(result.converged[i]) and not bool(ratio[i] <= limit[i]):
             result.status[i] = (
-                f"not converged: the residual is {float(ratio[i]):.3g} times the noise{rest}"
+                f"not converged: the residual is {float(ratio[i]):.3g} times the noise "
+                f"({result.status[i]})"
             )
             result.converged[i] = False
 

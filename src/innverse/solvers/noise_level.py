@@ -162,7 +162,7 @@ def _of_item(y: Tensor, known: Tensor) -> float | None:
         return None
     kernel = y.new_tensor([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]).div(6).view(1, 1, 3, 3)
     r, whole = F.conv2d(y[:, None], kernel)[:, 0], _all_known(known, 3)
-    for side in (8, 4):
+    for side in (8, 4) if min(r.shape[-2:]) >= 8 else ():
         h, w = r.shape[-2] // side * side, r.shape[-1] // side * side
         cut = r[:, :h, :w].square().unfold(1, side, side).unfold(2, side, side)
         use = whole[:, :h, :w].unfold(1, side, side).unfold(2, side, side).flatten(-2).all(-1)

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from torch import Tensor
 
@@ -207,6 +207,13 @@ def _warn(notes: list[list[str]], told: set[str]) -> None:
         warnings.warn(text, SolveWarning, stacklevel=3)
 
 
+def method_for(y: Tensor, physics, prior=None, *, noise=None, asked: Collection[str] = ()) -> str:
+    """The method that ``"auto"`` takes, without solving; ``asked`` are options to be given."""
+    level = None if isinstance(noise, str) else noise
+    problem = Problem.build(y, physics, prior, level)
+    return choose(problem, prior, asked, options).method
+
+
 def options(method: str) -> tuple[str, ...]:
     """The names of the options of a method.
 
@@ -218,7 +225,7 @@ def options(method: str) -> tuple[str, ...]:
     if method == AUTO:
         return tuple(dict.fromkeys(name for each in METHODS for name in options(each)))
     if not isinstance(method, str) or method not in METHODS:
-        raise UsageError(f"method={method!r}: choose one of {AUTO}, {', '.join(METHODS)}")
+        raise UsageError(f"method={method!r}: choose one of {', '.join(METHODS)}, or {AUTO}")
     parameters = inspect.signature(METHODS[method]).parameters.values()
     names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     if any(p.kind is p.VAR_KEYWORD for p in parameters):  # "adaptive" begins with a latent search
