@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..physics import Denoising
-from .coverage import Coverage, coverage
+from .coverage import Coverage, as_given, coverage
 from .posterior_mean import knows_posterior_mean
 from .problem import Problem
 
@@ -130,7 +130,7 @@ def knows_places(problem: Problem, prior) -> bool:
 
 def doubts(problem: Problem, prior, method: str) -> list[str]:
     """What a reader of the result should know about regions that nothing was measured of."""
-    if isinstance(problem.physics, Denoising):
+    if isinstance(as_given(problem)[1], Denoising):
         return []
     cover = coverage(problem)
     if not cover.holes:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..physics import LinearPhysics
 from .problem import Problem
 
 _FAR = 16  # pixels; beyond it a measurement is no local average
@@ -54,6 +55,11 @@ def coverage(problem: Problem) -> Coverage:
         gap=_gap(seen),
         global_=_is_global(problem, seen),
     )
+
+
+def as_given(problem: Problem) -> tuple[Tensor, LinearPhysics]:
+    """y and A as the user has them, should the problem have divided something out of both."""
+    return getattr(problem, "given", None) or (problem.y, problem.physics)
 
 
 def measured_values(problem: Problem) -> Tensor:

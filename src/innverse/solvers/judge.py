@@ -44,11 +44,12 @@ def judge(problem: Problem, result: Reconstruction, slack: float = SLACK) -> Non
                 result.status[i] = f"failed: {reason}"
             result.converged[i] = False
         elif limit is not None and bool(result.converged[i]) and not bool(ratio[i] <= limit[i]):
-            result.status[i] = (
-                f"not converged: the residual is {float(ratio[i]):.3g} times the noise "
-                f"({result.status[i]})"
-            )
             result.converged[i] = False
+            times = f"{float(ratio[i]):.3g} times the noise"
+            result.status[i] = f"not converged: the residual is {times} ({result.status[i]})"
+        elif not result.converged[i] and result.status[i].startswith("converged"):
+            part = f"{float(result.residual[i]):.2g} of the measurement"
+            result.status[i] = f"not converged: the residual is {part} ({result.status[i]})"
 
 
 @torch.no_grad()

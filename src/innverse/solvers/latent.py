@@ -191,10 +191,15 @@ def _better(a: _Found, b: _Found) -> _Found:
 def _start(problem, prior, init, start, radius, seed) -> Tensor:
     if init is not None:
         return init
+    return latent_start(start, problem, prior, latent_shape(problem, prior), seed, radius)
+
+
+def latent_shape(problem: Problem, prior) -> tuple[int, ...]:
+    """The shape of one latent: of a flow it has the size of the image, padded."""
     shape = tuple(prior.latent_shape)
-    if shape == tuple(getattr(prior, "shape", ())):  # a flow: its latents have the image's size
+    if shape == tuple(getattr(prior, "shape", ())):
         shape = problem.padded_shape(getattr(prior, "multiple", 1))
-    return latent_start(start, problem, prior, shape, seed, radius)
+    return shape
 
 
 def _log_prob(prior, x: Tensor) -> Tensor | None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..physics import Blur, Denoising, Downsampling, Inpainting, PoissonNoise
+from .coverage import as_given
 from .problem import Problem
 
 _IMAGES = (Denoising, Inpainting, Blur, Downsampling)  # whose measurement is an image
@@ -50,7 +51,8 @@ def estimate_noise(problem: Problem, prior=None) -> tuple[Tensor, str]:
         level = way(problem)
         if level is not None:
             return level, words
-    kind = getattr(problem.physics, "name", None) or type(problem.physics).__name__
+    _, physics = as_given(problem)
+    kind = getattr(physics, "name", None) or type(physics).__name__
     raise UsageError(
         f"noise='auto' cannot tell noise from signal in this measurement of {kind}: give the "
         "standard deviation, noise=0.01"
@@ -63,10 +65,10 @@ def contradictions(problem: Problem, prior=None, scale: float = 1.0) -> list[str
     ``scale`` is what a noise of 1 is for the user.
     """
     silent: list[str | None] = [None] * problem.batch
-    if not has_one_level(problem) or isinstance(problem.physics.noise, PoissonNoise):
+    if not has_one_level(problem):
         return silent
     level = torch.as_tensor(problem.noise, dtype=torch.float64).flatten().cpu()
-    level = level.expand(problem.batch)
+    level = level.expand(problem.batch) * getattr(problem, "scale", 1.0)
     smooth = _differences(problem)
     if smooth is None:
         return silent
@@ -90,7 +92,9 @@ def contradictions(problem: Problem, prior=None, scale: float = 1.0) -> list[str
 def has_one_level(problem: Problem) -> bool:
     """Whether the noise is one number per item: white, and the same for all pixels."""
     noise = problem.noise
-    if noise is None or isinstance(noise, str):
+    if noise is None or isinstance(as_given(problem)[1].noise, PoissonNoise):
+        return False
+    if type(problem.physics).__name__ == "Whitened":
         return False
     return torch.as_tensor(noise).numel() in (1, problem.batch)
 
@@ -104,7 +108,7 @@ def _words(given: float, seen: float) -> str:
 @torch.no_grad()
 def _unexplained(problem: Problem) -> Tensor | None:
     """Root mean square of y - A A^+ y over the dimensions that no image reaches."""
-    physics, y = problem.physics, problem.y
+    y, physics = as_given(problem)
     if isinstance(physics, _IMAGES):
         return None  # every y is explained, or nearly
     if y[0].numel() <= 1.05 * math.prod(problem.shape) and not y.is_complex():
@@ -122,9 +126,10 @@ def _unexplained(problem: Problem) -> Tensor | None:
 def _most_likely(problem: Problem, prior) -> Tensor | None:
     """argmax over sigma of log p(y; sigma), by a grid in log sigma and a parabola through its top."""
     span = getattr(prior, "noise_range", None)
-    if span is None or not isinstance(problem.physics, Denoising):
+    y, physics = as_given(problem)
+    if span is None or not isinstance(physics, Denoising):
         return None
-    y = _middle(problem.y, _SIDE)
+    y = _middle(y, _SIDE)
     step = math.log(span[1] / span[0]) / (_LEVELS - 1)
     levels = [span[0] * math.exp(k * step) for k in range(_LEVELS)]
     levels[-1] = span[1]
@@ -142,22 +147,22 @@ def _most_likely(problem: Problem, prior) -> Tensor | None:
 @torch.no_grad()
 def _differences(problem: Problem) -> Tensor | None:
     """From [1 -2 1] x [1 -2 1] in the smoothest blocks; from 2x2 where pixels are missing."""
-    y = problem.y
-    if y.dim() != 4 or y.is_complex() or not isinstance(problem.physics, _IMAGES):
+    y, physics = as_given(problem)
+    if y.dim() != 4 or y.is_complex() or not isinstance(physics, _IMAGES):
         return None
     known = torch.ones_like(y, dtype=torch.bool)
-    if isinstance(problem.physics, Inpainting):
-        known = (problem.physics.mask != 0).expand_as(y)
+    if isinstance(physics, Inpainting):
+        known = (physics.mask != 0).expand_as(y)
     y, known = _middle(y, _MOST), _middle(known, _MOST)
     # a picture that was clipped has no noise where it is black or white
     ends = y.flatten(1).amin(1).view(-1, 1, 1, 1), y.flatten(1).amax(1).view(-1, 1, 1, 1)
-    clipped = (y == ends[0]) | (y == ends[1])
-    known = known & ~clipped
-    found = [_of_item(image, mask) for image, mask in zip(y, known, strict=True)]
+    clipped = known & ((y == ends[0]) | (y == ends[1]))
+    parts = zip(y, known & ~clipped, clipped.flatten(1).float().mean(1).tolist(), strict=True)
+    found = [_of_item(image, mask, share) for image, mask, share in parts]
     return None if None in found else torch.tensor(found).to(y)
 
 
-def _of_item(y: Tensor, known: Tensor) -> float | None:
+def _of_item(y: Tensor, known: Tensor, clipped: float) -> float | None:
     if min(y.shape[-2:]) < 6:
         return None
     kernel = y.new_tensor([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]).div(6).view(1, 1, 3, 3)
@@ -169,6 +174,8 @@ def _of_item(y: Tensor, known: Tensor) -> float | None:
         energy = cut.mean((-1, -2))[use]
         if energy.numel() >= _ENOUGH:
             return float((_quantile(energy) / _white(side)).sqrt())
+    if clipped > 0.02:  # of single pixels the noise that was not clipped is no fair sample
+        return None
     a, b, c, d = y[:, :-1, :-1], y[:, 1:, :-1], y[:, :-1, 1:], y[:, 1:, 1:]
     quads = ((a - b - c + d) / 2).abs()[_all_known(known, 2)]
     if quads.numel() < _ENOUGH:

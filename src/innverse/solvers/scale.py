@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError, UsageError
 from ..physics import Blur, Denoising, Downsampling, Inpainting
+from .coverage import as_given
 from .problem import Problem
 from .reconstruction import Reconstruction
 
@@ -48,7 +49,11 @@ def onto_unit(problem: Problem, x_range: tuple[float, float]) -> Problem:
     noise = problem.noise
     if noise is not None:
         noise = noise / span
-    return replace(problem, y=(problem.y - problem.physics.A(black)) / span, noise=noise)
+    changed = {"y": (problem.y - problem.physics.A(black)) / span, "noise": noise}
+    if getattr(problem, "given", None) is not None:
+        y, physics = problem.given
+        changed["given"] = (y - physics.A(black)) / span, physics
+    return replace(problem, **changed)
 
 
 @torch.no_grad()
@@ -123,8 +128,8 @@ def _span_of(problem: Problem, prior, method: str, level: Tensor) -> tuple[float
 
 def _values_outside(problem: Problem, lowest: float, highest: float) -> Tensor:
     """Whether many values of a measurement that is an image lie where no pixel can."""
-    y = problem.y
-    if not isinstance(problem.physics, (Denoising, Inpainting, Blur, Downsampling)):
+    y, physics = as_given(problem)
+    if not isinstance(physics, (Denoising, Inpainting, Blur, Downsampling)):
         return torch.zeros(problem.batch, dtype=torch.bool, device=y.device)
     noise = _per_item(problem).view(-1, *[1] * (y.dim() - 1))
     margin = 0.2 * (highest - lowest) + 4 * noise

@@ -11,15 +11,16 @@ from collections.abc import Callable, Collection
 from torch import Tensor
 
 from ..constant import constant_parameters
-from ..errors import UsageError
+from ..errors import ShapeError, UsageError
 from ..physics import Denoising
 from . import pnp
 from .arguments import check_arguments
 from .baselines import solve_adaptive, solve_deep_decoder, solve_lasso, solve_tv
 from .choose import Choice, choose, doubts
 from .constrained import solve_constrained
+from .coverage import as_given
 from .judge import SLACK, judge
-from .latent import solve_latent
+from .latent import latent_shape, solve_latent
 from .map import solve_map
 from .noise_level import contradictions, estimate_noise, has_one_level
 from .posterior_mean import knows_posterior_mean, solve_denoising
@@ -142,7 +143,7 @@ def solve(
         prior = load(prior)
     begun = time.perf_counter()
     problem = Problem.build(y, physics, prior, None if estimate else noise, image_shape, progress)
-    as_given = problem
+    original = problem
     if x_range is not None:
         problem = onto_unit(problem, x_range)
         if isinstance(given.get("init"), Tensor) and method not in ("latent", "adaptive"):
@@ -155,7 +156,7 @@ def solve(
         if method == AUTO:
             choice = choose(problem, prior, given, options)
         if choice.method == "pnp" and problem.noise is None:
-            if isinstance(problem.physics, Denoising):
+            if isinstance(as_given(problem)[1], Denoising):
                 words = "no noise level is known, so little is removed: give noise=, or 'auto'"
                 notes = [[*row, words] for row in notes]
         for i, words in enumerate(misfits_scale(problem, prior, choice.method)):
@@ -166,14 +167,26 @@ def solve(
         _warn(notes, told)
         if choice.method in WITHOUT_PRIOR:
             prior = None
+        _check_init(problem, prior, choice.method, given.get("init"))
         result = METHODS[choice.method](problem, prior, **(choice.options | given))
     judge(problem, result, slack=SLACK * max(1.0, given.get("beta", 1.0)) ** 0.5)
     result.reason, result.notes = choice.reason, notes
-    result.noise = problem.noise_level() if has_one_level(problem) else None
+    if has_one_level(problem):
+        result.noise = problem.noise_level() * getattr(problem, "scale", 1.0)
     if x_range is not None:
-        back(result, x_range, as_given)
+        back(result, x_range, original)
     result.seconds = time.perf_counter() - begun
     return result
+
+
+def _check_init(problem: Problem, prior, method: str, init: Tensor | None) -> None:
+    if init is None:
+        return
+    latent = method in ("latent", "adaptive")
+    shape = (problem.batch, *(latent_shape(problem, prior) if latent else problem.shape))
+    if tuple(init.shape) != shape:
+        what = "latents" if latent else "images"
+        raise ShapeError(f"init has shape {tuple(init.shape)}: expected {what} {shape}")
 
 
 def _is_auto(noise) -> bool:
@@ -187,8 +200,9 @@ def _noise(problem: Problem, prior, notes, estimate: bool, x_range) -> set[str]:
     span = x_range[1] - x_range[0]
     told: set[str] = set()
     if estimate:
-        problem.noise, how = estimate_noise(problem, prior)
-        for row, level in zip(notes, problem.noise.tolist(), strict=True):
+        found, how = estimate_noise(problem, prior)
+        problem.noise = found / getattr(problem, "scale", 1.0)
+        for row, level in zip(notes, found.tolist(), strict=True):
             row.append(f"the noise was estimated as {span * level:.3g}, by {how}")
             told.add(row[-1])
     elif has_one_level(problem):
