@@ -78,6 +78,8 @@ def contradictions(problem: Problem, prior=None, scale: float = 1.0) -> list[str
         likely = _most_likely(problem, prior)
         if likely is not None:
             rough, texture = likely, _TEXTURE["likelihood"]
+        elif isinstance(as_given(problem)[1], Downsampling):
+            texture = math.inf  # small pictures of large ones are full of fine texture
     found = []
     for given, low, high in zip(level.tolist(), smooth.tolist(), rough.tolist(), strict=True):
         if low < _TOO_LARGE * given:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 import time
 import warnings
 from collections.abc import Callable, Collection
@@ -208,17 +209,15 @@ def _noise(problem: Problem, prior, notes, estimate: bool, x_range) -> set[str]:
     elif has_one_level(problem):
         for row, words in zip(notes, contradictions(problem, prior, span), strict=True):
             row += [] if words is None else [words]
-    elif problem.noise is None and isinstance(problem.physics, Denoising):
-        for row in notes:
-            row.append(
-                "no noise level is known, so there is little to remove: give noise=, or 'auto'"
-            )
     return told
 
 
 def _warn(notes: list[list[str]], told: set[str]) -> None:
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("innverse."):
+        level, frame = level + 1, frame.f_back  # the first caller who is not of this package
     for text in dict.fromkeys(text for row in notes for text in row if text not in told):
-        warnings.warn(text, SolveWarning, stacklevel=3)
+        warnings.warn(text, SolveWarning, stacklevel=level)
 
 
 def method_for(y: Tensor, physics, prior=None, *, noise=None, asked: Collection[str] = ()) -> str:
