@@ -114,7 +114,7 @@ def _with_levels(problem: Problem, prior, cover: Coverage) -> Choice:
 def map_start(problem: Problem, prior, cover: Coverage) -> str:
     """Where "map" begins: a latent search where no image made of the data alone is near."""
     if knows_places(problem, prior):
-        return "latent" if cover.global_ or cover.gap > 4 else "data"
+        return "latent" if cover.global_ or cover.gap > 1 else "data"
     return "latent" if cover.gap > 12 else "data"
 
 
@@ -137,7 +137,7 @@ def doubts(problem: Problem, prior, method: str) -> list[str]:
         return []
     across = f"{2 * cover.gap} pixels across"
     if method in ("deep_decoder", "lasso", "tv") or prior is None:
-        fill, whose = 2, f"method {method!r}"
+        fill, whose = 4, f"method {method!r}"
     elif knows_places(problem, prior) and method != "pnp":
         fill, whose = math.inf, ""
         if cover.missing > 0.5 and cover.gap > LOCAL_FILL:
