@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection
 
+import torch
 from torch import Tensor
 
 from ..constant import constant_parameters
@@ -173,7 +174,8 @@ def solve(
     judge(problem, result, slack=SLACK * max(1.0, given.get("beta", 1.0)) ** 0.5)
     result.reason, result.notes = choice.reason, notes
     if has_one_level(problem):
-        result.noise = problem.noise_level() * getattr(problem, "scale", 1.0)
+        level = torch.as_tensor(problem.noise).to(problem.y.real).expand(problem.batch)
+        result.noise = level * getattr(problem, "scale", 1.0)
     if x_range is not None:
         back(result, x_range, original)
     result.seconds = time.perf_counter() - begun
