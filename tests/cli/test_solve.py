@@ -105,7 +105,7 @@ def test_every_method_solves(run, models, photos, flags):
 def test_the_command_knows_all_methods_and_starts():
     """It names them itself, since it must not import torch."""
     module = importlib.import_module("innverse.cli.solve")
-    assert get_args(module.Method) == tuple(METHODS)
+    assert get_args(module.Method) == ("auto", *METHODS)
     assert get_args(module.Start) == (*STARTS, *map_module.STARTS)
 
 

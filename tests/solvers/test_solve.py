@@ -229,7 +229,7 @@ def test_options_belong_to_methods():
     with pytest.raises(UsageError, match="'map' has no option 'gamma': it has sigma, beta"):
         solve(y, physics, gaussian_prior(), "map", gamma=0.1)
     with pytest.raises(UsageError, match="needs a prior: deep_decoder, lasso, tv do not"):
-        solve(y, physics)
+        solve(y, physics, None, "pnp")
     assert {"restarts", "tune_lr"} <= set(method_options("adaptive"))
     # None leaves an option at its default
     assert solve(y, physics, None, "lasso", lam=0.1, steps=None).method == "lasso"
@@ -423,7 +423,7 @@ def test_foreign_operators():
 def test_progress_and_repr():
     _, physics, y = measurement(2)
     seen = []
-    r = solve(y, physics, gaussian_prior(), steps=5, progress=lambda *a: seen.append(a))
+    r = solve(y, physics, gaussian_prior(), "pnp", steps=5, progress=lambda *a: seen.append(a))
     assert [s[:2] for s in seen] == [(k, 5) for k in range(1, 6)]
     assert "2 of (1, 8, 8)" in repr(r) and len(r.trace) == 5
 

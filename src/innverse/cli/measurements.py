@@ -38,11 +38,12 @@ class Setup:
 
     name: str
     options: dict[str, Any]
-    noise: float | None = None
+    noise: float | str | None = None  # "auto" is estimated
     simulate: bool = False
     seed: int = 0
     image_shape: tuple[int, int, int] | None = None
     kernel: Tensor | None = field(default=None, repr=False)
+    x_range: tuple[float, float] | None = None
 
     def __post_init__(self):
         self.name = ALIASES.get(self.name, self.name)
@@ -54,11 +55,12 @@ class Setup:
                 raise UsageError(
                     f"--{key} has no meaning for --physics {self.name}; its own options: {mine}"
                 )
-        if self.noise is not None and self.noise < 0:
+        if isinstance(self.noise, float) and self.noise < 0:
             raise UsageError(f"--noise {self.noise:g}: must be >= 0")
         if self.noise is None and self.name == "denoising":
             raise UsageError(
-                "--physics denoising needs --noise SIGMA, on the scale of 0 to 1: 25/255 for grainy"
+                "--physics denoising needs --noise SIGMA, on the scale of 0 to 1: 25/255 for grainy, "
+                "or auto"
             )
         if self.name == "inpainting" and "mask" not in self.options and not self.simulate:
             raise UsageError(
@@ -85,7 +87,8 @@ class Setup:
             given["kernel"] = self.kernel
         if "seed" in operators.options(self.name):
             given["seed"] = self.seed
-        return operators.build(self.name, shape, sigma=self.noise, **given)
+        sigma = None if self.noise == "auto" else self.noise
+        return operators.build(self.name, shape, sigma=sigma, **given)
 
     def describe(self) -> dict[str, Any]:
         """For result.json: the operator with the options in force."""
@@ -180,7 +183,7 @@ def prepare(job: Job, setup: Setup, choose_prior) -> None:
             f"--physics {setup.name} does not measure pictures: give its measurement as .npy with "
             "--image-shape, or --simulate to measure a clean picture"
         )
-    job.picture = read_image(job.path)
+    job.picture = read_image(job.path, x_range=setup.x_range)
     picture = job.picture.tensor[None]
     job.channels = picture.shape[1]
     job.prior, known = choose_prior(job.channels)
@@ -203,7 +206,7 @@ def prepare(job: Job, setup: Setup, choose_prior) -> None:
             h, w = (n + k - 1 for n, k in zip((h, w), setup.kernel.shape[-2:]))
         job.physics = setup.operator((c, h, w))
         job.y = planes * job.physics.mask if setup.name == "inpainting" else planes
-    job.seen = _visible(job)
+    job.seen = _visible(job, setup.x_range)
 
 
 def _from_array(job: Job, setup: Setup, choose_prior) -> None:
@@ -246,7 +249,7 @@ def _from_array(job: Job, setup: Setup, choose_prior) -> None:
             )
         job.y = _planes(job, job.y, known)
         job.physics = setup.operator((1, *setup.image_shape[1:]))
-    job.seen = _visible(job)
+    job.seen = _visible(job, setup.x_range)
 
 
 def _planes(job: Job, picture: Tensor, known: int) -> Tensor:
@@ -261,9 +264,12 @@ def _planes(job: Job, picture: Tensor, known: int) -> Tensor:
 
 
 @torch.no_grad()
-def _visible(job: Job) -> Tensor:
+def _visible(job: Job, x_range: tuple[float, float] | None) -> Tensor:
     """The measurement as a picture: itself, or what the adjoint makes of it."""
-    return job.image(job.y if job.physics.measures_images else job.physics.A_dagger(job.y))
+    y = job.image(job.y if job.physics.measures_images else job.physics.A_dagger(job.y))
+    if x_range is not None:
+        y = (y - x_range[0]) / (x_range[1] - x_range[0])
+    return y
 
 
 def parse_kernel(text: str) -> Tensor:

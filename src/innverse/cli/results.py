@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,6 +24,12 @@ def write_result(job: Job, setup: Setup, result, rows: slice, seconds: float, fo
     ``result`` is the `Reconstruction` of the batch, ``seconds`` this job's share of its time.
     """
     x = job.image(result.x[rows].detach().float().cpu())
+    values = x
+    if setup.x_range is not None:
+        low, high = setup.x_range
+        x = (x - low) / (high - low)
+    # a result that failed is shown all the same, and its status says so
+    x = x.nan_to_num(0.5, 1.0, 0.0)
     status = list(dict.fromkeys(result.status[rows]))
     summary: dict[str, Any] = {
         "innverse": __version__,
@@ -33,6 +40,11 @@ def write_result(job: Job, setup: Setup, result, rows: slice, seconds: float, fo
         "seed": setup.seed,
         "prior": job.prior,
         "method": result.method,
+        "reason": result.reason,
+        "notes": list(dict.fromkeys(text for row in result.notes[rows] for text in row)),
+        "noise": _level(result.noise, rows),
+        "noise_ratio": _level(result.noise_ratio, rows),
+        "range": setup.x_range,
         "seconds": seconds,
         "converged": bool(result.converged[rows].all()),
         "status": "; ".join(status),
@@ -60,8 +72,14 @@ def write_result(job: Job, setup: Setup, result, rows: slice, seconds: float, fo
     buffer = io.BytesIO()
     panel(pictures).save(buffer, "PNG")
     atomic_write(folder / "panel.png", buffer.getvalue())
+    if setup.x_range is not None:
+        atomic_write(folder / "result.npy", lambda file: np.save(file, values[0].numpy()))
     write_json(folder / "result.json", summary)  # last: its presence says that all is there
     return summary
+
+
+def _level(value: Tensor | None, rows: slice) -> float | None:
+    return None if value is None else float(value[rows].square().mean().sqrt())
 
 
 def _describe_input(job: Job) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _BATCH_PIXELS, _BATCH_PIXELS_PNP = 2**18, 2**22
 _CHECKPOINT_PIXELS, _MOST_PIXELS = 2**18, 2**22
 
 Method = Literal[
-    "pnp", "latent", "map", "constrained", "adaptive", "deep_decoder", "lasso", "tv"
+    "auto", "pnp", "latent", "map", "constrained", "adaptive", "deep_decoder", "lasso", "tv"
 ]  # fmt: skip
 
 Start = Literal[
@@ -56,9 +56,10 @@ def solve(
     ratio: float | None = None,
     acceleration: float | None = None,
     noise: str | None = None,
+    range_: Annotated[str | None, Parameter(name="--range")] = None,
     image_shape: str | None = None,
     prior: str | None = None,
-    method: Method | None = None,
+    method: Method = "auto",
     steps: int | None = None,
     sigma: str | None = None,
     gamma: float | None = None,
@@ -111,32 +112,38 @@ def solve(
     acceleration
         1 / fraction of measured columns (fourier). [default: 4]
     noise
-        Standard deviation of the noise, images being 0 to 1: 0.05 or 25/255. [default: none]
+        Standard deviation of the noise, images being 0 to 1 (or of --range): 0.05 or 25/255; auto
+        estimates it from the file. [default: none]
+    range_
+        LOW:HIGH, the values that stand for black and white in .npy measurements and float TIFFs
+        that are not from 0 to 1: 0:255 or -1000:1000. The result is saved with them as result.npy.
     image_shape
         CxHxW of the image behind a .npy measurement.
     prior
         Model by name or folder. [default: natural-color or natural-gray]
     method
-        pnp (the prior's denoiser, any size), latent, map, constrained (exact measurements) or
-        adaptive (the prior is tuned too); without a prior deep_decoder, lasso or tv.
-        [default: pnp if the prior can]
+        auto chooses by operator, gaps, size, noise and prior, and says why; pnp (the prior's
+        denoiser, any size), latent, map, constrained (exact measurements) or adaptive (the prior
+        is tuned too); without a prior deep_decoder, lasso or tv. [default: auto]
     steps
-        Iterations. [default: 30 for pnp, 150 for latent, 200 for map]
+        Iterations. [default: 45 for pnp, 150 for latent, 200 for map, 200 for constrained,
+        500 for lasso, 400 for tv, 2000 for deep_decoder]
     sigma
-        Noise level at which the prior is used last. [default: that of the measurement]
+        Noise level at which the prior is used last. [default: that of the measurement for pnp,
+        0.01 to 0.04 for latent and map: the fewer data, the higher]
     gamma
         Weight of ||z|| (latent, adaptive). [default: 0]
     beta
         Weight of log p(x) (map). [default: 1]
     first
         Where the search starts: latent and adaptive know zero, random, sphere, pseudo_inverse and
-        null_space; map knows data and latent (a latent search first: best for compressed_sensing).
-        [default: zero; data]
+        null_space; map knows data and latent (a latent search first). [default: zero for latent,
+        what suits the problem for map]
     restarts
         Searches from so many random latents, of which the best counts (latent, adaptive).
         [default: 1]
     lam
-        Weight of the penalty. [default: 0.01 for lasso, as the noise asks for tv]
+        Weight of the penalty (lasso, tv). [default: what suits operator and noise]
     basis
         Where the image is sparse: dct, or the wavelets haar or db2 (lasso). [default: dct]
     shifts
@@ -150,27 +157,36 @@ def solve(
     }  # fmt: skip
     options = {key: value for key, value in given.items() if value is not None}
     settings: dict[str, Any] = {
-        "steps": _positive(steps, "--steps"),
+        "steps": steps,
         "sigma": None if sigma is None else parse_number(sigma, "--sigma"),
-        "gamma": _at_least_0(gamma, "--gamma"),
-        "beta": _at_least_0(beta, "--beta"),
+        "gamma": gamma,
+        "beta": beta,
         "start": first,
-        "restarts": _positive(restarts, "--restarts"),
-        "lam": _at_least_0(lam, "--lam"),
+        "restarts": restarts,
+        "lam": lam,
         "basis": basis,
-        "shifts": _positive(shifts, "--shifts"),
+        "shifts": shifts,
         "tile": _tile(tile),
     }
     asked = [k for k, v in settings.items() if v is not None and k != "tile"]
-    level = None if noise is None else parse_number(noise, "--noise")
+    level = noise if noise in (None, "auto") else parse_number(noise, "--noise")
+    span = None if range_ is None else _range(range_)
+    if simulate and (noise == "auto" or range_ is not None):
+        option = "--noise auto" if noise == "auto" else "--range"
+        raise UsageError(f"{option} is for real measurements: with --simulate give a number")
     shape = None if image_shape is None else _shape(image_shape)
     check_writable(out)
 
     target = start(device)
     from ..solvers import options as method_options
+    from ..solvers.arguments import check_arguments
     from .measurements import Setup, find_files
 
-    setup = Setup(physics, options, level, simulate, seed, shape)
+    try:
+        check_arguments({k: v for k, v in settings.items() if v is not None})
+    except UsageError as error:
+        raise UsageError(f"--{error}") from None
+    setup = Setup(physics, options, level, simulate, seed, shape, x_range=span)
     jobs = find_files(files)
     single = len(jobs) == 1 and not Path(files[0]).is_dir()
     priors = _Priors(prior, target)
@@ -178,17 +194,20 @@ def solve(
         _prepare(job, setup, priors)
     summaries: dict[str, dict] = {}
     with Progress("solving", quiet=quiet) as progress:
-        groups = _batches(jobs, priors, method)
+        groups = _batches(jobs, priors, method, asked)
         sizes = [sum(job.y.numel() for job in batch) for batch, _ in groups]
         progress.total = sum(sizes)
         for number, (batch, way) in enumerate(groups):
             before = sum(sizes[:number])
             text = "" if len(groups) == 1 else f"batch {number + 1} of {len(groups)}"
             told = progress.part(before, before + sizes[number], text)
-            usable = {k: v for k, v in settings.items() if k in method_options(way)}
+            usable = {k: v for k, v in settings.items() if k in method_options(method)}
             if strange := [name for name in asked if name not in usable]:
-                raise UsageError(f"--{strange[0]} means nothing to --method {way}")
-            call = usable | {"method": way, "progress": told}
+                raise UsageError(f"--{strange[0]} means nothing to --method {method}")
+            if way not in (method, "pnp"):
+                usable.pop("tile", None)  # which the user did not ask for
+            call = usable | {"method": method, "progress": told, "x_range": span}
+            call |= {"noise": level} if level == "auto" else {}
             summaries |= _solve_batch(batch, setup, priors, target, call, out, single)
 
     done = [summaries[job.name] for job in jobs if job.name in summaries]
@@ -203,9 +222,12 @@ def solve(
         for job in jobs:
             for text in job.picture.notes if job.picture is not None else ():
                 note(f"{job.path}: {text}")
+            for text in summaries.get(job.name, {}).get("notes", ()):
+                note(f"{job.path}: {text}")
     for summary in done:
         if not summary["converged"]:
-            complain(f"{summary['file']}: {summary['status']}")
+            words = summary["status"].replace("max_iter", "not converged: all --steps were used")
+            complain(f"{summary['file']}: {words}")
     if failed and not single:
         complain(f"{len(failed)} of {len(jobs)} files failed:")
     for job in failed:
@@ -250,7 +272,9 @@ def _prepare(job: Job, setup: Setup, priors: _Priors) -> None:
         failure(job, error)
 
 
-def _batches(jobs: list[Job], priors: _Priors, method: str | None) -> list[tuple[list[Job], str]]:
+def _batches(
+    jobs: list[Job], priors: _Priors, method: str, asked: list[str]
+) -> list[tuple[list[Job], str]]:
     """Jobs of equal size together, as many as memory allows; each with its method."""
     from .measurements import failure
 
@@ -262,7 +286,7 @@ def _batches(jobs: list[Job], priors: _Priors, method: str | None) -> list[tuple
     batches: list[tuple[list[Job], str]] = []
     for (name, _, shape), members in groups.items():
         flow = priors.loaded[name]
-        way = method or ("pnp" if flow.noise_range is not None else "latent")
+        way = _way(members[0], flow, asked) if method == "auto" else method
         plane = shape[-2] * shape[-1]
         if way != "pnp":
             if plane > _MOST_PIXELS:
@@ -288,6 +312,18 @@ def _batches(jobs: list[Job], priors: _Priors, method: str | None) -> list[tuple
     return batches
 
 
+def _way(job: Job, flow, asked: list[str]) -> str:
+    """What ``--method auto`` takes for a job, whose memory it decides."""
+    from ..solvers import method_for
+
+    try:
+        return method_for(job.y, job.physics, flow, asked=asked)
+    except UsageError:
+        raise
+    except InnverseError:
+        return "pnp"  # solve will say what is wrong
+
+
 def _solve_batch(
     batch: list[Job],
     setup: Setup,
@@ -298,8 +334,11 @@ def _solve_batch(
     single: bool,
 ) -> dict[str, dict]:
     """Solve jobs side by side and write their results: {name: summary}."""
+    import warnings
+
     import torch
 
+    from ..solvers import SolveWarning
     from ..solvers import solve as run
     from .measurements import failure
     from .results import write_result
@@ -307,7 +346,9 @@ def _solve_batch(
     y = torch.cat([job.y for job in batch]).to(device)
     physics = batch[0].physics.to(device)
     try:
-        result = run(y, physics, priors.loaded[batch[0].prior], **call)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SolveWarning)  # they are in the result's notes
+            result = run(y, physics, priors.loaded[batch[0].prior], **call)
     except UsageError:
         raise
     except (InnverseError, MemoryError, RuntimeError) as error:
@@ -361,24 +402,21 @@ def _table(summaries: list[dict]):
     return table
 
 
-def _positive(value: int | None, option: str) -> int | None:
-    if value is not None and value < 1:
-        raise UsageError(f"{option} {value}: must be at least 1")
-    return value
-
-
-def _at_least_0(value: float | None, option: str) -> float | None:
-    if value is not None and not value >= 0:
-        raise UsageError(f"{option} {value:g}: must be >= 0")
-    return value
-
-
 def _tile(text: str) -> int | str | None:
     if text in ("auto", "none"):
         return None if text == "none" else text
     if not (text.isascii() and text.isdigit() and int(text) >= 96):
         raise UsageError(f"--tile {text}: give auto, none, or a side of at least 96 pixels")
     return int(text)
+
+
+def _range(text: str) -> tuple[float, float]:
+    low, colon, high = text.partition(":")
+    if colon:
+        values = parse_number(low, "--range"), parse_number(high, "--range")
+        if values[0] < values[1]:
+            return values
+    raise UsageError(f"--range {text}: give the values of black and white as LOW:HIGH, 0:255")
 
 
 def _shape(text: str) -> tuple[int, int, int]:

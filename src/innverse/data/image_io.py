@@ -79,7 +79,9 @@ class Decoded:
         return np.rint(self.as_float() * 255).astype(np.uint8)
 
 
-def read_image(path: str | os.PathLike, mode: str | None = None) -> Image:
+def read_image(
+    path: str | os.PathLike, mode: str | None = None, x_range: tuple[float, float] | None = None
+) -> Image:
     """Read an image file of any size and mode.
 
     16-bit gray keeps its precision; transparency is flattened over white; palettes, CMYK and 1-bit
@@ -89,18 +91,30 @@ def read_image(path: str | os.PathLike, mode: str | None = None) -> Image:
     Args:
         path: the file.
         mode: "L" for gray, "RGB" for colour, None to keep what the file has.
+        x_range: the values of black and white of a file of floats, whose values are returned as
+            they are; other files have none to give.
 
     Raises:
         InputError: the file is missing, empty, cut off, not an image, or too large.
         UsageError: an unknown ``mode``.
     """
-    return decode_image(read_file(path), os.fspath(path), mode)
+    return decode_image(read_file(path), os.fspath(path), mode, x_range)
 
 
-def decode_image(data: bytes, label: str = "image", mode: str | None = None) -> Image:
+def decode_image(
+    data: bytes,
+    label: str = "image",
+    mode: str | None = None,
+    x_range: tuple[float, float] | None = None,
+) -> Image:
     """Like `read_image` for the bytes of a file; ``label`` names it in errors."""
     with quiet():
-        decoded = decode(data, label, mode)
+        decoded = decode(data, label, mode, x_range is not None)
+    if x_range is not None and decoded.bits != 32:
+        raise UsageError(
+            f"{label}: a range is for files of floats and .npy; this one has values from black to "
+            "white of its own"
+        )
     return Image(
         torch.from_numpy(decoded.as_float()), label, decoded.mode, decoded.bits, decoded.notes
     )
@@ -199,7 +213,7 @@ class quiet:
         _QUIET.release()
 
 
-def decode(data: bytes, label: str, mode: str | None = None) -> Decoded:
+def decode(data: bytes, label: str, mode: str | None = None, any_scale: bool = False) -> Decoded:
     """Decode the bytes of an image file; the engine of `read_image` and of the image sources.
 
     Raises:
@@ -215,8 +229,8 @@ def decode(data: bytes, label: str, mode: str | None = None) -> Decoded:
         with PIL.Image.open(io.BytesIO(data), formats=formats) as file:
             width, height = file.size
             check_expansion(label, 4 * width * height, len(data))
-            return _convert(file, label, mode)
-    except InputError:
+            return _convert(file, label, mode, any_scale)
+    except (InputError, UsageError):
         raise
     except PIL.UnidentifiedImageError:
         raise InputError(
@@ -235,7 +249,9 @@ def decode(data: bytes, label: str, mode: str | None = None) -> Decoded:
         ) from error
 
 
-def _convert(file: PIL.Image.Image, label: str, mode: str | None) -> Decoded:
+def _convert(
+    file: PIL.Image.Image, label: str, mode: str | None, any_scale: bool = False
+) -> Decoded:
     original, notes = file.mode, []
     deep = ";16" in repr(getattr(file, "tile", ""))
     if file.format != "MPO" and _frames(file) > 1:
@@ -249,7 +265,7 @@ def _convert(file: PIL.Image.Image, label: str, mode: str | None) -> Decoded:
     if original == "LAB":
         raise InputError(f"{label} has LAB colours; save it as RGB")
     if original.startswith("I") or original == "F":
-        pixels, maximum, bits = _deep_gray(image, label)
+        pixels, maximum, bits = _deep_gray(image, label, any_scale)
     else:
         if deep:
             notes.append("16-bit colour or alpha was read with 8 bits")
@@ -264,16 +280,19 @@ def _convert(file: PIL.Image.Image, label: str, mode: str | None) -> Decoded:
     return Decoded(np.ascontiguousarray(pixels), maximum, original, bits, tuple(notes))
 
 
-def _deep_gray(image: PIL.Image.Image, label: str) -> tuple[np.ndarray, int, int]:
+def _deep_gray(
+    image: PIL.Image.Image, label: str, any_scale: bool = False
+) -> tuple[np.ndarray, int, int]:
     """(pixels, what stands for 1.0, bits) of a file with more than 8 bits of gray."""
     pixels = np.asarray(image)
     if not np.isfinite(pixels).all():
         raise InputError(f"{label} has pixels that are NaN or infinite; replace them by numbers")
     low, high = pixels.min(), pixels.max()
     if image.mode == "F":
-        if low < 0 or high > 1:
+        if not any_scale and (low < 0 or high > 1):
             raise InputError(
-                f"{label} has float values from {low:g} to {high:g}; rescale them to [0, 1]"
+                f"{label} has float values from {low:g} to {high:g}; rescale them to [0, 1], "
+                "or give the values of black and white (solve --range LOW:HIGH)"
             )
         return pixels.astype(np.float32), 1, 32
     if low < 0 or high > 65535:

@@ -1,7 +1,15 @@
 """Solvers: reconstruct images from measurements under a prior, or without one."""
 
 from .each_channel import EachChannel
-from .reconstruction import Reconstruction
-from .solve import METHODS, options, solve
+from .reconstruction import Reconstruction, SolveWarning
+from .solve import METHODS, method_for, options, solve
 
-__all__ = ["METHODS", "EachChannel", "Reconstruction", "options", "solve"]
+__all__ = [
+    "METHODS",
+    "EachChannel",
+    "Reconstruction",
+    "SolveWarning",
+    "method_for",
+    "options",
+    "solve",
+]

@@ -16,6 +16,7 @@ from .problem import Problem
 from .reconstruction import Reconstruction
 from .watch import Watch
 
+STEPS = 200
 FEASIBLE = 1e-6  # relative residual that counts as A x = y
 
 
@@ -24,7 +25,7 @@ def solve_constrained(
     prior,
     *,
     sigma: float | None = None,
-    steps: int | None = None,
+    steps: int = STEPS,
     init: Tensor | None = None,
 ) -> Reconstruction:
     """L-BFGS in the null space, ``steps`` (200) at most; begins at ``init``, by default the most
@@ -36,7 +37,7 @@ def solve_constrained(
     if not hasattr(prior, "log_prob"):
         raise UsageError("method 'constrained' needs a flow: the prior has no log_prob")
     prior = priors_at(prior, sigma)[-1]
-    physics, steps = problem.physics, steps or 200
+    physics = problem.physics
     multiple = getattr(prior, "multiple", 1)
     if problem.padded_shape(multiple) != problem.shape:
         raise UsageError(

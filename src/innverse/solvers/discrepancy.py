@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from .coverage import measured_values
 from .optim import lbfgs
 from .problem import Problem
 
@@ -41,9 +42,7 @@ def noise_energy(problem: Problem, tau: float = 1.0) -> Tensor:
         raise UsageError(
             "gamma='discrepancy' needs the noise level: pass noise=, or a physics that knows it"
         )
-    probe = torch.randn((problem.batch, *problem.shape), generator=torch.Generator().manual_seed(0))
-    seen = problem.physics.A(probe.to(problem.y.real)) != 0
-    return tau**2 * seen.flatten(1).sum(1) * sigma.expand(problem.batch).square()
+    return tau**2 * measured_values(problem) * sigma.expand(problem.batch).square()
 
 
 def choose_gamma(

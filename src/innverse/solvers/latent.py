@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from .coverage import coverage
 from .discrepancy import choose_gamma
-from .levels import priors_at
+from .levels import latent_level, priors_at
 from .optim import adam, lbfgs
 from .problem import Problem
 from .reconstruction import Reconstruction
@@ -27,6 +28,7 @@ _PENALTIES = {
     "square": lambda z: z.flatten(1).square().sum(1),
 }
 
+STEPS = {"lbfgs": 150, "adam": 500}
 _NEXT_SEEDS = 100_003  # apart from one another, whatever the size of the batch
 
 
@@ -51,8 +53,9 @@ def solve_latent(
     The residual falls with the steps; log p and ||z|| tell how far the search has gone.
 
     Args:
-        sigma: the noise level of a noise-conditional prior (0.02). Several, falling, are gone
-            through one after another: the image found at one level is where the next begins.
+        sigma: the noise level of a noise-conditional prior, by default 0.01 to 0.04: the fewer
+            data, the higher (`latent_level`). Several, falling, are gone through one after
+            another: the image found at one level is where the next begins.
         gamma, penalty: weight of ``"norm"`` ||z|| or ``"square"`` ||z||^2; gamma
             ``"discrepancy"`` is chosen, item by item, so that the misfit is that of the noise.
         steps: in all, 150 for ``"lbfgs"`` (one line search per item), 500 for ``"adam"``.
@@ -77,8 +80,11 @@ def solve_latent(
             f"restarts={restarts} from one and the same latent find the same image: "
             f"take start={' or '.join(map(repr, RANDOM))}, without init"
         )
+    if sigma is None and getattr(prior, "noise_range", None) is not None:
+        cover = coverage(problem)
+        sigma = latent_level(cover.ratio, cover.holes)
     priors = priors_at(prior, sigma)
-    steps = steps or (150 if optimizer == "lbfgs" else 500)
+    steps = STEPS[optimizer] if steps is None else steps
     watch = Watch(problem, steps * restarts)
     gamma = gamma if isinstance(gamma, str) else gamma / problem.scale**2
     options = {"gamma": gamma, "penalty": _PENALTIES[penalty]}
@@ -186,10 +192,15 @@ def _better(a: _Found, b: _Found) -> _Found:
 def _start(problem, prior, init, start, radius, seed) -> Tensor:
     if init is not None:
         return init
+    return latent_start(start, problem, prior, latent_shape(problem, prior), seed, radius)
+
+
+def latent_shape(problem: Problem, prior) -> tuple[int, ...]:
+    """The shape of one latent: of a flow it has the size of the image, padded."""
     shape = tuple(prior.latent_shape)
-    if shape == tuple(getattr(prior, "shape", ())):  # a flow: its latents have the image's size
+    if shape == tuple(getattr(prior, "shape", ())):
         shape = problem.padded_shape(getattr(prior, "multiple", 1))
-    return latent_start(start, problem, prior, shape, seed, radius)
+    return shape
 
 
 def _log_prob(prior, x: Tensor) -> Tensor | None:

@@ -9,6 +9,22 @@ from ..errors import UsageError
 SHARP = 0.02  # where a noise-conditional density is sharp, yet smooth enough to climb
 
 
+def map_level(ratio: float) -> float:
+    """Where "map" ends, for ``ratio`` measurements per number of the image.
+
+    As `latent_level`: what tuning on held-out faces chose (``reproduce/tuned.json``), to within
+    0.1 dB. Few data are no use to a sharp density, and all pixels need none.
+    """
+    return 0.04 if ratio < 0.03 else SHARP if ratio > 0.95 else 0.01
+
+
+def latent_level(ratio: float, holes: bool) -> float:
+    """Where "latent" searches; ``holes`` says that some pixels are not measured at all."""
+    if ratio < 0.03:
+        return 0.04
+    return 0.01 if 0.06 <= ratio <= 0.95 and not holes else SHARP
+
+
 def priors_at(prior, sigma: float | Sequence[float] | None = None) -> list:
     """The prior at each level of ``sigma``, in that order; a prior without levels as it is, once.
 

@@ -18,14 +18,17 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..flows.padding import pad_to_multiple
+from .choose import map_start
+from .coverage import coverage
 from .latent import latent_guess
-from .levels import SHARP, priors_at
+from .levels import SHARP, map_level, priors_at
 from .optim import lbfgs
 from .problem import Problem
 from .reconstruction import Reconstruction
 from .watch import Watch
 
 STARTS = ("data", "latent")
+STEPS = 200
 _STAGES = 4
 _FIRST_SIGMA = 0.2
 
@@ -37,28 +40,33 @@ def solve_map(
     sigma: float | Sequence[float] | None = None,
     beta: float = 1.0,
     logdet: bool = True,
-    steps: int | None = None,
-    start: str = "data",
+    steps: int = STEPS,
+    start: str | None = None,
     init: Tensor | None = None,
 ) -> Reconstruction:
     """L-BFGS in x, ``steps`` (200) in all, from ``init`` or a start.
 
     Args:
-        sigma: the last noise level of a noise-conditional prior (0.02), reached in four stages
-            from 0.2 (after a latent start at once); or all levels, falling.
+        sigma: the last noise level of a noise-conditional prior, by default 0.01 to 0.04
+            (`map_level`), reached in four stages from 0.2 (after a latent start at once); or all
+            levels, falling.
         beta: weight of the log-density, > 0.
         logdet: whether the log-determinant counts; without it the prior is ||f(x)||^2 / 2.
         start: ``"data"`` the image nearest to a constant that the data allow; ``"latent"`` what
-            half of the steps find in latent space from z = 0 at sigma 0.02.
+            half of the steps find in latent space from z = 0 at sigma 0.02. By default "latent"
+            where the prior knows what stands where and the data do not show it (`map_start`).
         init: images (B, C, H, W) instead of a start.
     """
-    if start not in STARTS:
+    if start is not None and start not in STARTS:
         raise UsageError(f"start={start!r}: choose one of {', '.join(STARTS)}")
     if not beta > 0:
         raise UsageError(f"beta={beta:g}: must be > 0")
     if not hasattr(prior, "log_prob"):
         raise UsageError("method 'map' needs a flow: the prior has no log_prob")
-    steps = steps or 200
+    if start is None or sigma is None:
+        cover = coverage(problem)
+        start = map_start(problem, prior, cover) if start is None else start
+        sigma = map_level(cover.ratio) if sigma is None else sigma
     multiple = getattr(prior, "multiple", 1)
     weight = 0.5 / problem.noise_level().square()
     watch = Watch(problem, steps)
@@ -116,6 +124,5 @@ def _stages(prior, sigma) -> list[float] | None:
         return None
     if isinstance(sigma, Sequence):
         return list(sigma)
-    last = SHARP if sigma is None else sigma
-    first = max(_FIRST_SIGMA, last)
-    return [first * (last / first) ** (k / (_STAGES - 1)) for k in range(_STAGES)]
+    first = max(_FIRST_SIGMA, sigma)
+    return [first * (sigma / first) ** (k / (_STAGES - 1)) for k in range(_STAGES)]

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from .judge import noise_ratio
 from .problem import NOISELESS, Problem
 from .reconstruction import Reconstruction
 from .tiling import code_untiled, denoise_tiled
 
-_FIRST_SIGMA = 0.3
-_STRENGTH = 0.25
-_STEPS = 45
-_CHURN = 0.5
+FIRST_SIGMA = 0.3
+STRENGTH = 0.25
+STEPS = 45
+CHURN = 0.5
 
 
 def solve_pnp(
@@ -31,9 +32,9 @@ def solve_pnp(
     prior,
     *,
     sigma: float | None = None,
-    steps: int | None = None,
-    strength: float = _STRENGTH,
-    churn: float = _CHURN,
+    steps: int = STEPS,
+    strength: float = STRENGTH,
+    churn: float = CHURN,
     shifts: int = 1,
     init: Tensor | None = None,
     tile: int | str | None = "auto",
@@ -54,8 +55,7 @@ def solve_pnp(
     low, high = prior.noise_range
     noise = problem.noise_level()
     last = noise.clamp(low, high) if sigma is None else torch.full_like(noise, sigma)
-    first = last.clamp_min(min(_FIRST_SIGMA, high))
-    steps = steps or _STEPS
+    first = last.clamp_min(min(FIRST_SIGMA, high))
     x = problem.first_guess(first * strength**-0.5) if init is None else init.clone()
     v = x
     aty = problem.physics.A_adjoint(problem.y)
@@ -95,6 +95,7 @@ def solve_pnp(
             {"sigma": level.tolist(), "change": change.tolist(), "residual": residual.tolist()}
         )
     v = _agree_with_data(problem, v, noise, level, strength)
+    v = _as_near_as_the_noise(problem, v, noise, level, strength)
     calm = change < 0.05
     z, log_prob = code_untiled(prior, v, level, tile)
     return Reconstruction(
@@ -119,6 +120,28 @@ def _agree_with_data(problem: Problem, v: Tensor, noise: Tensor, level: Tensor, 
     rho = strength * (noise / level).square()
     rhs = problem.physics.A_adjoint(problem.y) + rho.view(-1, 1, 1, 1) * v
     return torch.where(exact, problem.physics.solve_normal(rhs, rho, x0=v), v)
+
+
+@torch.no_grad()
+def _as_near_as_the_noise(problem: Problem, v: Tensor, noise, level, strength: float) -> Tensor:
+    """What the last denoising took away of the data is given back, where it was more than noise.
+
+    Of the data steps with a falling weight of v the first that the noise explains is taken (the
+    discrepancy principle): an item whose residual is that of the noise stays as it is.
+    """
+    ratio = noise_ratio(problem, v)
+    if ratio is None or not bool((ratio > 1).any()):
+        return v
+    aty, best = problem.physics.A_adjoint(problem.y), v
+    for factor in (100.0, 10.0, 1.0, 0.1):
+        rho = factor * strength * (noise / level).square()
+        x = problem.physics.solve_normal(aty + rho.view(-1, 1, 1, 1) * v, rho, x0=best)
+        take = (ratio > 1).view(-1, 1, 1, 1)
+        best = torch.where(take & x.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), x, best)
+        ratio = noise_ratio(problem, best)
+        if not bool((ratio > 1).any()):
+            break
+    return best
 
 
 def _status(alive: bool, calm: bool) -> str:

@@ -81,9 +81,11 @@ def _side(tile: int | str | None) -> int | None:
         return _AUTO
     if tile is None or tile == "none":
         return None
-    if int(tile) < 4 * _MARGIN:
+    if not isinstance(tile, int):
+        raise UsageError(f"tile={tile!r}: give 'auto', 'none', or a side in pixels")
+    if tile < 4 * _MARGIN:
         raise UsageError(f"tile={tile}: tiles need at least {4 * _MARGIN} pixels")
-    return int(tile)
+    return tile
 
 
 def _spans(n: int, side: int) -> list[tuple[int, int]]:

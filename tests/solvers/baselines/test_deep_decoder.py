@@ -50,7 +50,8 @@ def test_it_reconstructs_from_few_measurements_without_learning():
     r = solve(y, physics, None, "deep_decoder", **options)
     least_squares = psnr(physics.A_dagger(y), x)
     assert (psnr(r.x, x) > least_squares + 6).all()
-    assert r.converged.all() and r.evaluations.tolist() == [800, 800]
+    assert r.evaluations.tolist() == [800, 800]
+    assert not r.converged.any() and r.noise_ratio.min() > 5  # far from noise of 0.002
     assert r.trace[-1]["residual"] == pytest.approx(r.residual.tolist(), rel=1e-3)
 
 

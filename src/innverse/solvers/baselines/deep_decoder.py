@@ -101,7 +101,7 @@ def solve_deep_decoder(
     *,
     channels: int = 48,
     doublings: int = 4,
-    steps: int | None = None,
+    steps: int = 2000,
     lr: float = 0.01,
     seed: int = 0,
 ) -> Reconstruction:
@@ -109,7 +109,6 @@ def solve_deep_decoder(
 
     ``channels`` and ``doublings`` are those of `DeepDecoder`; ``z`` of the result are the weights.
     """
-    steps = steps or 2000
     network = DeepDecoder(problem.shape, channels, doublings, seed)
     watch = Watch(problem, steps)
 

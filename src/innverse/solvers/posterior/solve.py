@@ -124,9 +124,10 @@ def _start(problem: Problem, prior) -> Tensor:
     from ..map import solve_map
     from ..pnp import solve_pnp
 
+    quiet = dataclasses.replace(problem, progress=lambda *_: None)
     if getattr(prior, "noise_range", None) is not None:
-        return solve_pnp(problem, prior).x
-    return solve_map(problem, prior).x
+        return solve_pnp(quiet, prior).x
+    return solve_map(quiet, prior).x
 
 
 def _scale(density, prior, start: Tensor) -> tuple[float | None, Tensor]:

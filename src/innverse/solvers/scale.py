@@ -1,0 +1,143 @@
+"""Images on another scale than the prior's [0, 1]: x = low + (high - low) u.
+
+With y = A x + n the unknown u is measured by (y - A(low 1)) / (high - low) = A u + n / (high - low).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, UsageError
+from ..physics import Blur, Denoising, Downsampling, Inpainting
+from .coverage import as_given
+from .problem import Problem
+from .reconstruction import Reconstruction
+
+_FAR = 4.0  # images whose mean level lies beyond -4..4 are on no scale of a prior of [0, 1]
+_NEAR = 0.25
+
+
+def checked_range(given) -> tuple[float, float] | None:
+    """``x_range`` as two numbers.
+
+    Raises:
+        UsageError: something else than two finite numbers, the first below the second.
+    """
+    if given is None:
+        return None
+    try:
+        low, high = (float(v) for v in given)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UsageError(
+            f"x_range={given!r}: give the values that stand for black and white, such as (0, 255)"
+        )
+    return low, high
+
+
+@torch.no_grad()
+def onto_unit(problem: Problem, x_range: tuple[float, float]) -> Problem:
+    """The same problem for u in [0, 1]."""
+    low, high = x_range
+    span = high - low
+    black = problem.y.real.new_full((problem.batch, *problem.shape), low)
+    noise = problem.noise
+    if noise is not None:
+        noise = noise / span
+    changed = {"y": (problem.y - problem.physics.A(black)) / span, "noise": noise}
+    if getattr(problem, "given", None) is not None:
+        y, physics = problem.given
+        changed["given"] = (y - physics.A(black)) / span, physics
+    return replace(problem, **changed)
+
+
+@torch.no_grad()
+def back(result: Reconstruction, x_range: tuple[float, float], problem: Problem) -> None:
+    """Map a result to the user's scale, in place; ``problem`` is the one as it was given."""
+    low, high = x_range
+    span = high - low
+    result.x = low + span * result.x
+    if result.samples is not None:
+        result.samples = low + span * result.samples
+    if result.std is not None:
+        result.std = span * result.std
+    if result.noise is not None:
+        result.noise = span * result.noise
+    result.residual = problem.residual(result.x)
+
+
+@torch.no_grad()
+def misfits_scale(problem: Problem, prior, method: str) -> list[str | None]:
+    """Per item why the data cannot come from images on the prior's scale; None where they can.
+
+    The level c of the best constant image, <A 1, y> / ||A 1||^2, is the mean of the image for
+    any operator that sees it; of measurements that are images the values themselves are looked at.
+
+    Raises:
+        InputError: data so far away that the prior says nothing about them.
+    """
+    one = problem.y.real.new_ones((problem.batch, *problem.shape))
+    seen, y = problem.physics.A(one).flatten(1), problem.y.flatten(1)
+    weight = seen.abs().square().sum(1)
+    blind = weight < 1e-6 * y.shape[1]  # differences, or frequencies without the lowest
+    level = torch.where(blind, 0.5, (seen.conj() * y).real.sum(1) / weight.clamp_min(1e-12))
+    chance = 4 * _per_item(problem) / weight.sqrt().clamp_min(1e-12)
+    chance = chance.clamp_max(1)
+    lowest, highest = _span_of(problem, prior, method, level)
+    width = highest - lowest
+    strange = (level < lowest - _NEAR * width - chance) | (level > highest + _NEAR * width + chance)
+    strange |= _values_outside(problem, lowest, highest)
+    far = (level < lowest - _FAR * width - chance) | (level > highest + (_FAR - 1) * width + chance)
+    found: list[str | None] = []
+    for i, (odd, c) in enumerate(zip(strange.tolist(), level.tolist(), strict=True)):
+        if not odd:
+            found.append(None)
+            continue
+        words = (
+            f"the data look like images with a mean of {c:.3g}, but the prior's images lie in "
+            f"{lowest:.2g} to {highest:.2g}: give the values of black and white as x_range=(low, "
+            "high), such as (0, 255)"
+        )
+        if bool(far[i]) and method not in ("tv", "lasso"):
+            raise InputError(words)
+        found.append(words)
+    return found
+
+
+def _span_of(problem: Problem, prior, method: str, level: Tensor) -> tuple[float, float]:
+    """[0, 1], or what a flow without that convention makes where the data lie outside of it."""
+    inside = bool(((level > -_NEAR) & (level < 1 + _NEAR)).all())
+    if inside or prior is None or method == "pnp" or not hasattr(prior, "decode"):
+        return 0.0, 1.0
+    levels = getattr(prior, "noise_range", None)
+    density = prior if levels is None else prior.at(levels[0])
+    generator = torch.Generator().manual_seed(0)
+    like = problem.y.real
+    z = torch.randn((8, *prior.latent_shape), generator=generator).to(like)
+    x = density.decode(z)
+    x = x[x.isfinite()]
+    if not x.numel():
+        return 0.0, 1.0
+    return min(0.0, float(x.min())), max(1.0, float(x.max()))
+
+
+def _values_outside(problem: Problem, lowest: float, highest: float) -> Tensor:
+    """Whether many values of a measurement that is an image lie where no pixel can."""
+    y, physics = as_given(problem)
+    if not isinstance(physics, (Denoising, Inpainting, Blur, Downsampling)):
+        return torch.zeros(problem.batch, dtype=torch.bool, device=y.device)
+    noise = _per_item(problem).view(-1, *[1] * (y.dim() - 1))
+    margin = 0.2 * (highest - lowest) + 4 * noise
+    outside = (y < lowest - margin) | (y > highest + margin)
+    return outside.flatten(1).float().mean(1) > 0.03
+
+
+def _per_item(problem: Problem) -> Tensor:
+    """The largest noise level of each item (B,)."""
+    level = problem.noise_level()
+    return level.reshape(len(level), -1).amax(1).expand(problem.batch)
