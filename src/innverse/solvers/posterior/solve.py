@@ -6,6 +6,8 @@ a reconstruction, step sizes by dual averaging, all chains of all items in one b
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
