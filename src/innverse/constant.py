@@ -41,6 +41,6 @@ def remember(owner: object, given: tuple, make: Callable):
 
 def _alike(kept: tuple, given: tuple) -> bool:
     return len(kept) == len(given) and all(
-        k is g or (not isinstance(g, torch.Tensor) and k == g)
+        k is g or (not isinstance(k, torch.Tensor) and not isinstance(g, torch.Tensor) and k == g)
         for k, g in zip(kept, given, strict=True)
     )

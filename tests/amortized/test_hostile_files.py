@@ -83,7 +83,7 @@ def fill(found):
     "mutate",
     [
         edit("format", value="innverse-flow"), edit("format", value=[]),
-        edit("format_version", value=3), edit("names", value=3), edit("names", value=["a"]),
+        edit("format_version", value=99), edit("names", value=3), edit("names", value=["a"]),
         edit("names", value=["a", 3]), edit("names", value=["a"] * 10**6),
         edit("x_shape", value=[10**9]), edit("x_shape", value=["2"]), edit("x_shape", value=[-1]),
         edit("x_shape", value=[3]), edit("x_shape", value=7), edit("config", value=[]),

@@ -273,5 +273,5 @@ def test_nothing_of_ones_own_is_accepted_in_silence(learned, tmp_path):
     made = json.loads(config.read_text())
     for key, value in (("dtype", "float16"), ("region", [["ball", 2]]), ("region", 3)):
         config.write_text(json.dumps(made | {key: value}))
-        with pytest.raises(InnverseError, match="region or dtype"):
+        with pytest.raises(InnverseError, match="region"):
             amortized.load(tmp_path / "p")

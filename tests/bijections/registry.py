@@ -37,6 +37,13 @@ def vit(n_in, n_out, **options):
     return ViT(n_in, n_out, width=8, depth=1, heads=2, **options)
 
 
+def standardize(n, x):
+    layer = b.Standardize(n)
+    layer.loc.copy_(torch.linspace(-2, 3, n))
+    layer.scale.copy_(torch.linspace(0.1, 7, n))
+    return layer, x
+
+
 def step(c):
     return b.Chain(b.ActNorm(c), b.Invertible1x1(c), b.Coupling.build(c, conv()))
 
@@ -45,6 +52,8 @@ CHECKER = (torch.arange(4)[:, None] + torch.arange(4)[None]) % 2 * torch.ones(2,
 
 # name: (layer, x) or (layer, x, c)
 LAYERS = {
+    "standardize": lambda: standardize(6, vector()),
+    "standardize image": lambda: standardize(4, image()),
     "additive coupling": lambda: (b.Coupling.build(6, mlp(), b.Additive()), vector()),
     "affine coupling": lambda: (b.Coupling.build(6, mlp(), b.Affine()), vector()),
     "affine coupling, swapped, odd": lambda: (b.Coupling.build(5, mlp(), swap=True), vector(5)),

@@ -374,8 +374,8 @@ def test_a_measurement_is_a_picture_only_if_its_operator_says_so(tmp_path):
 
     physics = Sinogram((1, 8, 8))
     x = torch.rand(1, 1, 8, 8)
-    seen = _visible(Job(tmp_path / "a.npy", "a", y=physics.A(x), physics=physics))
+    seen = _visible(Job(tmp_path / "a.npy", "a", y=physics.A(x), physics=physics), None)
     assert seen.shape == x.shape
     torch.testing.assert_close(physics.A(seen), physics.A(x), atol=1e-4, rtol=0)
     blur = P.Blur(P.gaussian_kernel(1.0))
-    assert torch.equal(_visible(Job(tmp_path / "a.npy", "a", y=x, physics=blur)), x)
+    assert torch.equal(_visible(Job(tmp_path / "a.npy", "a", y=x, physics=blur), None), x)

@@ -57,12 +57,19 @@ class Inconsistent:
         return y[:, :1] + y[:, 1:]
 
 
+# of methods that take long otherwise
+FEW = {
+    "adaptive": {"tune_steps": 3, "steps": 20},
+    "deep_decoder": {"steps": 20},
+    "posterior": {"draws": 8, "chains": 2, "warmup": 5, "steps": 3},
+}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_data_that_no_image_explains_do_not_converge(prior, method):
     x = pictures()
     y = torch.cat([x, x + 0.4], 1)  # 0.2 off on both, whatever x
-    few = {"adaptive": {"tune_steps": 3, "steps": 5}, "deep_decoder": {"steps": 5}}
-    r = solve(y, Inconsistent(), prior, method, noise=0.02, **few.get(method, {}))
+    r = solve(y, Inconsistent(), prior, method, noise=0.02, **FEW.get(method, {}))
     assert not r.converged.any()
     assert (r.noise_ratio > 8).all()
     assert all(s.startswith(("not converged", "max_iter", "failed")) for s in r.status), r.status
@@ -74,8 +81,7 @@ def test_whatever_is_called_converged_fits_the_noise(prior, method, noise):
     x = pictures()
     physics = P.Inpainting.random(SHAPE, 0.6, torch.Generator().manual_seed(0), noise=noise)
     y = physics(x, torch.Generator().manual_seed(1))
-    few = {"adaptive": {"tune_steps": 3, "steps": 20}, "deep_decoder": {"steps": 20}}
-    r = solve(y, physics, prior, method, **few.get(method, {}))
+    r = solve(y, physics, prior, method, **FEW.get(method, {}))
     known = physics.mask.expand_as(x) != 0
     rms = torch.stack([(a - b)[m].square().mean().sqrt() for a, b, m in zip(r.x, y, known)])
     torch.testing.assert_close(r.noise_ratio, rms / noise, rtol=1e-4, atol=1e-4)
@@ -109,9 +115,9 @@ def test_nan_anywhere_is_a_failure_in_words(prior, method, monkeypatch):
         return result
 
     monkeypatch.setitem(module.METHODS, method, spoiled)
-    few = {"adaptive": {"tune_steps": 1}}.get(method, {})
+    few = FEW.get(method, {}) | {"steps": 1} | ({"noise": 0.5} if method == "posterior" else {})
     x = pictures()
-    r = solve(x, P.Inpainting(torch.ones(16, 16)), prior, method, steps=1, **few)
+    r = solve(x, P.Inpainting(torch.ones(16, 16)), prior, method, **few)
     assert r.converged.tolist() == [True, False]
     assert r.status[0] == "converged" and r.status[1].startswith("failed: the image holds NaN")
 
@@ -340,6 +346,9 @@ def test_a_region_too_large_to_fill_is_told(prior, method, monkeypatch):
 # ---- options -----------------------------------------------------------------------------------
 
 ABSURD = {
+    "draws": [0, 7, 2.5],
+    "chains": [1, -1, 10**9],
+    "warmup": [-1, 0.5],
     "steps": [0, -1, 2.5, math.nan, "many", 10**12, True],
     "sigma": [0, -0.1, math.nan, math.inf, "low", [], [0.1, -1]],
     "gamma": [-1, math.nan, math.inf, "auto"],

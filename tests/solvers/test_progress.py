@@ -30,8 +30,11 @@ def told(*args, **kwargs) -> list[tuple[float, float]]:
 def test_every_method_tells_of_its_progress_and_never_goes_back(flow, method):
     physics = Inpainting.random((1, 16, 16), keep=0.6)
     y = physics(torch.rand(2, 1, 16, 16))
-    options = {"tune_steps": 5} if method == "adaptive" else {}
-    seen = told(y, physics, flow, method=method, steps=20, **options)
+    options = {
+        "adaptive": {"tune_steps": 5},
+        "posterior": {"noise": 0.1, "draws": 8, "chains": 2, "warmup": 3, "steps": 2},
+    }
+    seen = told(y, physics, flow, method=method, **{"steps": 20} | options.get(method, {}))
     assert seen and all(0 <= done <= total for done, total in seen)
     assert len({total for _, total in seen}) == 1 and seen == sorted(seen)
 

@@ -33,7 +33,8 @@ _BATCH_PIXELS, _BATCH_PIXELS_PNP = 2**18, 2**22
 _CHECKPOINT_PIXELS, _MOST_PIXELS = 2**18, 2**22
 
 Method = Literal[
-    "auto", "pnp", "latent", "map", "constrained", "adaptive", "deep_decoder", "lasso", "tv"
+    "auto", "pnp", "latent", "map", "posterior", "constrained", "adaptive", "deep_decoder", "lasso",
+    "tv",
 ]  # fmt: skip
 
 Start = Literal[

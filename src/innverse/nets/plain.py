@@ -50,7 +50,7 @@ def has_no_hooks(module: nn.Module) -> bool:
 def is_linear(layer: nn.Module) -> bool:
     """Whether ``layer`` is x -> W x + b with its own ``weight`` and ``bias``."""
     # _parameters: nn.Module looks attributes up slowly, and this is asked at every call
-    return is_itself(layer, nn.Linear) and layer._parameters["bias"] is not None
+    return is_itself(layer, nn.Linear) and layer._parameters.get("bias") is not None
 
 
 def is_convolution(layer: nn.Module, side: int, kind: type = nn.Conv2d) -> bool:

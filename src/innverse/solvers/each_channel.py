@@ -54,6 +54,9 @@ class EachChannel(nn.Module):
     def _at(self, c) -> EachChannel:
         return EachChannel(self.prior.at(c), self.channels)
 
+    def as_data(self, x: Tensor, what: str = "x") -> Tensor:
+        return self._joined(self.prior.as_data(self._flat(x), what))
+
     def _flat(self, x: Tensor) -> Tensor:
         return x.flatten(0, 1)[:, None]
 

@@ -106,6 +106,8 @@ def solve(
             denoising it is the posterior mean in one step);
             ``"latent"`` min_z ||A G(z) - y||^2 + gamma ||z|| from z = 0 (Asim et al. 2020);
             ``"map"`` max_x beta log p(x) - ||A x - y||^2 / (2 noise^2);
+            ``"posterior"`` exact draws of p(x | y), with their mean and spread, by Hamiltonian Monte
+            Carlo;
             ``"constrained"`` max_x log p(x) with A x = y exactly, for measurements without noise;
             ``"adaptive"`` "latent", then the generator's own weights too (Hussein et al. 2020);
             ``"deep_decoder"`` an untrained network (Heckel & Hand 2019);
@@ -121,7 +123,8 @@ def solve(
             strength, churn, shifts, init, tile), `solve_latent` (sigma, gamma, penalty, steps, init,
             start, radius, restarts, optimizer, lr, seed), `solve_map` (sigma, beta, logdet, steps,
             start, init), `solve_constrained` (sigma, steps, init), `solve_adaptive` (tune_steps,
-            tune_lr, latent_lr and those of latent), `solve_deep_decoder` (channels, doublings,
+            tune_lr, latent_lr and those of latent), `solve_posterior` (sigma, draws, chains, warmup,
+            steps, init, seed), `solve_deep_decoder` (channels, doublings,
             steps, lr, seed), `solve_lasso` (lam, basis, steps), `solve_tv` (lam, steps). An option
             that is None is left at its default. "auto" takes a method that knows all of them.
 
@@ -223,10 +226,15 @@ def _noise(problem: Problem, prior, notes, estimate: bool, x_range) -> set[str]:
 
 def _warn(notes: list[list[str]], told: set[str]) -> None:
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("innverse."):
+    while frame.f_back is not None and _inside(frame):
         level, frame = level + 1, frame.f_back  # the first caller who is not of this package
     for text in dict.fromkeys(text for row in notes for text in row if text not in told):
         warnings.warn(text, SolveWarning, stacklevel=level)
+
+
+def _inside(frame) -> bool:
+    """Whether a frame is of this package, or of a decorator of PyTorch around it."""
+    return frame.f_globals.get("__name__", "").startswith(("innverse.", "torch."))
 
 
 def method_for(y: Tensor, physics, prior=None, *, noise=None, asked: Collection[str] = ()) -> str:

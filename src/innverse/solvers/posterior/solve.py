@@ -58,11 +58,6 @@ def solve_posterior(
             f"method 'posterior' needs a density: {type(prior).__name__} has no log_prob; "
             "choose a flow"
         )
-    for name, value, least in (
-        ("draws", draws, 8), ("chains", chains, 2), ("warmup", warmup, 0), ("steps", steps, 1),
-    ):  # fmt: skip
-        if not isinstance(value, int) or value < least:
-            raise UsageError(f"{name}={value!r}: give a whole number of at least {least}")
     if problem.noise is None:
         raise UsageError(
             "method 'posterior' needs the noise level: pass noise=, or a physics that knows it"
