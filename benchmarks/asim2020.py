@@ -21,9 +21,9 @@ from pathlib import Path
 import harness
 
 from innverse.report.plots import draw_curves, new_figure
-from innverse.reproduce import published
-from innverse.reproduce.figures import published_against_m
-from innverse.reproduce.protocol import METHODS
+from innverse.studies.reproduce import published
+from innverse.studies.reproduce.figures import published_against_m
+from innverse.studies.reproduce.protocol import METHODS
 
 PACKAGES = ("torch", "innverse")
 NOT_FLOWS = ("vae", "gan")

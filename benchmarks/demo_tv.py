@@ -4,7 +4,7 @@
 
 For each problem, the mean PSNR of total variation over the tuning photographs at several weights;
 with --flow also that of the network by each method. The best weight belongs into
-src/innverse/demo/problems.py.
+src/innverse/studies/demo/problems.py.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import sys
 from dataclasses import replace
 
 import innverse
-from innverse.demo.problems import PROBLEMS, TUNING_PHOTOGRAPHS, make_scene
 from innverse.metrics import psnr
 from innverse.report import Table
 from innverse.solvers import solve
 from innverse.solvers.baselines import tv
+from innverse.studies.demo.problems import PROBLEMS, TUNING_PHOTOGRAPHS, make_scene
 
 REGIONS = {
     "coins": (20, 20, 256, 256),

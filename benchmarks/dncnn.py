@@ -21,8 +21,8 @@ import innverse
 from innverse.data import open_images
 from innverse.metrics import psnr
 from innverse.physics import Denoising
-from innverse.reproduce import protocol
-from innverse.reproduce.pictures import picture_sets
+from innverse.studies.reproduce import protocol
+from innverse.studies.reproduce.pictures import picture_sets
 
 PACKAGES = ("torch", "innverse")
 SIGMA = 25 / 255

@@ -15,7 +15,9 @@ from pathlib import Path
 import harness
 import torch
 
-from innverse.compare import (
+from innverse.data import atomic_path
+from innverse.report import grid
+from innverse.studies.compare import (
     Contestant,
     Data,
     Settings,
@@ -26,8 +28,6 @@ from innverse.compare import (
     make_table,
     table_of,
 )
-from innverse.data import atomic_path
-from innverse.report import grid
 from innverse.train.allocator import keep_buffers
 
 MODELS = ("faces64", "faces64-vae", "faces64-gan")

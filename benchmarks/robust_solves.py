@@ -104,7 +104,7 @@ def main() -> None:
     import harness
 
     import innverse
-    from innverse.reproduce.pictures import picture_sets
+    from innverse.studies.reproduce.pictures import picture_sets
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="default: the faces inside scikit-image")

@@ -22,7 +22,7 @@ RATIO = "0.2"
 
 def chosen() -> dict:
     """The options of the study's flow at this ratio: steps and sigma."""
-    from innverse.reproduce import protocol
+    from innverse.studies.reproduce import protocol
 
     method = protocol.METHODS["flow"]
     return protocol.options("compressed_sensing", RATIO, "flow", method, {})
@@ -33,8 +33,8 @@ def measure(cell: dict) -> dict:
 
     import innverse
     from innverse.metrics import psnr
-    from innverse.reproduce.cells import measurement
-    from innverse.reproduce.pictures import picture_sets
+    from innverse.studies.reproduce.cells import measurement
+    from innverse.studies.reproduce.pictures import picture_sets
 
     torch.set_num_threads(cell["threads"])
     torch.set_flush_denormal(True)

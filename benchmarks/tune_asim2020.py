@@ -5,7 +5,7 @@
 
 Every method with a grid tries each entry on the same pictures, which no shipped model was trained
 on (split by seed 0 as in training), and the highest mean PSNR wins. What is found is added to
-``src/innverse/reproduce/tuned.json`` after each entry, so it can be stopped and continued.
+``src/innverse/studies/reproduce/tuned.json`` after each entry, so it can be stopped and continued.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import torch
 import innverse
 from innverse.data import open_images, split, write_json
 from innverse.metrics import psnr
-from innverse.reproduce import protocol
-from innverse.reproduce.cells import measurement
 from innverse.solvers import solve
+from innverse.studies.reproduce import protocol
+from innverse.studies.reproduce.cells import measurement
 
 FILE = Path(protocol.__file__).with_name("tuned.json")
 FAMILIES = ("compressed_sensing", "denoising", "inpainting", "blur", "superresolution", "fourier")

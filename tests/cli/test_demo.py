@@ -40,7 +40,7 @@ def test_a_prior_that_cannot_denoise_is_refused(run, models, photos):
 
 
 def test_the_same_seed_gives_the_same_numbers(run, models, photos, monkeypatch):
-    from innverse import demo
+    from innverse.studies import demo
 
     made = demo.make_scene
     monkeypatch.setattr(demo, "make_scene", lambda *given, scale: made(*given, scale=4 * scale))
@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_numbers(run, models, photos, monkeypatch):
 
 @pytest.mark.parametrize("solved", [0, 2])
 def test_an_interruption_leaves_what_was_solved(run, models, photos, monkeypatch, solved):
-    from innverse import demo
+    from innverse.studies import demo
 
     whole, begun = demo.run_scene, []
 

@@ -178,7 +178,7 @@ class Posterior:
         The best ``starts`` of ``draws`` draws are improved by L-BFGS in unbounded coordinates;
         the density that is maximised is that of theta.
         """
-        from ..solvers.optim.lbfgs import minimize
+        from ..optim.lbfgs import minimize
 
         x = self._measurements(x, one=True).detach()
         self._flag(x)

@@ -81,9 +81,9 @@ def compare(
     check_writable(out)
     target = start(device)
     begun = time.perf_counter()
-    from ..compare import Contestant, Data, Settings, images, make_page, table_of
-    from ..compare import compare as measure
     from ..data import write_json
+    from ..studies.compare import Contestant, Data, Settings, images, make_page, table_of
+    from ..studies.compare import compare as measure
 
     names, unseen, fair = list(models or _SHIPPED.get(data, ())), None, _UNKNOWN
     if not names:
@@ -114,7 +114,7 @@ def compare(
     if json:
         print_json(results)
         return 0
-    from ..compare import claims, make_table
+    from ..studies.compare import claims, make_table
 
     for claim in claims(found):
         table = make_table(found, claim)
@@ -126,7 +126,7 @@ def compare(
 
 def _train(data: str, subset: str | None, folder: Path, minutes: float, seed: int, target, quiet):
     """(folders of three trained models, the images held out, what was fair); none if interrupted."""
-    from ..compare import recipes
+    from ..studies.compare import recipes
 
     used, subset, source = recipes.prepare(data, subset, folder)
     settings = recipes.recipes(used, subset, source, seed)

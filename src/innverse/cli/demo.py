@@ -14,7 +14,7 @@ from .entry import complain
 from .options import Device, Json, Quiet, Seed, check_writable, load_model, print_json, start
 
 if TYPE_CHECKING:
-    from ..demo import Outcome
+    from ..studies.demo import Outcome
 
 _GRAY, _COLOR = "natural-gray", "natural-color"
 
@@ -50,8 +50,8 @@ def demo(
     check_writable(out)
     chosen = start(device)
 
-    from ..demo import PROBLEMS
-    from ..demo.page import make_table, verdict
+    from ..studies.demo import PROBLEMS
+    from ..studies.demo.page import make_table, verdict
 
     begun = time.perf_counter()
     outcomes: list[Outcome] = []
@@ -82,7 +82,7 @@ def _solve_all(
     outcomes: list[Outcome], prior: str | None, device, seed: int, quick: bool, quiet: bool
 ) -> list[str]:
     """Append one problem after the other to ``outcomes``; returns the names of the priors."""
-    from ..demo import PROBLEMS, make_scene, run_scene
+    from ..studies.demo import PROBLEMS, make_scene, run_scene
 
     with Progress("demo", len(PROBLEMS), quiet=quiet) as progress:
         gray, colour = _priors(prior, device)
@@ -105,7 +105,7 @@ def _solve_all(
 def _write(outcomes: list[Outcome], out: Path, priors: list[str]) -> dict:
     """Results, panel and page of the problems that were solved; returns the results."""
     from ..data import atomic_path, write_json
-    from ..demo import make_page, make_panel, results_json
+    from ..studies.demo import make_page, make_panel, results_json
 
     results = results_json(outcomes)
     write_json(out / "results.json", results)

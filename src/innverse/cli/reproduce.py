@@ -62,11 +62,11 @@ def asim2020(
     chosen = start(device)
 
     from ..data import write_json
-    from ..reproduce.cells import plan, run_cell
-    from ..reproduce.page import make_page
-    from ..reproduce.pictures import picture_sets
-    from ..reproduce.protocol import PRIORS, SCALES
-    from ..reproduce.results import Results
+    from ..studies.reproduce.cells import plan, run_cell
+    from ..studies.reproduce.page import make_page
+    from ..studies.reproduce.pictures import picture_sets
+    from ..studies.reproduce.protocol import PRIORS, SCALES
+    from ..studies.reproduce.results import Results
 
     name = "quick" if quick else "full" if full else "usual"
     scale = SCALES[name]
@@ -116,7 +116,7 @@ def asim2020(
     if json:
         print_json(summary)
     else:
-        from ..reproduce.figures import table
+        from ..studies.reproduce.figures import table
 
         about = {group: p.about for group, p in sets.items()}
         for experiment in ("compressed_sensing", "denoising", "inpainting"):

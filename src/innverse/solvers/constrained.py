@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from ..optim import lbfgs
 from .levels import priors_at
-from .optim import lbfgs
 from .problem import Problem
 from .reconstruction import Reconstruction
 from .watch import Watch

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from ..optim import lbfgs
 from .coverage import measured_values
-from .optim import lbfgs
 from .problem import Problem
 
 _FALL, _MOST_STAGES, _BISECTIONS = 4.0, 14, 4

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from ..optim import adam, lbfgs
 from .coverage import coverage
 from .discrepancy import choose_gamma
 from .levels import latent_level, priors_at
-from .optim import adam, lbfgs
 from .problem import Problem
 from .reconstruction import Reconstruction
 from .starts import RANDOM, latent_start

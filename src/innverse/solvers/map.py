@@ -18,11 +18,11 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..flows.padding import pad_to_multiple
+from ..optim import lbfgs
 from .choose import map_start
 from .coverage import coverage
 from .latent import latent_guess
 from .levels import SHARP, map_level, priors_at
-from .optim import lbfgs
 from .problem import Problem
 from .reconstruction import Reconstruction
 from .watch import Watch

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import UsageError
-from ..optim import adam
+from ...optim import adam
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 from ..watch import Watch

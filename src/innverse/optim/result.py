@@ -1,0 +1,105 @@
+"""What the optimisers share: the objective's contract, the result, the bookkeeping of a batch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..errors import ShapeError
+
+
+@dataclass
+class Result:
+    """What `minimize` found; every entry is per item of the batch.
+
+    Attributes:
+        z: the minimisers, shaped like z0; the best point of each item, whatever its status.
+        value: objective at z, (B,).
+        grad_norm: largest absolute entry of the gradient at z, (B,).
+        converged: whether a tolerance was reached, (B,) bool.
+        n_evals: evaluations of the objective, (B,).
+        iterations: accepted steps, (B,).
+        status: why each item stopped; starts with "converged", "max_iter", "max_evals",
+            "stopped", "interrupted" or "failed".
+        trace: the objective after every accepted step, one list per item.
+    """
+
+    z: Tensor
+    value: Tensor
+    grad_norm: Tensor
+    converged: Tensor
+    n_evals: Tensor
+    iterations: Tensor
+    status: list[str]
+    trace: list[list[float]] = field(repr=False)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the search (the best points so far are kept)."""
+        return "interrupted" in self.status
+
+
+@dataclass
+class Progress:
+    """What a callback sees after every round of evaluations; it may return True to stop.
+
+    Attributes:
+        rounds: evaluations of the batch so far.
+        active: number of items still running.
+        value: best objective of each item so far, (B,).
+        grad_norm: largest gradient entry of each item at that point, (B,).
+        z: these points, shaped like z0. Not a copy: do not write to it.
+    """
+
+    rounds: int
+    active: int
+    value: Tensor
+    grad_norm: Tensor
+    z: Tensor
+
+
+class Objective:
+    """Calls the user's function on the items that still run, and returns values and gradients.
+
+    ``fun(z, idx)`` gets the points z (b, ...) of the items idx (b,), so that it can slice its own
+    data; ``fun(z)`` is fine too. It returns the values (b,), which are differentiated here, or a
+    pair (values (b,), gradients like z).
+    """
+
+    def __init__(self, fun: Callable, z0: Tensor):
+        self.fun = fun if _takes_two(fun) else lambda z, idx: fun(z)
+        self.shape = z0.shape[1:]
+        self.batch = z0.shape[0]
+
+    def __call__(self, flat: Tensor, idx: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            z = flat.detach().reshape(-1, *self.shape).requires_grad_()
+            out = self.fun(z, idx)
+            values, grads = out if isinstance(out, tuple) else (out, None)
+            if values.shape != (z.shape[0],):
+                raise ShapeError(
+                    f"the objective must return one value per item, shape ({z.shape[0]},), got "
+                    f"{tuple(values.shape)}"
+                )
+            if grads is None:
+                (grads,) = torch.autograd.grad(values.sum(), z)
+        return values.detach(), grads.detach().reshape(flat.shape)
+
+
+def _takes_two(fun: Callable) -> bool:
+    try:
+        parameters = inspect.signature(fun).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return True
+    places = [
+        p
+        for p in parameters
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
+    return len(places) >= 2

@@ -1,0 +1,41 @@
+"""Images to compare on where the user gives none: what the scientific packages carry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...data import fit, fit_all, open_images
+from ...data.arrays import load_numpy
+from ...errors import InnverseError
+
+
+def read(path: str, subset: str | None, shape: tuple[int, int, int]) -> tuple[Tensor, str]:
+    """Images at a path, fitted, uint8 (N, *shape), and their name."""
+    source = open_images(path, subset=subset, channels=shape[0])
+    name = Path(path).name + (f" ({subset})" if subset else "")
+    return fit_all(source, shape[1:]), name
+
+
+def faces(shape: tuple[int, int, int]) -> tuple[Tensor, str]:
+    """The hundred gray faces of 25x25 pixels inside scikit-image, enlarged: (100, *shape)."""
+    try:
+        import skimage
+    except ImportError:
+        raise InnverseError(
+            'test images need scikit-image: pip install "innverse[demo]", or give --test'
+        ) from None
+    array = load_numpy(Path(skimage.__file__).parent / "data" / "lfw_subset.npy")[:100]
+    x = torch.tensor(array).float().unsqueeze(1)
+    x = fit(x / x.max(), shape[1:]).expand(-1, shape[0], -1, -1)
+    return (255 * x).round().to(torch.uint8), (
+        "100 gray faces of 25x25 pixels from scikit-image, enlarged (smoother than photographs: give "
+        "--test for numbers that mean something)"
+    )
+
+
+def photographs(shape: tuple[int, int, int]) -> tuple[Tensor, str]:
+    """The photographs inside scikit-image, made small: images of another kind."""
+    return read("skimage", None, shape)[0], "photographs from scikit-image"

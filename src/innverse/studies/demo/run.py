@@ -1,0 +1,95 @@
+"""Solve a scene twice, by total variation and by the flow, and measure both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...metrics import psnr, ssim
+from ...progress import Report
+from ...solvers import Reconstruction, solve
+from ...solvers.baselines import tv
+from .problems import PROBLEMS, Scene
+
+
+@dataclass
+class Score:
+    psnr: float
+    ssim: float
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, x: Tensor, truth: Tensor, seconds: float = 0.0) -> Score:
+        return cls(float(psnr(x, truth)), float(ssim(x, truth)), seconds)
+
+
+@dataclass
+class Outcome:
+    """A scene with its two reconstructions."""
+
+    scene: Scene
+    tv: Tensor
+    inn: Reconstruction
+    degraded_score: Score
+    tv_score: Score
+    inn_score: Score
+
+    @property
+    def gain(self) -> float:
+        """PSNR of the flow above total variation, dB."""
+        return self.inn_score.psnr - self.tv_score.psnr
+
+    @property
+    def flow_wins(self) -> bool:
+        return self.gain > 0
+
+
+def run_scene(
+    scene: Scene,
+    prior,
+    progress: Report | None = None,
+) -> Outcome:
+    """Both reconstructions of a scene."""
+    begun = time.perf_counter()
+    by_tv = tv(scene.y, scene.physics, scene.problem.tv)
+    seconds = time.perf_counter() - begun
+    inn = solve(
+        scene.y,
+        scene.physics,
+        prior,
+        scene.problem.method,
+        progress=progress,
+        **scene.problem.options,
+    )
+    return Outcome(
+        scene,
+        by_tv,
+        inn,
+        Score.of(scene.degraded, scene.truth),
+        Score.of(by_tv, scene.truth, seconds),
+        Score.of(inn.x, scene.truth, inn.seconds),
+    )
+
+
+def results_json(outcomes: Sequence[Outcome]) -> dict:
+    """What other tools read from results.json; not complete where not all problems were solved."""
+    problems = []
+    for o in outcomes:
+        d, t, i = o.degraded_score, o.tv_score, o.inn_score
+        problems.append(
+            {
+                "name": o.scene.problem.name,
+                "degraded": {"psnr": d.psnr, "ssim": d.ssim},
+                "tv": {"psnr": t.psnr, "ssim": t.ssim, "seconds": t.seconds},
+                "inn": {
+                    "psnr": i.psnr,
+                    "ssim": i.ssim,
+                    "seconds": i.seconds,
+                    "method": o.inn.method,
+                },
+            }
+        )
+    return {"complete": len(problems) == len(PROBLEMS), "problems": problems}
