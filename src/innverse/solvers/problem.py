@@ -13,7 +13,7 @@ from ..flows.padding import round_up
 from ..physics import CallablePhysics, LinearPhysics, check_measurement, check_operator, whiten
 from ..physics.checks import check_items, is_own
 from ..physics.complex_numbers import in_real_numbers
-from ..physics.noise import as_noise
+from ..physics.noise import NoiseModel, as_noise
 from ..physics.whitened import divide
 from .measurement import differentiable, operator_for, safely, tensor_for
 
@@ -42,6 +42,7 @@ class Problem:
         scale: what A was divided by: a weight lam of ||A x - y||^2 + lam R(x) becomes
             lam / scale^2.
         given: the measurement and the operator before anything was divided.
+        model: the noise of what was given.
     """
 
     y: Tensor
@@ -52,6 +53,7 @@ class Problem:
     progress: Progress
     scale: float = 1.0
     given: tuple[Tensor, LinearPhysics] | None = None
+    model: NoiseModel | None = None
 
     @classmethod
     def build(cls, y, physics, prior, noise=None, image_shape=None, progress=None) -> Problem:
@@ -95,7 +97,7 @@ class Problem:
         if scale != 1:
             y, physics = divide(y, physics, scale)
         progress = progress or (lambda *_: None)
-        return cls(y, physics, prior, physics.sigma, shape, progress, scale, given)
+        return cls(y, physics, prior, physics.sigma, shape, progress, scale, given, model)
 
     @property
     def batch(self) -> int:

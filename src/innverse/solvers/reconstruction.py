@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
+
+from ..errors import UsageError
 
 
 class SolveWarning(UserWarning):
@@ -62,6 +65,31 @@ class Reconstruction:
     def z_norm(self) -> Tensor | None:
         """||z|| / sqrt(n) of each item (B,), near 1 for a typical draw of the prior; or None."""
         return None if self.z is None else self.z.flatten(1).square().mean(1).sqrt()
+
+    def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """Ends (B, C, H, W) of the interval that holds each pixel with probability ``level``.
+
+        Raises:
+            UsageError: the method gave no draws.
+        """
+        from .posterior.uncertainty import interval
+
+        return interval(self._draws(), level)
+
+    def probability(self, event: Callable[[Tensor], Tensor]) -> Tensor:
+        """How probable (B,) what ``event`` says of images, (N, C, H, W) -> (N,) booleans, is.
+
+        Raises:
+            UsageError: the method gave no draws.
+        """
+        from .posterior.uncertainty import probability
+
+        return probability(self._draws(), event)
+
+    def _draws(self) -> Tensor:
+        if self.samples is None:
+            raise UsageError(f"method {self.method!r} gives no draws: solve with 'posterior'")
+        return self.samples
 
     def __repr__(self) -> str:
         done = int(self.converged.sum())

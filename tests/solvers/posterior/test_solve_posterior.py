@@ -85,3 +85,24 @@ def test_a_generator_without_density_is_refused():
     y = torch.rand(1, 1, 8, 8)
     with pytest.raises(UsageError, match="needs a density: GAN has no log_prob"):
         innverse.solve(y, Inpainting(torch.ones(8, 8)), gan, **OPTIONS)
+
+
+def test_counted_photons_are_sampled_by_their_own_likelihood():
+    from innverse.physics import Denoising, PoissonNoise
+
+    prior = Gaussian()
+    x = prior.sample(1, torch.Generator().manual_seed(2)).clamp_min(0)
+    operator = Denoising(noise=PoissonNoise(0.05))
+    y = operator(x, torch.Generator().manual_seed(3))
+    found = innverse.solve(
+        y, operator, prior, method="posterior", draws=400, chains=4, warmup=30, steps=6
+    )
+    # where photons were counted no draw is dark: a Gaussian likelihood would allow it
+    assert (found.samples[:, y > 0] > 0).all()
+    # the mean score of a posterior is zero: E[grad log p(u) + counts / u - 1 / gain] = 0
+    draws = found.samples.flatten(1)
+    pull = -(draws - prior.mean) @ prior.precision
+    counts = (y / 0.05).flatten()
+    score = pull + torch.where(counts > 0, counts / draws, 0.0) - (draws > 0) / 0.05
+    size = found.diagnostics["ess_bulk"].flatten()
+    assert ((score.mean(0) / score.std(0) * size.sqrt()).abs() < 5).all()

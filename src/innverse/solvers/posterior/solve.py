@@ -14,18 +14,21 @@ from torch import Tensor
 from ...errors import UsageError
 from ...flows.padding import pad_to_multiple
 from ...metrics.chains import effective_size, effective_size_of_tails, r_hat
+from ...physics import PoissonNoise
 from ..levels import priors_at
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 from .adapt import DualAveraging
 from .hmc import move
+from .likelihood import poisson
 from .metric import Metric, steepest_scale
 from .randomness import Streams
-from .target import Target
+from .target import Point, Target
 
 _FIRST_STEP = 0.1
 _JITTER = 0.4  # of the number of leapfrog steps, so that no period of the target is met
 _ALIKE, _ALIKE_ALL = 1.05, 1.1  # R-hat of 99 % of the pixels, and of all
+_DARK = 0.02  # an intensity at which photons may be counted
 _ENOUGH = 50  # effective draws of the median pixel
 
 
@@ -73,7 +76,7 @@ def solve_posterior(
     start, scale = start.repeat_interleave(chains, 0), scale.repeat_interleave(chains)
     metric = Metric(target, scale)
     shape, of_data = tuple(start.shape[1:]), tuple(problem.y.shape[1:])
-    point = target.at(start + scale.view(-1, 1, 1, 1) * streams.normal(shape, 0, "start"))
+    point = _begin(target, start, scale.view(-1, 1, 1, 1) * streams.normal(shape, 0, "start"))
     adapt = DualAveraging(torch.full((problem.batch,), _FIRST_STEP).to(problem.y))
     kept, trace = [], []
     accepted = torch.zeros(problem.batch, dtype=point.log_p.dtype, device=point.log_p.device)
@@ -107,13 +110,22 @@ def solve_posterior(
 
 def _target(problem: Problem, density, chains: int) -> Target:
     items = torch.arange(problem.batch, device=problem.y.device).repeat_interleave(chains)
-    return Target(
-        density,
-        problem.physics.select(items),
-        problem.y[items],
-        problem.noise_level()[items],
-        problem.crop,
-    )
+    physics, y = problem.physics.select(items), problem.y[items]
+    counts = None
+    if type(problem.model) is PoissonNoise and problem.given is not None:
+        given, operator = problem.given
+        counts = poisson(operator.select(items), given[items], problem.model.gain)
+    return Target(density, physics, y, problem.noise_level()[items], problem.crop, counts)
+
+
+def _begin(target: Target, start: Tensor, apart: Tensor) -> Point:
+    """Chains around ``start``; brighter and together where that has no likelihood (photons were
+    counted where the image is not positive)."""
+    point = target.at(start + apart)
+    possible = torch.isfinite(point.log_p)
+    if bool(possible.all()):
+        return point
+    return target.at(start.clamp_min(_DARK)).where(possible, point)
 
 
 def _start(problem: Problem, prior) -> Tensor:

@@ -1,6 +1,6 @@
 """What is sampled: the density of an image given its measurement, up to a constant.
 
-    log p(u | y) = log p(u; sigma0) - ||A u - y||^2 / (2 s^2) + const
+    log p(u | y) = log p(u; sigma0) + log p(y | A u) + const
 
 p(.; sigma0) is the density of an image plus N(0, sigma0^2) noise, so u is such a noisy image; for a
 density without noise levels it is the image itself.
@@ -8,10 +8,21 @@ density without noise levels it is the image itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from ...physics import LinearPhysics
+from .likelihood import Likelihood, gaussian
+
+
+class Density(Protocol):
+    """log p(u) of images (N, C, H, W), in nats (N,)."""
+
+    def log_prob(self, x: Tensor) -> Tensor: ...
 
 
 @dataclass
@@ -37,19 +48,27 @@ class Target:
 
     Args:
         density: has ``log_prob(u)`` in nats (N,).
-        physics: measures the images of all chains.
-        y: their measurements (N, ...).
-        noise: standard deviation s of each (N,).
+        physics, y, noise: the operator of all chains, their measurements (N, ...), and a standard
+            deviation of each (N,): of the noise, if it is Gaussian, else of what comes near it.
         crop: cuts the image that is measured out of u.
+        likelihood: images -> log p(y | image); by default that of the Gaussian noise.
     """
 
-    def __init__(self, density, physics, y: Tensor, noise: Tensor, crop=lambda u: u):
+    def __init__(
+        self,
+        density: Density,
+        physics: LinearPhysics,
+        y: Tensor,
+        noise: Tensor,
+        crop: Callable[[Tensor], Tensor] = lambda u: u,
+        likelihood: Likelihood | None = None,
+    ):
         self.density, self.physics, self.y, self.noise, self.crop = density, physics, y, noise, crop
+        self.likelihood = likelihood or gaussian(physics, y, noise)
 
     def log_likelihood(self, u: Tensor) -> Tensor:
-        """log N(y; A u, s^2) without its constant (N,)."""
-        misfit = (self.physics.A(self.crop(u)) - self.y).flatten(1).square().sum(1)
-        return -0.5 * misfit / self.noise.square()
+        """log p(y | A u) without its constant (N,)."""
+        return self.likelihood(self.crop(u))
 
     def at(self, u: Tensor) -> Point:
         """The value and the gradient at u."""
