@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 import innverse
-from innverse import flows, handwritten, torch_private
+from innverse import flows, torch_private
+from innverse.accelerate import handwritten
 
 SOURCES = sorted(Path(innverse.__file__).parent.rglob("*.py"))
 NAMES = [

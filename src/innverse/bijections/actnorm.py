@@ -7,8 +7,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from ..autocast import without_autocast
-from ..constant import remember
+from ..accelerate.autocast import without_autocast
+from ..accelerate.constant import remember
 from ..shapes import check_channels, check_condition
 from .base import Bijection
 from .bounded import inverse_soft_bound, soft_bound

@@ -7,8 +7,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from ..accelerate.tape import Tape
 from ..errors import InputError, ShapeError
-from .tape import Tape
 
 
 class Bijection(nn.Module):
@@ -38,10 +38,10 @@ class Bijection(nn.Module):
         raise NotImplementedError
 
     def record(self, x: Tensor, c: Tensor | None, tape: Tape) -> tuple[Tensor, Tensor]:
-        """`forward` without a graph; containers leave what `undo` will need on the tape."""
+        """`forward` without a graph; containers leave what `pull_back` will need on the tape."""
         return self(x, c)
 
-    def undo(
+    def pull_back(
         self, z: Tensor, g_z: Tensor, g_logdet: Tensor, c: Tensor | None, tape: Tape
     ) -> tuple[Tensor, Tensor]:
         """From the output and its gradients back to ``(x, g_x)``; other gradients go to the tape.
@@ -50,7 +50,7 @@ class Bijection(nn.Module):
         """
         with tape.recompute(), torch.no_grad():  # in the types of the forward pass
             x, _ = self.inverse(z, c)
-        return x, tape.pull_back(self, x, g_z, g_logdet, c, self)
+        return x, tape.vjp(self, x, g_z, g_logdet, c, self)
 
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """Set data-dependent parameters from the batch ``x`` and return f(x)."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import handwritten
+from ..accelerate import handwritten
 from ..derived import register_derived
 from ..shapes import check_channels
 from .base import zero_logdet

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .. import handwritten
-from ..autocast import without_autocast
+from ..accelerate import handwritten
+from ..accelerate.autocast import without_autocast
 from ..errors import NotConvergedError, UsageError
 from ..nets.lipschitz import LipschitzNet
 from .base import Bijection, sum_per_item

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .plain import is_convolution
+from ..accelerate.plain import is_convolution
 
 
 def concatenate(x: Tensor, c: Tensor | None) -> Tensor:

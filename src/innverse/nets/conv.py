@@ -6,12 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..native.perceptron import Kind
+from ..accelerate.plain import Kind, Plain, is_activation, is_convolution
 from .activations import ACTIVATIONS
 from .conditioning import FiLM, concatenate, is_shared
-from .plain import Plain, is_activation, is_convolution
-from .precision import ConditionerNet, in_autocast_dtype
-from .three_convolutions import three_convolutions
+from .precision import ConditionerNet
 
 
 class ZeroConv2d(nn.Conv2d):
@@ -86,8 +84,6 @@ class ConvNet(ConditionerNet):
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         x = concatenate(x, c) if self.condition and self.how == "concat" else x
-        if self.film is None and self._name == "relu" and self._is_plain():
-            return three_convolutions(*in_autocast_dtype(x, *self._tensors()))
         h = x
         for i, conv in enumerate((self.first, self.middle)):
             h = self.activation(conv(h) if self.film is None else self.film[i].after(conv, h, c))
@@ -115,10 +111,6 @@ class ConvNet(ConditionerNet):
             and is_convolution(self.middle, 1)
             and is_convolution(self.last, 3, ZeroConv2d)
         )
-
-    def _tensors(self) -> tuple[Tensor, ...]:
-        convs = (self.first, self.middle, self.last)
-        return *(t for conv in convs for t in (conv.weight, conv.bias)), self.last.log_gain
 
 
 class ConvResNet(ConditionerNet):

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..accelerate.plain import Kind, Plain, is_activation, matrix_and_bias
 from ..derived import register_derived
 from .activations import ACTIVATIONS
-from .conditioning import FiLM, concatenate
-from .perceptron import perceptron
-from .plain import is_activation, matrix_and_bias
-from .precision import ConditionerNet, in_autocast_dtype
+from .conditioning import FiLM, as_rows, concatenate
+from .precision import ConditionerNet
 
 
 class MADE(ConditionerNet):
@@ -84,13 +83,17 @@ class MADE(ConditionerNet):
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         h = concatenate(x, c) if self.condition and self.how == "concat" else x
         tensors = self._tensors(x)
-        if self.film is None and is_activation(self.activation, ACTIVATIONS[self._name]):
-            h, *tensors = in_autocast_dtype(h, *tensors)
-            return perceptron(h, self._name, *tensors)
         for i, (w, b) in enumerate(zip(tensors[:-2:2], tensors[1:-2:2])):
             h = nn.functional.linear(h, w, b)
             h = self.activation(h if self.film is None else self.film[i](h, c))
         return nn.functional.linear(h, *tensors[-2:])
+
+    def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
+        if self.film is not None or not is_activation(self.activation, ACTIVATIONS[self._name]):
+            return None
+        return Plain(
+            Kind(self._name), tuple(self._tensors(x)), None if c is None else as_rows(c, x)
+        )
 
     def _tensors(self, x: Tensor) -> list[Tensor]:
         """Masked weights and biases; whatever was put in a layer's place is masked as well."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..native.perceptron import Kind
+from ..accelerate.plain import Kind, Plain, is_activation, is_linear
 from .activations import ACTIVATIONS
 from .conditioning import FiLM, as_rows, concatenate
-from .perceptron import perceptron
-from .plain import Plain, is_activation, is_linear
-from .precision import ConditionerNet, in_autocast_dtype
+from .precision import ConditionerNet
 
 
 class MLP(ConditionerNet):
@@ -52,11 +50,7 @@ class MLP(ConditionerNet):
         nn.init.zeros_(self.last.bias)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        x = concatenate(x, c) if self.condition and self.how == "concat" else x
-        if tensors := self._tensors():
-            x, *tensors = in_autocast_dtype(x, *tensors)
-            return perceptron(x, self._name, *tensors)
-        h = self.first(x)
+        h = self.first(concatenate(x, c) if self.condition and self.how == "concat" else x)
         h = self.activation(self._modulate(0, h, c))
         for i, layer in enumerate(self.hidden):
             new = self.activation(self._modulate(i + 1, layer(h), c))

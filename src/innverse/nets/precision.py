@@ -8,9 +8,9 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from ..autocast import autocast_dtype, with_autocast
+from ..accelerate.autocast import autocast_dtype, with_autocast
+from ..accelerate.plain import Plain, by_kernel, has_no_hooks
 from ..shapes import check_channels, check_condition
-from .plain import Plain, has_no_hooks
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -31,6 +31,8 @@ class ConditionerNet(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         self.check(x, c)
+        if (y := by_kernel(self, x, c)) is not None:
+            return y
         with self._computing_in(x):
             return self.compute(x, c)
 
@@ -42,7 +44,7 @@ class ConditionerNet(nn.Module):
 
         x may have other channels besides those that the network takes.
         """
-        if not (has_no_hooks(self) and self._computes_plainly()):
+        if not (_computes_plainly(type(self)) and has_no_hooks(self)):
             return None
         self._check_condition(x, c)
         bf16, device = self.precision == "bf16", x.device.type
@@ -55,13 +57,6 @@ class ConditionerNet(nn.Module):
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
         """`as_plain` where everything is in float32; by default no network is."""
         return None
-
-    def _computes_plainly(self) -> bool:
-        """Whether `plain` still tells what `compute` does: a subclass may have redefined that."""
-        cls = type(self)
-        return cls.forward is ConditionerNet.forward and issubclass(
-            _definer(cls, "plain"), _definer(cls, "compute")
-        )
 
     def check(self, x: Tensor, c: Tensor | None) -> None:
         """Raise ShapeError if this network does not take x and c."""
@@ -80,20 +75,14 @@ class ConditionerNet(nn.Module):
 
 
 @functools.cache
-def _definer(cls: type, name: str) -> type:
-    """The class from which ``cls`` has its method ``name``."""
-    return next(c for c in cls.__mro__ if name in vars(c))
-
-
-def in_autocast_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """``tensors`` in the type that autocast asks for here, or as they are; keeps the graph.
-
-    As for PyTorch's own operations, float64 stays.
-    """
-    dtype = autocast_dtype(tensors[0].device.type)
-    if dtype is None or tensors[0].dtype == torch.float64:
-        return tensors
-    return tuple(t.to(dtype) for t in tensors)
+def _computes_plainly(cls: type[ConditionerNet]) -> bool:
+    """Whether `plain` still tells what `compute` does: a subclass may have redefined that."""
+    definer = {n: next(c for c in cls.__mro__ if n in vars(c)) for n in ("plain", "compute")}
+    return (
+        cls.forward is ConditionerNet.forward
+        and definer["plain"] is not ConditionerNet
+        and issubclass(definer["plain"], definer["compute"])
+    )
 
 
 def set_precision(module: nn.Module, precision: str) -> nn.Module:

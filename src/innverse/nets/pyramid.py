@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..autocast import without_autocast
+from ..accelerate.autocast import without_autocast
+from ..accelerate.layout import channels_last
 from ..errors import UsageError
-from .layout import channels_last
 from .precision import ConditionerNet
 
 SMALLEST, LARGEST = 8, 128

@@ -7,13 +7,15 @@ other settings are called as modules instead.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as _module
 
-from ..native.perceptron import Kind
+from . import handwritten
+from .native import memory, perceptron
+from .native.perceptron import Kind
 
 
 class Plain(NamedTuple):
@@ -30,6 +32,19 @@ class Plain(NamedTuple):
 _any_global_hook = getattr(_module, "_has_any_global_hook", lambda: False)
 
 
+def by_kernel(net: Any, x: Tensor, c: Tensor | None) -> Tensor | None:
+    """``net(x, c)`` as one node of the graph, if ``net.as_plain`` says that it is `Plain` and a
+    kernel serves it; differentiable twice, by its formula."""
+    if not (handwritten.applies() and memory.plain(x)) or (found := net.as_plain(x, c)) is None:
+        return None
+    kind, tensors, condition = found
+    x = x if condition is None else torch.cat((x, condition), 1)
+    if not perceptron.applies(x, kind, tensors):
+        return None
+    y = perceptron.apply(x, kind, *tensors)
+    return y.to(torch.bfloat16) if kind.bf16 else y
+
+
 def is_itself(module: nn.Module, kind: type) -> bool:
     """Whether calling ``module`` is what the class ``kind`` says, and nothing more."""
     return type(module) is kind and has_no_hooks(module)
@@ -37,19 +52,19 @@ def is_itself(module: nn.Module, kind: type) -> bool:
 
 def has_no_hooks(module: nn.Module) -> bool:
     """Whether nothing was put between a call of ``module`` and its class's ``forward``."""
+    held = module.__dict__  # nn.Module looks attributes up slowly, and this is asked at every call
     return not (
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or "forward" in vars(module)
+        held["_forward_hooks"]
+        or held["_forward_pre_hooks"]
+        or held["_backward_hooks"]
+        or held["_backward_pre_hooks"]
+        or "forward" in held
         or _any_global_hook()
     )
 
 
 def is_linear(layer: nn.Module) -> bool:
     """Whether ``layer`` is x -> W x + b with its own ``weight`` and ``bias``."""
-    # _parameters: nn.Module looks attributes up slowly, and this is asked at every call
     return is_itself(layer, nn.Linear) and layer._parameters.get("bias") is not None
 
 

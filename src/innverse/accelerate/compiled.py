@@ -32,11 +32,11 @@ def layer_by_layer(*, compile: bool = True):
         _methods.append((method, compile))
 
         @functools.wraps(method)
-        def run(self, *arguments):
+        def run(self, *arguments, **named):
             long = len(self.layers) > UNROLLED
             if long and torch.compiler.is_compiling() and not _one_graph():
-                return _skipped[name](self, *arguments)
-            return method(self, *arguments)
+                return _skipped[name](self, *arguments, **named)
+            return method(self, *arguments, **named)
 
         return run
 

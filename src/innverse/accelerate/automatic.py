@@ -8,8 +8,6 @@ import os
 import torch
 from torch import Tensor, nn
 
-from .base import Bijection
-
 log = logging.getLogger("innverse")
 
 _SHARE = 0.5  # of the machine's memory that activations may take
@@ -51,12 +49,16 @@ def _measure(chain: nn.Module, x: Tensor, c: Tensor | None) -> tuple[int, int]:
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         chain.walk(x.detach().requires_grad_(), c)
-    layers = [m for m in chain.modules() if isinstance(m, Bijection) and not _inner(m)]
+    layers = [m for m in chain.modules() if _is_bijection(m) and not _inner(m)]
     return sum(n for pointer, n in sizes.items() if pointer not in parameters), len(layers)
 
 
 def _inner(module: nn.Module) -> bool:
-    return any(isinstance(m, Bijection) for m in module.modules() if m is not module)
+    return any(_is_bijection(m) for m in module.modules() if m is not module)
+
+
+def _is_bijection(module: nn.Module) -> bool:
+    return hasattr(module, "pull_back")
 
 
 def _total_memory(device: torch.device) -> int:

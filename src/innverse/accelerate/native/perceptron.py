@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...errors import InnverseError
 from .. import handwritten
 from ..autocast import with_autocast
-from ..errors import InnverseError
 from . import bfloat16, memory
 from .build import Unavailable, load
 from .memory import address, addresses, dense

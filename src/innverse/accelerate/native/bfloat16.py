@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..errors import UsageError
+from ...errors import UsageError
 
 CHOICES = ("auto", "native", "onednn")
 _MOST_ROWS = 1 << 13  # in a trial: more take longer, and tell no more

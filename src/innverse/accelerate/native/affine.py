@@ -12,9 +12,9 @@ import functools
 import torch
 from torch import Tensor
 
+from ..split import Split
 from .build import Unavailable, load
 from .memory import address
-from .split import Split
 
 
 class _Settings(ctypes.Structure):
@@ -32,38 +32,38 @@ class _Settings(ctypes.Structure):
     )
 
 
-def available(map) -> bool:
+def available(transform) -> bool:
     """Whether the kernel can be used on this machine."""
     return _library() is not None
 
 
-def coupling_forward(map, split: Split, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+def coupling_forward(transform, split: Split, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """(z, logdet)."""
     z, logdet = torch.empty_like(x), x.new_empty(len(x))
-    _call("forward", map, split, (x, p, z, logdet))
+    _call("forward", transform, split, (x, p, z, logdet))
     return z, logdet
 
 
-def coupling_inverse(map, split: Split, z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+def coupling_inverse(transform, split: Split, z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """(x, logdet)."""
     x, logdet = torch.empty_like(z), z.new_empty(len(z))
-    _call("inverse", map, split, (z, p, x, logdet))
+    _call("inverse", transform, split, (z, p, x, logdet))
     return x, logdet
 
 
-def coupling_backward(map, split: Split, x: Tensor, p: Tensor, g_z: Tensor, g_logdet: Tensor):
+def coupling_backward(transform, split: Split, x: Tensor, p: Tensor, g_z: Tensor, g_logdet: Tensor):
     """(g_x, g_p) of `coupling_forward`."""
     g_x, g_p = torch.empty_like(x), torch.empty_like(p)
-    _call("backward", map, split, (x, p, g_z, g_logdet, g_x, g_p))
+    _call("backward", transform, split, (x, p, g_z, g_logdet, g_x, g_p))
     return g_x, g_p
 
 
 def coupling_inverse_backward(
-    map, split: Split, x: Tensor, p: Tensor, g_x: Tensor, g_logdet: Tensor
+    transform, split: Split, x: Tensor, p: Tensor, g_x: Tensor, g_logdet: Tensor
 ):
     """(g_z, g_p) of `coupling_inverse`, whose result was x."""
     g_z, g_p = torch.empty_like(x), torch.empty_like(p)
-    _call("inverse_backward", map, split, (x, p, g_x, g_logdet, g_z, g_p))
+    _call("inverse_backward", transform, split, (x, p, g_x, g_logdet, g_z, g_p))
     return g_z, g_p
 
 
@@ -90,9 +90,9 @@ _SHAPES = {  # of the arguments: as x, as p, or one number for each item
 }
 
 
-def _call(name: str, map, split: Split, tensors: tuple[Tensor, ...]) -> None:
+def _call(name: str, transform, split: Split, tensors: tuple[Tensor, ...]) -> None:
     batch, _, *space = tensors[0].shape
-    settings = _settings(tensors[0].shape, split, map.bound, torch.get_num_threads())
+    settings = _settings(tensors[0].shape, split, transform.bound, torch.get_num_threads())
     shapes = {
         "x": (batch, split.channels, *space),
         "p": (batch, 2 * (split.channels - split.keep), *space),

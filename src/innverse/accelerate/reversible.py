@@ -12,8 +12,8 @@ import logging
 import torch
 from torch import Tensor
 
-from .. import handwritten
-from ..autocast import autocast_dtype, with_autocast
+from . import handwritten
+from .autocast import autocast_dtype, with_autocast
 from .tape import Tape, parameters_of
 
 log = logging.getLogger("innverse")
@@ -70,7 +70,7 @@ class _Reversible(torch.autograd.Function):
         if c is not None:
             c = c.detach().requires_grad_(ctx.needs_input_grad[2])
         tape = Tape(anchors, ctx.autocast)
-        rebuilt, g_x = ctx.chain.undo(z, g_z, g_logdet, c, tape)
+        rebuilt, g_x = ctx.chain.pull_back(z, g_z, g_logdet, c, tape)
         tape.measure(rebuilt, x)
         _report_drift(ctx.chain, tape.drift)
         g_params = [tape.gradients.get(i) for i in ctx.ids]

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from .. import torch_private
-from ..errors import InnverseError
+from ... import torch_private
+from ...errors import InnverseError
 
 _PLAIN = (Tensor, torch.nn.Parameter)  # themselves: a subclass may hold anything
 

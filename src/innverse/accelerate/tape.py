@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from ..autocast import autocast_dtype, with_autocast
+from .autocast import autocast_dtype, with_autocast
 
 
 def parameters_of(module: nn.Module) -> list[Tensor]:
@@ -53,7 +53,7 @@ class Tape:
         stack.enter_context(with_autocast(*self._autocast))
         return stack
 
-    def pull_back(
+    def vjp(
         self,
         f: Callable,
         x: Tensor,
