@@ -7,6 +7,7 @@ only slower; `tests/test_torch_private.py` takes the names away to hold that.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 
-def find(path: str, root: object = torch) -> Callable | None:
+def find(path: str, root: Any = torch) -> Callable | None:
     """What ``root`` has at ``path`` ("_C._name"), or None."""
     for name in path.split("."):
         root = getattr(root, name, None)
@@ -70,7 +71,7 @@ def compiles_one_graph() -> bool | None:
         return None
 
 
-def constant_while_compiling(function: Callable) -> Callable:
+def constant_while_compiling(function: Any) -> Any:
     """What `torch.compiler.assume_constant_result` does, without importing the compiler."""
     function._dynamo_marked_constant = True
     return function

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ _SHARE = 0.5  # of the machine's memory that activations may take
 _ANCHOR_EVERY = 256  # steps a state is rebuilt through before it is replaced by a stored one
 
 
-def choose_memory(chain: nn.Module, x: Tensor, c: Tensor | None = None) -> tuple[str, int | None]:
+def choose_memory(chain: Any, x: Tensor, c: Tensor | None = None) -> tuple[str, int | None]:
     """(mode, anchor_every) for batches like ``x`` (B, C, *space) on this machine.
 
     ``"store"`` if all activations fit into half of the memory of the machine (of the GPU, if x is
@@ -38,7 +39,7 @@ def choose_memory(chain: nn.Module, x: Tensor, c: Tensor | None = None) -> tuple
     return choice
 
 
-def _measure(chain: nn.Module, x: Tensor, c: Tensor | None) -> tuple[int, int]:
+def _measure(chain: Any, x: Tensor, c: Tensor | None) -> tuple[int, int]:
     """Bytes that store mode keeps for the one item ``x``, and the number of layers."""
     parameters = {p.untyped_storage().data_ptr() for p in chain.parameters()}
     sizes: dict[int, int] = {}

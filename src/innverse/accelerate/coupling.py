@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,10 +14,13 @@ from .native import perceptron
 from .native.memory import dense, plain
 from .split import Split
 
+Class = TypeVar("Class", bound=type)
 
-def fused(cls: type) -> type:
+
+def fused(coupling: Class) -> Class:
     """A class decorator: kernels serve couplings of this class where they can. Its own methods are
     the definition, and run where the kernels do not."""
+    cls: Any = coupling
     forward, inverse, pull_back = cls.forward, cls.inverse, cls.pull_back
 
     @functools.wraps(forward)
@@ -45,7 +48,7 @@ def fused(cls: type) -> type:
         return x, g_x
 
     cls.forward, cls.inverse, cls.pull_back = fused_forward, fused_inverse, fused_pull_back
-    return cls
+    return coupling
 
 
 class Fused:
@@ -124,7 +127,7 @@ class Fused:
 
     @functools.cached_property
     def weights(self) -> perceptron.Weights:
-        return perceptron.Weights([t.detach() for t in self.tensors])
+        return perceptron.Weights(self.tensors)
 
     def network(self, x, condition, keep: bool, signs: bool = False):
         rows = self._rows(x, condition)
@@ -162,8 +165,9 @@ class Fused:
         return perceptron.Rows(given, 0, given.shape[1])
 
     def _needs_graph(self, x: Tensor) -> bool:
-        inputs = (x, self.condition, *self.tensors)
-        return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+        return torch.is_grad_enabled() and any(
+            t is not None and t.requires_grad for t in (x, self.condition, *self.tensors)
+        )
 
 
 class _Node(torch.autograd.Function):

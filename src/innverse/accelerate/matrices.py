@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ShapeError
+from ..shapes import positions
 from . import handwritten
 from .autocast import without_autocast
 from .constant import remember
@@ -83,7 +84,7 @@ class Steps:
         if kept := self.kept():
             return kept[0]
         made = Matrices(self.linear)
-        return {i: (w, b) for i, (w, b, _) in made.of.items()}, made.logabsdet
+        return made.of, made.logabsdet
 
     def inverse(self) -> ByStep:
         return (self.kept() or self._both_ways())[1]
@@ -145,7 +146,7 @@ def _fold(layers: Sequence) -> list:
 
 
 class Matrices:
-    """W, b and log|det W| of the steps, by index in ``of``; ``logabsdet`` is the sum.
+    """W and b of the steps, by index in ``of``; ``logabsdet`` is the sum of log|det W|.
 
     Made with gradients on, `pull_back` walks back through a step and `collect` then sends what it
     gathered to the parameters, in one go.
@@ -156,7 +157,7 @@ class Matrices:
         kinds: dict[tuple, list[int]] = {}
         for i, step in steps.items():
             kinds.setdefault(_kind(step), []).append(i)
-        self.of: dict[int, Matrix] = {}
+        self.of: dict[int, tuple[Tensor, Tensor]] = {}
         self._kinds, self._inverses = list(kinds.values()), {}
         self.logabsdet: Tensor | float = 0.0
         for indices in kinds.values():
@@ -168,7 +169,7 @@ class Matrices:
     @torch.no_grad()
     def pull_back(self, i: int, z: Tensor, g_z: Tensor) -> tuple[Tensor, Tensor]:
         """From the output of step i and its gradient to those of its input."""
-        w, b, _ = (t.detach() for t in self.of[i])
+        w, b = (t.detach() for t in self.of[i])
         if w.dim() == 1:
             x, g_x = apply_matrix(1 / w, -b / w, z), apply_matrix(w, torch.zeros_like(b), g_z)
             g_w = _per_channel(g_z * x)
@@ -197,7 +198,7 @@ class Matrices:
             return
         outputs, gradients = [self.logabsdet], [g_logdet.sum() * positions]
         for i, (g_w, g_b) in self._gradients.items():
-            w, b, _ = self.of[i]
+            w, b = self.of[i]
             outputs += [w, b]
             gradients += [g_w.to(w.dtype), g_b.to(b.dtype)]
         parts = [part for i in self.of for part in self.steps[i].parts]
@@ -214,15 +215,15 @@ def both_ways(step: Linear) -> tuple[Matrix, Tensor, Tensor]:
     return (w, b, logabsdet), w_inv.to(w.dtype), -b_inv.to(b.dtype)
 
 
-def _evaluate_together(layers: Sequence[Linear]) -> tuple[list[Matrix], Tensor]:
-    """The matrices of all ``layers``, of one kind and size, and the sum of their log|det|."""
+def _evaluate_together(layers: Sequence[Linear]) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """W and b of all ``layers``, of one kind and size, and the sum of their log|det|."""
     factors = []
     with without_autocast(layers[0].parts[0].arguments()[0].device.type):
         for parts in zip(*(layer.parts for layer in layers), strict=True):
             arguments = zip(*(part.arguments() for part in parts), strict=True)
             factors.append(parts[0].formula(*(torch.stack(a) for a in arguments)))
         w, b, logabsdet = functools.reduce(_then, factors)
-    return list(zip(w.unbind(), b.unbind(), logabsdet.unbind(), strict=True)), logabsdet.sum()
+    return list(zip(w.unbind(), b.unbind(), strict=True)), logabsdet.sum()
 
 
 def _kind(layer: Linear) -> tuple:
@@ -269,7 +270,7 @@ def apply_matrix(w: Tensor, b: Tensor, x: Tensor) -> Tensor:
 
 def per_item(logabsdet: Tensor, x: Tensor) -> Tensor:
     """log|det| of the whole item: once per position, for each of the batch."""
-    return (logabsdet * x.shape[2:].numel()).expand(x.shape[0])
+    return (logabsdet * positions(x)).expand(x.shape[0])
 
 
 def _rows(x: Tensor) -> Tensor:

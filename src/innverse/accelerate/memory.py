@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -13,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from .automatic import choose_memory
 from .handwritten import transformed
 from .reversible import run_reversible
+
+Net = TypeVar("Net", bound=torch.nn.Module)
 
 MODES = ("store", "checkpoint", "reversible", "auto")
 
@@ -38,15 +42,13 @@ def _checkpointed(step, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
     return checkpoint(step, x, c, use_reentrant=False)
 
 
-def set_memory(
-    module: torch.nn.Module, mode: str, anchor_every: int | None = None
-) -> torch.nn.Module:
+def set_memory(module: Net, mode: str, anchor_every: int | None = None) -> Net:
     """Set the memory mode of every chain in ``module``; returns ``module``.
 
     In reversible mode the outermost chain walks back through those inside it.
     """
 
-    def visit(m: torch.nn.Module, inside: bool) -> None:
+    def visit(m: Any, inside: bool) -> None:
         if _is_chain(m):
             # the outermost chain walks back through the others, and chooses for them
             m.memory = "store" if inside and mode in ("reversible", "auto") else mode

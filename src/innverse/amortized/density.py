@@ -21,7 +21,7 @@ DENSITIES = ("spline", "realnvp", "mdn", "matching")
 
 
 class ConditionalMap(Bijection):
-    """z_i = map(x_i; net(c)_i): each coordinate for itself, under parameters from the condition.
+    """z_i = transform(x_i; net(c)_i): each coordinate for itself, under parameters from the condition.
 
     With the affine map it is a location and a scale that follow the measurement; alone it is the
     whole flow of a single parameter.
@@ -32,7 +32,7 @@ class ConditionalMap(Bijection):
     ):
         super().__init__()
         self.channels, self.transform = channels, transform
-        self.net = MLP(condition, map.n_params * channels, width, depth)
+        self.net = MLP(condition, transform.n_params * channels, width, depth)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z, log_derivative = self.transform.forward(x, self._params(c))

@@ -30,19 +30,19 @@ class Autoregressive(Bijection):
             )
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, log_derivative = self.transform.forward(x, self._params(x, c))
+        z, log_derivative = self.transform.forward(x, self._params(self.net(x, c), x))
         return z, sum_per_item(log_derivative)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x = torch.zeros_like(z)
+        x, net = torch.zeros_like(z), self.net.repeated(z, c)
         for k in range(self.net.passes):
-            x, log_derivative = self.transform.inverse(z, self._params(x, c))
+            x, log_derivative = self.transform.inverse(z, self._params(net(x), x))
             # what is not solved yet may be huge, and 0 * inf is NaN
             x = torch.where(self.net.depth_of <= k, x, 0.0)
         return x, sum_per_item(log_derivative)
 
-    def _params(self, x: Tensor, c: Tensor | None) -> Tensor:
-        return self.transform.parameters(self.net(x, c), x, self.net.n)
+    def _params(self, p: Tensor, x: Tensor) -> Tensor:
+        return self.transform.parameters(p, x, self.net.n)
 
     def extra_repr(self) -> str:
         return str(self.transform)

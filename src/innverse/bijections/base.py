@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class Bijection(nn.Module):
         return self(x, c)[0]
 
 
-def initialize(flow: nn.Module, batch: Tensor, c: Tensor | None = None) -> None:
+def initialize(flow: Any, batch: Tensor, c: Tensor | None = None) -> None:
     """Set `Standardize` and every `ActNorm` of ``flow`` from one batch of data (Kingma & Dhariwal
     2018, 3.1).
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..nets.transformer import ViT
-from .base import Bijection, sum_per_item
+from .base import Bijection, sum_per_item, zero_logdet
 from .elementwise import Affine, Elementwise
 
 
@@ -32,9 +32,9 @@ class Causal(Bijection):
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         self.net.check(z, c)
-        net, grid = self.net, z.shape[-2:]
+        net, grid = self.net, (z.shape[-2], z.shape[-1])
         tokens, places = net.to_tokens(z), net.places(z, c)
-        x, total, cache = [torch.zeros_like(tokens[:, 0])], 0.0, None
+        x, total, cache = [torch.zeros_like(tokens[:, 0])], zero_logdet(z), None
         for i in range(tokens.shape[1]):
             p, cache = net.step(x[-1][:, None], places[:, i, None], cache)
             p = p[:, 0].to(z.dtype).unflatten(1, (self.transform.n_params, z.shape[1]))

@@ -9,6 +9,7 @@ from ..accelerate.matrices import ByStep, Matrices, Steps, apply_matrix, per_ite
 from ..accelerate.memory import MODES, run_chain
 from ..accelerate.memory import set_memory as set_memory
 from ..accelerate.tape import Tape
+from ..shapes import positions
 from .base import Bijection, zero_logdet
 
 
@@ -111,7 +112,7 @@ class Chain(Bijection):
                 z, g_z = step.pull_back(z, g_z, g_logdet, c, tape)
             if self._is_anchor(i):
                 z = tape.replace_by_anchor(z)
-        matrices.collect(g_logdet, z.shape[2:].numel(), tape)
+        matrices.collect(g_logdet, positions(z), tape)
         return z, g_z
 
     @layer_by_layer(compile=False)
@@ -123,7 +124,7 @@ class Chain(Bijection):
         return steps.inverse()
 
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        for layer in self.layers:
+        for layer in self._steps.layers:
             x = layer.initialize_(x, c)
         return x
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -24,9 +24,7 @@ class ChannelLinear(Bijection):
     def arguments(self) -> tuple[Tensor, ...]:
         raise NotImplementedError
 
-    @staticmethod
-    def formula(*arguments: Tensor) -> Matrix:
-        raise NotImplementedError
+    formula: Callable[..., Matrix]  # a static method
 
     def matrix(self) -> Matrix:
         """W, b and log|det W| of this layer."""

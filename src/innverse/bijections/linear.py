@@ -25,6 +25,9 @@ class Invertible1x1(ChannelLinear):
     for images of any dimension.
     """
 
+    permutation: Tensor
+    sign: Tensor
+
     def __init__(self, channels: int, init: str = "orthogonal"):
         super().__init__()
         if init not in ("orthogonal", "swap"):
@@ -83,6 +86,9 @@ def _substitute(lower: Tensor, b: Tensor) -> Tensor:
 
 class Permute(ChannelLinear):
     """z_i = x_{p(i)}: a fixed permutation of the channels (random, unless ``order`` is given)."""
+
+    order: Tensor
+    one: Tensor
 
     def __init__(self, channels: int, order: Tensor | None = None):
         super().__init__()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..derived import register_derived
-from ..shapes import check_channels
+from ..shapes import check_channels, positions
 from .base import Bijection
 
 
@@ -21,6 +21,8 @@ class Standardize(Bijection):
 
     loc: Tensor
     scale: Tensor
+    unit: Tensor
+    initialized: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
@@ -52,7 +54,7 @@ class Standardize(Bijection):
         return self(x, c)[0]
 
     def _logdet(self, like: Tensor, z: Tensor) -> Tensor:
-        total = self.scale.log().sum() * like.shape[2:].numel()
+        total = self.scale.log().sum() * positions(like)
         return total.to(torch.promote_types(z.dtype, torch.float32)).expand(len(like))
 
     def _apply(self, fn, recurse: bool = True):

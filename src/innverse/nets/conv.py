@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..accelerate.layout import channels_last
 from ..accelerate.plain import Kind, Plain, is_activation, is_convolution
 from .activations import ACTIVATIONS
 from .conditioning import FiLM, concatenate, is_shared
@@ -18,14 +21,16 @@ class ZeroConv2d(nn.Conv2d):
     The gain e^g lets the output grow quickly from zero (Kingma & Dhariwal 2018, section 3.3).
     """
 
+    bias: nn.Parameter  # ty: ignore[incompatible-mutable-override]  (never None here)
+
     def __init__(self, n_in: int, n_out: int):
         super().__init__(n_in, n_out, 3, padding=1)
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
         self.log_gain = nn.Parameter(torch.zeros(n_out))
 
-    def forward(self, h: Tensor) -> Tensor:
-        return F.conv2d(h, *self.kernel(), padding=1)
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(input, *self.kernel(), padding=1)
 
     def kernel(self) -> tuple[Tensor, Tensor]:
         """Weight and bias with the gain."""
@@ -78,15 +83,21 @@ class ConvNet(ConditionerNet):
         self.last = ZeroConv2d(hidden, n_out)
         # relu in place: convolutions keep their input for the gradient, not their output
         in_place = {"inplace": True} if activation == "relu" else {}
-        self.activation, self._name = ACTIVATIONS[activation](**in_place), activation
+        make: Any = ACTIVATIONS[activation]
+        self.activation, self._name = make(**in_place), activation
         film = condition > 0 and how == "film"
         self.film = nn.ModuleList(FiLM(condition, hidden) for _ in range(2)) if film else None
+        for conv in (self.first, self.middle, self.last):
+            conv.weight.data = channels_last(
+                conv.weight.data
+            )  # kernels, C++ and others, take them so
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         x = concatenate(x, c) if self.condition and self.how == "concat" else x
         h = x
         for i, conv in enumerate((self.first, self.middle)):
-            h = self.activation(conv(h) if self.film is None else self.film[i].after(conv, h, c))
+            film: Any = None if self.film is None else self.film[i]
+            h = self.activation(conv(h) if film is None else film.after(conv, h, c))
         return self.last(h)
 
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
@@ -94,9 +105,10 @@ class ConvNet(ConditionerNet):
         if not self._is_plain():
             return None
         if self.condition == 0 and c is None:
-            pairs = [(conv.weight, conv.bias) for conv in convs]
+            pairs: Any = [(conv.weight, conv.bias) for conv in convs]
         elif self.film is not None and c is not None and c.dim() == 2 and is_shared(c):
-            pairs = [film.folded_into(conv, c) for film, conv in zip(self.film, convs, strict=True)]
+            films: list[Any] = [*self.film]
+            pairs = [film.folded_into(conv, c) for film, conv in zip(films, convs, strict=True)]
         else:
             return None
         return Plain(

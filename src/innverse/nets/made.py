@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ class MADE(ConditionerNet):
         """Masked weights and biases; whatever was put in a layer's place is masked as well."""
         found: list[Tensor] = []
         for i, layer in enumerate(self.linears):
-            mask = getattr(self, f"mask{i}")
+            mask: Any = self._buffers[f"mask{i}"]
             w, b = matrix_and_bias(layer, mask.shape[1], x)
             found += [w * mask, b]
         return found

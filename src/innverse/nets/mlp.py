@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from ..accelerate.plain import Kind, Plain, is_activation, is_linear
@@ -65,16 +67,15 @@ class MLP(ConditionerNet):
 
     def _tensors(self) -> tuple[Tensor, ...] | None:
         """The weights and biases, if they are all that there is to the network."""
-        layers = (self.first, *self.hidden, self.last)
-        if (
-            self.film is not None
-            or self.residual
-            or not is_activation(self.activation, ACTIVATIONS[self._name])
-            or not all(map(is_linear, layers))
-        ):
+        if self.film is not None or self.residual:
             return None
-        held = (layer._parameters for layer in layers)
-        return tuple(t for p in held for t in (p["weight"], p["bias"]))
+        held: dict[str, Any] = self._modules  # nn.Module looks attributes up slowly
+        layers = (held["first"], *held["hidden"]._modules.values(), held["last"])
+        if not is_activation(held["activation"], ACTIVATIONS[self._name]):
+            return None
+        if not all(map(is_linear, layers)):
+            return None
+        return tuple(layer._parameters[n] for layer in layers for n in ("weight", "bias"))
 
     def _modulate(self, i: int, h: Tensor, c: Tensor | None) -> Tensor:
         return h if self.film is None else self.film[i](h, c)

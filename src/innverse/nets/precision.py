@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +33,20 @@ class ConditionerNet(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         self.check(x, c)
-        if (y := by_kernel(self, x, c)) is not None:
-            return y
+        if run := by_kernel(self, x, c):
+            return run(x)
         with self._computing_in(x):
             return self.compute(x, c)
 
-    def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
+    def repeated(self, x: Tensor, c: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """The network as a function of x alone, for many x like this one."""
+        if has_no_hooks(self):
+            self.check(x, c)
+            if run := by_kernel(self, x, c):
+                return run
+        return lambda x: self(x, c)
+
+    def compute(self, x: Tensor, c: Any, /) -> Tensor:
         raise NotImplementedError
 
     def as_plain(self, x: Tensor, c: Tensor | None) -> Plain | None:

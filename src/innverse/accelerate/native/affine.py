@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 
 import torch
 from torch import Tensor
@@ -67,21 +68,6 @@ def coupling_inverse_backward(
     return g_z, g_p
 
 
-@functools.cache
-def _library() -> ctypes.CDLL | None:
-    try:
-        return load("affine")
-    except Unavailable:
-        return None
-
-
-@functools.lru_cache(maxsize=1024)
-def _settings(shape: torch.Size, split: Split, bound: float, threads: int) -> _Settings:
-    mapped = split.channels - split.keep
-    positions = shape[2:].numel()
-    return _Settings(shape[0], positions, split.channels, mapped, split.swap, threads, bound, 0.0)
-
-
 _SHAPES = {  # of the arguments: as x, as p, or one number for each item
     "forward": "xpxl",
     "inverse": "xpxl",
@@ -90,16 +76,30 @@ _SHAPES = {  # of the arguments: as x, as p, or one number for each item
 }
 
 
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    try:
+        library = load("affine")
+    except Unavailable:
+        return None
+    for name, of in _SHAPES.items():
+        getattr(library, f"affine_{name}").argtypes = [ctypes.c_void_p] * (1 + len(of))
+    return library
+
+
+@functools.lru_cache(maxsize=1024)
+def _settings(shape: torch.Size, split: Split, bound: float, threads: int):
+    """And the shapes of what the kernels take."""
+    batch, _, *space = shape
+    channels, mapped = split.channels, split.channels - split.keep
+    settings = _Settings(batch, math.prod(space), channels, mapped, split.swap, threads, bound, 0.0)
+    shapes = {"x": (batch, channels, *space), "p": (batch, 2 * mapped, *space), "l": (batch,)}
+    return settings, shapes
+
+
 def _call(name: str, transform, split: Split, tensors: tuple[Tensor, ...]) -> None:
-    batch, _, *space = tensors[0].shape
-    settings = _settings(tensors[0].shape, split, transform.bound, torch.get_num_threads())
-    shapes = {
-        "x": (batch, split.channels, *space),
-        "p": (batch, 2 * (split.channels - split.keep), *space),
-        "l": (batch,),
-    }
-    pointers = (
-        ctypes.c_void_p(address(t, shapes[kind]))
-        for t, kind in zip(tensors, _SHAPES[name], strict=True)
-    )
+    shape, threads = tensors[0].shape, torch.get_num_threads()
+    settings, shapes = _settings(shape, split, transform.bound, threads)
+    pairs = zip(tensors, _SHAPES[name], strict=True)
+    pointers = [address(t, shapes[kind]) for t, kind in pairs]
     getattr(_library(), f"affine_{name}")(ctypes.byref(settings), *pointers)

@@ -61,9 +61,17 @@ def by_kernel(formula: Callable) -> Callable:
 @functools.cache
 def _library() -> ctypes.CDLL | None:
     try:
-        return load("spline")
+        library = load("spline")
     except Unavailable:
         return None
+    pointers = [ctypes.c_void_p] * 7
+    library.spline_forward.argtypes = library.spline_inverse.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_int32,
+        *pointers[:4],
+    ]
+    library.spline_backward.argtypes = [ctypes.c_void_p, ctypes.c_int32, *pointers[:6]]
+    return library
 
 
 def available(transform) -> bool:
@@ -107,7 +115,7 @@ def _call(name: str, transform, x: Tensor, *tensors: Tensor) -> None:
     """Run a kernel; all tensors are dense, stay alive until it returns, and have the shape of x, or
     where they are parameters (or their gradient), one axis more."""
     one = math.log(math.expm1(1 - transform.min_derivative))
-    inner = x.shape[1:].numel()
+    inner = math.prod(x.shape[1:])
     settings = _Settings(
         x.shape[0],
         inner,
@@ -118,10 +126,9 @@ def _call(name: str, transform, x: Tensor, *tensors: Tensor) -> None:
         one,
     )
     shape, of_p = tuple(x.shape), (x.shape[0], 3 * transform.bins - 1, *x.shape[1:])
-    pointers = (
-        ctypes.c_void_p(address(t, of_p if t.dim() > x.dim() else shape, channels_last=False))
-        for t in (x, *tensors)
-    )
+    pointers = [
+        address(t, of_p if t.dim() > x.dim() else shape, channels_last=False) for t in (x, *tensors)
+    ]
     getattr(_library(), name)(ctypes.byref(settings), torch.get_num_threads(), *pointers)
 
 
