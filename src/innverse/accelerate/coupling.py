@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -96,7 +96,7 @@ class Fused:
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(z, logdet)."""
         if self._needs_graph(x):
-            return _Forward.apply(self, x, self.condition, *self.tensors)
+            return _Node.apply(self, "forward", x, self.condition, *self.tensors)
         x = dense(x)
         p, _ = self.network(x, self.condition, keep=False)
         return self.transform.kernel.coupling_forward(self.transform, self.split, x, p)
@@ -106,7 +106,7 @@ class Fused:
         if self._needs_graph(z):
             if not hasattr(self.transform.kernel, "coupling_inverse_backward"):
                 return None
-            return _Inverse.apply(self, z, self.condition, *self.tensors)
+            return _Node.apply(self, "inverse", z, self.condition, *self.tensors)
         z = dense(z)
         p, _ = self.network(z, self.condition, keep=False)
         return self.transform.kernel.coupling_inverse(self.transform, self.split, z, p)
@@ -171,79 +171,46 @@ class Fused:
 
 
 class _Node(torch.autograd.Function):
-    """What both directions share."""
-
-    direction: ClassVar[str]
-
-    @classmethod
-    def run(cls, ctx, found, x, condition, tensors):
-        kernel = found.transform.kernel
+    @staticmethod
+    @handwritten.in_given_types
+    def forward(ctx, found, direction, x, condition, *tensors):
         given = dense(x)
-        ctx.signs = perceptron.signs_suffice(found.kind, ctx.needs_input_grad[3:])
+        ctx.signs = perceptron.signs_suffice(found.kind, ctx.needs_input_grad[4:])
         p, kept = found.network(given, condition, keep=True, signs=ctx.signs)
-        run = getattr(kernel, f"coupling_{cls.direction}")
+        run = getattr(found.transform.kernel, f"coupling_{direction}")
         out, logdet = run(found.transform, found.split, given, p)
         # checkpointing sees and drops saved tensors only, so the node holds no others of its own;
         # those of frozen networks are there anyway
-        frozen = not any(ctx.needs_input_grad[2:])
+        frozen = not any(ctx.needs_input_grad[3:])
         ctx.found = found if frozen else Fused(found.split, found.transform, found.kind, (), None)
-        ctx.n = len(tensors)
+        ctx.direction, ctx.n = direction, len(tensors)
         # the gradient of the inverse is read off its result
-        of = given if cls.direction == "forward" else out
+        of = given if direction == "forward" else out
         ctx.save_for_backward(x, condition, *tensors, of, p, *kept)
         return out, logdet
 
-    @classmethod
-    def gradients(cls, ctx, kernel_backward, g, g_logdet):
-        found, saved = ctx.found, ctx.saved_tensors
-        x, condition, tensors = saved[0], saved[1], saved[2 : 2 + ctx.n]
-        of, p, *kept = saved[2 + ctx.n :]
-        needed = ctx.needs_input_grad[1:]
-        if handwritten.wants_formula(g, g_logdet):
-            formula = functools.partial(found.formula, cls.direction)
+    @staticmethod
+    @handwritten.in_given_types
+    def backward(ctx, *gradients):
+        found, (x, condition, *saved) = ctx.found, ctx.saved_tensors
+        tensors, of, p, kept = saved[: ctx.n], *saved[ctx.n : ctx.n + 2], saved[ctx.n + 2 :]
+        needed = ctx.needs_input_grad[2:]
+        if handwritten.wants_formula(*gradients):
+            formula = functools.partial(found.formula, ctx.direction)
             if condition is None:
-                g_x, *rest = handwritten.exact(
-                    lambda x, *t: formula(x, None, *t),
-                    (x, *tensors), (g, g_logdet), (needed[0], *needed[2:]),
-                )  # fmt: skip
-                return None, g_x, None, *rest
+                without = lambda x, *t: formula(x, None, *t)  # noqa: E731
+                needed = (needed[0], *needed[2:])
+                g_x, *rest = handwritten.exact(without, (x, *tensors), gradients, needed)
+                return None, None, g_x, None, *rest
             inputs = x, condition, *tensors
-            return None, *handwritten.exact(formula, inputs, (g, g_logdet), needed)
+            return None, None, *handwritten.exact(formula, inputs, gradients, needed)
         if not found.tensors:
-            found = Fused(found.split, found.transform, found.kind, tensors, None)
-        g = dense(g)
-        g_x, g_p = kernel_backward(found.transform, found.split, of, p, g, g_logdet.contiguous())
-        g_x, g_c, gradients = found.network_backward(
+            found = Fused(found.split, found.transform, found.kind, tuple(tensors), None)
+        kernel, g, g_logdet = found.transform.kernel, dense(gradients[0]), gradients[1].contiguous()
+        inverse = ctx.direction == "inverse"
+        run = kernel.coupling_inverse_backward if inverse else kernel.coupling_backward
+        g_x, g_p = run(found.transform, found.split, of, p, g, g_logdet)
+        g_x, g_c, rest = found.network_backward(
             of, condition, tensors, kept, g_p, g_x, needed[2:], ctx.signs
         )
-        return None, g_x, g_c, *gradients
-
-
-class _Forward(_Node):
-    direction = "forward"
-
-    @staticmethod
-    @handwritten.in_given_types
-    def forward(ctx, found, x, condition, *tensors):
-        return _Forward.run(ctx, found, x, condition, tensors)
-
-    @staticmethod
-    @handwritten.in_given_types
-    def backward(ctx, g_z, g_logdet):
-        kernel = ctx.found.transform.kernel
-        return _Forward.gradients(ctx, kernel.coupling_backward, g_z, g_logdet)
-
-
-class _Inverse(_Node):
-    direction = "inverse"
-
-    @staticmethod
-    @handwritten.in_given_types
-    def forward(ctx, found, z, condition, *tensors):
-        return _Inverse.run(ctx, found, z, condition, tensors)
-
-    @staticmethod
-    @handwritten.in_given_types
-    def backward(ctx, g_x, g_logdet):
-        kernel = ctx.found.transform.kernel
-        return _Inverse.gradients(ctx, kernel.coupling_inverse_backward, g_x, g_logdet)
+        return None, None, g_x, g_c, *rest

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..accelerate.layout import channels_last
 from ..accelerate.plain import Kind, Plain, is_activation, is_convolution
 from .activations import ACTIVATIONS
-from .conditioning import FiLM, concatenate, is_shared
+from .conditioning import is_shared
 from .precision import ConditionerNet
 
 
@@ -45,11 +45,10 @@ class SingleConv(ConditionerNet):
 
     def __init__(self, n_in: int, n_out: int, *, condition: int = 0):
         super().__init__()
-        self.n_in, self.condition = n_in, condition
-        self.last = ZeroConv2d(n_in + condition, n_out)
+        self.last = ZeroConv2d(self._takes(n_in, condition, "concat"), n_out)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        return self.last(concatenate(x, c) if self.condition else x)
+        return self.last(self._joined(x, c))
 
 
 class ConvNet(ConditionerNet):
@@ -76,25 +75,22 @@ class ConvNet(ConditionerNet):
         activation: str = "relu",
     ):
         super().__init__()
-        concat = condition if how == "concat" else 0
-        self.n_in, self.condition, self.how, self.maps = n_in, condition, how, how == "concat"
-        self.first = nn.Conv2d(n_in + concat, hidden, 3, padding=1)
+        self.maps = how == "concat"
+        self.first = nn.Conv2d(self._takes(n_in, condition, how), hidden, 3, padding=1)
         self.middle = nn.Conv2d(hidden, hidden, 1)
         self.last = ZeroConv2d(hidden, n_out)
         # relu in place: convolutions keep their input for the gradient, not their output
         in_place = {"inplace": True} if activation == "relu" else {}
         make: Any = ACTIVATIONS[activation]
         self.activation, self._name = make(**in_place), activation
-        film = condition > 0 and how == "film"
-        self.film = nn.ModuleList(FiLM(condition, hidden) for _ in range(2)) if film else None
+        self.film = self._films(2, hidden)
         for conv in (self.first, self.middle, self.last):
             conv.weight.data = channels_last(
                 conv.weight.data
             )  # kernels, C++ and others, take them so
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        x = concatenate(x, c) if self.condition and self.how == "concat" else x
-        h = x
+        h = self._joined(x, c)
         for i, conv in enumerate((self.first, self.middle)):
             film: Any = None if self.film is None else self.film[i]
             h = self.activation(conv(h) if film is None else film.after(conv, h, c))
@@ -142,9 +138,8 @@ class ConvResNet(ConditionerNet):
         activation: str = "relu",
     ):
         super().__init__()
-        concat = condition if how == "concat" else 0
-        self.n_in, self.condition, self.how, self.maps = n_in, condition, how, how == "concat"
-        self.first = nn.Conv2d(n_in + concat, hidden, 3, padding=1)
+        self.maps = how == "concat"
+        self.first = nn.Conv2d(self._takes(n_in, condition, how), hidden, 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 ACTIVATIONS[activation](),
@@ -154,13 +149,12 @@ class ConvResNet(ConditionerNet):
             )
             for _ in range(blocks)
         )
-        film = condition > 0 and how == "film"
-        self.film = nn.ModuleList(FiLM(condition, hidden) for _ in range(blocks)) if film else None
+        self.film = self._films(blocks, hidden)
         self.activation = ACTIVATIONS[activation]()
         self.last = ZeroConv2d(hidden, n_out)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        h = self.first(concatenate(x, c) if self.condition and self.how == "concat" else x)
+        h = self.first(self._joined(x, c))
         for i, block in enumerate(self.blocks):
             h = h + block(h if self.film is None else self.film[i](h, c))
         return self.last(self.activation(h))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..accelerate.plain import Kind, Plain, is_activation, matrix_and_bias
 from ..derived import register_derived
 from .activations import ACTIVATIONS
-from .conditioning import FiLM, as_rows, concatenate
+from .conditioning import as_rows
 from .precision import ConditionerNet
 
 
@@ -54,20 +54,18 @@ class MADE(ConditionerNet):
         order = list(range(n)) if order is None else torch.as_tensor(order, device="cpu").tolist()
         if not isinstance(order, list) or len(order) != n:
             raise ValueError(f"order must give {n} ranks, got {order}")
-        concat = condition if how == "concat" else 0
-        self.n = self.n_in = n
-        self.n_params, self.condition, self.how = n_params, condition, how
+        given = self._takes(n, condition, how)
+        self.n, self.n_params = n, n_params
         self.activation, self._name = ACTIVATIONS[activation](), activation
 
-        sizes = [n + concat, *[width] * depth, n_params * n]
+        sizes = [given, *[width] * depth, n_params * n]
         linears = [nn.Linear(i, o) for i, o in zip(sizes, sizes[1:])]
         nn.init.zeros_(linears[-1].weight)
         nn.init.zeros_(linears[-1].bias)
         self.linears = nn.ModuleList(linears)
-        film = condition > 0 and how == "film"
-        self.film = nn.ModuleList(FiLM(condition, width) for _ in range(depth)) if film else None
+        self.film = self._films(depth, width)
 
-        self._settings = order, concat, width, depth, n_params, condition > 0
+        self._settings = order, given - n, width, depth, n_params, condition > 0
         derived = self.derive()
         self.passes = int(derived["depth_of"].max()) + 1
         device = linears[0].weight.device
@@ -82,7 +80,7 @@ class MADE(ConditionerNet):
         return numbered | {"dependency": dependency, "depth_of": depth_of}
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        h = concatenate(x, c) if self.condition and self.how == "concat" else x
+        h = self._joined(x, c)
         tensors = self._tensors(x)
         for i, (w, b) in enumerate(zip(tensors[:-2:2], tensors[1:-2:2])):
             h = nn.functional.linear(h, w, b)

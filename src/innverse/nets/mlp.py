@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..accelerate.plain import Kind, Plain, is_activation, is_linear
 from .activations import ACTIVATIONS
-from .conditioning import FiLM, as_rows, concatenate
+from .conditioning import as_rows
 from .precision import ConditionerNet
 
 
@@ -40,19 +40,17 @@ class MLP(ConditionerNet):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r}: choose one of {', '.join(ACTIVATIONS)}")
-        concat = condition if how == "concat" else 0
-        self.n_in, self.condition, self.how, self.residual = n_in, condition, how, residual
-        self.first = nn.Linear(n_in + concat, width)
+        self.residual = residual
+        self.first = nn.Linear(self._takes(n_in, condition, how), width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
-        film = condition > 0 and how == "film"
-        self.film = nn.ModuleList(FiLM(condition, width) for _ in range(depth)) if film else None
+        self.film = self._films(depth, width)
         self.last = nn.Linear(width, n_out)
         self.activation, self._name = ACTIVATIONS[activation](), activation
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        h = self.first(concatenate(x, c) if self.condition and self.how == "concat" else x)
+        h = self.first(self._joined(x, c))
         h = self.activation(self._modulate(0, h, c))
         for i, layer in enumerate(self.hidden):
             new = self.activation(self._modulate(i + 1, layer(h), c))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..accelerate.autocast import autocast_dtype, with_autocast
 from ..accelerate.plain import Plain, by_kernel, has_no_hooks
 from ..shapes import check_channels, check_condition
+from .conditioning import FiLM, concatenate
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -29,7 +30,23 @@ class ConditionerNet(nn.Module):
     n_in: int | None = None
     axes: tuple[int, ...] = ()
     condition = 0
+    how = "concat"
     maps = False
+
+    def _takes(self, n_in: int, condition: int, how: str) -> int:
+        """Remember what this network takes; returns the channels that reach its first layer."""
+        self.n_in, self.condition, self.how = n_in, condition, how
+        return n_in + (condition if how == "concat" else 0)
+
+    def _films(self, n: int, width: int) -> nn.ModuleList | None:
+        """For each of ``n`` hidden layers of ``width``, where the condition is taken so."""
+        if not self.condition or self.how != "film":
+            return None
+        return nn.ModuleList(FiLM(self.condition, width) for _ in range(n))
+
+    def _joined(self, x: Tensor, c: Tensor | None) -> Tensor:
+        """What reaches the first layer."""
+        return concatenate(x, c) if self.condition and self.how == "concat" else x
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         self.check(x, c)
