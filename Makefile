@@ -34,7 +34,7 @@ test-matrix: setup
 test-asan: setup
 	XDG_CACHE_HOME=$(CURDIR)/build/asan INNVERSE_NATIVE_FLAGS="-fsanitize=address -fno-omit-frame-pointer" \
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(g++ -print-file-name=libasan.so) $(THREADS) \
-	$(PY) -m pytest -p no:cacheprovider tests/test_native.py $(ARGS)
+	$(PY) -m pytest -p no:cacheprovider tests/accelerate/test_native.py $(ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

@@ -58,7 +58,7 @@ def measure(cell: dict) -> dict:
 
     constant = contextlib.nullcontext()
     if cell["library"] == "innverse":
-        from innverse.constant import constant_parameters
+        from innverse.accelerate.constant import constant_parameters
 
         constant = constant_parameters()
     with constant:

@@ -39,7 +39,7 @@ def convolution_peak(cell: dict) -> dict:
 def without_kernels():
     from unittest import mock
 
-    return mock.patch("innverse.native.perceptron._library", lambda: None)
+    return mock.patch("innverse.accelerate.native.perceptron._library", lambda: None)
 
 
 def step(cell: dict) -> dict:

@@ -6,6 +6,8 @@ whenever its state is loaded.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 
@@ -16,7 +18,7 @@ def register_derived(module: nn.Module, **buffers: Tensor) -> None:
     module.register_load_state_dict_post_hook(_derive_again)
 
 
-def _derive_again(module: nn.Module, incompatible_keys) -> None:
+def _derive_again(module: Any, incompatible_keys) -> None:
     tensors = [*module.parameters(), *module.buffers()]
     device = next((t.device for t in tensors if not t.is_meta), None)
     for name, value in module.derive().items():

@@ -9,6 +9,11 @@ from .errors import ShapeError
 _NAMES = {2: "(B, {})", 3: "(B, {}, L)", 4: "(B, {}, H, W)"}
 
 
+def positions(x: Tensor) -> int:
+    """At how many places x (B, C, *space) has its channels."""
+    return x.shape[2:].numel()  # ty: ignore[missing-attribute]  (a slice of a Size is a Size)
+
+
 def check_channels(who: object, x: Tensor, channels: int | None, axes: tuple = ()) -> None:
     """``who`` takes x (B, channels, ...); where ``axes`` are given, x has as many of them.
 
@@ -23,16 +28,16 @@ def check_channels(who: object, x: Tensor, channels: int | None, axes: tuple = (
     raise ShapeError(f"{_name(who)} takes {wanted}, got {tuple(x.shape)}")
 
 
-def check_condition(who: object, x: Tensor, c: Tensor | None, k: int, maps: bool = False) -> None:
+def check_condition(who: object, x: Tensor, c: Tensor | None, k: int, maps: bool = False) -> Tensor:
     """``who`` takes with x a condition c (B, k) or, with ``maps``, (B, k, h, w) for images; one for
-    all items may come as a batch of one.
+    all items may come as a batch of one. Returns c.
 
     Raises:
         ShapeError: no condition, or one of another size.
     """
     if c is not None and (c.dim() == 2 or (maps and c.dim() == x.dim() == 4)):
         if c.shape[1] == k and (c.shape[0] == x.shape[0] or c.shape[0] == 1):
-            return
+            return c
     wanted = f"({x.shape[0]}, {k})" + f" or ({x.shape[0]}, {k}, h, w)" * (maps and x.dim() == 4)
     got = "none" if c is None else str(tuple(c.shape))
     raise ShapeError(f"{_name(who)} takes a condition {wanted} with x {tuple(x.shape)}, got {got}")

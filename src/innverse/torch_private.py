@@ -7,14 +7,14 @@ only slower; `tests/test_torch_private.py` takes the names away to hold that.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
 
-def find(path: str, root: object = torch) -> Callable | None:
+def find(path: str, root: Any = torch) -> Callable | None:
     """What ``root`` has at ``path`` ("_C._name"), or None."""
     for name in path.split("."):
         root = getattr(root, name, None)
@@ -24,12 +24,7 @@ def find(path: str, root: object = torch) -> Callable | None:
 _TRANSFORMS_ACTIVE = find("_C._are_functorch_transforms_active")
 _IS_BATCHED = find("_C._functorch.is_legacy_batchedtensor")
 _MODES = find("_C._len_torch_dispatch_stack")
-_LINEAR = find("ops.mkldnn._linear_pointwise")
 _SOFTMAX_BACKWARD = find("_softmax_backward_data")
-_THRESHOLD_BACKWARD = find("ops.aten.threshold_backward.grad_input")
-_SILU_BACKWARD = find("ops.aten.silu_backward")
-_GELU_BACKWARD = find("ops.aten.gelu_backward")
-_CONVOLUTION_BACKWARD = find("ops.aten.convolution_backward")
 _NORMS = find("_foreach_norm")
 _MUL_ = find("_foreach_mul_")
 _LERP_ = find("_foreach_lerp_")
@@ -70,23 +65,13 @@ def compiles_one_graph() -> bool | None:
         return None
 
 
-def constant_while_compiling(function: Callable) -> Callable:
+def constant_while_compiling(function: Any) -> Any:
     """What `torch.compiler.assume_constant_result` does, without importing the compiler."""
     function._dynamo_marked_constant = True
     return function
 
 
-# ---- products --------------------------------------------------------------------------------
-
-
-def linear(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-    """x W^T + b for float32 (B, n) on the processor, by oneDNN where it is to be had."""
-    if _LINEAR is not None and torch.backends.mkldnn.enabled:
-        return _LINEAR(x, w, b, "none", [], "")
-    return F.linear(x, w, b)
-
-
-# ---- gradients of single operations ----------------------------------------------------------
+# ---- single operations -----------------------------------------------------------------------
 
 
 def softmax_backward(g: Tensor, softmax: Tensor, dim: int) -> Tensor:
@@ -94,50 +79,6 @@ def softmax_backward(g: Tensor, softmax: Tensor, dim: int) -> Tensor:
     if _SOFTMAX_BACKWARD is not None:
         return _SOFTMAX_BACKWARD(g, softmax, dim, softmax.dtype)
     return softmax * (g - (g * softmax).sum(dim, keepdim=True))
-
-
-def relu_backward_(g: Tensor, h: Tensor) -> Tensor:
-    """The gradient through ReLU, written over ``g``; ``h`` is its argument or its result."""
-    if _THRESHOLD_BACKWARD is not None:
-        return _THRESHOLD_BACKWARD(g, h, 0, grad_input=g)
-    return g.masked_fill_(h <= 0, 0)
-
-
-def silu_backward(g: Tensor, h: Tensor) -> Tensor:
-    if _SILU_BACKWARD is not None:
-        return _SILU_BACKWARD(g, h)
-    return _by_autograd(F.silu, g, h)
-
-
-def gelu_backward(g: Tensor, h: Tensor) -> Tensor:
-    if _GELU_BACKWARD is not None:
-        return _GELU_BACKWARD(g, h)
-    return _by_autograd(F.gelu, g, h)
-
-
-def conv2d_backward(
-    g: Tensor, x: Tensor, w: Tensor, padding: int, need_x: bool, need_w: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of x and w in ``F.conv2d(x, w, padding=padding)``."""
-    if _CONVOLUTION_BACKWARD is not None:
-        pad, one = [padding, padding], [1, 1]
-        g_x, g_w, _ = _CONVOLUTION_BACKWARD(
-            g, x, w, None, one, pad, one, False, [0, 0], 1, [need_x, need_w, False]
-        )
-        return g_x, g_w
-    with torch.enable_grad():
-        x, w = x.detach().requires_grad_(need_x), w.detach().requires_grad_(need_w)
-        out = F.conv2d(x, w, padding=padding)
-    wanted = [t for t in (x, w) if t.requires_grad]
-    found = iter(torch.autograd.grad(out, wanted, g) if wanted else ())
-    return next(found) if need_x else None, next(found) if need_w else None
-
-
-def _by_autograd(function: Callable[[Tensor], Tensor], g: Tensor, h: Tensor) -> Tensor:
-    with torch.enable_grad():
-        h = h.detach().requires_grad_()
-        (found,) = torch.autograd.grad(function(h), h, g)
-    return found
 
 
 # ---- lists of tensors ------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_anchors_bound_the_drift():
 
 
 def test_drift_above_tolerance_is_reported(caplog, monkeypatch):
-    monkeypatch.setattr("innverse.bijections.reversible.DRIFT_TOLERANCE", 1e-12)
+    monkeypatch.setattr("innverse.accelerate.reversible.DRIFT_TOLERANCE", 1e-12)
     chain = b.set_memory(deep_chain(), "reversible")
     with caplog.at_level(logging.WARNING, logger="innverse"):
         gradients(chain, torch.randn(4, 6, requires_grad=True))
@@ -225,7 +225,7 @@ def test_a_layer_put_in_later_counts():
     ("room", "expected"), [(1e12, "store"), (4e5, "checkpoint"), (100, "reversible")]
 )
 def test_auto_takes_the_fastest_mode_that_fits(monkeypatch, room, expected):
-    from innverse.bijections import automatic
+    from innverse.accelerate import automatic
 
     monkeypatch.setattr(automatic, "_total_memory", lambda device: room)
     chain = b.set_memory(deep_chain(), "auto")
@@ -244,7 +244,7 @@ def test_auto_takes_the_fastest_mode_that_fits(monkeypatch, room, expected):
 
 
 def test_auto_measures_what_store_mode_keeps():
-    from innverse.bijections.automatic import _measure
+    from innverse.accelerate.automatic import _measure
 
     chain = deep_chain()
     x = torch.randn(1, 6)

@@ -15,6 +15,7 @@ from innverse.nets import MADE, MLP, ConvNet, ConvResNet, SingleConv, UNet, ViT
 ANY_CHANNELS = {"logit", "gaussianize", "empty chain"}
 ANY_SPACE = (
     "diagonal",
+    "standardize",
     "actnorm",
     "invertible",
     "permute",

@@ -21,30 +21,32 @@ DENSITIES = ("spline", "realnvp", "mdn", "matching")
 
 
 class ConditionalMap(Bijection):
-    """z_i = map(x_i; net(c)_i): each coordinate for itself, under parameters from the condition.
+    """z_i = transform(x_i; net(c)_i): each coordinate for itself, under parameters from the condition.
 
     With the affine map it is a location and a scale that follow the measurement; alone it is the
     whole flow of a single parameter.
     """
 
-    def __init__(self, channels: int, condition: int, map: Elementwise, width: int, depth: int):
+    def __init__(
+        self, channels: int, condition: int, transform: Elementwise, width: int, depth: int
+    ):
         super().__init__()
-        self.channels, self.map = channels, map
-        self.net = MLP(condition, map.n_params * channels, width, depth)
+        self.channels, self.transform = channels, transform
+        self.net = MLP(condition, transform.n_params * channels, width, depth)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, log_derivative = self.map.forward(x, self._params(c))
+        z, log_derivative = self.transform.forward(x, self._params(c))
         return z, sum_per_item(log_derivative)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x, log_derivative = self.map.inverse(z, self._params(c))
+        x, log_derivative = self.transform.inverse(z, self._params(c))
         return x, sum_per_item(log_derivative)
 
     def _params(self, c: Tensor) -> Tensor:
-        return self.net(c, None).unflatten(1, (self.map.n_params, self.channels))
+        return self.net(c, None).unflatten(1, (self.transform.n_params, self.channels))
 
     def extra_repr(self) -> str:
-        return f"{self.channels}, {self.map}"
+        return f"{self.channels}, {self.transform}"
 
 
 class FlowDensity(nn.Module):

@@ -7,9 +7,9 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from ..autocast import without_autocast
-from ..constant import remember
-from ..shapes import check_channels, check_condition
+from ..accelerate.autocast import without_autocast
+from ..accelerate.constant import remember
+from ..shapes import check_channels, check_condition, positions
 from .base import Bijection
 from .bounded import inverse_soft_bound, soft_bound
 from .channel_linear import ChannelLinear
@@ -24,6 +24,8 @@ class ActNorm(ChannelLinear):
     The identity until `initialize` makes each channel of a batch zero-mean with unit variance.
     Shapes: x, z (B, C, *space) with C = ``channels``.
     """
+
+    initialized: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
@@ -96,10 +98,10 @@ class ConditionalScale(Bijection):
         return (z - t) * (-s).exp(), -self._logdet(s, z)
 
     def _logdet(self, s: Tensor, x: Tensor) -> Tensor:
-        return (s.flatten(1).sum(1) * x.shape[2:].numel()).expand(x.shape[0])
+        return (s.flatten(1).sum(1) * positions(x)).expand(x.shape[0])
 
     def _scale_and_shift(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
-        check_condition(self, x, c, self.condition)
+        c = check_condition(self, x, c, self.condition)
         with without_autocast(x.device.type):
             p = self.linear(c.to(x.dtype)).view(len(c), 2 * self.channels, *[1] * (x.dim() - 2))
         s, t = p.chunk(2, 1)

@@ -11,38 +11,38 @@ from .elementwise import Affine, Elementwise
 
 
 class Autoregressive(Bijection):
-    """z_i = map(x_i; net(x_<i, c)) for vectors (B, n) (Papamakarios et al. 2017, 1705.07057).
+    """z_i = transform(x_i; net(x_<i, c)) for vectors (B, n) (Papamakarios et al. 2017, 1705.07057).
 
     The Jacobian is triangular. ``forward`` is one pass of the network. ``inverse`` repeats passes
     until all coordinates are known, each pass solving those whose predecessors are: as many as
     the longest chain of dependencies, ``net.passes``, n for a full ordering and 2 for two groups.
 
-    ``net`` is a `MADE` with as many parameters per element as ``map`` has.
+    ``net`` is a `MADE` with as many parameters per element as ``transform`` has.
     """
 
-    def __init__(self, net: MADE, map: Elementwise | None = None):
+    def __init__(self, net: MADE, transform: Elementwise | None = None):
         super().__init__()
-        self.net, self.map = net, map or Affine()
-        if net.n_params != self.map.n_params:
+        self.net, self.transform = net, transform or Affine()
+        if net.n_params != self.transform.n_params:
             raise ValueError(
-                f"{self.map} takes {self.map.n_params} parameters per element, "
+                f"{self.transform} takes {self.transform.n_params} parameters per element, "
                 f"the network gives {net.n_params}"
             )
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, log_derivative = self.map.forward(x, self._params(x, c))
+        z, log_derivative = self.transform.forward(x, self._params(self.net(x, c), x))
         return z, sum_per_item(log_derivative)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x = torch.zeros_like(z)
+        x, net = torch.zeros_like(z), self.net.repeated(z, c)
         for k in range(self.net.passes):
-            x, log_derivative = self.map.inverse(z, self._params(x, c))
+            x, log_derivative = self.transform.inverse(z, self._params(net(x), x))
             # what is not solved yet may be huge, and 0 * inf is NaN
             x = torch.where(self.net.depth_of <= k, x, 0.0)
         return x, sum_per_item(log_derivative)
 
-    def _params(self, x: Tensor, c: Tensor | None) -> Tensor:
-        return self.map.parameters(self.net(x, c), x, self.net.n)
+    def _params(self, p: Tensor, x: Tensor) -> Tensor:
+        return self.transform.parameters(p, x, self.net.n)
 
     def extra_repr(self) -> str:
-        return str(self.map)
+        return str(self.transform)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..accelerate.tape import Tape
 from ..errors import InputError, ShapeError
-from .tape import Tape
 
 
 class Bijection(nn.Module):
@@ -38,10 +39,10 @@ class Bijection(nn.Module):
         raise NotImplementedError
 
     def record(self, x: Tensor, c: Tensor | None, tape: Tape) -> tuple[Tensor, Tensor]:
-        """`forward` without a graph; containers leave what `undo` will need on the tape."""
+        """`forward` without a graph; containers leave what `pull_back` will need on the tape."""
         return self(x, c)
 
-    def undo(
+    def pull_back(
         self, z: Tensor, g_z: Tensor, g_logdet: Tensor, c: Tensor | None, tape: Tape
     ) -> tuple[Tensor, Tensor]:
         """From the output and its gradients back to ``(x, g_x)``; other gradients go to the tape.
@@ -50,14 +51,14 @@ class Bijection(nn.Module):
         """
         with tape.recompute(), torch.no_grad():  # in the types of the forward pass
             x, _ = self.inverse(z, c)
-        return x, tape.pull_back(self, x, g_z, g_logdet, c, self)
+        return x, tape.vjp(self, x, g_z, g_logdet, c, self)
 
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """Set data-dependent parameters from the batch ``x`` and return f(x)."""
         return self(x, c)[0]
 
 
-def initialize(flow: nn.Module, batch: Tensor, c: Tensor | None = None) -> None:
+def initialize(flow: Any, batch: Tensor, c: Tensor | None = None) -> None:
     """Set `Standardize` and every `ActNorm` of ``flow`` from one batch of data (Kingma & Dhariwal
     2018, 3.1).
 

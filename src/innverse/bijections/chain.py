@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from ..handwritten import transformed
-from .automatic import choose_memory
+from ..accelerate.compiled import layer_by_layer
+from ..accelerate.matrices import ByStep, Matrices, Steps, apply_matrix, per_item
+from ..accelerate.memory import MODES, run_chain
+from ..accelerate.memory import set_memory as set_memory
+from ..accelerate.tape import Tape
+from ..shapes import positions
 from .base import Bijection, zero_logdet
-from .channel_linear import ChannelLinear, Folded, apply_matrix, forward_by, inverse_by, per_item
-from .compiled import layer_by_layer
-from .matrices import Kept, Matrices
-from .reversible import run_reversible
-from .tape import Tape
 
-MEMORY_MODES = ("store", "checkpoint", "reversible", "auto")
+
+def _call(step: Bijection, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+    return step(x, c)
 
 
 class Chain(Bijection):
@@ -41,16 +40,15 @@ class Chain(Bijection):
         self.anchor_every = anchor_every
         self.drift: Tensor | None = None
         self.backward_count = 0
-        self._folded: tuple = ((), ())
-        self._kept = Kept()
+        self._folded = Steps()
 
     @property
-    def _steps(self) -> tuple[Bijection, ...]:
+    def _steps(self) -> Steps:
         """The layers with neighbours folded; made again when ``layers`` has changed."""
         layers = tuple(self.layers)
-        if layers != self._folded[0]:
-            self._folded = layers, _fold_neighbours(layers)
-        return self._folded[1]
+        if layers != self._folded.layers:
+            self._folded = Steps(layers)
+        return self._folded
 
     @property
     def memory(self) -> str:
@@ -58,91 +56,75 @@ class Chain(Bijection):
 
     @memory.setter
     def memory(self, mode: str) -> None:
-        if mode not in MEMORY_MODES:
-            raise ValueError(f"memory={mode!r}: choose one of {', '.join(MEMORY_MODES)}")
+        if mode not in MODES:
+            raise ValueError(f"memory={mode!r}: choose one of {', '.join(MODES)}")
         self._memory = mode
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if self.memory == "auto" and torch.is_grad_enabled():
-            set_memory(self, *choose_memory(self, x, c))
-        reversible = self.memory == "reversible" and not transformed()
-        if reversible and torch.is_grad_enabled() and self.layers:
-            return run_reversible(self, x, c)
-        return self.walk(x, c)
+        return run_chain(self, x, c)
 
     @layer_by_layer()
-    def walk(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The chain as it is written, in store or checkpoint mode."""
-        # transforms of torch.func know no other mode than to store
-        save = self.memory == "checkpoint" and torch.is_grad_enabled() and not transformed()
-
-        def run(step: Bijection, x: Tensor) -> tuple[Tensor, Tensor]:
-            # a container checkpoints its own chain: doing it here too would compute it twice
-            if save and not _contains_chain(step):
-                return checkpoint(step, x, c, use_reentrant=False)
-            return step(x, c)
-
-        return self._walk(x, run)
-
-    def record(self, x: Tensor, c: Tensor | None, tape: Tape) -> tuple[Tensor, Tensor]:
-        return self._walk(x, lambda step, x: step.record(x, c, tape), tape)
-
-    @layer_by_layer(compile=False)
-    def _linear_steps(self, steps) -> tuple[dict, Matrices]:
-        """What is kept of the channel-linear steps, and what has to be made."""
-        kept = self._kept.of(steps)
-        return kept, Matrices(() if kept else steps)
-
-    @layer_by_layer()
-    def _walk(self, x: Tensor, run, tape: Tape | None = None) -> tuple[Tensor, Tensor]:
+    def walk(
+        self, x: Tensor, c: Tensor | None, run=_call, tape: Tape | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The layers one after another, each by ``run(step, x, c)``."""
         steps = self._steps
-        kept, matrices = self._linear_steps(steps)
+        matrices, logabsdet = self._matrices(steps)
         total = zero_logdet(x)
-        if matrices.of:
-            total = total + per_item(matrices.logabsdet, x)
-        for i, step in enumerate(steps):
+        if matrices:
+            total = total + per_item(logabsdet, x)
+        for i, step in enumerate(steps.all):
             if tape is not None and self._is_anchor(i):
                 tape.anchors.append(x)
-            if i in matrices.of:
-                x = apply_matrix(*matrices.of[i][:2], x)
-                continue
-            x, logdet = forward_by(kept[i], x) if i in kept else run(step, x)
-            total = total + logdet
+            if i in matrices:
+                x = apply_matrix(*matrices[i], x)
+            else:
+                x, logdet = run(step, x, c)
+                total = total + logdet
         return x, total
 
-    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._walk_back(z, c)
+    def record(self, x: Tensor, c: Tensor | None, tape: Tape) -> tuple[Tensor, Tensor]:
+        return self.walk(x, c, lambda step, x, c: step.record(x, c, tape), tape)
 
     @layer_by_layer()
-    def _walk_back(self, z: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         steps = self._steps
-        kept, total = self._linear_steps_back(steps), zero_logdet(z)
-        for i, step in reversed(list(enumerate(steps))):
-            z, logdet = inverse_by(kept[i], z) if i in kept else step.inverse(z, c)
-            total = total + logdet
+        matrices, logabsdet = self._inverse_matrices(steps)
+        total = zero_logdet(z)
+        if matrices:
+            total = total + per_item(logabsdet, z)
+        for i, step in reversed([*enumerate(steps.all)]):
+            if i in matrices:
+                z = apply_matrix(*matrices[i], z)
+            else:
+                z, logdet = step.inverse(z, c)
+                total = total + logdet
         return z, total
 
-    def undo(self, z, g_z, g_logdet, c, tape):
+    def pull_back(self, z, g_z, g_logdet, c, tape):
         steps = self._steps
         with tape.recompute():
-            matrices = Matrices(steps)
-        for i, step in reversed(list(enumerate(steps))):
-            if i in matrices.of:
-                z, g_z = matrices.undo(i, z, g_z)
+            matrices = Matrices(steps.linear)
+        for i, step in reversed([*enumerate(steps.all)]):
+            if i in steps.linear:
+                z, g_z = matrices.pull_back(i, z, g_z)
             else:
-                z, g_z = step.undo(z, g_z, g_logdet, c, tape)
+                z, g_z = step.pull_back(z, g_z, g_logdet, c, tape)
             if self._is_anchor(i):
                 z = tape.replace_by_anchor(z)
-        matrices.collect(g_logdet, z.shape[2:].numel(), tape)
+        matrices.collect(g_logdet, positions(z), tape)
         return z, g_z
 
     @layer_by_layer(compile=False)
-    def _linear_steps_back(self, steps) -> dict:
-        """What is kept of the channel-linear steps, to go back through them."""
-        return self._kept.of(steps)
+    def _matrices(self, steps: Steps) -> ByStep:
+        return steps.forward()
+
+    @layer_by_layer(compile=False)
+    def _inverse_matrices(self, steps: Steps) -> ByStep:
+        return steps.inverse()
 
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        for layer in self.layers:
+        for layer in self._steps.layers:
             x = layer.initialize_(x, c)
         return x
 
@@ -151,41 +133,3 @@ class Chain(Bijection):
 
     def extra_repr(self) -> str:
         return "" if self.memory == "store" else f"memory={self.memory!r}"
-
-
-def set_memory(module: nn.Module, mode: str, anchor_every: int | None = None) -> nn.Module:
-    """Set the memory mode of every chain in ``module``; returns ``module``.
-
-    In reversible mode the outermost chain walks back through those inside it.
-    """
-
-    def visit(m: nn.Module, inside: bool) -> None:
-        if isinstance(m, Chain):
-            # the outermost chain walks back through the others, and chooses for them
-            m.memory = "store" if inside and mode in ("reversible", "auto") else mode
-            m.anchor_every = anchor_every
-            inside = True
-        for child in m.children():
-            visit(child, inside)
-
-    visit(module, False)
-    return module
-
-
-def _contains_chain(step: nn.Module) -> bool:
-    return any(isinstance(m, Chain) for m in step.modules())
-
-
-def _fold_neighbours(layers) -> tuple[Bijection, ...]:
-    steps: list[Bijection] = []
-    run: list[ChannelLinear] = []
-    for layer in [*layers, None]:
-        if isinstance(layer, ChannelLinear):
-            run.append(layer)
-            continue
-        if run:
-            steps.append(run[0] if len(run) == 1 else Folded(run))
-            run = []
-        if layer is not None:
-            steps.append(layer)
-    return tuple(steps)

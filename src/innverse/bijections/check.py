@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,18 +107,18 @@ class _Probe:
     def in_mode(self, memory: str) -> Bijection:
         return set_memory(Chain(copy.deepcopy(self.layer)), memory)
 
-    def loss(self, layer: Bijection, x: Tensor, c: Tensor | None) -> Tensor:
+    def loss(self, layer: Any, x: Any, c: Any) -> Tensor:
         z, logdet = layer(x, c)
         return (self.g_z * z + 0.5 * z.square()).sum() + (self.g_logdet * logdet).sum()
 
-    def gradients(self, layer: Bijection) -> list[Tensor]:
+    def gradients(self, layer: Any) -> list[Tensor]:
         leaves = self.leaves(layer)
         found = torch.autograd.grad(
             self.loss(layer, *leaves[:2]), _present(leaves), allow_unused=True
         )
         return [torch.zeros(()) if g is None else g for g in found]
 
-    def leaves(self, layer: Bijection) -> list[Tensor | None]:
+    def leaves(self, layer: Bijection) -> list[Any]:
         x = self.x.clone().requires_grad_()
         c = None if self.c is None else self.c.clone().requires_grad_()
         return [x, c, *layer.parameters()]

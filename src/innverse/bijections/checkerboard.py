@@ -17,8 +17,8 @@ class Checkerboard(MaskedCoupling):
     ``net`` maps (B, C, H, W) to (B, n_params * C, H, W).
     """
 
-    def __init__(self, net: nn.Module, map: Elementwise | None = None, *, swap: bool = False):
-        super().__init__(_checkerboard(torch.zeros(2, 2), swap), net, map)
+    def __init__(self, net: nn.Module, transform: Elementwise | None = None, *, swap: bool = False):
+        super().__init__(_checkerboard(torch.zeros(2, 2), swap), net, transform)
         self.swap = swap
 
     def mask_for(self, x: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ class Checkerboard(MaskedCoupling):
         return _checkerboard(x, self.swap)
 
     def extra_repr(self) -> str:
-        return f"{self.map}" + ", swap" * self.swap
+        return f"{self.transform}" + ", swap" * self.swap
 
 
 def _checkerboard(x: Tensor, swap: bool) -> Tensor:

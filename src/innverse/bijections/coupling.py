@@ -7,18 +7,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..accelerate.coupling import fused
+from ..accelerate.split import Split
 from ..errors import ShapeError
-from ..native.split import Split
 from ..shapes import check_channels
 from .base import Bijection, sum_per_item
 from .elementwise import Affine, Elementwise
-from .fused import Fused
 
 
+@fused
 class Coupling(Bijection):
-    """Keep some channels a, map the others b: z = (a, map(b; net(a, c))) (Dinh et al. 2016).
+    """Keep some channels a, map the others b: z = (a, transform(b; net(a, c))) (Dinh et al. 2016).
 
-    ``net`` takes (a, c) with ``keep`` channels and gives map.n_params * (channels - keep)
+    ``net`` takes (a, c) with ``keep`` channels and gives transform.n_params * (channels - keep)
     channels. ``keep`` defaults to half (rounded up); with ``swap`` the last channels are kept
     instead of the first.
     """
@@ -27,7 +28,7 @@ class Coupling(Bijection):
         self,
         channels: int,
         net: nn.Module,
-        map: Elementwise | None = None,
+        transform: Elementwise | None = None,
         *,
         keep: int | None = None,
         swap: bool = False,
@@ -37,104 +38,90 @@ class Coupling(Bijection):
             raise ValueError(f"a coupling splits channels: it needs at least 2, got {channels}")
         if keep is not None and not 0 < keep < channels:
             raise ValueError(f"keep={keep}: of {channels} channels some are kept, and some not")
-        self.channels, self.net, self.map, self.swap = channels, net, map or Affine(), swap
-        self.keep = (channels + 1) // 2 if keep is None else keep
-        self.split = Split(channels, self.keep, swap)
+        self.channels, self.net, self.transform = channels, net, transform or Affine()
+        self.split = Split(channels, (channels + 1) // 2 if keep is None else keep, swap)
 
     @classmethod
     def build(
         cls,
         channels: int,
         make_net: Callable[[int, int], nn.Module],
-        map: Elementwise | None = None,
+        transform: Elementwise | None = None,
         *,
         swap: bool = False,
     ) -> Coupling:
         """A coupling of halves whose network is ``make_net(in_channels, out_channels)``."""
-        map = map or Affine()
+        transform = transform or Affine()
         keep = (channels + 1) // 2
-        net = make_net(keep, map.n_params * (channels - keep))
-        return cls(channels, net, map, keep=keep, swap=swap)
+        net = make_net(keep, transform.n_params * (channels - keep))
+        return cls(channels, net, transform, keep=keep, swap=swap)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_channels(self, x, self.channels)
-        if fused := Fused.find(self, x, c):
-            return fused.forward(x)
-        a, b = self.split.apart(x)
-        b, log_derivative = self.map.forward(b, self._params(a, c))
+        a, b = self.split(x)
+        b, log_derivative = self.transform.forward(b, self._params(a, c))
         return self.split.merge(a, b), sum_per_item(log_derivative)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_channels(self, z, self.channels)
-        if (fused := Fused.find(self, z, c)) and (found := fused.inverse(z)):
-            return found
-        a, b = self.split.apart(z)
-        b, log_derivative = self.map.inverse(b, self._params(a, c))
+        a, b = self.split(z)
+        b, log_derivative = self.transform.inverse(b, self._params(a, c))
         return self.split.merge(a, b), sum_per_item(log_derivative)
 
-    def undo(self, z, g_z, g_logdet, c, tape):
+    def pull_back(self, z, g_z, g_logdet, c, tape):
         # a passes unchanged, so one evaluation of the network serves inversion and gradient
-        with tape.recompute():
-            fused = Fused.find(self, z, c)
-        if fused:
-            x, g_x, g_c, gradients = fused.undo(z, g_z, g_logdet)
-            outputs, gradients = [*fused.tensors], [*gradients]
-            if g_c is not None:
-                outputs, gradients = [*outputs, fused.condition], [*gradients, g_c]
-            tape.collect(outputs, gradients, (), c, self.net)
-            return x, g_x
-        a, b_out = self.split.apart(z)
-        g_a, g_b = self.split.apart(g_z)
+        (a, b_out), (g_a, g_b) = self.split(z), self.split(g_z)
         with tape.recompute():
             a = a.detach().requires_grad_()
             p = self._params(a, c)
             with torch.no_grad():
-                b, _ = self.map.inverse(b_out, p)
+                b, _ = self.transform.inverse(b_out, p)
             b = b.detach().requires_grad_()
-            y, log_derivative = self.map.forward(b, p)
+            y, log_derivative = self.transform.forward(b, p)
             outputs = y, sum_per_item(log_derivative)
         da, db = tape.collect(outputs, (g_b, g_logdet), (a, b), c, self.net)
         return self.split.merge(a.detach(), b.detach()), self.split.merge(g_a + da, db)
 
     def _params(self, a: Tensor, c: Tensor | None) -> Tensor:
-        return self.map.parameters(self.net(a, c), a, self.channels - self.keep)
+        return self.transform.parameters(self.net(a, c), a, self.channels - self.split.keep)
 
     def extra_repr(self) -> str:
-        return f"{self.keep} -> {self.channels - self.keep}, {self.map}" + ", swap" * self.swap
+        _, keep, swap = self.split
+        return f"{keep} -> {self.channels - keep}, {self.transform}" + ", swap" * swap
 
 
 class MaskedCoupling(Bijection):
     """A coupling split by a 0/1 ``mask`` of shape (C, *space) instead of by channels.
 
-    Elements where the mask is 1 are kept; z = m x + (1 - m) map(x; net(m x, c)). ``net`` maps
+    Elements where the mask is 1 are kept; z = m x + (1 - m) transform(x; net(m x, c)). ``net`` maps
     (B, C, *space) to (B, n_params * C, *space).
     """
 
     mask: Tensor
 
-    def __init__(self, mask: Tensor, net: nn.Module, map: Elementwise | None = None):
+    def __init__(self, mask: Tensor, net: nn.Module, transform: Elementwise | None = None):
         super().__init__()
         mask = torch.as_tensor(mask)
         if not mask.is_meta and not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError("mask must hold only 0 (mapped) and 1 (kept)")
         self.register_buffer("mask", mask.bool())
-        self.net, self.map = net, map or Affine()
+        self.net, self.transform = net, transform or Affine()
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._join(x, *self.map.forward(x, self._params(x, c)))
+        return self._merge(x, *self.transform.forward(x, self._params(x, c)))
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._join(z, *self.map.inverse(z, self._params(z, c)))
+        return self._merge(z, *self.transform.inverse(z, self._params(z, c)))
 
-    def undo(self, z, g_z, g_logdet, c, tape):
+    def pull_back(self, z, g_z, g_logdet, c, tape):
         mask = self.mask_for(z)
         with tape.recompute():
             kept = torch.where(mask, z, 0.0).detach().requires_grad_()
             p = self._params(kept, c)
             with torch.no_grad():
-                x, _ = self._join(z, *self.map.inverse(z, p))
+                x, _ = self._merge(z, *self.transform.inverse(z, p))
             x = x.detach().requires_grad_()
-            outputs = self._join(x, *self.map.forward(x, p))
+            outputs = self._merge(x, *self.transform.forward(x, p))
         g_kept, g_x = tape.collect(outputs, (g_z, g_logdet), (kept, x), c, self.net)
         return x.detach(), g_x + torch.where(mask, g_kept, 0.0)
 
@@ -147,31 +134,31 @@ class MaskedCoupling(Bijection):
 
     def _params(self, x: Tensor, c: Tensor | None) -> Tensor:
         p = self.net(torch.where(self.mask_for(x), x, 0.0), c)
-        return self.map.parameters(p, x, x.shape[1])
+        return self.transform.parameters(p, x, x.shape[1])
 
-    def _join(self, kept: Tensor, mapped: Tensor, log_derivative: Tensor):
+    def _merge(self, kept: Tensor, mapped: Tensor, log_derivative: Tensor):
         mask = self.mask_for(kept)
         logdet = sum_per_item(torch.where(mask, 0.0, log_derivative))
         return torch.where(mask, kept, mapped), logdet
 
     def extra_repr(self) -> str:
-        return f"mask={tuple(self.mask.shape)}, {self.map}"
+        return f"mask={tuple(self.mask.shape)}, {self.transform}"
 
 
 class Diagonal(Bijection):
     """The same learned map of one variable at every position, one per channel."""
 
-    def __init__(self, channels: int, map: Elementwise | None = None):
+    def __init__(self, channels: int, transform: Elementwise | None = None):
         super().__init__()
-        self.map = map or Affine()
-        self.p = nn.Parameter(torch.zeros(self.map.n_params, channels))
+        self.transform = transform or Affine()
+        self.p = nn.Parameter(torch.zeros(self.transform.n_params, channels))
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, log_derivative = self.map.forward(x, self._params(x))
+        z, log_derivative = self.transform.forward(x, self._params(x))
         return z, sum_per_item(log_derivative)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x, log_derivative = self.map.inverse(z, self._params(z))
+        x, log_derivative = self.transform.inverse(z, self._params(z))
         return x, sum_per_item(log_derivative)
 
     def _params(self, x: Tensor) -> Tensor:
@@ -180,4 +167,4 @@ class Diagonal(Bijection):
         return p.expand(x.shape[0], -1, -1, *x.shape[2:])
 
     def extra_repr(self) -> str:
-        return f"{self.p.shape[1]}, {self.map}"
+        return f"{self.p.shape[1]}, {self.transform}"

@@ -9,11 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..accelerate.native import affine, spline
+from ..accelerate.spline_piece import piece
 from ..errors import ShapeError
-from ..native import affine as native_affine
-from ..native import spline as native_spline
-from .affine import affine, affine_inverse
-from .spline import piece
+from .bounded import soft_bound
 
 
 class Elementwise:
@@ -25,7 +24,7 @@ class Elementwise:
     """
 
     n_params: int
-    kernel = None  # the module of `innverse.native` that serves a coupling with this map
+    kernel = None  # the module of `innverse.accelerate.native` that serves a coupling with this map
 
     def forward(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
@@ -66,16 +65,18 @@ class Affine(Elementwise):
     """z = x exp(s) + t, with s bounded to (-bound, bound) (RealNVP, Dinh et al. 2016)."""
 
     n_params = 2
-    kernel = native_affine
+    kernel = affine
 
     def __init__(self, bound: float = 2.0):
         self.bound = float(bound)
 
     def forward(self, x, p):
-        return affine(x, p, self.bound)
+        s = soft_bound(p[:, 0], self.bound)
+        return torch.addcmul(p[:, 1], x, s.exp()), s
 
     def inverse(self, z, p):
-        return affine_inverse(z, p, self.bound)
+        s = -soft_bound(p[:, 0], self.bound)
+        return (z - p[:, 1]) * s.exp(), s
 
 
 class RationalQuadraticSpline(Elementwise):
@@ -85,7 +86,7 @@ class RationalQuadraticSpline(Elementwise):
     the map is continuously differentiable on the whole line. ``n_params`` = 3 bins - 1.
     """
 
-    kernel = native_spline
+    kernel = spline
 
     def __init__(
         self,
@@ -100,18 +101,8 @@ class RationalQuadraticSpline(Elementwise):
         self.min_bin, self.min_derivative = float(min_bin), float(min_derivative)
         self.n_params = 3 * self.bins - 1
 
+    @spline.by_kernel
     def forward(self, x, p):
-        if native_spline.applies(x, p, self.bins):
-            return native_spline.forward(x, p, self)
-        return self.forward_formula(x, p)
-
-    def inverse(self, z, p):
-        if native_spline.applies(z, p, self.bins):
-            return native_spline.inverse(z, p, self)
-        return self.inverse_formula(z, p)
-
-    def forward_formula(self, x, p):
-        """`forward` in PyTorch's own operations."""
         inside = x.abs() < self.bound
         x_in = torch.where(inside, x, 0.0)
         x0, w, y0, h, d0, d1 = piece(p, x_in, self, by_height=False)
@@ -124,8 +115,8 @@ class RationalQuadraticSpline(Elementwise):
         log_derivative = 2 * slope.log() + top.log() - 2 * below.log()
         return torch.where(inside, z, x), torch.where(inside, log_derivative, 0.0)
 
-    def inverse_formula(self, z, p):
-        """`inverse` in PyTorch's own operations."""
+    @spline.by_kernel
+    def inverse(self, z, p):
         inside = z.abs() < self.bound
         z_in = torch.where(inside, z, 0.0)
         x0, w, y0, h, d0, d1 = piece(p, z_in, self, by_height=True)

@@ -22,6 +22,8 @@ class Gaussianize(Bijection):
     x outside [0, 1] has no image and gives NaN.
     """
 
+    initialized: Tensor
+
     def __init__(self, bins: int = 256):
         super().__init__()
         if bins < 2:

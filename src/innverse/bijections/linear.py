@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import handwritten
+from ..accelerate import handwritten
 from ..derived import register_derived
 from ..shapes import check_channels
 from .base import zero_logdet
@@ -24,6 +24,9 @@ class Invertible1x1(ChannelLinear):
     rotation) or ``"swap"`` (the two halves of the channels change places). Works for vectors and
     for images of any dimension.
     """
+
+    permutation: Tensor
+    sign: Tensor
 
     def __init__(self, channels: int, init: str = "orthogonal"):
         super().__init__()
@@ -83,6 +86,9 @@ def _substitute(lower: Tensor, b: Tensor) -> Tensor:
 
 class Permute(ChannelLinear):
     """z_i = x_{p(i)}: a fixed permutation of the channels (random, unless ``order`` is given)."""
+
+    order: Tensor
+    one: Tensor
 
     def __init__(self, channels: int, order: Tensor | None = None):
         super().__init__()

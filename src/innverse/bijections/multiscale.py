@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..accelerate.layout import channels_last
 from ..errors import ShapeError
-from ..nets.layout import channels_last
 from .base import Bijection
 
 
@@ -36,8 +36,8 @@ class _Resampled(Bijection):
         y, logdet = self.inner.record(self.down(x), c, tape)
         return self.up(y), logdet
 
-    def undo(self, z, g_z, g_logdet, c, tape):
-        y, g_y = self.inner.undo(self.down(z), self.down(g_z), g_logdet, c, tape)
+    def pull_back(self, z, g_z, g_logdet, c, tape):
+        y, g_y = self.inner.pull_back(self.down(z), self.down(g_z), g_logdet, c, tape)
         return self.up(y), self.up(g_y)
 
     def initialize_(self, x, c=None):
@@ -97,9 +97,9 @@ class Partial(Bijection):
         y, logdet = self.inner.record(self._first(x), c, tape)
         return torch.cat((y, x[:, self.k :]), 1), logdet
 
-    def undo(self, z, g_z, g_logdet, c, tape):
+    def pull_back(self, z, g_z, g_logdet, c, tape):
         k = self.k
-        x, g_x = self.inner.undo(z[:, :k], g_z[:, :k], g_logdet, c, tape)
+        x, g_x = self.inner.pull_back(z[:, :k], g_z[:, :k], g_logdet, c, tape)
         return torch.cat((x, z[:, k:]), 1), torch.cat((g_x, g_z[:, k:]), 1)
 
     def initialize_(self, x, c=None):

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .. import handwritten
-from ..autocast import without_autocast
+from ..accelerate import handwritten
+from ..accelerate.autocast import without_autocast
 from ..errors import NotConvergedError, UsageError
 from ..nets.lipschitz import LipschitzNet
+from ..shapes import positions
 from .base import Bijection, sum_per_item
 
 LOGDETS = ("auto", "exact", "roulette", "series")
@@ -50,6 +51,8 @@ class Residual(Bijection):
     Raises:
         NotConvergedError: the inverse does not converge, so g is no contraction in this precision.
     """
+
+    seed: Tensor
 
     def __init__(
         self,
@@ -146,7 +149,7 @@ class Residual(Bijection):
         how = self.logdet
         if how == "auto":
             random = "roulette" if self.training else "series"
-            how = "exact" if x.shape[1:].numel() <= self.exact_dims else random
+            how = "exact" if x.shape[1] * positions(x) <= self.exact_dims else random
         if how == "exact":
             return exact_logdet(x, product)
         if how == "roulette":
@@ -160,7 +163,7 @@ class Residual(Bijection):
 
 def exact_logdet(x: Tensor, product: Product) -> Tensor:
     """log det(I + J) of each item (B,), from D products."""
-    d = x.shape[1:].numel()
+    d = x.shape[1] * positions(x)
     eye = torch.eye(d, dtype=x.dtype, device=x.device)
     columns = product(eye.view(d, 1, *x.shape[1:]).expand(d, *x.shape))
     jacobian = columns.reshape(d, len(x), d).permute(1, 2, 0)
@@ -173,7 +176,7 @@ def series_logdet(
     """tr log(I + J) by its power series, with the same ``probes`` for every item of the batch."""
     v = _signs((probes, 1, *x.shape[1:]), x, generator)
     v = power = v.expand(probes, *x.shape)
-    total = 0.0
+    total = x.new_zeros(len(x))
     for k in range(1, terms + 1):
         power = product(power)
         total = total - (-1) ** k / k * _dot(v, power)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..derived import register_derived
+from ..shapes import check_channels, positions
 from .base import Bijection
 
 
@@ -20,6 +21,8 @@ class Standardize(Bijection):
 
     loc: Tensor
     scale: Tensor
+    unit: Tensor
+    initialized: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
@@ -33,10 +36,12 @@ class Standardize(Bijection):
         return {"unit": torch.ones((), device="cpu")}
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_channels(self, x, len(self.loc))
         z = ((x - _beside(self.loc, x)) / _beside(self.scale, x)).to(self.unit.dtype)
         return z, -self._logdet(x, z)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_channels(self, z, len(self.loc))
         x = (z * _beside(self.scale, z) + _beside(self.loc, z)).to(z.dtype)
         return x, self._logdet(z, z)
 
@@ -49,7 +54,7 @@ class Standardize(Bijection):
         return self(x, c)[0]
 
     def _logdet(self, like: Tensor, z: Tensor) -> Tensor:
-        total = self.scale.log().sum() * like.shape[2:].numel()
+        total = self.scale.log().sum() * positions(like)
         return total.to(torch.promote_types(z.dtype, torch.float32)).expand(len(like))
 
     def _apply(self, fn, recurse: bool = True):

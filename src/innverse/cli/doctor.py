@@ -175,7 +175,7 @@ def _operators() -> list[Finding]:
 
 
 def _kernels() -> list[Finding]:
-    from ..native import Unavailable, load
+    from ..accelerate.native import Unavailable, load
 
     names = ("perceptron", "affine", "spline")
     try:

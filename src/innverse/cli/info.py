@@ -129,7 +129,7 @@ def _bijection(layer: nn.Module, shape: tuple[int, ...]) -> Node:
     elif isinstance(layer, Partial):
         node.children = _without_chain(_bijection(layer.inner, (layer.k, *shape[1:])))
     elif isinstance(layer, Coupling):
-        node.children = [_network(layer.net, (layer.keep, *shape[1:]))]
+        node.children = [_network(layer.net, (layer.split.keep, *shape[1:]))]
     elif isinstance(layer, MaskedCoupling):
         node.children = [_network(layer.net, shape)]
     elif hasattr(layer, "inner"):

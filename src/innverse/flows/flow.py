@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import handwritten
+from ..accelerate import handwritten
+from ..accelerate.constant import remember
 from ..bijections.base import Bijection
 from ..bijections.standardize import standardizes
-from ..constant import remember
 from ..errors import InputError, ShapeError, UsageError
 from .arguments import as_condition, as_count, as_data, as_sigma, as_tensor, reference
 from .base import standard_normal, standard_normal_log_prob

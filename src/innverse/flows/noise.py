@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .. import handwritten
+from ..accelerate import handwritten
 from ..errors import InputError
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .plain import is_convolution
+from ..accelerate.plain import is_convolution
 
 
 def concatenate(x: Tensor, c: Tensor | None) -> Tensor:
@@ -42,7 +43,7 @@ def resampled(c: Tensor, size: Sequence[int]) -> Tensor:
         return c
     # an axis at a time where one shrinks and the other grows
     fewer = tuple(min(n, m) for n, m in zip(size, c.shape[2:], strict=True))
-    c = c if tuple(c.shape[2:]) == fewer else F.adaptive_avg_pool2d(c, fewer)
+    c = c if tuple(c.shape[2:]) == fewer else F.adaptive_avg_pool2d(c, (fewer[0], fewer[1]))
     return c if fewer == size else F.interpolate(c, size, mode="bilinear")
 
 
@@ -63,13 +64,13 @@ class FiLM(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def after(self, conv: nn.Module, x: Tensor, c: Tensor) -> Tensor:
+    def after(self, conv: Any, x: Tensor, c: Tensor) -> Tensor:
         """``self(conv(x), c)`` for a 2-D convolution, into which one condition for all is folded."""
         if not is_shared(c) or not (is_convolution(conv, 1) or is_convolution(conv, 3)):
             return self(conv(x), c)
         return F.conv2d(x, *self.folded_into(conv, c), conv.stride, conv.padding)
 
-    def folded_into(self, conv: nn.Module, c: Tensor) -> tuple[Tensor, Tensor]:
+    def folded_into(self, conv: Any, c: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias of the convolution that ``self(conv(x), c)`` is if all share one c."""
         s, t = self.linear(c[0]).chunk(2)
         return conv.weight * (1 + s).view(-1, 1, 1, 1), torch.addcmul(t, conv.bias, 1 + s)

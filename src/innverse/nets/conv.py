@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..native.perceptron import Kind
+from ..accelerate.layout import channels_last
+from ..accelerate.plain import Kind, Plain, is_activation, is_convolution
 from .activations import ACTIVATIONS
-from .conditioning import FiLM, concatenate, is_shared
-from .plain import Plain, is_activation, is_convolution
-from .precision import ConditionerNet, in_autocast_dtype
-from .three_convolutions import three_convolutions
+from .conditioning import is_shared
+from .precision import ConditionerNet
 
 
 class ZeroConv2d(nn.Conv2d):
@@ -20,14 +21,16 @@ class ZeroConv2d(nn.Conv2d):
     The gain e^g lets the output grow quickly from zero (Kingma & Dhariwal 2018, section 3.3).
     """
 
+    bias: nn.Parameter  # ty: ignore[incompatible-mutable-override]  (never None here)
+
     def __init__(self, n_in: int, n_out: int):
         super().__init__(n_in, n_out, 3, padding=1)
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
         self.log_gain = nn.Parameter(torch.zeros(n_out))
 
-    def forward(self, h: Tensor) -> Tensor:
-        return F.conv2d(h, *self.kernel(), padding=1)
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(input, *self.kernel(), padding=1)
 
     def kernel(self) -> tuple[Tensor, Tensor]:
         """Weight and bias with the gain."""
@@ -42,11 +45,10 @@ class SingleConv(ConditionerNet):
 
     def __init__(self, n_in: int, n_out: int, *, condition: int = 0):
         super().__init__()
-        self.n_in, self.condition = n_in, condition
-        self.last = ZeroConv2d(n_in + condition, n_out)
+        self.last = ZeroConv2d(self._takes(n_in, condition, "concat"), n_out)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        return self.last(concatenate(x, c) if self.condition else x)
+        return self.last(self._joined(x, c))
 
 
 class ConvNet(ConditionerNet):
@@ -73,24 +75,25 @@ class ConvNet(ConditionerNet):
         activation: str = "relu",
     ):
         super().__init__()
-        concat = condition if how == "concat" else 0
-        self.n_in, self.condition, self.how, self.maps = n_in, condition, how, how == "concat"
-        self.first = nn.Conv2d(n_in + concat, hidden, 3, padding=1)
+        self.maps = how == "concat"
+        self.first = nn.Conv2d(self._takes(n_in, condition, how), hidden, 3, padding=1)
         self.middle = nn.Conv2d(hidden, hidden, 1)
         self.last = ZeroConv2d(hidden, n_out)
         # relu in place: convolutions keep their input for the gradient, not their output
         in_place = {"inplace": True} if activation == "relu" else {}
-        self.activation, self._name = ACTIVATIONS[activation](**in_place), activation
-        film = condition > 0 and how == "film"
-        self.film = nn.ModuleList(FiLM(condition, hidden) for _ in range(2)) if film else None
+        make: Any = ACTIVATIONS[activation]
+        self.activation, self._name = make(**in_place), activation
+        self.film = self._films(2, hidden)
+        for conv in (self.first, self.middle, self.last):
+            conv.weight.data = channels_last(
+                conv.weight.data
+            )  # kernels, C++ and others, take them so
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        x = concatenate(x, c) if self.condition and self.how == "concat" else x
-        if self.film is None and self._name == "relu" and self._is_plain():
-            return three_convolutions(*in_autocast_dtype(x, *self._tensors()))
-        h = x
+        h = self._joined(x, c)
         for i, conv in enumerate((self.first, self.middle)):
-            h = self.activation(conv(h) if self.film is None else self.film[i].after(conv, h, c))
+            film: Any = None if self.film is None else self.film[i]
+            h = self.activation(conv(h) if film is None else film.after(conv, h, c))
         return self.last(h)
 
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
@@ -98,9 +101,10 @@ class ConvNet(ConditionerNet):
         if not self._is_plain():
             return None
         if self.condition == 0 and c is None:
-            pairs = [(conv.weight, conv.bias) for conv in convs]
+            pairs: Any = [(conv.weight, conv.bias) for conv in convs]
         elif self.film is not None and c is not None and c.dim() == 2 and is_shared(c):
-            pairs = [film.folded_into(conv, c) for film, conv in zip(self.film, convs, strict=True)]
+            films: list[Any] = [*self.film]
+            pairs = [film.folded_into(conv, c) for film, conv in zip(films, convs, strict=True)]
         else:
             return None
         return Plain(
@@ -115,10 +119,6 @@ class ConvNet(ConditionerNet):
             and is_convolution(self.middle, 1)
             and is_convolution(self.last, 3, ZeroConv2d)
         )
-
-    def _tensors(self) -> tuple[Tensor, ...]:
-        convs = (self.first, self.middle, self.last)
-        return *(t for conv in convs for t in (conv.weight, conv.bias)), self.last.log_gain
 
 
 class ConvResNet(ConditionerNet):
@@ -138,9 +138,8 @@ class ConvResNet(ConditionerNet):
         activation: str = "relu",
     ):
         super().__init__()
-        concat = condition if how == "concat" else 0
-        self.n_in, self.condition, self.how, self.maps = n_in, condition, how, how == "concat"
-        self.first = nn.Conv2d(n_in + concat, hidden, 3, padding=1)
+        self.maps = how == "concat"
+        self.first = nn.Conv2d(self._takes(n_in, condition, how), hidden, 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 ACTIVATIONS[activation](),
@@ -150,13 +149,12 @@ class ConvResNet(ConditionerNet):
             )
             for _ in range(blocks)
         )
-        film = condition > 0 and how == "film"
-        self.film = nn.ModuleList(FiLM(condition, hidden) for _ in range(blocks)) if film else None
+        self.film = self._films(blocks, hidden)
         self.activation = ACTIVATIONS[activation]()
         self.last = ZeroConv2d(hidden, n_out)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        h = self.first(concatenate(x, c) if self.condition and self.how == "concat" else x)
+        h = self.first(self._joined(x, c))
         for i, block in enumerate(self.blocks):
             h = h + block(h if self.film is None else self.film[i](h, c))
         return self.last(self.activation(h))

@@ -7,7 +7,8 @@ iterating a vector, which is the power iteration with all its vectors at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -102,7 +103,7 @@ class LipschitzNet(nn.Module):
     def __init__(
         self,
         n: int,
-        layers: list[nn.Module],
+        layers: Sequence[Any],
         context: nn.Module | None,
         lipschitz: float,
         condition: int,
@@ -119,10 +120,10 @@ class LipschitzNet(nn.Module):
         self.activations = nn.ModuleList(LipSwish(1 / size) for size in sizes)
         self.context = context
         with torch.no_grad():
-            for layer, size in zip(self.layers, sizes):
+            for layer, size in zip(layers, sizes):
                 layer.bias.uniform_(-2 * size, 2 * size)
-            self.layers[-1].weight.mul_(0.1)  # the flow starts close to the identity
-            self.layers[-1].bias.zero_()
+            layers[-1].weight.mul_(0.1)  # the flow starts close to the identity
+            layers[-1].bias.zero_()
 
     def bound(self, weight: Tensor) -> Tensor:
         """An upper bound on the norm of the linear map with this weight."""
@@ -135,9 +136,9 @@ class LipschitzNet(nn.Module):
     def weights(self) -> list[Tensor]:
         """The scaled weights; computed once, they serve many evaluations."""
         limit = self.lipschitz ** (1 / len(self.layers))
+        layers: list[Any] = [*self.layers]
         return [
-            layer.weight * (limit / self.bound(layer.weight).clamp_min(limit))
-            for layer in self.layers
+            layer.weight * (limit / self.bound(layer.weight).clamp_min(limit)) for layer in layers
         ]
 
     def forward(
@@ -155,7 +156,8 @@ class LipschitzNet(nn.Module):
         """g(x), and the map v -> (dg/dx) v for tangents v (K, B, C, *space)."""
         weights = self.weights() if weights is None else weights
         h, slopes = self._first(x, c, weights[0]), []
-        for i, activation in enumerate(self.activations, 1):
+        activations: list[Any] = [*self.activations]
+        for i, activation in enumerate(activations, 1):
             h, slope = activation.with_slope(h)
             slopes.append(slope)
             h = self._affine(h, i, weights[i])
@@ -177,8 +179,8 @@ class LipschitzNet(nn.Module):
         return h
 
     def _affine(self, x: Tensor, i: int, weight: Tensor) -> Tensor:
-        bias = self.layers[i].bias
-        return self.linear(x, weight) + bias.view(-1, *[1] * (x.dim() - 2))
+        layer: Any = self.layers[i]
+        return self.linear(x, weight) + layer.bias.view(-1, *[1] * (x.dim() - 2))
 
 
 class LipschitzMLP(LipschitzNet):

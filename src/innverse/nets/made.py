@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..accelerate.plain import Kind, Plain, is_activation, matrix_and_bias
 from ..derived import register_derived
 from .activations import ACTIVATIONS
-from .conditioning import FiLM, concatenate
-from .perceptron import perceptron
-from .plain import is_activation, matrix_and_bias
-from .precision import ConditionerNet, in_autocast_dtype
+from .conditioning import as_rows
+from .precision import ConditionerNet
 
 
 class MADE(ConditionerNet):
@@ -54,20 +54,18 @@ class MADE(ConditionerNet):
         order = list(range(n)) if order is None else torch.as_tensor(order, device="cpu").tolist()
         if not isinstance(order, list) or len(order) != n:
             raise ValueError(f"order must give {n} ranks, got {order}")
-        concat = condition if how == "concat" else 0
-        self.n = self.n_in = n
-        self.n_params, self.condition, self.how = n_params, condition, how
+        given = self._takes(n, condition, how)
+        self.n, self.n_params = n, n_params
         self.activation, self._name = ACTIVATIONS[activation](), activation
 
-        sizes = [n + concat, *[width] * depth, n_params * n]
+        sizes = [given, *[width] * depth, n_params * n]
         linears = [nn.Linear(i, o) for i, o in zip(sizes, sizes[1:])]
         nn.init.zeros_(linears[-1].weight)
         nn.init.zeros_(linears[-1].bias)
         self.linears = nn.ModuleList(linears)
-        film = condition > 0 and how == "film"
-        self.film = nn.ModuleList(FiLM(condition, width) for _ in range(depth)) if film else None
+        self.film = self._films(depth, width)
 
-        self._settings = order, concat, width, depth, n_params, condition > 0
+        self._settings = order, given - n, width, depth, n_params, condition > 0
         derived = self.derive()
         self.passes = int(derived["depth_of"].max()) + 1
         device = linears[0].weight.device
@@ -82,21 +80,25 @@ class MADE(ConditionerNet):
         return numbered | {"dependency": dependency, "depth_of": depth_of}
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        h = concatenate(x, c) if self.condition and self.how == "concat" else x
+        h = self._joined(x, c)
         tensors = self._tensors(x)
-        if self.film is None and is_activation(self.activation, ACTIVATIONS[self._name]):
-            h, *tensors = in_autocast_dtype(h, *tensors)
-            return perceptron(h, self._name, *tensors)
         for i, (w, b) in enumerate(zip(tensors[:-2:2], tensors[1:-2:2])):
             h = nn.functional.linear(h, w, b)
             h = self.activation(h if self.film is None else self.film[i](h, c))
         return nn.functional.linear(h, *tensors[-2:])
 
+    def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
+        if self.film is not None or not is_activation(self.activation, ACTIVATIONS[self._name]):
+            return None
+        return Plain(
+            Kind(self._name), tuple(self._tensors(x)), None if c is None else as_rows(c, x)
+        )
+
     def _tensors(self, x: Tensor) -> list[Tensor]:
         """Masked weights and biases; whatever was put in a layer's place is masked as well."""
         found: list[Tensor] = []
         for i, layer in enumerate(self.linears):
-            mask = getattr(self, f"mask{i}")
+            mask: Any = self._buffers[f"mask{i}"]
             w, b = matrix_and_bias(layer, mask.shape[1], x)
             found += [w * mask, b]
         return found

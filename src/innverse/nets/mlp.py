@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
-from ..native.perceptron import Kind
+from ..accelerate.plain import Kind, Plain, is_activation, is_linear
 from .activations import ACTIVATIONS
-from .conditioning import FiLM, as_rows, concatenate
-from .perceptron import perceptron
-from .plain import Plain, is_activation, is_linear
-from .precision import ConditionerNet, in_autocast_dtype
+from .conditioning import as_rows
+from .precision import ConditionerNet
 
 
 class MLP(ConditionerNet):
@@ -40,23 +40,17 @@ class MLP(ConditionerNet):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r}: choose one of {', '.join(ACTIVATIONS)}")
-        concat = condition if how == "concat" else 0
-        self.n_in, self.condition, self.how, self.residual = n_in, condition, how, residual
-        self.first = nn.Linear(n_in + concat, width)
+        self.residual = residual
+        self.first = nn.Linear(self._takes(n_in, condition, how), width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
-        film = condition > 0 and how == "film"
-        self.film = nn.ModuleList(FiLM(condition, width) for _ in range(depth)) if film else None
+        self.film = self._films(depth, width)
         self.last = nn.Linear(width, n_out)
         self.activation, self._name = ACTIVATIONS[activation](), activation
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        x = concatenate(x, c) if self.condition and self.how == "concat" else x
-        if tensors := self._tensors():
-            x, *tensors = in_autocast_dtype(x, *tensors)
-            return perceptron(x, self._name, *tensors)
-        h = self.first(x)
+        h = self.first(self._joined(x, c))
         h = self.activation(self._modulate(0, h, c))
         for i, layer in enumerate(self.hidden):
             new = self.activation(self._modulate(i + 1, layer(h), c))
@@ -71,16 +65,15 @@ class MLP(ConditionerNet):
 
     def _tensors(self) -> tuple[Tensor, ...] | None:
         """The weights and biases, if they are all that there is to the network."""
-        layers = (self.first, *self.hidden, self.last)
-        if (
-            self.film is not None
-            or self.residual
-            or not is_activation(self.activation, ACTIVATIONS[self._name])
-            or not all(map(is_linear, layers))
-        ):
+        if self.film is not None or self.residual:
             return None
-        held = (layer._parameters for layer in layers)
-        return tuple(t for p in held for t in (p["weight"], p["bias"]))
+        held: dict[str, Any] = self._modules  # nn.Module looks attributes up slowly
+        layers = (held["first"], *held["hidden"]._modules.values(), held["last"])
+        if not is_activation(held["activation"], ACTIVATIONS[self._name]):
+            return None
+        if not all(map(is_linear, layers)):
+            return None
+        return tuple(layer._parameters[n] for layer in layers for n in ("weight", "bias"))
 
     def _modulate(self, i: int, h: Tensor, c: Tensor | None) -> Tensor:
         return h if self.film is None else self.film[i](h, c)

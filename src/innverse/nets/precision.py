@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..autocast import autocast_dtype, with_autocast
+from ..accelerate.autocast import autocast_dtype, with_autocast
+from ..accelerate.plain import Plain, by_kernel, has_no_hooks
 from ..shapes import check_channels, check_condition
-from .plain import Plain, has_no_hooks
+from .conditioning import FiLM, concatenate
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -27,14 +30,40 @@ class ConditionerNet(nn.Module):
     n_in: int | None = None
     axes: tuple[int, ...] = ()
     condition = 0
+    how = "concat"
     maps = False
+
+    def _takes(self, n_in: int, condition: int, how: str) -> int:
+        """Remember what this network takes; returns the channels that reach its first layer."""
+        self.n_in, self.condition, self.how = n_in, condition, how
+        return n_in + (condition if how == "concat" else 0)
+
+    def _films(self, n: int, width: int) -> nn.ModuleList | None:
+        """For each of ``n`` hidden layers of ``width``, where the condition is taken so."""
+        if not self.condition or self.how != "film":
+            return None
+        return nn.ModuleList(FiLM(self.condition, width) for _ in range(n))
+
+    def _joined(self, x: Tensor, c: Tensor | None) -> Tensor:
+        """What reaches the first layer."""
+        return concatenate(x, c) if self.condition and self.how == "concat" else x
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         self.check(x, c)
+        if run := by_kernel(self, x, c):
+            return run(x)
         with self._computing_in(x):
             return self.compute(x, c)
 
-    def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
+    def repeated(self, x: Tensor, c: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """The network as a function of x alone, for many x like this one."""
+        if has_no_hooks(self):
+            self.check(x, c)
+            if run := by_kernel(self, x, c):
+                return run
+        return lambda x: self(x, c)
+
+    def compute(self, x: Tensor, c: Any, /) -> Tensor:
         raise NotImplementedError
 
     def as_plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
@@ -42,7 +71,7 @@ class ConditionerNet(nn.Module):
 
         x may have other channels besides those that the network takes.
         """
-        if not (has_no_hooks(self) and self._computes_plainly()):
+        if not (_computes_plainly(type(self)) and has_no_hooks(self)):
             return None
         self._check_condition(x, c)
         bf16, device = self.precision == "bf16", x.device.type
@@ -55,13 +84,6 @@ class ConditionerNet(nn.Module):
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
         """`as_plain` where everything is in float32; by default no network is."""
         return None
-
-    def _computes_plainly(self) -> bool:
-        """Whether `plain` still tells what `compute` does: a subclass may have redefined that."""
-        cls = type(self)
-        return cls.forward is ConditionerNet.forward and issubclass(
-            _definer(cls, "plain"), _definer(cls, "compute")
-        )
 
     def check(self, x: Tensor, c: Tensor | None) -> None:
         """Raise ShapeError if this network does not take x and c."""
@@ -80,20 +102,14 @@ class ConditionerNet(nn.Module):
 
 
 @functools.cache
-def _definer(cls: type, name: str) -> type:
-    """The class from which ``cls`` has its method ``name``."""
-    return next(c for c in cls.__mro__ if name in vars(c))
-
-
-def in_autocast_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """``tensors`` in the type that autocast asks for here, or as they are; keeps the graph.
-
-    As for PyTorch's own operations, float64 stays.
-    """
-    dtype = autocast_dtype(tensors[0].device.type)
-    if dtype is None or tensors[0].dtype == torch.float64:
-        return tensors
-    return tuple(t.to(dtype) for t in tensors)
+def _computes_plainly(cls: type[ConditionerNet]) -> bool:
+    """Whether `plain` still tells what `compute` does: a subclass may have redefined that."""
+    definer = {n: next(c for c in cls.__mro__ if n in vars(c)) for n in ("plain", "compute")}
+    return (
+        cls.forward is ConditionerNet.forward
+        and definer["plain"] is not ConditionerNet
+        and issubclass(definer["plain"], definer["compute"])
+    )
 
 
 def set_precision(module: nn.Module, precision: str) -> nn.Module:

@@ -7,14 +7,15 @@ image, of side 4 to 7, and the vector stands one dense layer.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..autocast import without_autocast
+from ..accelerate.autocast import without_autocast
+from ..accelerate.layout import channels_last
 from ..errors import UsageError
-from .layout import channels_last
 from .precision import ConditionerNet
 
 SMALLEST, LARGEST = 8, 128
@@ -45,6 +46,8 @@ def _widths(shape: tuple[int, int, int], width: int, growth: float) -> list[int]
 class _SpectralNorm(nn.Module):
     """W / sigma(W), sigma by one power iteration a step (Miyato et al. 2018)."""
 
+    u: Tensor
+
     def __init__(self, weight: Tensor):
         super().__init__()
         self.register_buffer("u", F.normalize(torch.randn(len(weight)), dim=0))
@@ -63,7 +66,7 @@ class _SpectralNorm(nn.Module):
         return weight
 
 
-def spectral_norm(layer: nn.Module) -> nn.Module:
+def spectral_norm(layer: Any) -> nn.Module:
     """``layer`` with a weight whose matrix has spectral norm 1, in float32 under autocast too."""
     nn.utils.parametrize.register_parametrization(layer, "weight", _SpectralNorm(layer.weight))
     return layer
@@ -101,7 +104,8 @@ class DownPyramid(ConditionerNet):
             nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(channels, channels[1:], strict=False)
         )
         self.dense = nn.Linear(channels[-1] * area, n_out)
-        for layer in (*self.convs, self.dense):
+        layers: list[Any] = [*self.convs, self.dense]
+        for layer in layers:
             nn.init.kaiming_normal_(layer.weight, slope)
             nn.init.zeros_(layer.bias)
             if spectral:
@@ -154,13 +158,15 @@ class UpPyramid(ConditionerNet):
             nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in zip(channels, channels[1:], strict=False)
         )
         self.refine = refine
-        for conv in self.convs:
+        convs: list[Any] = [*self.convs]
+        for conv in convs:
             # of the 16 taps of a stride of 2, 4 reach a pixel
             nn.init.normal_(conv.weight, std=(2 / (4 * conv.in_channels)) ** 0.5)
             nn.init.zeros_(conv.bias)
-        nn.init.normal_(self.convs[-1].weight, std=(1 / (4 * channels[-2])) ** 0.5)
+        nn.init.normal_(convs[-1].weight, std=(1 / (4 * channels[-2])) ** 0.5)
         if refine:
-            for conv in self.refines:
+            refines: list[Any] = [*self.refines]
+            for conv in refines:
                 nn.init.zeros_(conv.weight)
                 nn.init.zeros_(conv.bias)
 

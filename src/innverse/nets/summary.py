@@ -104,8 +104,7 @@ class SeriesNet(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, width: int, stages: int = 3):
         super().__init__()
-        self.convs = _stages(nn.Conv1d, n_in, width // 2, stages)
-        channels = self.convs[-2].out_channels
+        self.convs, channels = _stages(nn.Conv1d, n_in, width // 2, stages)
         self.coarse = nn.AdaptiveAvgPool1d(4)
         self.head = _perceptron(5 * channels, width, n_out)
 
@@ -119,8 +118,7 @@ class ImageNet(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, width: int, stages: int = 3):
         super().__init__()
-        self.convs = _stages(nn.Conv2d, n_in, width // 2, stages)
-        channels = self.convs[-2].out_channels
+        self.convs, channels = _stages(nn.Conv2d, n_in, width // 2, stages)
         self.coarse = nn.AdaptiveAvgPool2d(2)
         self.head = _perceptron(5 * channels, width, n_out)
 
@@ -168,13 +166,14 @@ def _perceptron(n_in: int, width: int, n_out: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-def _stages(conv, n_in: int, channels: int, stages: int) -> nn.Sequential:
+def _stages(conv, n_in: int, channels: int, stages: int) -> tuple[nn.Sequential, int]:
+    """The convolutions, and how many channels they give."""
     layers: list[nn.Module] = []
     for i in range(stages):
         n_out = channels * (1 if i == 0 else 2)
         layers += [conv(n_in, n_out, 3, stride=2, padding=1), nn.SiLU()]
         n_in = n_out
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers), n_in
 
 
 def _text(shape) -> str:

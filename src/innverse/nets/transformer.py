@@ -99,7 +99,7 @@ class ViT(ConditionerNet):
         nn.init.zeros_(self.last.bias)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
-        grid = x.shape[-2:]
+        grid = (x.shape[-2], x.shape[-1])
         tokens = self.to_tokens(x)
         if self.causal:  # position i sees what comes before it
             tokens = F.pad(tokens[:, :-1], (0, 0, 1, 0))
@@ -125,7 +125,9 @@ class ViT(ConditionerNet):
     def places(self, x: Tensor, c: Tensor | None) -> Tensor:
         """What a token knows besides its value: where it lies, and the condition; (B|1, T, width)."""
         place = self.place(self.to_tokens(_waves(x, self.width)))
-        return place if self.context is None else place + self.context(c.to(x.dtype))[:, None]
+        if self.context is None or c is None:
+            return place
+        return place + self.context(c.to(x.dtype))[:, None]
 
     def to_tokens(self, x: Tensor) -> Tensor:
         """(B, n, h, w) -> (B, h w, n), in the order of the net."""

@@ -61,8 +61,8 @@ class UNet(ConditionerNet):
         )
         self.norm = _group_norm(hidden)
         self.last = nn.Conv2d(hidden, n_out, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for p in self.last.parameters():
+            nn.init.zeros_(p)
 
     def compute(self, x: Tensor, c: Tensor) -> Tensor:
         h, kept = self.first(x), []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor
 
-from ..constant import constant_parameters
+from ..accelerate.constant import constant_parameters
 from ..errors import ShapeError, UsageError
 from ..physics import Denoising
 from . import pnp

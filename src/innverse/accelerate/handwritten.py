@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from . import torch_private
+from .. import torch_private
 from .autocast import autocast_dtype, without_autocast
 
 

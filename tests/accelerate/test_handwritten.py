@@ -5,12 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from innverse.bijections import spline
+from innverse.accelerate import spline_piece as spline
 from innverse.bijections.elementwise import RationalQuadraticSpline
-from innverse.nets import perceptron, three_convolutions
-
-CONVOLUTIONS = [(2, 3, 5, 7), (6, 3, 3, 3), (6,), (6, 6, 1, 1), (6,), (4, 6, 3, 3), (4,), (4,)]
-LINEAR = [(5, 3), (7, 3), (7,), (7, 7), (7,), (4, 7), (4,)]
 
 
 def spline_piece(function, by_height):
@@ -27,19 +23,6 @@ def spline_piece(function, by_height):
 
 
 CASES = {
-    "three convolutions": (
-        three_convolutions.three_convolutions,
-        lambda *t: three_convolutions._formula(*t)[0],
-        CONVOLUTIONS,
-    ),
-    **{
-        f"perceptron, {name}": (
-            lambda x, *t, name=name: perceptron.perceptron(x, name, *t),
-            lambda x, *t, name=name: perceptron._formula(name, x, *t)[0],
-            LINEAR,
-        )
-        for name in ("relu", "silu", "gelu")
-    },
     **{
         f"spline piece, by {'height' if by_height else 'width'}": (
             spline_piece(spline.piece, by_height),
@@ -85,16 +68,3 @@ def test_the_formula_serves_the_transforms(case):
         return torch.func.grad(lambda x: function(x, *inputs[1:]).square().sum())(inputs[0])
 
     torch.testing.assert_close(loss(by_hand), loss(formula))
-
-
-def test_float32_products_agree_with_float64():
-    torch.manual_seed(0)
-    shapes = [(256, 32), (128, 32), (128,), (64, 128), (64,)]
-    exact = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
-    rough = [t.detach().float().requires_grad_() for t in exact]
-    results = []
-    for tensors in (exact, rough):
-        out = perceptron.perceptron(tensors[0], "relu", *tensors[1:])
-        grads = torch.autograd.grad(out.square().mean(), tensors)
-        results.append([t.double() for t in (out, *grads)])
-    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-3)

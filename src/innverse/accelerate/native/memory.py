@@ -8,13 +8,14 @@ more, against the shape that the kernel will assume, before its pointer leaves P
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from .. import torch_private
-from ..errors import InnverseError
+from ... import torch_private
+from ...errors import InnverseError
 
 _PLAIN = (Tensor, torch.nn.Parameter)  # themselves: a subclass may hold anything
 
@@ -52,9 +53,10 @@ def address(t: Tensor, shape: Sequence[int], *, channels_last: bool = True) -> i
     """
     if t.shape == shape and _is_plain(t):
         images = channels_last and len(shape) == 4
-        order = torch.channels_last if images else torch.contiguous_format
         # storage may be gone, or never have been there: then the address is zero
-        if t.is_contiguous(memory_format=order) and (found := t.data_ptr()):
+        if (
+            t.is_contiguous(memory_format=torch.channels_last) if images else t.is_contiguous()
+        ) and (found := t.data_ptr()):
             return found
     raise InnverseError(
         f"a kernel expects {tuple(shape)} numbers in float32 one after another, and got a "
@@ -65,7 +67,10 @@ def address(t: Tensor, shape: Sequence[int], *, channels_last: bool = True) -> i
 
 def addresses(tensors: Sequence[Tensor | None], shapes: Iterable[Sequence[int]]) -> ctypes.Array:
     """As an array for C; None becomes a null pointer."""
-    found = (
-        None if t is None else address(t, shape) for t, shape in zip(tensors, shapes, strict=True)
-    )
-    return (ctypes.c_void_p * len(tensors))(*found)
+    pairs = zip(tensors, shapes, strict=True)
+    return _array(len(tensors))(*[None if t is None else address(t, shape) for t, shape in pairs])
+
+
+@functools.cache
+def _array(n: int) -> type[ctypes.Array]:
+    return ctypes.c_void_p * n

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import handwritten
+from . import handwritten
 
 
 def channels_last(t: Tensor) -> Tensor:

@@ -60,8 +60,8 @@ def test_bf16_networks_have_gradients_under_any_promotion(
     monkeypatch, make, shape, map, native, backward_inside, promoting
 ):
     if not native:  # as on a GPU
-        monkeypatch.setattr("innverse.native.perceptron._library", lambda: None)
-        monkeypatch.setattr("innverse.native.spline._library", lambda: None)
+        monkeypatch.setattr("innverse.accelerate.native.perceptron._library", lambda: None)
+        monkeypatch.setattr("innverse.accelerate.native.spline._library", lambda: None)
     layer, x = Coupling.build(4, make, map), torch.randn(shape)
     for p in layer.parameters():
         p.data.add_(0.1 * torch.randn_like(p))

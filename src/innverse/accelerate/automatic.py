@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from .base import Bijection
 
 log = logging.getLogger("innverse")
 
@@ -16,7 +15,7 @@ _SHARE = 0.5  # of the machine's memory that activations may take
 _ANCHOR_EVERY = 256  # steps a state is rebuilt through before it is replaced by a stored one
 
 
-def choose_memory(chain: nn.Module, x: Tensor, c: Tensor | None = None) -> tuple[str, int | None]:
+def choose_memory(chain: Any, x: Tensor, c: Tensor | None = None) -> tuple[str, int | None]:
     """(mode, anchor_every) for batches like ``x`` (B, C, *space) on this machine.
 
     ``"store"`` if all activations fit into half of the memory of the machine (of the GPU, if x is
@@ -40,7 +39,7 @@ def choose_memory(chain: nn.Module, x: Tensor, c: Tensor | None = None) -> tuple
     return choice
 
 
-def _measure(chain: nn.Module, x: Tensor, c: Tensor | None) -> tuple[int, int]:
+def _measure(chain: Any, x: Tensor, c: Tensor | None) -> tuple[int, int]:
     """Bytes that store mode keeps for the one item ``x``, and the number of layers."""
     parameters = {p.untyped_storage().data_ptr() for p in chain.parameters()}
     sizes: dict[int, int] = {}
@@ -51,12 +50,16 @@ def _measure(chain: nn.Module, x: Tensor, c: Tensor | None) -> tuple[int, int]:
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         chain.walk(x.detach().requires_grad_(), c)
-    layers = [m for m in chain.modules() if isinstance(m, Bijection) and not _inner(m)]
+    layers = [m for m in chain.modules() if _is_bijection(m) and not _inner(m)]
     return sum(n for pointer, n in sizes.items() if pointer not in parameters), len(layers)
 
 
 def _inner(module: nn.Module) -> bool:
-    return any(isinstance(m, Bijection) for m in module.modules() if m is not module)
+    return any(_is_bijection(m) for m in module.modules() if m is not module)
+
+
+def _is_bijection(module: nn.Module) -> bool:
+    return hasattr(module, "pull_back")
 
 
 def _total_memory(device: torch.device) -> int:

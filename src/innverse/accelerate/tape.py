@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..autocast import autocast_dtype, with_autocast
+from .autocast import autocast_dtype, with_autocast
 
 
-def parameters_of(module: nn.Module) -> list[Tensor]:
+def parameters_of(module: Any) -> list[Tensor]:
     """``module.parameters()`` in no order, and many times as fast: deep chains ask at every layer."""
     found, left = {}, [module]
     while left:
@@ -19,7 +20,7 @@ def parameters_of(module: nn.Module) -> list[Tensor]:
         # the replicas of DataParallel keep their parameters elsewhere
         here = getattr(module, "_former_parameters", None) or module._parameters
         found |= {id(p): p for p in here.values() if p is not None}
-        left += module._modules.values()
+        left += filter(None, module._modules.values())
     return list(found.values())
 
 
@@ -53,7 +54,7 @@ class Tape:
         stack.enter_context(with_autocast(*self._autocast))
         return stack
 
-    def pull_back(
+    def vjp(
         self,
         f: Callable,
         x: Tensor,

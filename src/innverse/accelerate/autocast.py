@@ -16,7 +16,7 @@ def autocast_dtype(device: str) -> torch.dtype | None:
 
 def without_autocast(device: str) -> contextlib.AbstractContextManager:
     """Everything in the types that are given."""
-    if device == "meta":
+    if device == "meta" or not torch.is_autocast_enabled(device):
         return contextlib.nullcontext()
     return torch.autocast(device, enabled=False)
 

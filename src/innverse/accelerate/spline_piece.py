@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import handwritten, torch_private
+from .. import torch_private
+from . import handwritten
 
 
 def piece(p: Tensor, at: Tensor, spline, *, by_height: bool) -> tuple[Tensor, ...]:

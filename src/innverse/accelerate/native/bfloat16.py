@@ -9,6 +9,7 @@ default) decides otherwise; where runs must agree to the last digit on such a pr
 from __future__ import annotations
 
 import functools
+import math
 import os
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..errors import UsageError
+from ...errors import UsageError
 
 CHOICES = ("auto", "native", "onednn")
 _MOST_ROWS = 1 << 13  # in a trial: more take longer, and tell no more
@@ -48,7 +49,7 @@ def is_worth_it(kind, x: Tensor, sizes: tuple[int, ...]) -> bool:
     if choice != "auto" or not has_amx():
         return choice != "onednn"
     batch, _, *space = x.shape
-    most = max(_MOST_ROWS // x.shape[2:].numel(), 1)
+    most = max(_MOST_ROWS // math.prod(space), 1)
     batch = min(1 << (batch - 1).bit_length(), most)
     return is_faster(kind, (batch, sizes[0], *space), sizes, torch.get_num_threads())
 

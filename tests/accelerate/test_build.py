@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from innverse.native import Unavailable, build
+from innverse.accelerate.native import Unavailable, build
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_half_a_library_is_made_again_and_not_loaded(cache, size):
     content = library.read_bytes()
     library.unlink()  # not over the file that is loaded here
     library.write_bytes(content[:size])
-    code = "from innverse.native import build; print(build.load('affine')._name)"
+    code = "from innverse.accelerate.native import build; print(build.load('affine')._name)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, str(library))
     assert library.read_bytes() == content
@@ -81,7 +81,7 @@ def test_half_a_library_is_made_again_and_not_loaded(cache, size):
 
 @pytest.mark.slow
 def test_several_processes_at_once(cache):
-    code = "from innverse.native import build; build.load('affine')"
+    code = "from innverse.accelerate.native import build; build.load('affine')"
     many = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [p.wait() for p in many] == [0, 0, 0]
     assert len(list(cache.iterdir())) == 1

@@ -11,9 +11,9 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 from innverse import flows
+from innverse.accelerate.native import Unavailable, build, memory, perceptron
 from innverse.bijections import Affine, Coupling, RationalQuadraticSpline
 from innverse.errors import InnverseError
-from innverse.native import Unavailable, build, memory, perceptron
 from innverse.nets import MADE, MLP, ConvNet
 
 

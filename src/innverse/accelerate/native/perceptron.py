@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...errors import InnverseError
 from .. import handwritten
 from ..autocast import with_autocast
-from ..errors import InnverseError
 from . import bfloat16, memory
 from .build import Unavailable, load
 from .memory import address, addresses, dense
@@ -72,7 +72,6 @@ def applies(x: Tensor, kind: Kind, tensors: Sequence[Tensor], channels: int | No
         kind.activation in ACTIVATIONS
         and x.dim() in (2, 4)
         and x.numel() > 0
-        and handwritten.applies()
         and memory.plain(x, *tensors)
         and _library() is not None
         and (sizes := _sizes(x.dim(), tuple(t.shape for t in tensors))) is not None
@@ -114,16 +113,21 @@ class Weights:
         if found is None:
             raise InnverseError(f"no kernel for weights {[tuple(s) for s in self.shapes]}")
         self.sizes = found  # channels of the input, the hidden layers and the result
-        matrices = [dense(w) for w in tensors[::2]]
+        matrices = [dense(w) for w in tensors[::2]]  # no copy of a `ConvNet`'s own kernels
         biases = [b.contiguous() for b in tensors[1::2]]
         self.pointers = addresses(matrices, self.shapes[::2])
         self.bias_pointers = addresses(biases, self.shapes[1::2])
         self._owned = matrices, biases
 
 
-def apply(x: Tensor, kind: Kind, *tensors: Tensor) -> Tensor:
-    """The network as one node of the graph; differentiable twice, by its formula."""
-    return _Network.apply(kind, x, *tensors)
+def apply(x: Tensor, kind: Kind, *tensors: Tensor, weights: Weights | None = None) -> Tensor:
+    """The network as one node of the graph; differentiable twice, by its formula.
+
+    ``weights`` are those of ``tensors``, if they were made already.
+    """
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *tensors)):
+        return _Network.apply(kind, x, *tensors)
+    return forward(_all_of(dense(x)), kind, weights or Weights(tensors), keep=False)[0]
 
 
 def forward(
@@ -194,11 +198,10 @@ class _Network(torch.autograd.Function):
             exact = lambda *t: (formula(ctx.kind, *t),)  # noqa: E731
             return None, *handwritten.exact(exact, (x, *tensors), (g,), (need_x, *needed))
         rows = _all_of(dense(x))
-        g_x = torch.zeros_like(rows.tensor) if need_x else None
-        to = _all_of(g_x) if need_x else None
+        to = _all_of(torch.zeros_like(rows.tensor)) if need_x else None
         weights = Weights(tensors)
         found = backward(rows, ctx.kind, weights, tensors, kept, g, to, needed, ctx.signs)
-        return None, g_x, *found
+        return None, to and to.tensor, *found
 
 
 @functools.cache
@@ -207,8 +210,9 @@ def _library() -> ctypes.CDLL | None:
         library = load("perceptron")
     except Unavailable:
         return None
-    for name in ("forward", "backward"):
+    for name, n in (("forward", 8), ("backward", 11)):
         getattr(library, f"perceptron_{name}_scratch").restype = ctypes.c_int64
+        getattr(library, f"perceptron_{name}").argtypes = [ctypes.c_void_p] * n
     return library
 
 
@@ -265,12 +269,9 @@ def _run(name: str, settings: _Settings, like: Tensor, *arguments) -> None:
     library = _library()
     size = (getattr(library, f"perceptron_{name}_scratch")(ctypes.byref(settings)),)
     scratch = like.new_empty(size)
-    getattr(library, f"perceptron_{name}")(
-        ctypes.byref(settings),
-        ctypes.c_void_p(address(scratch, size)),
-        # a size takes eight bytes, like a pointer
-        *(a if isinstance(a, ctypes.Array) else ctypes.c_void_p(a) for a in arguments),
-    )
+    # all as pointers: a size takes eight bytes as well
+    run = getattr(library, f"perceptron_{name}")
+    run(ctypes.byref(settings), address(scratch, size), *arguments)
 
 
 def _gradient(t: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from innverse import flows
-from innverse.constant import constant_parameters, remember
+from innverse.accelerate.constant import constant_parameters, remember
 
 
 def prior(**options):

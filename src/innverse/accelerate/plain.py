@@ -7,13 +7,16 @@ other settings are called as modules instead.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as _module
 
-from ..native.perceptron import Kind
+from . import handwritten
+from .native import memory, perceptron
+from .native.perceptron import Kind
 
 
 class Plain(NamedTuple):
@@ -30,30 +33,52 @@ class Plain(NamedTuple):
 _any_global_hook = getattr(_module, "_has_any_global_hook", lambda: False)
 
 
-def is_itself(module: nn.Module, kind: type) -> bool:
+def by_kernel(net: Any, x: Tensor, c: Tensor | None) -> Callable[[Tensor], Tensor] | None:
+    """``lambda x: net(x, c)`` for x like this one, each time one node of the graph, if
+    ``net.as_plain`` says that it is `Plain` and a kernel serves it. What is made of the weights is
+    made once. Differentiable twice, by its formula."""
+    if not (handwritten.applies() and memory.plain(x)) or (found := net.as_plain(x, c)) is None:
+        return None
+    kind, tensors, condition = found
+    given = x.shape[1] + (0 if condition is None else condition.shape[1])
+    if not perceptron.applies(x, kind, tensors, given):
+        return None
+    weights = None
+
+    def run(x: Tensor) -> Tensor:
+        nonlocal weights
+        x = x if condition is None else torch.cat((x, condition), 1)
+        weights = weights or perceptron.Weights(tensors)
+        y = perceptron.apply(x, kind, *tensors, weights=weights)
+        return y.to(torch.bfloat16) if kind.bf16 else y
+
+    return run
+
+
+def is_itself(module: Any, kind: type) -> bool:
     """Whether calling ``module`` is what the class ``kind`` says, and nothing more."""
     return type(module) is kind and has_no_hooks(module)
 
 
 def has_no_hooks(module: nn.Module) -> bool:
     """Whether nothing was put between a call of ``module`` and its class's ``forward``."""
+    held = module.__dict__  # nn.Module looks attributes up slowly, and this is asked at every call
     return not (
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or "forward" in vars(module)
+        held["_forward_hooks"]
+        or held["_forward_pre_hooks"]
+        or held["_backward_hooks"]
+        or held["_backward_pre_hooks"]
+        or "forward" in held
         or _any_global_hook()
     )
 
 
-def is_linear(layer: nn.Module) -> bool:
+def is_linear(layer: Any) -> bool:
     """Whether ``layer`` is x -> W x + b with its own ``weight`` and ``bias``."""
-    # _parameters: nn.Module looks attributes up slowly, and this is asked at every call
     return is_itself(layer, nn.Linear) and layer._parameters.get("bias") is not None
 
 
-def is_convolution(layer: nn.Module, side: int, kind: type = nn.Conv2d) -> bool:
+def is_convolution(layer: Any, side: int, kind: type = nn.Conv2d) -> bool:
     """Whether ``layer`` is the convolution of images of any size by a kernel of this side, with a
     bias, and zeros beyond the border."""
     return (
@@ -67,12 +92,12 @@ def is_convolution(layer: nn.Module, side: int, kind: type = nn.Conv2d) -> bool:
     )
 
 
-def is_activation(layer: nn.Module, kind: type) -> bool:
+def is_activation(layer: Any, kind: type) -> bool:
     """Whether ``layer`` is the activation of this class, in its standard form."""
-    return is_itself(layer, kind) and getattr(layer, "approximate", "none") == "none"
+    return is_itself(layer, kind) and layer.__dict__.get("approximate", "none") == "none"
 
 
-def matrix_and_bias(layer: nn.Module, n_in: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def matrix_and_bias(layer: Any, n_in: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """W and b of a layer x -> W x + b of vectors, read off its answers where it is not `is_linear`."""
     if is_linear(layer):
         return layer.weight, layer.bias

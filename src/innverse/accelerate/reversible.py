@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import logging
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import handwritten
-from ..autocast import autocast_dtype, with_autocast
+from . import handwritten
+from .autocast import autocast_dtype, with_autocast
 from .tape import Tape, parameters_of
 
 log = logging.getLogger("innverse")
@@ -59,7 +60,8 @@ class _Reversible(torch.autograd.Function):
         return z, logdet
 
     @staticmethod
-    def backward(ctx, g_z, g_logdet):
+    def backward(ctx, *gradients):
+        g_z, g_logdet = gradients
         saved = list(ctx.saved_tensors)
         x, z, anchors = saved[0], saved[1], saved[2 : 2 + ctx.n_anchors]
         rest = saved[2 + ctx.n_anchors :]
@@ -70,7 +72,7 @@ class _Reversible(torch.autograd.Function):
         if c is not None:
             c = c.detach().requires_grad_(ctx.needs_input_grad[2])
         tape = Tape(anchors, ctx.autocast)
-        rebuilt, g_x = ctx.chain.undo(z, g_z, g_logdet, c, tape)
+        rebuilt, g_x = ctx.chain.pull_back(z, g_z, g_logdet, c, tape)
         tape.measure(rebuilt, x)
         _report_drift(ctx.chain, tape.drift)
         g_params = [tape.gradients.get(i) for i in ctx.ids]
@@ -104,7 +106,7 @@ class _Walk(torch.nn.Module):
         return self.chain.walk(x, c)
 
 
-def _report_drift(chain, drift: Tensor) -> None:
+def _report_drift(chain: Any, drift: Any) -> None:
     chain.drift = drift
     if chain.backward_count % _CHECK_EVERY == 0 and not drift <= DRIFT_TOLERANCE:
         log.warning(

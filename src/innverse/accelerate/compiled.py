@@ -7,8 +7,8 @@ all twelve.
 from __future__ import annotations
 
 import functools
-import types
-from collections.abc import Callable
+from types import FunctionType
+from typing import Any
 
 import torch
 
@@ -16,8 +16,8 @@ from .. import torch_private
 
 UNROLLED = 4  # layers up to which a chain stays one graph
 
-_skipped: dict[str, Callable] = {}
-_methods: list[tuple[Callable, bool]] = []
+_skipped: dict[str, Any] = {}
+_methods: list[tuple[Any, bool]] = []
 
 
 def layer_by_layer(*, compile: bool = True):
@@ -27,16 +27,16 @@ def layer_by_layer(*, compile: bool = True):
     Not where one graph is asked for: by fullgraph=True, or by an export.
     """
 
-    def decorate(method: Callable) -> Callable:
+    def decorate(method: Any) -> Any:
         name = method.__qualname__
         _methods.append((method, compile))
 
         @functools.wraps(method)
-        def run(self, *arguments):
+        def run(self, *arguments, **named):
             long = len(self.layers) > UNROLLED
             if long and torch.compiler.is_compiling() and not _one_graph():
-                return _skipped[name](self, *arguments)
-            return method(self, *arguments)
+                return _skipped[name](self, *arguments, **named)
+            return method(self, *arguments, **named)
 
         return run
 
@@ -54,8 +54,8 @@ def _one_graph() -> bool:
     return one
 
 
-def _skipping(method: Callable, compile: bool) -> Callable:
+def _skipping(method: Any, compile: bool) -> Any:
     """A copy that the compiler does not look into; what it calls is compiled, or is not."""
     code = method.__code__.replace(co_name=f"{method.__name__}_by_layers")
     parts = method.__globals__, code.co_name, method.__defaults__, method.__closure__
-    return torch.compiler.disable(types.FunctionType(code, *parts), recursive=not compile)
+    return torch.compiler.disable(FunctionType(code, *parts), recursive=not compile)
