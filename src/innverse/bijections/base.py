@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, ShapeError
+from ..models.parts import Part
 from .tape import Tape
 
 
-class Bijection(nn.Module):
+class Bijection(Part, nn.Module):
     """An invertible, differentiable map f: R^n -> R^n with its log|det| in closed form.
 
     A subclass implements two methods with the same signature:

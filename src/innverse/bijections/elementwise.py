@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ..errors import ShapeError
+from ..models.parts import Part
 from ..native import affine as native_affine
 from ..native import spline as native_spline
 from .affine import affine, affine_inverse
 from .spline import piece
 
 
-class Elementwise:
+class Elementwise(Part):
     """A strictly increasing map of each element of x under parameters p.
 
     x, z: (B, C, *space); p: (B, n_params, C, *space), unconstrained reals, and p = 0 is (close
@@ -46,7 +47,9 @@ class Elementwise:
         return p.to(x.dtype).unflatten(1, (self.n_params, channels))
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{k}={v}" for k, v in vars(self).items() if k != "n_params")
+        settings = ", ".join(
+            f"{k}={v}" for k, v in vars(self).items() if k[0] != "_" and k != "n_params"
+        )
         return f"{type(self).__name__}({settings})"
 
 

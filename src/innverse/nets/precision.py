@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from ..autocast import autocast_dtype, with_autocast
+from ..models.parts import Part
 from ..shapes import check_channels, check_condition
 from .plain import Plain, has_no_hooks
 
 PRECISIONS = ("fp32", "bf16")
 
 
-class ConditionerNet(nn.Module):
+class ConditionerNet(Part, nn.Module):
     """Base of the conditioner networks: (x, c) -> parameters, in a precision of its own.
 
     A network says what it takes, and refuses the rest with a ShapeError: ``n_in`` channels of x
