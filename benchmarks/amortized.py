@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", nargs="?", choices=PARTS, help="all of them by default")
     parser.add_argument("--task", help="one task of sbibm or kinematics")
-    parser.add_argument("--density", default="spline")
+    parser.add_argument("--density", default="nsf")
     parser.add_argument("--epochs", type=int, default=1000, help="most epochs of a training")
     parser.add_argument("--minutes", type=float, help="most minutes of a training")
     parser.add_argument("--threads", type=int, default=2)

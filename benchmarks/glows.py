@@ -47,8 +47,7 @@ class Innverse(nn.Module):
             steps=steps,
             hidden=hidden,
             split="conv",
-            memory=memory,
-        )
+        ).set_memory(memory)
         if bf16:
             nets.set_precision(self.flow, "bf16")
 

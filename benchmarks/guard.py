@@ -42,7 +42,7 @@ def affine_pair():
 
 def spline_pair():
     options = {"layers": 4, "width": 128, "mix": "swap", "norm": False, "activation": "relu"}
-    ours = flows.build("spline", (32,), **options)
+    ours = flows.build("nsf", (32,), **options)
     return ours, textbook.SplineFlow(32, 4, 128), torch.randn(512, 32)
 
 

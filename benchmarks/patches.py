@@ -31,7 +31,7 @@ COMPONENTS, TEST_IMAGES = 200, 50
 def _innverse(d: int):
     from innverse import flows
 
-    flow = flows.build("spline", (d,), layers=LAYERS, width=WIDTH, bins=BINS, bound=BOUND)
+    flow = flows.build("nsf", (d,), layers=LAYERS, width=WIDTH, bins=BINS, bound=BOUND)
     return flow, flow.log_prob
 
 

@@ -27,16 +27,16 @@ BATCH, WARM_UP, EVERY = 64, 200, 50
 VECTORS = {
     "nice": {"layers": 4, "width": 16},
     "realnvp": {"layers": 4, "width": 16, "mix": "lu"},
-    "spline": {"layers": 3, "width": 16, "bins": 4},
+    "nsf": {"layers": 3, "width": 16, "bins": 4},
     "maf": {"layers": 3, "width": 16},
     "iaf": {"layers": 2, "width": 16},
     "residual": {"layers": 2, "hidden": 16},
-    "matching": {"hidden": 32, "depth": 2, "evaluations": 16},
+    "flow_matching": {"hidden": 32, "depth": 2, "evaluations": 16},
 }
 IMAGES = {
     "glow": {"levels": 2, "steps": 2, "hidden": 16},
     "realnvp": {"levels": 2, "hidden": 8, "blocks": 1},
-    "transformer": {"patch": 2, "blocks": 2, "hidden": 16, "depth": 1, "heads": 2},
+    "tarflow": {"patch": 2, "blocks": 2, "hidden": 16, "depth": 1, "heads": 2},
 }
 
 

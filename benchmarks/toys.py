@@ -66,7 +66,7 @@ def _normflows():
 # permutation of two may be none, so RealNVP mixes by matrices.
 FLOWS = {
     "innverse spline": _ours(
-        "spline", bins=BINS, bound=BOUND, mix="swap", norm=False, activation="relu"
+        "nsf", bins=BINS, bound=BOUND, mix="swap", norm=False, activation="relu"
     ),
     "zuko NSF": _zuko,
     "normflows RQ-NSF": _normflows,

@@ -71,7 +71,7 @@ def _innverse(kind: str, d: int, layers: int, width: int):
     from innverse import flows
 
     options = {"layers": layers, "width": width, "mix": "swap", "norm": False, "activation": "relu"}
-    name = "realnvp" if kind == "affine" else "spline"
+    name = "realnvp" if kind == "affine" else "nsf"
     flow = flows.build(name, (d,), **options)
     return flow, flow.log_prob, flow.sample
 

@@ -23,7 +23,7 @@ class Setting:
     """
 
     cells: Path
-    density: str = "spline"
+    density: str = "nsf"
     epochs: int = 1000
     minutes: float | None = None
     simulations: int | None = None

@@ -72,7 +72,7 @@ def _ours(theta, x, depth: int) -> Trial:
     chosen = {"layers": LAYERS, "width": WIDTH, "bins": BINS, "depth": depth}
     size = choose_size(len(theta), d) | chosen
     low, high = torch.full((d,), -3.0), torch.full((d,), 3.0)
-    estimator = Estimator(low, high, (n_x,), "spline", "none", size)
+    estimator = Estimator(low, high, (n_x,), "nsf", "none", size)
     estimator.learn_scales(theta, x)
     u, log_det = estimator.transform(theta)
     z = estimator.standardize(x)

@@ -123,7 +123,7 @@ def test_a_reversible_chain_goes_back_in_the_types_in_which_it_came():
     gradients = []
     for memory in ("store", "reversible"):
         torch.manual_seed(0)
-        flow = flows.build("maf", (4,), layers=2, width=16, memory=memory)
+        flow = flows.build("maf", (4,), layers=2, width=16).set_memory(memory)
         for p in flow.parameters():
             p.data.add_(0.1 * torch.randn_like(p))
         with torch.autocast("cpu", torch.bfloat16):

@@ -200,7 +200,7 @@ def test_masked_networks_and_maps_are_checked_too():
 def test_a_condition_too_wide_ends_in_a_sentence_and_not_in_a_signal():
     code = (
         "import torch; from innverse import flows, errors;"
-        "f = flows.build('spline', (4,), layers=2, width=8, condition=2)\n"
+        "f = flows.build('nsf', (4,), layers=2, width=8, condition=2)\n"
         "try: f.log_prob(torch.randn(3, 4), torch.randn(3, 10**6))\n"
         "except errors.ShapeError: print('refused')"
     )

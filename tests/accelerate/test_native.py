@@ -90,7 +90,7 @@ def test_without_kernels_the_formula_serves():
     code = (
         "import torch; from innverse import flows; from innverse.accelerate.native import spline;"
         "assert spline._library() is None;"
-        "flow = flows.build('spline', (4,), layers=2, width=8);"
+        "flow = flows.build('nsf', (4,), layers=2, width=8);"
         "assert flow.log_prob(torch.randn(3, 4)).isfinite().all()"
     )
     environment = {**os.environ, "INNVERSE_NATIVE": "0"}

@@ -134,7 +134,7 @@ def test_training_is_reproducible_and_leaves_the_global_seed_alone():
     assert amortized.fit(*pairs(200), seed=2, **options).history.held_out != first.history.held_out
 
 
-@pytest.mark.parametrize("density", ["spline", "realnvp", "mdn", "matching"])
+@pytest.mark.parametrize("density", ["nsf", "realnvp", "mdn", "flow_matching"])
 @pytest.mark.parametrize("d", [1, 3])
 def test_every_density_is_normalised_and_agrees_with_its_draws(density, d):
     """E_q 1 = 1 by importance sampling with a wide normal, for a network that is hardly trained,

@@ -90,7 +90,7 @@ def fill(found):
         edit("config", value={}), edit("config", "size", value=None),
         edit("config", "size", "width", value=10**9), edit("config", "size", "width", value="8"),
         edit("config", "size", "layers", value=10**7), edit("config", "density", value="none"),
-        edit("config", "density", value=["spline"]), edit("config", "summary", value=7),
+        edit("config", "density", value=["nsf"]), edit("config", "summary", value=7),
         edit("history", value=3), edit("history", value={"colour": 1}),
         edit("history", "held_out", value="low"), edit("history", "held_out", value=["low"]),
         edit("history", "steps", value="many"), edit("n_simulations", value="many"),

@@ -191,7 +191,7 @@ def test_whole_numbers_at_both_bounds():
 # ---- gradients and copies -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("density", ["spline", "realnvp", "mdn", "matching"])
+@pytest.mark.parametrize("density", ["nsf", "realnvp", "mdn", "flow_matching"])
 def test_gradients_by_theta_and_x_against_differences(density):
     theta, x = pairs(200)
     bounds = ([-6.0, None], [6.0, None])

@@ -37,12 +37,12 @@ def leaves(node: Node) -> int:
         ("realnvp", (6,), {"layers": 5}),
         ("realnvp", (1, 8, 8), {"levels": 2, "hidden": 8}),
         ("nice", (6,), {}),
-        ("spline", (6,), {"layers": 3}),
+        ("nsf", (6,), {"layers": 3}),
         ("maf", (6,), {"layers": 3}),
         ("iaf", (6,), {"layers": 3}),
         ("residual", (2,), {}),
-        ("transformer", (1, 8, 8), {}),
-        ("matching", (2,), {}),
+        ("tarflow", (1, 8, 8), {}),
+        ("flow_matching", (2,), {}),
     ],
 )  # fmt: skip
 def test_the_tree_accounts_for_every_parameter(name, shape, config):

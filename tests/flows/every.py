@@ -8,18 +8,25 @@ from innverse import flows
 
 _VECTORS = {"layers": 2, "width": 8}
 _IMAGES = {"levels": 2, "hidden": 4}
+_ODE = {"hidden": 8, "method": "heun"}
 _TOKENS = {"patch": 4, "blocks": 1, "hidden": 8, "depth": 1, "heads": 2}
 
 # name: architecture, shape of an item, options
 EVERY = {
+    "coupling": ("coupling", (3,), _VECTORS | {"transform": "spline", "bins": 4, "mix": "swap"}),
+    "autoregressive": ("autoregressive", (3,), _VECTORS | {"inverse": True}),
     "nice": ("nice", (3,), _VECTORS),
     "realnvp": ("realnvp", (3,), _VECTORS | {"mix": "lu"}),
-    "spline": ("spline", (3,), _VECTORS | {"bins": 4}),
+    "nsf": ("nsf", (3,), _VECTORS | {"bins": 4}),
     "maf": ("maf", (3,), _VECTORS),
-    "maf, splines": ("maf", (3,), _VECTORS | {"map": "spline", "bins": 4}),
+    "maf, splines": ("maf", (3,), _VECTORS | {"transform": "spline", "bins": 4}),
     "iaf": ("iaf", (3,), _VECTORS),
     "residual": ("residual", (3,), {"layers": 1, "hidden": 8}),
-    "matching": ("matching", (3,), {"hidden": 8, "depth": 1, "method": "heun", "evaluations": 4}),
+    "flow_matching": (
+        "flow_matching",
+        (3,),
+        {"hidden": 8, "depth": 1, "method": "heun", "evaluations": 4},
+    ),
     "glow": ("glow", (1, 8, 8), _IMAGES | {"steps": 1}),
     "glow, wavelets": (
         "glow",
@@ -33,13 +40,13 @@ EVERY = {
         (1, 4, 4),
         {"layers": 1, "levels": 1, "hidden": 4, "terms": 4, "probes": 2},
     ),
-    "matching, images": (
-        "matching",
+    "flow_matching, images": (
+        "flow_matching",
         (1, 4, 4),
-        {"hidden": 4, "levels": 1, "method": "heun", "evaluations": 2},
+        _ODE | {"levels": 1, "evaluations": 2},
     ),
-    "transformer": ("transformer", (1, 8, 8), _TOKENS),
-    "transformer, couplings": ("transformer", (1, 8, 8), _TOKENS | {"kind": "coupling"}),
+    "tarflow": ("tarflow", (1, 8, 8), _TOKENS),
+    "tarflow, couplings": ("tarflow", (1, 8, 8), _TOKENS | {"kind": "coupling"}),
 }
 
 

@@ -35,7 +35,7 @@ def glow(shape=(1, 8, 8), **options):
 # ---- types --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", ["spline", "glow"])
+@pytest.mark.parametrize("case", ["nsf", "glow"])
 def test_types_are_converted_where_nothing_is_lost(case):
     flow = build(case)
     x = items(flow).half().float()
@@ -47,7 +47,7 @@ def test_types_are_converted_where_nothing_is_lost(case):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64, torch.bool])
 def test_integer_coordinates_are_numbers(dtype):
-    flow = build("spline")
+    flow = build("nsf")
     x = torch.tensor([[0, 1, 1], [1, 0, 1]])
     found = flow.log_prob(x.to(dtype)).float()
     torch.testing.assert_close(found, flow.log_prob(x.float()))
@@ -68,7 +68,7 @@ def test_integer_pixels_are_refused():
 )
 def test_what_holds_no_numbers_is_refused(x):
     with pytest.raises(InputError, match="complex|of type"):
-        build("spline").log_prob(x)
+        build("nsf").log_prob(x)
 
 
 def test_half_precision_is_refused():
@@ -106,14 +106,14 @@ def test_dequantised_pixels_stay_below_one(levels):
 
 
 def test_one_condition_is_that_of_all_items():
-    flow = awake("spline", (3,), layers=2, width=8, condition=2)
+    flow = awake("nsf", (3,), layers=2, width=8, condition=2)
     x, c = torch.randn(4, 3), torch.randn(2)
     expected = flow.log_prob(x, c.expand(4, 2))
     for given in (c, c[None], c.double(), c.numpy(), c.tolist()):
         torch.testing.assert_close(flow.log_prob(x, given), expected)
     assert flow.sample(5, c).shape == flow.sample(5, c[None]).shape == (5, 3)
     assert flow.sample((2, 3), torch.randn(2, 3, 2)).shape == (2, 3, 3)
-    alone = awake("spline", (3,), layers=2, width=8, condition=1)
+    alone = awake("nsf", (3,), layers=2, width=8, condition=1)
     torch.testing.assert_close(alone.log_prob(x, 0.5), alone.log_prob(x, torch.full((4, 1), 0.5)))
 
 
@@ -139,8 +139,8 @@ def test_conditions_that_do_not_fit(method, c, message):
 def test_maps_where_no_network_takes_one():
     for name, options in (
         ("glow", {"how": "film", "levels": 1, "steps": 1, "hidden": 4}),
-        ("transformer", {"blocks": 1, "hidden": 8, "heads": 2, "depth": 1}),
-        ("matching", {"hidden": 4, "evaluations": 4}),
+        ("tarflow", {"blocks": 1, "hidden": 8, "heads": 2, "depth": 1}),
+        ("flow_matching", {"hidden": 4, "evaluations": 4}),
     ):
         flow = flows.build(name, (1, 8, 8), condition=2, **options)
         with pytest.raises(ShapeError, match=r"is \(B, 2\), got \(1, 2, 8, 8\)"):
@@ -149,7 +149,7 @@ def test_maps_where_no_network_takes_one():
 
 @pytest.mark.parametrize("method", ["log_prob", "encode", "sample", "dist", "score", "interpolate"])
 def test_other_names_of_the_condition(method):
-    flow = awake("spline", (3,), layers=2, width=8, condition=2)
+    flow = awake("nsf", (3,), layers=2, width=8, condition=2)
     x = torch.randn(4, 3)
     given = {"sample": (2,), "dist": (), "interpolate": (x[0], x[1])}.get(method, (x,))
     for name in ("context", "cond", "condition"):
@@ -278,7 +278,7 @@ def test_the_view_at_a_condition_keeps_it_whatever_is_asked():
 @pytest.mark.parametrize("n", [-1, 1.5, "3", (2, -1), None])
 def test_numbers_of_samples(n):
     with pytest.raises(UsageError, match="a number of samples"):
-        build("spline").sample(n)
+        build("nsf").sample(n)
 
 
 @pytest.mark.parametrize("case", EVERY)
@@ -301,7 +301,7 @@ def test_calling_a_flow_is_its_density():
 
 
 def test_constant_columns_are_named():
-    flow = awake("spline", (3,), layers=2, width=8)
+    flow = awake("nsf", (3,), layers=2, width=8)
     x = torch.randn(16, 3)
     x[:, 1] = 7.3
     with pytest.warns(UserWarning, match="column 1 of x is constant"):
@@ -319,9 +319,9 @@ def test_batches_to_initialize_from(bad):
     x = torch.randn(4, 3)
     x[2, 1] = bad
     with pytest.raises(InputError, match="NaN or Inf"):
-        initialize(build("spline"), x)
+        initialize(build("nsf"), x)
     with pytest.raises(InputError, match="empty"):
-        initialize(build("spline"), x[:0])
+        initialize(build("nsf"), x[:0])
 
 
 def test_standardize_keeps_its_digits_in_every_type():
@@ -338,10 +338,10 @@ def test_standardize_keeps_its_digits_in_every_type():
 
 
 def test_integers_too_large_for_float32_keep_their_digits():
-    flow = awake("spline", (2,), layers=2, width=8)
+    flow = awake("nsf", (2,), layers=2, width=8)
     x = torch.randint(0, 1000, (64, 2)) + 10**12
     initialize(flow, x)
-    small = awake("spline", (2,), layers=2, width=8)
+    small = awake("nsf", (2,), layers=2, width=8)
     initialize(small, x - 10**12)
     torch.testing.assert_close(flow.encode(x), small.encode(x - 10**12), rtol=1e-4, atol=1e-4)
 
@@ -358,7 +358,7 @@ def test_errors_are_ours():
         lambda: flow.sample(1, 0.1, -1.0),
         lambda: flow.denoise(torch.rand(1, 1, 8, 8), 0.1, 0),
         lambda: flow.denoise(torch.rand(8, 8), 0.1),
-        lambda: build("spline").sample(2, size=(8, 8)),
+        lambda: build("nsf").sample(2, size=(8, 8)),
     ):
         with pytest.raises(InnverseError) as caught:
             call()

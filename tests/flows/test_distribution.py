@@ -15,7 +15,7 @@ from torch.distributions import (
 from innverse import flows
 from innverse.errors import InnverseError
 
-VECTOR = ("spline", (3,), {"layers": 2, "width": 8})
+VECTOR = ("nsf", (3,), {"layers": 2, "width": 8})
 IMAGE = ("glow", (1, 4, 4), {"levels": 1, "steps": 1, "hidden": 4})
 
 

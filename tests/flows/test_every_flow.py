@@ -18,7 +18,7 @@ from innverse.bijections import initialize, set_memory
 
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
 # flow matching evaluates a U-Net many times an image: the vectors show the same
-QUICK = [case for case in EVERY if case != "matching, images"]
+QUICK = [case for case in EVERY if case != "flow_matching, images"]
 
 every = pytest.mark.parametrize("case", EVERY)
 quick = pytest.mark.parametrize("case", QUICK)
@@ -146,7 +146,7 @@ def test_gradients_for_each_item(case):
 
 
 @pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
-@pytest.mark.parametrize("case", ["spline", "glow"])
+@pytest.mark.parametrize("case", ["nsf", "glow"])
 def test_transforms_in_other_memory_modes(case, memory):
     flow = build(case)
     x, expected = items(flow), flow.score(items(flow))
@@ -209,7 +209,7 @@ def replica(module):
 
 
 @pytest.mark.parametrize("memory", ["store", "reversible"])
-@pytest.mark.parametrize("case", ["spline", "maf", "glow"])
+@pytest.mark.parametrize("case", ["nsf", "maf", "glow"])
 def test_replicas_compute_the_same_and_pass_gradients_on(case, memory):
     flow = set_memory(build(case).train(), memory)
     x = items(flow)
@@ -242,7 +242,7 @@ def check_export(case, directions):
         torch.testing.assert_close(graph(other), getattr(flow, direction)(other), **CLOSE)
 
 
-@pytest.mark.parametrize("case", ["spline", "glow"])
+@pytest.mark.parametrize("case", ["nsf", "glow"])
 def test_exported_decoders(case):
     check_export(case, ["decode"])
 
@@ -254,7 +254,7 @@ def test_exported_densities_and_codes(case):
 
 
 @pytest.mark.filterwarnings("ignore")  # a trace holds for one size, and warns of it
-@pytest.mark.parametrize("case", ["spline", "maf", "glow"])
+@pytest.mark.parametrize("case", ["nsf", "maf", "glow"])
 def test_traces_hold_the_formula(case):
     flow = build(case).requires_grad_(False)
     x = items(flow)

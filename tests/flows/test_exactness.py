@@ -12,21 +12,21 @@ SMALL = {"layers": 3, "width": 16}
 PLANE = {
     "nice": SMALL,
     "realnvp": SMALL | {"mix": "lu"},
-    "spline": SMALL | {"bins": 4},
+    "nsf": SMALL | {"bins": 4},
     "maf": SMALL,
-    "maf, splines": SMALL | {"map": "spline", "bins": 4},
+    "maf, splines": SMALL | {"transform": "spline", "bins": 4},
     "iaf": SMALL,
     "residual": {"layers": 3, "hidden": 16},
-    "matching": {"hidden": 8, "depth": 2, "evaluations": 64},
+    "flow_matching": {"hidden": 8, "depth": 2, "evaluations": 64},
 }
 # an ODE solver's density is exact in the limit of small steps only: see test_matching.py
-TOLERANCE = {"matching": 1e-5}
+TOLERANCE = {"flow_matching": 1e-5}
 IMAGES = {
     "glow": {"levels": 1, "steps": 2, "hidden": 8},
     "glow, gaussianized": {"levels": 1, "steps": 2, "hidden": 8, "gaussianize": 4},
     "realnvp": {"levels": 2, "hidden": 8, "blocks": 1},
     "realnvp, gaussianized": {"levels": 2, "hidden": 8, "blocks": 1, "gaussianize": 4},
-    "transformer": {"patch": 1, "blocks": 2, "hidden": 8, "depth": 1, "heads": 2},
+    "tarflow": {"patch": 1, "blocks": 2, "hidden": 8, "depth": 1, "heads": 2},
 }
 
 

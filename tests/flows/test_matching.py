@@ -15,14 +15,14 @@ from innverse.bijections import check_bijection, initialize
 from innverse.cli import train as command
 from innverse.errors import InputError, UsageError
 from innverse.flows import Flow
-from innverse.flows.matching import Integral
+from innverse.flows.flow_matching import Integral
 from innverse.train import read_metrics
 from innverse.train.losses import Objective
 
 
 def moved(shape, amount=0.1, **options):
     torch.manual_seed(0)
-    flow = flows.build("matching", shape, **options)
+    flow = flows.build("flow_matching", shape, **options)
     for p in flow.bijection.layers[1].parameters():
         p.data.add_(torch.randn_like(p), alpha=amount)
     return flow.eval()
@@ -93,7 +93,7 @@ def test_trained_on_a_gaussian_it_has_its_density_and_its_draws():
     chol = torch.tensor([[1.5, 0.0], [-0.8, 0.4]])
     mean = torch.tensor([3.0, -1.0])
     target = torch.distributions.MultivariateNormal(mean, scale_tril=chol)
-    flow = flows.build("matching", (2,), hidden=64, depth=2, evaluations=32)
+    flow = flows.build("flow_matching", (2,), hidden=64, depth=2, evaluations=32)
     initialize(flow, target.sample((2000,)))
     optimizer = torch.optim.Adam(flow.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
@@ -169,7 +169,7 @@ def test_trained_from_the_command_line(tmp_path, monkeypatch, capsys):
     y, x = np.mgrid[:8, :8] / 7
     a, b = np.random.default_rng(0).uniform(-1, 1, (2, 40, 1, 1))
     np.save("pictures.npy", (127 + 60 * (a * x + b * y)).clip(0, 255).astype(np.uint8))
-    settings = ["model.name=matching", "model.hidden=8", "model.evaluations=8", "train.threads=1",
+    settings = ["model.name=flow_matching", "model.hidden=8", "model.evaluations=8", "train.threads=1",
                 "train.warmup=5", "train.ema=0.9", "train.log_every=1"]  # fmt: skip
     code = command.train(
         data="pictures.npy", channels=1, crop=8, batch_size=16, steps=60, lr=5e-3, set=settings,
@@ -178,7 +178,9 @@ def test_trained_from_the_command_line(tmp_path, monkeypatch, capsys):
     outcome = json.loads(capsys.readouterr().out)
     assert code == 0 and outcome["complete"]
     assert 0 < outcome["held_out"]["bits_per_dim"] < 8  # the likelihood, not the loss
-    rows = [row for row in read_metrics("runs/matching/metrics.jsonl") if row["kind"] == "train"]
+    rows = [
+        row for row in read_metrics("runs/flow_matching/metrics.jsonl") if row["kind"] == "train"
+    ]
     assert "bits_per_dim" not in rows[0]
     first, last = (np.mean([row["matching"] for row in part]) for part in (rows[:10], rows[-10:]))
     assert last < 0.8 * first
@@ -187,10 +189,10 @@ def test_trained_from_the_command_line(tmp_path, monkeypatch, capsys):
 
 def test_mistakes():
     with pytest.raises(UsageError, match="euler, heun, rk4"):
-        flows.build("matching", (2,), method="rk45")
+        flows.build("flow_matching", (2,), method="rk45")
     with pytest.raises(UsageError, match="multiple of 4"):
-        flows.build("matching", (2,), evaluations=30)
+        flows.build("flow_matching", (2,), evaluations=30)
     with pytest.raises(UsageError, match="vectors"):
-        flows.build("matching", (2, 3))
+        flows.build("flow_matching", (2, 3))
     with pytest.raises(UsageError, match="no option 'noise'"):
-        flows.build("matching", (1, 8, 8), noise=(0.1, 0.2))
+        flows.build("flow_matching", (1, 8, 8), noise=(0.1, 0.2))

@@ -24,7 +24,7 @@ def moved(module, amount=0.1):
 
 def small(shape=(1, 4, 4), **options):
     options = {"patch": 2, "blocks": 2, "hidden": 8, "depth": 1, "heads": 2} | options
-    return moved(flows.build("transformer", shape, **options)).eval()
+    return moved(flows.build("tarflow", shape, **options)).eval()
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -109,7 +109,7 @@ def test_trained_with_noise_and_cleaned_up_by_tweedie(kind):
     """The data are two pictures; draws at a noise level come clean by the score."""
     torch.manual_seed(0)
     flow = flows.build(
-        "transformer", (1, 4, 4), kind=kind, patch=2, blocks=4, hidden=32, heads=2, depth=1,
+        "tarflow", (1, 4, 4), kind=kind, patch=2, blocks=4, hidden=32, heads=2, depth=1,
         noise=(0.05, 0.5),
     )  # fmt: skip
     ramp = torch.linspace(0.2, 0.8, 4).expand(1, 4, 4)
@@ -144,10 +144,10 @@ def test_trained_with_noise_and_cleaned_up_by_tweedie(kind):
 
 def test_mistakes():
     with pytest.raises(UsageError, match="for images"):
-        flows.build("transformer", (8,))
+        flows.build("tarflow", (8,))
     with pytest.raises(UsageError, match="'causal' or 'coupling'"):
-        flows.build("transformer", (1, 8, 8), kind="both")
+        flows.build("tarflow", (1, 8, 8), kind="both")
     with pytest.raises(ValueError, match="heads=3"):
-        flows.build("transformer", (1, 8, 8), hidden=8, heads=3)
+        flows.build("tarflow", (1, 8, 8), hidden=8, heads=3)
     with pytest.raises(InputError, match="pass c=sigma"):
         small(noise=(0.01, 0.4)).sample(2)

@@ -25,12 +25,12 @@ from innverse.nets import MADE
 NEW = {
     "nice": ("nice", {}),
     "maf": ("maf", {}),
-    "maf, splines": ("maf", {"map": "spline", "bins": 4}),
+    "maf, splines": ("maf", {"transform": "spline", "bins": 4}),
     "iaf": ("iaf", {}),
 }
 ALL = NEW | {
     "realnvp": ("realnvp", {"mix": "lu"}),
-    "spline": ("spline", {"bins": 4}),
+    "nsf": ("nsf", {"bins": 4}),
 }
 
 
@@ -176,7 +176,7 @@ def test_errors_name_the_fault():
             flows.build(name, (1, 8, 8))
     with pytest.raises(UsageError, match="mix='swap': choose one of reverse, permute, lu"):
         flows.build("maf", (4,), mix="swap")
-    with pytest.raises(UsageError, match="map='cubic': choose one of affine, spline"):
-        flows.build("iaf", (4,), map="cubic")
+    with pytest.raises(UsageError, match="'cubic': choose one of additive, affine, spline"):
+        flows.build("iaf", (4,), transform="cubic")
     with pytest.raises(UsageError, match="passes=5: choose 1 to 4"):
         flows.build("maf", (4,), passes=5)

@@ -56,8 +56,9 @@ from .supports import ask_prior
 
 _FLOWS = {  # the name of each, and its options
     "affine": ("realnvp", {"mix": "permute", "norm": False, "standardize": False}),
-    "spline": ("spline", {"standardize": False}),
+    "spline": ("nsf", {"standardize": False}),
 }
+_FORMAT = files.form("innverse-bidirectional-posterior", {"sizes": list, "options": dict})
 
 
 @dataclass(frozen=True)
@@ -203,13 +204,11 @@ class BidirectionalPosterior:
         """Write config.json and model.safetensors into ``folder``."""
         f = self.network
         facts = {"names": self.names, "sizes": [f.d, f.m, f.k], "options": f.options}
-        facts |= files.transform_facts(self.transform)
-        files.save(Path(folder), files.BIDIRECTIONAL, self._modules(), self.history, facts)
+        files.save(folder, _FORMAT, self._modules(), self.transform, self.history, facts)
 
     @classmethod
     def load(cls, folder: str | Path) -> BidirectionalPosterior:
         """Read what `save` wrote; InputError when it is missing or damaged."""
-        needed = {"names": list, "sizes": list, "options": dict, **files.TRANSFORM}
 
         def build(made: dict[str, Any], history: History | None) -> BidirectionalPosterior:
             (d, m, k), options = made["sizes"], dict(made["options"])
@@ -218,8 +217,7 @@ class BidirectionalPosterior:
             network = BidirectionalINN(d, m, k, **options)
             return cls(network, transform, standardize, made["names"], history)
 
-        kind = files.BIDIRECTIONAL
-        return files.load(Path(folder), kind, needed, build, lambda p: p._modules())[0]
+        return files.load(folder, _FORMAT, build, lambda p: p._modules())[0]
 
     def _modules(self) -> nn.ModuleDict:
         parts = {"network": self.network, "transform": self.transform}

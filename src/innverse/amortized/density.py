@@ -13,11 +13,11 @@ from ..bijections.base import sum_per_item
 from ..bijections.elementwise import Elementwise
 from ..errors import UsageError
 from ..flows.base import standard_normal
-from ..flows.matching import ContinuousFlow
+from ..flows.flow_matching import ContinuousFlow
 from ..nets import MLP
 from .mdn import MixtureDensity
 
-DENSITIES = ("spline", "realnvp", "mdn", "matching")
+DENSITIES = ("nsf", "realnvp", "mdn", "flow_matching")
 
 
 class ConditionalMap(Bijection):
@@ -83,8 +83,8 @@ def build_density(name: str, d: int, condition: int, size: dict[str, Any]) -> nn
     """The density ``name`` of u (B, d) given c (B, condition).
 
     Args:
-        name: ``"spline"`` or ``"realnvp"`` (flows of couplings), ``"mdn"`` (a mixture of normals)
-            or ``"matching"`` (flow matching).
+        name: ``"nsf"`` or ``"realnvp"`` (flows of couplings), ``"mdn"`` (a mixture of normals)
+            or ``"flow_matching"``.
         size: width and depth of the networks; layers (flows), bins (spline), components (mdn).
 
     Raises:
@@ -95,7 +95,7 @@ def build_density(name: str, d: int, condition: int, size: dict[str, Any]) -> nn
     width, depth = size["width"], size["depth"]
     if name == "mdn":
         return MixtureDensity(d, condition, size["components"], width, depth)
-    if name == "matching":
+    if name == "flow_matching":
         options = {"hidden": width, "depth": depth + 1, "evaluations": 32}
         return FlowDensity(flows.build(name, (d,), condition=condition, **options))
     # first the place and the size of the posterior, then its shape
@@ -105,7 +105,7 @@ def build_density(name: str, d: int, condition: int, size: dict[str, Any]) -> nn
         layers += [ConditionalMap(1, condition, spline, width, depth)]
     else:
         options = {k: size[k] for k in ("layers", "width", "depth")}
-        options |= {"bins": size["bins"]} if name == "spline" else {}
+        options |= {"bins": size["bins"]} if name == "nsf" else {}
         options |= {"mix": "lu", "standardize": False}
         body = flows.build(name, (d,), condition=condition, **options)
         layers += list(body.bijection.layers)

@@ -1,9 +1,8 @@
-"""Posteriors on disk: config.json + model.safetensors, never pickle."""
+"""What the config of a posterior says beside its weights: the history, the parameters' transform."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,80 +11,37 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from .. import __version__
-from ..data.atomic import dumps, write_together
 from ..errors import InnverseError, InputError
 from ..fitting.schedule import History
-from ..registry import fits
-from ..weights import CONFIG, WEIGHTS, build_to_fit, fill, read_config, tensor_bytes
+from ..models.registry import fits
+from ..models.store import Format, read, write
 from .parameters import ParameterTransform
 from .regions import Regions
 
-FORMAT_VERSION = 3  # 2: bounds by the probit; 3: regions of every support
-POSTERIOR, BIDIRECTIONAL = "innverse-posterior", "innverse-bidirectional-posterior"
-TRANSFORM = {"region": list, "dtype": str}  # keys that describe the parameters
+_NEEDED = {"names": list, "region": list, "dtype": str, "history": dict | None}
+_VERSION = 3  # 2: bounds by the probit; 3: regions of every support
 P = TypeVar("P")
 
 
-def save(folder: Path, kind: str, model: nn.Module, history: History | None, facts: dict) -> None:
-    """Write ``model`` and the JSON-able ``facts`` into ``folder``: both files, or none where the
-    disk is full.
+def form(name: str, needed: dict[str, type]) -> Format:
+    """The format of a kind of posteriors."""
+    return Format(name, _VERSION, _NEEDED | needed, "posterior")
+
+
+def save(
+    folder: str | Path,
+    form: Format,
+    model: nn.Module,
+    transform: ParameterTransform,
+    history: History | None,
+    facts: dict[str, Any],
+) -> None:
+    """Write ``model`` and what belongs to it into ``folder``.
 
     Raises:
-        InnverseError: the folder cannot be written.
+        InnverseError: a support of one's own, which no file can describe (its bounds are among the
+            tensors); or the folder cannot be written.
         NotConvergedError: weights that are NaN or infinite.
-    """
-    weights = tensor_bytes(model)
-    config = {
-        "format": kind,
-        "format_version": FORMAT_VERSION,
-        "innverse": __version__,
-        **facts,
-        "history": dataclasses.asdict(history) if history else None,
-        "sha256": hashlib.sha256(weights).hexdigest(),
-    }
-    # the config goes last, so that a torn write is noticed
-    write_together(folder, {WEIGHTS: weights, CONFIG: dumps(config, indent=2) + "\n"})
-
-
-def load(
-    folder: Path,
-    kind: str,
-    needed: dict[str, type],
-    build: Callable[[dict[str, Any], History | None], P],
-    modules: Callable[[P], nn.Module],
-) -> tuple[P, dict[str, Any]]:
-    """What `save` wrote, and its config.
-
-    Args:
-        needed: what the config must have, besides what `save` adds, and of which type.
-        build: makes the posterior from the config and the history, its weights still at random.
-        modules: gives the module whose weights `save` was given.
-
-    Raises:
-        InputError: missing, of another kind, or damaged.
-    """
-    path = folder / CONFIG
-    needed = needed | {"sha256": str, "history": dict | None}
-    config = read_config(path, (kind,), FORMAT_VERSION, needed, "posterior")
-    if not all(isinstance(name, str) for name in config.get("names", [])):
-        raise InputError(f"{path} is damaged (names that are no text): save the posterior again")
-    history = _history(config["history"], path)
-    made: list[P] = []
-
-    def container() -> nn.Module:
-        made.append(build(config, history))
-        return modules(made[0])
-
-    fill(build_to_fit(container, folder), folder, config["sha256"])
-    return made[0], config
-
-
-def transform_facts(transform: ParameterTransform) -> dict[str, Any]:
-    """What a config says of the parameters; their bounds are among the tensors.
-
-    Raises:
-        InnverseError: a support of one's own, which no file can describe.
     """
     region = transform.region.to_json()
     if region is None:
@@ -93,11 +49,39 @@ def transform_facts(transform: ParameterTransform) -> dict[str, Any]:
             "a posterior whose prior has a transform of your own cannot be saved with its "
             "structure: save posterior.estimator.state_dict() with safetensors"
         )
-    return {"region": region, "dtype": str(transform.dtype).removeprefix("torch.")}
+    told = dataclasses.asdict(history) if history else None
+    dtype = str(transform.dtype).removeprefix("torch.")
+    facts = facts | {"region": region, "dtype": dtype, "history": told}
+    write(Path(folder), form, model, facts)
+
+
+def load(
+    folder: str | Path,
+    form: Format,
+    build: Callable[[dict[str, Any], History | None], P],
+    modules: Callable[[P], nn.Module],
+) -> tuple[P, dict[str, Any]]:
+    """What `save` wrote, and its config.
+
+    Args:
+        build: makes the posterior from the config and the history, with any weights.
+        modules: gives the module whose weights `save` was given.
+
+    Raises:
+        InputError: missing, of another kind, or damaged.
+    """
+
+    def made(config: dict[str, Any], path: Path) -> tuple[nn.Module, P]:
+        if not all(isinstance(name, str) for name in config["names"]):
+            raise InputError("names that are no text: save the posterior again")
+        whole = build(config, _history(config["history"], path))
+        return modules(whole), whole
+
+    return read(Path(folder), (form,), made)
 
 
 def transform_of(config: dict[str, Any]) -> ParameterTransform:
-    """The transform that `transform_facts` described.
+    """The transform that a config describes.
 
     Raises:
         InputError: no such region or type.

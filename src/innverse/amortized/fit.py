@@ -48,7 +48,7 @@ def fit(
     vectorized: bool = True,
     bounds=None,
     names: Sequence[str] | None = None,
-    density: str = "spline",
+    density: str = "nsf",
     summary: str | nn.Module = "auto",
     size: dict[str, int] | None = None,
     held_out: float = 0.1,
@@ -80,7 +80,7 @@ def fit(
         bounds: (low, high), numbers or vectors, None where there is none; over the prior's. The
             ends belong to it.
         names: of the parameters, for messages and files.
-        density: ``"spline"``, ``"realnvp"``, ``"mdn"`` or ``"matching"``, see `build_density`.
+        density: ``"nsf"``, ``"realnvp"``, ``"mdn"`` or ``"flow_matching"``, see `build_density`.
         summary: the network before the flow: ``"none"``, ``"mlp"``, ``"set"`` (DeepSets) or
             ``"set_transformer"`` for (N, members, d), ``"series"`` for (N, C, T), ``"image"`` for
             (N, C, H, W), a module of one's own, or ``"auto"`` (vectors: mlp; four axes: image).

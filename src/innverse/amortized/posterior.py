@@ -17,6 +17,10 @@ from .checks import any_true, as_floats, as_measurements, as_shape
 from .estimator import Estimator
 from .novelty import TrainingRange
 
+_FORMAT = files.form(
+    "innverse-posterior",
+    {"x_shape": list, "config": dict, "n_simulations": int, "n_excluded": int},
+)
 _CHUNK = 16_384  # draws computed together: what fits the cache
 
 
@@ -230,15 +234,12 @@ class Posterior:
             "config": self.config,
             "n_simulations": self.n_simulations,
             "n_excluded": self.n_excluded,
-            **files.transform_facts(self.estimator.transform),
         }
-        files.save(Path(folder), files.POSTERIOR, self._modules(), self.history, facts)
+        files.save(folder, _FORMAT, self._modules(), self.estimator.transform, self.history, facts)
 
     @classmethod
     def load(cls, folder: str | Path) -> Posterior:
         """Read what `save` wrote; InputError when it is missing or damaged."""
-        needed = {"names": list, "x_shape": list, "config": dict, **files.TRANSFORM}
-        needed |= {"n_simulations": int, "n_excluded": int}
 
         def build(made: dict[str, Any], history: History | None) -> Posterior:
             names, x_shape, config = made["names"], tuple(made["x_shape"]), made["config"]
@@ -248,9 +249,7 @@ class Posterior:
             counts = made["n_simulations"], made["n_excluded"]
             return cls(estimator, training_range, names, x_shape, config, history, *counts)
 
-        posterior, made = files.load(
-            Path(folder), files.POSTERIOR, needed, build, lambda p: p._modules()
-        )
+        posterior, made = files.load(folder, _FORMAT, build, lambda p: p._modules())
         if (x := made.get("default_x")) is None:
             return posterior
         try:

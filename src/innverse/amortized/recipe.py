@@ -43,7 +43,7 @@ class Data(_Table):
 class Model(_Table):
     """What is learned, see `innverse.amortized.fit`."""
 
-    density: Literal["spline", "realnvp", "mdn", "matching"] = "spline"
+    density: Literal["nsf", "realnvp", "mdn", "flow_matching"] = "nsf"
     summary: Literal["auto", *SUMMARIES] = "auto"
     size: dict[str, int] | None = None
 

@@ -33,7 +33,7 @@ class PosteriorRegressor(RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        density="spline",
+        density="nsf",
         size=None,
         low=None,
         high=None,

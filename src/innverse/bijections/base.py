@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from ..accelerate.tape import Tape
 from ..errors import InputError, ShapeError
+from ..models.parts import Part
 
 
-class Bijection(nn.Module):
+class Bijection(Part, nn.Module):
     """An invertible, differentiable map f: R^n -> R^n with its log|det| in closed form.
 
     A subclass implements two methods with the same signature:

@@ -12,10 +12,11 @@ from torch import Tensor
 from ..accelerate.native import affine, spline
 from ..accelerate.spline_piece import piece
 from ..errors import ShapeError
+from ..models.parts import Part
 from .bounded import soft_bound
 
 
-class Elementwise:
+class Elementwise(Part):
     """A strictly increasing map of each element of x under parameters p.
 
     x, z: (B, C, *space); p: (B, n_params, C, *space), unconstrained reals, and p = 0 is (close
@@ -45,7 +46,9 @@ class Elementwise:
         return p.to(x.dtype).unflatten(1, (self.n_params, channels))
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{k}={v}" for k, v in vars(self).items() if k != "n_params")
+        settings = ", ".join(
+            f"{k}={v}" for k, v in vars(self).items() if k[0] != "_" and k != "n_params"
+        )
         return f"{type(self).__name__}({settings})"
 
 

@@ -1,32 +1,23 @@
 """Flows: exact densities built from bijections, by name or by hand."""
 
-from .attributes import Attribute
-from .flow import ConditionedFlow, Flow
-from .glow import glow
-from .maf import iaf, maf
-from .matching import ContinuousFlow, matching
-from .nice import nice
-from .realnvp import realnvp
-from .registry import build, names, register
-from .residual import residual
-from .spline import spline
-from .transformer import transformer
+from __future__ import annotations
 
-__all__ = [
-    "Attribute",
-    "ConditionedFlow",
-    "ContinuousFlow",
-    "Flow",
-    "build",
-    "glow",
-    "iaf",
-    "maf",
-    "matching",
-    "names",
-    "nice",
-    "realnvp",
-    "register",
-    "residual",
-    "spline",
-    "transformer",
-]
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy
+
+if TYPE_CHECKING:
+    from .attributes import Attribute as Attribute
+    from .conditioned import ConditionedFlow as ConditionedFlow
+    from .flow import Flow as Flow
+    from .flow_matching import ContinuousFlow as ContinuousFlow
+    from .flow_matching import Integral as Integral
+    from .flow_matching import Velocity as Velocity
+    from .registry import build as build
+    from .registry import builder as builder
+    from .registry import names as names
+    from .registry import register as register
+    from .registry import register_network as register_network
+    from .registry import register_transform as register_transform
+
+__getattr__, __dir__, __all__ = lazy(__name__)

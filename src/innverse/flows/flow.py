@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from ..accelerate import handwritten
 from ..accelerate.constant import remember
 from ..bijections.base import Bijection
+from ..bijections.chain import set_memory
 from ..bijections.standardize import standardizes
 from ..errors import InputError, ShapeError, UsageError
+from ..models.parts import Part
 from .arguments import as_condition, as_count, as_data, as_sigma, as_tensor, reference
 from .base import standard_normal, standard_normal_log_prob
 from .conditioned import ConditionedFlow, condition_is_c
@@ -29,7 +31,7 @@ from .padding import (
 )
 
 
-class Flow(nn.Module):
+class Flow(Part, nn.Module):
     """p(x) = N(f(x); 0, I) |det df/dx|, exactly (Dinh et al. 2014; Kingma & Dhariwal 2018).
 
     Args:
@@ -43,9 +45,10 @@ class Flow(nn.Module):
         maps: of images, whether c may also be a map (B, k, h, w), or (k, h, w) for all items.
         multiple: H and W must divide by this; other sizes are padded by reflection, and a map with
             them.
-        name, config: what `innverse.flows.build` needs to make the same flow again.
 
     Attributes:
+        name, config: what `innverse.flows.build` makes the same flow again of; None and empty of a
+            flow built by hand, which files describe by its layers.
         symmetries: under which training turned the images at random, so that the density hardly
             tells them apart: any of "mirror" (left-right) and "transpose". `denoise` averages
             over them.
@@ -58,6 +61,8 @@ class Flow(nn.Module):
     a noise level outside the range, complex numbers, parameters in half precision; each in one line.
     """
 
+    format = "innverse-flow"
+
     def __init__(
         self,
         bijection: Bijection,
@@ -68,8 +73,6 @@ class Flow(nn.Module):
         condition: int = 0,
         maps: bool = True,
         multiple: int = 1,
-        name: str | None = None,
-        config: dict[str, Any] | None = None,
     ):
         super().__init__()
         if noise is not None and condition:
@@ -79,7 +82,8 @@ class Flow(nn.Module):
         self.noise = NoiseLevel(*noise, noise_width) if noise is not None else None
         self.condition, self.maps = condition, maps
         self.multiple = multiple
-        self.name, self.config = name, dict(config or {})
+        self.name: str | None = None
+        self.config: dict[str, Any] = {}
         self.symmetries: tuple[str, ...] = ()
 
     # ---- what it is -------------------------------------------------------------------------
@@ -266,18 +270,26 @@ class Flow(nn.Module):
 
         return fit(self, x, c, **options)
 
+    def set_memory(self, mode: str, anchor_every: int | None = None) -> Self:
+        """What back-propagation keeps, "store", "checkpoint", "reversible" or "auto": see `Chain`.
+
+        Returns self. It is a matter of training, and not saved with the flow.
+        """
+        set_memory(self, mode, anchor_every)
+        return self
+
     # ---- files ------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write config.json, model.safetensors and README.md (the hub's layout)."""
-        from ..pretrained import save
+        from ..models.store import save
 
         save(self, Path(folder), card)
 
     @classmethod
     def from_pretrained(cls, path_or_id: str | Path, **options) -> Flow:
         """Read what `save_pretrained` wrote: a folder, or a hub id with the ``hub`` extra."""
-        from ..pretrained import load
+        from ..models.store import load
 
         return load(path_or_id, **options)
 

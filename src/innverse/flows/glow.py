@@ -14,7 +14,6 @@ from ..bijections import (
     Invertible1x1,
     Partial,
     Squeezed,
-    set_memory,
 )
 from ..errors import UsageError
 from ..nets import ConvNet, SingleConv
@@ -24,7 +23,7 @@ from .registry import register
 _SQUEEZE = {"pixels": Squeezed, "haar": Haar}
 
 
-@register
+@register(axes=(3,))
 def glow(
     shape: tuple[int, int, int],
     *,
@@ -41,8 +40,6 @@ def glow(
     gaussianize: int = 0,
     width: int = 32,
     bound: float = 2.0,
-    memory: str = "store",
-    anchor_every: int | None = None,
 ) -> Flow:
     """Multi-scale Glow for images (Kingma & Dhariwal 2018, arXiv 1807.03039).
 
@@ -63,14 +60,11 @@ def glow(
         gaussianize: bins of a learned histogram of the pixels that makes them normal before the
             first step, see `Gaussianize`: 256 for 8-bit images that are mostly black, 0 for none.
         bound: log-scales of the couplings stay within (-bound, bound).
-        memory: what back-propagation keeps, see `Chain`; ``anchor_every`` likewise.
     """
     if squeeze not in _SQUEEZE:
         raise UsageError(f"squeeze={squeeze!r}: choose 'pixels' or 'haar'")
     if split not in ("net", "conv"):
         raise UsageError(f"split={split!r}: choose 'net' or 'conv'")
-    if len(shape) != 3:
-        raise UsageError(f"glow is for images (C, H, W), got shape {tuple(shape)}")
     if gaussianize and noise is not None:
         raise UsageError("gaussianize is for pixels in [0, 1], and noise leads out of it")
     context = width if noise is not None else condition
@@ -106,7 +100,7 @@ def glow(
     bijection = level(shape[0], levels)
     if gaussianize:
         bijection = Chain(Gaussianize(gaussianize), bijection)
-    flow = Flow(
+    return Flow(
         bijection,
         shape,
         noise=noise,
@@ -115,4 +109,3 @@ def glow(
         maps=how == "concat",
         multiple=2**levels,
     )
-    return set_memory(flow, memory, anchor_every)

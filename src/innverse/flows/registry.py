@@ -1,8 +1,23 @@
-"""Flows by name: ``build(name, shape, **config)`` makes any registered one."""
+"""Flows by name, and what they are made of: transforms of one variable and networks."""
 
 from __future__ import annotations
 
-from ..registry import Registry
+from ..models.registry import Registry
 
-_FLOWS = Registry("flow")
-register, names, build, builder = _FLOWS.register, _FLOWS.names, _FLOWS.build, _FLOWS.builder
+_MODULES = (
+    ".couplings",
+    ".autoregressive",
+    ".realnvp_images",
+    ".glow",
+    ".residual",
+    ".flow_matching",
+    ".tarflow",
+)
+FLOWS = Registry("flow", __package__, _MODULES)
+register, names, build, builder = FLOWS.register, FLOWS.names, FLOWS.build, FLOWS.builder
+
+TRANSFORMS = Registry("transform", __package__, (".transforms",))
+register_transform = TRANSFORMS.register
+
+NETWORKS = Registry("network", __package__, (".networks",))
+register_network = NETWORKS.register

@@ -10,15 +10,13 @@ from ..bijections import (
     Residual,
     Squeezed,
     Standardize,
-    set_memory,
 )
-from ..errors import UsageError
 from ..nets import LipschitzConv, LipschitzMLP
 from .flow import Flow
 from .registry import register
 
 
-@register
+@register(axes=(1, 3))
 def residual(
     shape: tuple[int, ...],
     *,
@@ -35,8 +33,6 @@ def residual(
     condition: int = 0,
     noise: tuple[float, float] | None = None,
     width: int = 32,
-    memory: str = "store",
-    anchor_every: int | None = None,
 ) -> Flow:
     """ActNorm and x + g(x), repeated (i-ResNet, arXiv 1811.00995; Residual Flows, 1906.02735).
 
@@ -56,10 +52,7 @@ def residual(
         condition: channels of a condition c, a vector (B, k) or for images a map (B, k, h, w).
         noise: (low, high) makes the flow conditional on a noise level, embedded in ``width``
             features, instead. For score matching use ``logdet="series"``.
-        memory, anchor_every: what back-propagation keeps, see `Chain`.
     """
-    if len(shape) not in (1, 3):
-        raise UsageError(f"residual is for vectors (D,) or images (C, H, W), got {tuple(shape)}")
     context = width if noise is not None else condition
     images = len(shape) == 3
 
@@ -82,7 +75,7 @@ def residual(
     bijection = Squeezed(level(4 * shape[0], levels - 1)) if images else level(shape[0], 0)
     if standardize and not images:
         bijection = Chain(Standardize(shape[0]), *bijection.layers)
-    flow = Flow(
+    return Flow(
         bijection,
         shape,
         noise=noise,
@@ -90,4 +83,3 @@ def residual(
         condition=condition,
         multiple=2**levels if images else 1,
     )
-    return set_memory(flow, memory, anchor_every)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from ..errors import InputError, ShapeError, UsageError
 from ..flows.arguments import as_count, as_data, reference
 from ..flows.base import standard_normal
+from ..models.parts import Part
 
 
-class Generator(nn.Module):
+class Generator(Part, nn.Module):
     """x = G(z), z ~ N(0, I_k): samples lie in a k-dimensional subset of R^n.
 
     Args:
@@ -25,6 +26,7 @@ class Generator(nn.Module):
     make the same model again.
     """
 
+    format = "innverse-generator"
     noise_range = None
     condition = 0
     multiple = 1
@@ -82,14 +84,14 @@ class Generator(nn.Module):
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write config.json, model.safetensors and README.md (the hub's layout)."""
-        from ..pretrained import save
+        from ..models.store import save
 
         save(self, Path(folder), card)
 
     @classmethod
     def from_pretrained(cls, path_or_id: str | Path, **options) -> Generator:
         """Read what `save_pretrained` wrote; InputError if it is no model of this class."""
-        from ..pretrained import load
+        from ..models.store import load
 
         model = load(path_or_id, **options)
         if not isinstance(model, cls):

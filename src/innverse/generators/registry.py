@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from ..registry import Registry
+from ..models.registry import Registry
 
-_GENERATORS = Registry("generator")
-register, names, build, builder = (
-    _GENERATORS.register,
-    _GENERATORS.names,
-    _GENERATORS.build,
-    _GENERATORS.builder,
-)
+GENERATORS = Registry("generator", __package__, (".vae", ".gan"))
+register, names, build = GENERATORS.register, GENERATORS.names, GENERATORS.build

@@ -6,6 +6,7 @@ from .lipschitz import LipschitzConv, LipschitzMLP
 from .made import MADE
 from .mlp import MLP
 from .precision import ConditionerNet, set_precision
+from .pyramid import DownPyramid, UpPyramid
 from .transformer import ViT
 from .unet import UNet
 
@@ -15,11 +16,13 @@ __all__ = [
     "ConditionerNet",
     "ConvNet",
     "ConvResNet",
+    "DownPyramid",
     "FiLM",
     "LipschitzConv",
     "LipschitzMLP",
     "SingleConv",
     "UNet",
+    "UpPyramid",
     "ViT",
     "concatenate",
     "set_precision",

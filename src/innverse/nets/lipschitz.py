@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..models.parts import Part
 from ..shapes import check_channels, check_condition
 from .conditioning import concatenate
 
@@ -87,7 +88,7 @@ class LipSwish(nn.Module):
         return self.sharpness * F.softplus(self.raw)
 
 
-class LipschitzNet(nn.Module):
+class LipschitzNet(Part, nn.Module):
     """g = A_k . a . ... . a . A_1 with affine A and LipSwish a; its Lipschitz constant is bounded.
 
     Every layer with a norm above lipschitz^(1/k) is scaled down to it. A condition c, a vector

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from ..accelerate.autocast import autocast_dtype, with_autocast
 from ..accelerate.plain import Plain, by_kernel, has_no_hooks
+from ..models.parts import Part
 from ..shapes import check_channels, check_condition
 from .conditioning import FiLM, concatenate
 
 PRECISIONS = ("fp32", "bf16")
 
 
-class ConditionerNet(nn.Module):
+class ConditionerNet(Part, nn.Module):
     """Base of the conditioner networks: (x, c) -> parameters, in a precision of its own.
 
     A network says what it takes, and refuses the rest with a ShapeError: ``n_in`` channels of x

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from innverse import __version__, flows, generators
 from innverse.errors import InnverseError, UsageError
-from innverse.pretrained import load
+from innverse.models.store import load
 
 if TYPE_CHECKING:
     from innverse.train.config import TrainingConfig

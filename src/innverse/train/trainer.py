@@ -22,6 +22,7 @@ from innverse.fitting.checkpoint import Checkpoint
 from innverse.fitting.descent import Descent
 from innverse.fitting.guard import Guard
 from innverse.fitting.randomness import generator, stream_seed
+from innverse.models.tensors import not_finite
 from innverse.nets import set_precision
 from innverse.train.config import TrainConfig, TrainingConfig
 from innverse.train.distributed import World
@@ -29,7 +30,6 @@ from innverse.train.evaluate import evaluate, sample_images
 from innverse.train.losses import Objective, log_uniform
 from innverse.train.model import build_model
 from innverse.train.sources import Data
-from innverse.weights import not_finite
 
 __all__ = ["Trainer"]
 

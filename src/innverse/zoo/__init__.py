@@ -30,7 +30,7 @@ def load(name: str | Path, **options):
     In eval mode, parameters frozen (``trainable=True`` thaws them). Raises UsageError for an
     unknown name, InputError for damaged files.
     """
-    from ..pretrained import load as read
+    from ..models.store import load as read
 
     path = folder(name)
     if not os.path.isdir(path) and "/" not in str(name):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..bijections import Bijection, Chain, Standardize
 from ..bijections.base import sum_per_item
 from ..errors import UsageError
+from ..models.parts import Part, record
 from ..nets import MLP, UNet
 from .conditioned import condition_is_c
 from .flow import Flow
@@ -35,7 +36,7 @@ _SEED = 2018
 _FREQUENCIES = 4  # of t; faster ones would need more steps of the solver
 
 
-class Velocity(nn.Module):
+class Velocity(Part, nn.Module):
     """v(x, t): a network that gets t in [0, 1] (B,) as sines and cosines beside a condition."""
 
     def __init__(self, net: nn.Module):
@@ -82,6 +83,7 @@ class Integral(Bijection):
         if evaluations < stages or evaluations % stages:
             raise UsageError(f"evaluations={evaluations}: {method} takes a multiple of {stages}")
         self.method, self.evaluations = method, int(evaluations)
+        record(self, method=method, evaluations=self.evaluations)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._integrate(x, c, 1.0, -1.0)
@@ -187,7 +189,8 @@ class ContinuousFlow(Flow):
     def set_solver(self, method: str = "rk4", evaluations: int = 64) -> ContinuousFlow:
         """Integrate by "euler", "heun" or "rk4" with so many evaluations of v; returns self."""
         self.bijection.layers[1].set_solver(method, evaluations)
-        self.config |= {"method": method, "evaluations": evaluations}
+        if self.name is not None:
+            self.config |= {"method": method, "evaluations": evaluations}
         return self
 
     def _invert(self, z: Tensor, c: Tensor | None) -> Tensor:
@@ -196,8 +199,8 @@ class ContinuousFlow(Flow):
         return normalise.inverse(integral.transport(z, c))[0]
 
 
-@register
-def matching(
+@register(axes=(1, 3))
+def flow_matching(
     shape: tuple[int, ...],
     *,
     hidden: int | None = None,
@@ -225,8 +228,6 @@ def matching(
         exact_dims, probes: log_prob takes the exact divergence for items of up to ``exact_dims``
             numbers, above that an estimate from fixed random signs (see `Integral`).
     """
-    if len(shape) not in (1, 3):
-        raise UsageError(f"matching is for vectors (D,) or images (C, H, W), got {tuple(shape)}")
     if probes < 1:
         raise UsageError(f"probes={probes}: must be at least 1")
     n, context = shape[0], 2 * _FREQUENCIES + condition

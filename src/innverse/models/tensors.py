@@ -19,10 +19,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
-from .budget import Budget
-from .errors import InnverseError, InputError, NotConvergedError, is_out_of_memory
-from .reading import open_regular, parse_json, read_bytes, read_json
+from ..errors import InnverseError, InputError, NotConvergedError, is_out_of_memory
+from ..reading import open_regular, parse_json, read_bytes, read_json
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _LARGEST_HEADER = 100_000_000  # bytes: the format's own limit
@@ -133,19 +136,21 @@ def read_header(path: Path) -> Header:
         ) from None
 
 
-def build_to_fit(build: Callable[[], nn.Module], folder: Path) -> nn.Module:
-    """What ``build()`` makes of a config, if it fits the tensors beside it by name and shape.
+def build_to_fit(build: Callable[[], nn.Module], folder: Path, sha256: str) -> nn.Module:
+    """What ``build()`` makes of a config, with the tensors beside it.
+
+    Built without memory first, on the meta device, until it exceeds what the tensors can be of.
 
     Raises:
-        InputError: it cannot be built, would be larger than the tensors, or is another model.
+        InputError: it cannot be built, is another model than that of the tensors by name, dtype or
+            shape; or the tensors are not finite, or their checksum differs.
     """
     config, weights = folder / CONFIG, folder / WEIGHTS
     header = read_header(weights)
-    numbers = sum(math.prod(shape) for _, shape in header.values())
     try:
-        with Budget(numbers, len(header)):
+        with _Limit(budget_of(header), 2 * len(header) + 64), torch.device("meta"):
             model = build()
-        state = model.state_dict()
+        wanted = {name: (t.dtype, tuple(t.shape)) for name, t in model.state_dict().items()}
     except InnverseError as error:
         raise InputError(f"{config}: {str(error).splitlines()[0]}") from None
     except Exception as error:
@@ -153,30 +158,62 @@ def build_to_fit(build: Callable[[], nn.Module], folder: Path) -> nn.Module:
             raise InputError(f"{config} describes a model that does not fit in memory") from None
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise InputError(f"{config} describes no model that can be built ({reason})") from error
-    wanted = {name: (t.dtype, tuple(t.shape)) for name, t in state.items()}
     if difference := _difference(wanted, header):
         raise InputError(
             f"{weights} is damaged or of another model than {CONFIG} says ({difference}): "
             "fetch it again, or save it again"
         )
+    data = read_bytes(weights)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise InputError(
+            f"{weights} is damaged (its checksum differs): fetch it again, or save it again"
+        )
+    tensors = tensors_of(data, weights)
+    model.load_state_dict(tensors, assign=True)
+    if _lacks_values(model):  # of a layer that makes more than its state tells
+        model = build()
+        model.load_state_dict(tensors)
+    if bad := not_finite(model):
+        raise InputError(f"{weights} is unusable ({bad} is not finite): train or fetch it again")
     return model
 
 
-def fill(model: nn.Module, folder: Path, sha256: str) -> None:
-    """Put the tensors into a model that `build_to_fit` made.
+def budget_of(header: Header) -> int:
+    """How many numbers a model of these tensors may be made of: masks, inverses and copies stand
+    beside its weights, and any builder makes some on the way."""
+    return 8 * sum(math.prod(shape) for _, shape in header.values()) + (1 << 22)
 
-    Raises:
-        InputError: their checksum differs, or they are not finite.
+
+class _Limit:
+    """Within it, modules that register more numbers, or tensors, than that are refused.
+
+    A description of a few bytes can name a network of 10^12 weights, or of 10^6 layers.
     """
-    path = folder / WEIGHTS
-    data = read_bytes(path)
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise InputError(
-            f"{path} is damaged (its checksum differs): fetch it again, or save it again"
-        )
-    model.load_state_dict(tensors_of(data, path))
-    if bad := not_finite(model):
-        raise InputError(f"{path} is unusable ({bad} is not finite): train or fetch it again")
+
+    def __init__(self, numbers: int, tensors: int):
+        self.numbers, self.tensors = numbers, tensors
+
+    def __enter__(self):
+        self._hooks = [
+            register_module_parameter_registration_hook(self._register),
+            register_module_buffer_registration_hook(self._register),
+        ]
+
+    def __exit__(self, *exception):
+        for hook in self._hooks:
+            hook.remove()
+
+    def _register(self, module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        if tensor is not None:
+            self.numbers, self.tensors = self.numbers - tensor.numel(), self.tensors - 1
+            if min(self.numbers, self.tensors) < 0:
+                raise InputError("it describes a larger model than its tensors")
+
+
+def _lacks_values(model: nn.Module) -> bool:
+    held = (v for m in model.modules() for d in (vars(m), m._buffers, m._parameters)
+            for v in d.values())  # fmt: skip
+    return any(isinstance(t, Tensor) and t.is_meta for t in held)
 
 
 def tensors_of(data: bytes, path: Path) -> dict[str, Tensor]:

@@ -12,7 +12,6 @@ from ..bijections import (
     Coupling,
     Invertible1x1,
     Patches,
-    set_memory,
 )
 from ..errors import UsageError
 from ..nets import ViT
@@ -20,8 +19,8 @@ from .flow import Flow
 from .registry import register
 
 
-@register
-def transformer(
+@register(axes=(3,))
+def tarflow(
     shape: tuple[int, int, int],
     *,
     kind: str = "causal",
@@ -34,8 +33,6 @@ def transformer(
     noise: tuple[float, float] | None = None,
     width: int = 32,
     bound: float = 2.0,
-    memory: str = "store",
-    anchor_every: int | None = None,
 ) -> Flow:
     """Patches as tokens, affine maps with parameters from attention.
 
@@ -43,6 +40,8 @@ def transformer(
     alternating order; Jet (Kolesnikov et al. 2024, arXiv 2412.15129) couples halves of the
     channels of each patch. As in TarFlow, train with noise, draw at a low noise level and clean
     up by Tweedie's formula: ``flow.denoise(flow.sample(n, sigma), sigma)``.
+
+    Reversible memory inverts patch by patch, which is slow for causal layers: prefer "checkpoint".
 
     Args:
         shape: (C, H, W); images of other sizes are taken, and padded to a multiple of ``patch``.
@@ -55,11 +54,7 @@ def transformer(
         noise: (low, high) makes the flow conditional on a noise level instead; its embedding has
             ``width`` features and also scales the channels before every layer.
         bound: log-scales stay within (-bound, bound).
-        memory, anchor_every: what back-propagation keeps, see `Chain`. Reversible mode inverts
-            patch by patch, which is slow for causal layers: prefer ``"checkpoint"``.
     """
-    if len(shape) != 3:
-        raise UsageError(f"transformer is for images (C, H, W), got shape {tuple(shape)}")
     if kind not in ("causal", "coupling"):
         raise UsageError(f"kind={kind!r}: choose 'causal' or 'coupling'")
     channels = shape[0] * patch**2
@@ -78,7 +73,7 @@ def transformer(
         return [*normalise(), Causal(net, Affine(bound))]
 
     layers = [layer for k in range(blocks) for layer in block(k)]
-    flow = Flow(
+    return Flow(
         Patches(Chain(*layers, *normalise()), patch),
         shape,
         noise=noise,
@@ -87,4 +82,3 @@ def transformer(
         maps=False,
         multiple=patch,
     )
-    return set_memory(flow, memory, anchor_every)

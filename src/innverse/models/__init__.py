@@ -1,0 +1,1 @@
+"""Models by name and on disk: registries, descriptions and folders, which know no architecture."""
