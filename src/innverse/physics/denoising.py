@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..catalog import Operator
 from .base import LinearPhysics, per_item
 
 
@@ -40,3 +41,12 @@ class Denoising(LinearPhysics):
 
     def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
         return rhs / (1 + per_item(rho, rhs))
+
+
+class NamedDenoising(Operator):
+    """Pictures with noise."""
+
+    operator = Denoising
+
+    def build(self, shape):
+        return Denoising(image_shape=shape)
