@@ -77,8 +77,7 @@ class Option:
             return value
         right = self._converted(value)
         if right is None:
-            words = "".join(f", or {word!r}" for word in self.words)
-            raise OptionError(self.name, f"={short(value)}: {self.rule}{words}")
+            raise OptionError(self.name, f"={short(value)}: {self.rule}")
         return right
 
     @property
@@ -107,8 +106,9 @@ class Whole(Option):
 
     @property
     def rule(self) -> str:
-        span = f"from {self.low} to {self.high}" if self.high < 2**31 else "of at most 62 bits"
-        return f"must be a whole number {span}"
+        span = f"from {self.low} to {self.high}" if self.high < 2**30 else f"from {self.low}"
+        span = span if self.low > -MOST else "of at most 62 bits"
+        return f"give a whole number {span}{_or(self.words)}"
 
     def _converted(self, value: Any) -> int | None:
         try:
@@ -137,9 +137,10 @@ class Number(Option):
         if self.several:
             return "give one noise level > 0, or several to go through"
         bound = "" if self.low == -math.inf else f" {'>' if self.above else '>='} {self.low:g}"
-        return f"must be a finite number{bound}" + (
-            "" if math.isinf(self.high) else f" and at most {self.high:g}"
-        )
+        limit = "" if math.isinf(self.high) else f" and at most {self.high:g}"
+        if self.words:
+            return f"give a number{_or(self.words)}, finite and{bound}{limit}"
+        return f"must be a finite number{bound}{limit}"
 
     def _converted(self, value: Any) -> Any:
         if self.several and isinstance(value, Sequence) and not isinstance(value, str):
@@ -274,6 +275,10 @@ class Options:
     def summary(cls) -> str:
         """The first paragraph of the docstring, in one line."""
         return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+
+
+def _or(words: tuple[str, ...]) -> str:
+    return "".join(f" or {word!r}" for word in words)
 
 
 def as_number(value: Any) -> float | None:

@@ -313,7 +313,7 @@ def test_unknown_starts_and_optimizers():
     _, physics, y = measurement(1)
     with pytest.raises(UsageError, match="choose one of zero, random, sphere"):
         solve(y, physics, gaussian_prior(False), "latent", start="mean")
-    with pytest.raises(UsageError, match="choose 'lbfgs' or 'adam'"):
+    with pytest.raises(UsageError, match="choose one of lbfgs, adam"):
         solve(y, physics, gaussian_prior(False), "latent", optimizer="sgd")
 
 
