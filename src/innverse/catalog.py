@@ -29,10 +29,12 @@ class Operator(Options):
 
     Attributes:
         operator: the class of what `build` makes.
+        needs_noise: whether it measures nothing without a noise level.
         complex_channels: whether complex measurements (C, ...) are kept as 2 C real channels.
     """
 
     operator: ClassVar[type[LinearPhysics]]
+    needs_noise: ClassVar[bool] = False
     complex_channels: ClassVar[bool] = False
 
     def build(self, shape: tuple[int, ...]) -> LinearPhysics:

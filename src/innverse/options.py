@@ -272,9 +272,10 @@ class Options:
         return found
 
     @classmethod
-    def summary(cls) -> str:
-        """The first paragraph of the docstring, in one line."""
-        return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
+    def summary(cls, short: bool = False) -> str:
+        """The first paragraph of the docstring, in one line; ``short``: up to its formula."""
+        text = " ".join((cls.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
+        return text.split(":")[0].split(";")[0] if short else text
 
 
 def _or(words: tuple[str, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -120,7 +121,7 @@ class Blur(LinearPhysics):
         self.register_buffer("kernel", kernel)
         self._otf: dict = {}
 
-    measures_images = True
+    measures_images = acts_per_channel = True
 
     def norms_squared(self, x_shape, iters=30):
         if self.boundary != "circular":
@@ -308,7 +309,7 @@ def read_kernel(text: str) -> Tensor:
             "in pixels and degrees",
         )
     if text.lower().endswith(".npy") and os.path.isfile(text):
-        kernel = torch.tensor(load_numpy(text), dtype=torch.float32)
+        kernel = torch.tensor(load_numpy(Path(text)), dtype=torch.float32)
     elif os.path.exists(text) or "." in text or os.sep in text:
         kernel = read_image(text, "L").tensor[0]
     else:

@@ -17,7 +17,7 @@ class Denoising(LinearPhysics):
         image_shape: (C, H, W), or None for any image.
     """
 
-    direct = measures_images = is_diagonal = True
+    direct = measures_images = acts_per_channel = is_diagonal = True
 
     def __init__(self, noise=None, image_shape=None):
         super().__init__(image_shape, noise)
@@ -47,6 +47,7 @@ class NamedDenoising(Operator):
     """Pictures with noise."""
 
     operator = Denoising
+    needs_noise = True
 
     def build(self, shape):
         return Denoising(image_shape=shape)

@@ -35,7 +35,7 @@ class Downsampling(LinearPhysics):
         noise: sigma or a noise model.
     """
 
-    direct = measures_images = True
+    direct = measures_images = acts_per_channel = True
 
     def __init__(
         self, factor: int, image_shape=None, filter="bicubic", boundary="reflect", noise=None

@@ -163,8 +163,7 @@ class NamedFourier(Operator):
 
     mask: str | Tensor | None = anything(
         None,
-        "Picture of the photograph's size, black = missing (fourier, mri: of the measured "
-        "frequencies).",
+        "Picture of the frequencies, low ones in the middle, black = not measured.",
         excludes=("acceleration", "center", "seed"),
     )
     acceleration: float = real(4.0, "1 / fraction of the columns that are measured.", low=1)

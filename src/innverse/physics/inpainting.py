@@ -23,7 +23,7 @@ class Inpainting(LinearPhysics):
         image_shape: (C, H, W); needed only by callers that ask the operator for it.
     """
 
-    direct = measures_images = is_diagonal = True
+    direct = measures_images = acts_per_channel = is_diagonal = True
 
     def __init__(self, mask: Tensor, noise=None, image_shape=None):
         super().__init__(image_shape, noise)
@@ -107,8 +107,7 @@ class NamedInpainting(Operator):
 
     mask: str | Tensor | None = anything(
         None,
-        "Picture of the photograph's size, black = missing (fourier, mri: of the measured "
-        "frequencies).",
+        "Picture of the photograph's size, black = missing.",
         excludes=("keep", "seed"),
         required="a picture, black = missing; or simulate, and keep a part of a clean picture",
     )

@@ -32,8 +32,6 @@ class MRI(LinearPhysics):
         InputError: NaN or Inf in them, or real ones.
     """
 
-    measures_images = False
-
     def __init__(
         self, sensitivities: Tensor, mask: Tensor, complex_image: bool = False, noise=None
     ):

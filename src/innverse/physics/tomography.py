@@ -41,7 +41,7 @@ class Tomography(LinearPhysics):
             detector, a source inside the slice.
     """
 
-    measures_images = False
+    acts_per_channel = True
 
     def __init__(
         self,

@@ -58,7 +58,9 @@ class Latent(Method):
     init: Tensor | None = array("Latents (B, ...) or images (B, C, H, W) to begin with.")
     start: str = choice(
         "zero",
-        "Where the search begins, see `latent_start`.",
+        'Where the search begins: at "zero", the most likely latent; at "random" ones, or on a '
+        '"sphere"; at the latents of the "pseudo_inverse", or of an image corrected in the '
+        '"null_space".',
         ("zero", "random", "sphere", "pseudo_inverse", "null_space"),
     )
     radius: float = real(1.0, "Scale of random starts.", low=0)

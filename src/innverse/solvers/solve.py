@@ -17,12 +17,13 @@ from ..constant import constant_parameters
 from ..errors import ShapeError, UsageError
 from ..options import Option
 from ..physics import Denoising
+from ..progress import Report
 from .choose import Choice, choose, doubts
 from .coverage import as_given
 from .judge import SLACK, judge
 from .latent import latent_shape
 from .noise_level import contradictions, estimate_noise, has_one_level
-from .problem import Problem, Progress
+from .problem import Problem
 from .reconstruction import Reconstruction, SolveWarning
 from .scale import back, checked_range, misfits_scale, onto_unit
 
@@ -42,7 +43,7 @@ def solve(
     noise: float | Tensor | str | None = None,
     x_range: tuple[float, float] | None = None,
     image_shape: tuple[int, int, int] | None = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     **given,
 ) -> Reconstruction:
     """Reconstruct images x from measurements y = A x + noise, under a generative prior or none.
