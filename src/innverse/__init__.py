@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .fitting.fit import fit as fit
     from .flows.flow import Flow as Flow
+    from .restoration.run import restore as restore
     from .solvers.solve import Reconstruction as Reconstruction
     from .solvers.solve import solve as solve
     from .zoo import load as load
@@ -21,6 +22,7 @@ _PUBLIC = {
     "Flow": ".flows.flow",
     "fit": ".fitting.fit",
     "Reconstruction": ".solvers.solve",
+    "restore": ".restoration.run",
     "solve": ".solvers.solve",
     "load": ".zoo",
 }

@@ -15,7 +15,7 @@ from innverse.flows.denoise import denoise
 def test_denoising_follows_the_protocol(run, models, photos):
     code, out, _ = run(
         "eval", "denoise", "--data", "odd.png", "--sigma", 25, "--model", models / "gray",
-        "--shifts", 2, "--json",
+        "--views", 2, "--json",
     )  # fmt: skip
     assert code == 0
     assert {"psnr", "ssim", "n", "per_image", "seconds"} <= set(out)
@@ -29,7 +29,7 @@ def test_denoising_follows_the_protocol(run, models, photos):
 
 
 def test_several_levels_give_a_table(run, models, photos):
-    base = ["eval", "denoise", "--data", ".", "--model", models / "gray", "--shifts", 1]
+    base = ["eval", "denoise", "--data", ".", "--model", models / "gray", "--views", 1]
     code, out, _ = run(*base, "--sigma", 15, 50)
     assert code == 0
     assert "15" in out and "50" in out and "PSNR" in out
@@ -52,7 +52,7 @@ def test_inpainting_beside_total_variation(run, models, photos):
 def test_the_seed_decides_the_noise(run, models, photos):
     def psnr(*more):
         _, out, _ = run(
-            "eval", "denoise", "--data", "gray.png", "--sigma", 25, "--shifts", 1,
+            "eval", "denoise", "--data", "gray.png", "--sigma", 25, "--views", 1,
             "--model", models / "gray", "--json", *more,
         )  # fmt: skip
         return out["psnr"]
@@ -66,7 +66,7 @@ def test_the_seed_decides_the_noise(run, models, photos):
         (["denoise", "--data", "nowhere", "--sigma", 25], 4, "no such file"),
         (["denoise", "--data", "gray.png", "--sigma", 250], 2, "0 to 255"),
         (["denoise", "--data", "gray.png"], 2, "sigma"),
-        (["denoise", "--data", "gray.png", "--sigma", 25, "--shifts", 0], 2, "--shifts"),
+        (["denoise", "--data", "gray.png", "--sigma", 25, "--views", 0], 2, "--views"),
         (["inpaint", "--data", "gray.png", "--keep", 1.5], 2, "keep"),
         (["deblur", "--data", "gray.png"], 2, "deblur"),
     ],

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
-import re
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from innverse.data import read_image
-from innverse.solvers.solve import METHODS, WITHOUT_PRIOR
 
 STEPS = ("--steps", "3")
 
@@ -126,7 +122,7 @@ def test_nan_in_a_result_is_exit_3_in_words(run, models, photos, monkeypatch):
     "flags",
     [("--steps", "0"), ("--steps", "-5"), ("--sigma", "nan"), ("--sigma", "-1"), ("--beta", "nan"),
      ("--beta", "0"), ("--gamma", "-1"), ("--gamma", "inf"), ("--lam", "nan"), ("--restarts", "0"),
-     ("--shifts", "0"), ("--shifts", "99"), ("--noise", "inf"), ("--noise", "1/0")],
+     ("--views", "0"), ("--views", "99"), ("--noise", "inf"), ("--noise", "1/0")],
     ids="=".join,
 )  # fmt: skip
 def test_absurd_values_are_one_line(run, models, photos, flags):
@@ -134,51 +130,3 @@ def test_absurd_values_are_one_line(run, models, photos, flags):
                        "--out", "r", "--prior", models / "gray", f"{flags[0]}={flags[1]}")  # fmt: skip
     assert code == 2 and err.startswith("innverse: ") and err.count("\n") == 1, err
     assert flags[0] in err and not (photos / "r").exists()
-
-
-def defaults(method):
-    """{option: default} of a method, as its function has them."""
-    module = importlib.import_module("innverse.solvers.latent")
-    found = {
-        p.name: p.default
-        for p in inspect.signature(METHODS[method]).parameters.values()
-        if p.kind is p.KEYWORD_ONLY
-    }
-    return found | ({"steps": module.STEPS["lbfgs"]} if method == "latent" else {})
-
-
-def test_the_defaults_in_the_help_are_those_of_the_code():
-    doc = " ".join(importlib.import_module("innverse.cli.solve").solve.__doc__.split())
-    # "name Words [default: words]" of each option that has one
-    pattern = r"(?<= )(\w+) (?:[A-Z]|auto|dct)[^\[]*\[default: ([^\]]*)\]"
-    told = dict(re.findall(pattern, doc))
-    steps = {
-        method: int(number) for number, method in re.findall(r"(\d+) for (\w+)", told["steps"])
-    }
-    assert steps == {m: defaults(m)["steps"] for m in steps}
-    assert {"pnp", "latent", "map", *WITHOUT_PRIOR} <= set(steps)
-    assert float(told["gamma"]) == defaults("latent")["gamma"]
-    assert float(told["beta"]) == defaults("map")["beta"]
-    assert int(told["restarts"]) == defaults("latent")["restarts"]
-    assert int(told["shifts"]) == defaults("pnp")["shifts"]
-    assert (
-        re.search(r"\[default: (\w+)\]", doc[doc.index(" basis ") :])[1]
-        == defaults("lasso")["basis"]
-    )
-    assert told["method"] == "auto"
-
-
-def test_docstrings_of_methods_name_their_defaults():
-    """`` ``steps`` (45)``: what stands in brackets behind an option is its default."""
-    from innverse.solvers.baselines import solve_deep_decoder, solve_lasso, solve_tv
-    from innverse.solvers.constrained import solve_constrained
-    from innverse.solvers.map import solve_map
-    from innverse.solvers.pnp import solve_pnp
-
-    seen = 0
-    for function in (solve_pnp, solve_map, solve_constrained, solve_lasso, solve_tv,
-                     solve_deep_decoder):  # fmt: skip
-        for name, value in re.findall(r"``(\w+)`` \(([\d.]+)\)", function.__doc__):
-            assert float(value) == inspect.signature(function).parameters[name].default
-            seen += 1
-    assert seen >= 4

@@ -23,7 +23,7 @@ def test_every_name_builds_with_its_defaults(name):
 def test_names():
     assert P.names() == [
         "denoising", "inpainting", "blur", "downsampling", "compressed_sensing", "fourier",
-            "tomography",
+            "tomography", "mri",
     ]  # fmt: skip
 
 

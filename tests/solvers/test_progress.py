@@ -48,7 +48,7 @@ def test_a_picture_in_tiles_tells_of_every_tile(flow, physics):
         operator, whole = Inpainting.random(shape, keep=0.6), 6 * (2 + 2)
     y = operator(torch.rand(1, *shape))
     options = {"steps": 3} if physics == "inpainting" else {}
-    seen = told(y, operator, flow, method="pnp", shifts=2, tile=96, **options)
+    seen = told(y, operator, flow, method="pnp", views=2, tile=96, **options)
     assert {total for _, total in seen} == {whole} and seen[-1] == (whole, whole)
     assert seen == sorted(seen) and len(seen) == (18 if physics == "inpainting" else 6)
 

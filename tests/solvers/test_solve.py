@@ -15,7 +15,7 @@ from innverse.errors import InputError, ShapeError, UsageError
 from innverse.flows import Flow
 from innverse.solvers import options as method_options
 from innverse.solvers import solve
-from innverse.solvers.pnp import solve_pnp
+from innverse.solvers.pnp import PlugAndPlay
 from innverse.solvers.problem import Problem
 from innverse.solvers.starts import STARTS, latent_start
 
@@ -313,7 +313,7 @@ def test_unknown_starts_and_optimizers():
     _, physics, y = measurement(1)
     with pytest.raises(UsageError, match="choose one of zero, random, sphere"):
         solve(y, physics, gaussian_prior(False), "latent", start="mean")
-    with pytest.raises(UsageError, match="choose 'lbfgs' or 'adam'"):
+    with pytest.raises(UsageError, match="choose one of lbfgs, adam"):
         solve(y, physics, gaussian_prior(False), "latent", optimizer="sgd")
 
 
@@ -328,7 +328,7 @@ def test_latent_without_penalty_reaches_the_data():
 def test_pnp_without_churn_matches_the_closed_form():
     _, physics, y = measurement(noise=None, spread=0.1)  # stays within [0, 1], as images do
     prior = gaussian_prior()
-    r = solve_pnp(Problem.build(y, physics, prior), prior, churn=0.0, shifts=4)
+    r = PlugAndPlay(churn=0.0).solve(Problem.build(y, physics, prior), prior)
     assert r.residual.max() < 1e-2
     torch.testing.assert_close(r.x, nearest_to_the_mean(physics.matrix, y), atol=0.05, rtol=0)
 

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from ..catalog import METHODS
 from ..errors import UsageError
+from ..options import OptionError
 from ..progress import Progress, Report
+from .flags import spelled
 from .options import Device, Json, Quiet, Seed, load_model, note, print_json, start
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ Data = Annotated[
     str, Parameter(help="Folder, tar, .npy/.npz, one image, or a built-in set (skimage).")
 ]
 Subset = Annotated[str | None, Parameter(help="A part of the data, such as a folder in a tar.")]
+_VIEWS = METHODS.declared("pnp").declared["views"]
+VIEWS = Parameter(help=_VIEWS.help)
 Model = Annotated[str, Parameter(help="Name or folder of a noise-conditional flow.")]
 
 
@@ -32,7 +37,7 @@ def denoise(
     sigma: Annotated[list[float], Parameter(consume_multiple=True)],
     subset: Subset = None,
     model: Model = "natural-gray",
-    shifts: int = 8,
+    views: Annotated[int, VIEWS] = 8,
     seed: Seed = 0,
     device: Device = "auto",
     json: Json = False,
@@ -46,10 +51,8 @@ def denoise(
     ----------
     sigma
         Standard deviation of the noise, on the scale of 0 to 255; one or several.
-    shifts
-        Views (shifted, mirrored) that are averaged, 1 to 16.
     """
-    flow, source, chosen = _prepare(model, data, subset, shifts, device)
+    flow, source, chosen = _prepare(model, data, subset, views, device)
     low, high = flow.noise_range
     for value in sigma:
         if not low <= value / 255 <= high:
@@ -69,7 +72,7 @@ def denoise(
             noise = torch.randn(x.shape, generator=generator).to(x.device)
             level = torch.full((1,), value / 255, device=x.device)
             y = x + level * noise
-            return {"": denoise_tiled(flow, y, level, range(shifts), report=report)}
+            return {"": denoise_tiled(flow, y, level, range(views), report=report)}
 
         title = f"denoising, sigma {value:g}"
         results.append({"sigma": value} | _measure(source, restore, chosen, title, quiet))
@@ -86,7 +89,7 @@ def inpaint(
     subset: Subset = None,
     model: Model = "natural-gray",
     steps: int | None = None,
-    shifts: int = 4,
+    views: Annotated[int, VIEWS] = 4,
     seed: Seed = 0,
     device: Device = "auto",
     json: Json = False,
@@ -104,10 +107,8 @@ def inpaint(
         tv: total variation on the same measurements, beside.
     steps
         Iterations of the plug-and-play solver.
-    shifts
-        Views that its last denoising averages, 1 to 16.
     """
-    flow, source, chosen = _prepare(model, data, subset, shifts, device)
+    flow, source, chosen = _prepare(model, data, subset, views, device)
     import torch
 
     from ..physics import Inpainting
@@ -118,11 +119,11 @@ def inpaint(
     for fraction in keep:
         generator = torch.Generator().manual_seed(seed)
 
-        def restore(x, report, fraction=fraction, generator=generator) -> dict[str, Tensor]:
+        def restore(x, report, fraction=fraction, generator=generator) -> dict[str, Any]:
             physics = Inpainting.random(tuple(x.shape[1:]), fraction, generator).to(x.device)
             y = physics(x)
-            options = {"steps": steps, "shifts": shifts, "progress": report}
-            found = {"": solve(y, physics, flow, "pnp", **options).x}
+            result = solve(y, physics, flow, "pnp", progress=report, steps=steps, views=views)
+            found: dict[str, Any] = {"": result.x}
             if compare == "tv":
                 begun = time.perf_counter()
                 found["tv"] = tv(y, physics)
@@ -135,14 +136,16 @@ def inpaint(
     return 0
 
 
-def _prepare(model: str, data: str, subset: str | None, shifts: int, device: str):
+def _prepare(model: str, data: str, subset: str | None, views: int, device: str):
     """The flow, the pictures in its colours, and the device.
 
     Raises:
         UsageError: a flow that knows no noise level, or too many views.
     """
-    if not 1 <= shifts <= 16:
-        raise UsageError(f"--shifts {shifts}: choose 1 to 16")
+    try:
+        _VIEWS.check(views)
+    except OptionError as error:
+        raise spelled(error) from None
     chosen = start(device)
     flow = load_model(model, chosen)
     if flow.noise_range is None:

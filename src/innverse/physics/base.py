@@ -28,6 +28,8 @@ class LinearPhysics(nn.Module):
         direct: whether `solve_normal` is a closed form (else conjugate gradients).
         measures_images: whether a measurement is itself a picture (B, C, h, w) on [0, 1], to be
             shown and compared with one. A sinogram or k-space of that shape is not.
+        acts_per_channel: whether channel c of the image gives channel c of the measurement, each in
+            the same way.
         is_diagonal: whether A multiplies each pixel by a number, see `diagonal`.
         items: of how many items its masks or kernels are; 1 serves any batch.
     """
@@ -35,6 +37,7 @@ class LinearPhysics(nn.Module):
     image_shape: tuple[int, ...] | None = None
     direct = False
     measures_images = False
+    acts_per_channel = False
     is_diagonal = False
     items = 1
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..catalog import Operator
+from ..data.arrays import load_numpy
+from ..data.image_io import read_image
 from ..errors import InputError, ShapeError, UsageError
+from ..options import OptionError, anything, as_number, choice, real
 from .base import LinearPhysics, per_item
 from .cg import MAX_ITER
 from .convolution import BOUNDARIES, fast_size, fold
@@ -115,7 +121,7 @@ class Blur(LinearPhysics):
         self.register_buffer("kernel", kernel)
         self._otf: dict = {}
 
-    measures_images = True
+    measures_images = acts_per_channel = True
 
     def norms_squared(self, x_shape, iters=30):
         if self.boundary != "circular":
@@ -242,3 +248,75 @@ def _extend_adjoint(x: Tensor, dim: int, k: int, boundary: str) -> Tensor:
     shape = [*x.shape]
     shape[axis] = n
     return x.new_zeros(shape).index_add(axis, _line(n, k, boundary, x.device), x)
+
+
+class NamedBlur(Operator):
+    """Blurred pictures."""
+
+    operator = Blur
+
+    kernel: str | Tensor = anything(
+        "gaussian",
+        "gaussian:WIDTH, motion:LENGTH:ANGLE, a picture or a .npy.",
+        auto="gaussian:1.6",
+        required="gaussian:WIDTH, motion:LENGTH:ANGLE, a picture or a .npy",
+    )
+    width: float = real(
+        1.6, 'Standard deviation in pixels, of kernel "gaussian".', above=0, flag=False
+    )
+    length: float = real(15.0, 'Pixels, of kernel "motion".', above=0, flag=False)
+    angle: float = real(0.0, 'Degrees, of kernel "motion".', flag=False)
+    boundary: str = choice(
+        "reflect",
+        "What lies beyond the border.",
+        ("circular", "reflect", "replicate", "zero", "valid"),
+    )
+
+    def build(self, shape):
+        return Blur(self._kernel(), self.boundary, image_shape=shape)
+
+    def image_shape(self, measured):
+        if self.boundary != "valid":
+            return measured
+        channels, height, width = measured
+        rows, columns = self._kernel().shape[-2:]
+        return channels, height + rows - 1, width + columns - 1
+
+    def _kernel(self) -> Tensor:
+        if not isinstance(self.kernel, str):
+            return self.kernel
+        if self.kernel == "gaussian":
+            return gaussian_kernel(self.width)
+        if self.kernel == "motion":
+            return motion_kernel(self.length, self.angle)
+        return read_kernel(self.kernel)
+
+
+def read_kernel(text: str) -> Tensor:
+    """A kernel (h, w) of unit sum from gaussian:WIDTH, motion:LENGTH:ANGLE, an image or a .npy.
+
+    Raises:
+        UsageError: a malformed description. InputError: an unusable file.
+    """
+    kind, *numbers = text.split(":")
+    if kind in ("gaussian", "motion") and not os.path.isfile(text):
+        values = [as_number(n) for n in numbers]
+        if None not in values and len(values) in ((1,) if kind == "gaussian" else (1, 2)):
+            return gaussian_kernel(*values) if kind == "gaussian" else motion_kernel(*values)
+        raise OptionError(
+            "kernel",
+            f" {text}: write gaussian:WIDTH (gaussian:1.6) or motion:LENGTH:ANGLE (motion:15:30), "
+            "in pixels and degrees",
+        )
+    if text.lower().endswith(".npy") and os.path.isfile(text):
+        kernel = torch.tensor(load_numpy(Path(text)), dtype=torch.float32)
+    elif os.path.exists(text) or "." in text or os.sep in text:
+        kernel = read_image(text, "L").tensor[0]
+    else:
+        raise UsageError(f"unknown kernel {text!r}: choose gaussian or motion, a file, or a tensor")
+    if kernel.dim() != 2:
+        raise ShapeError(f"kernel {text}: a kernel has shape (h, w), not {tuple(kernel.shape)}")
+    total = kernel.sum()
+    if not (torch.isfinite(kernel).all() and total > 0):
+        raise InputError(f"kernel {text}: the values must be finite with a sum above 0")
+    return kernel / total

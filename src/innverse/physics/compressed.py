@@ -8,7 +8,9 @@ import numbers
 import torch
 from torch import Tensor
 
+from ..catalog import Operator
 from ..errors import UsageError
+from ..options import SEEDS, real, switch, whole
 from .base import TightFrame, checked_shape
 from .matrix import MatrixPhysics
 
@@ -113,3 +115,28 @@ def idct(s: Tensor) -> Tensor:
     half = (n + 1) // 2
     x = x.index_copy(-1, torch.arange(0, n, 2, device=s.device), v[..., :half])
     return x.index_copy(-1, torch.arange(1, n, 2, device=s.device), v[..., half:].flip(-1))
+
+
+class NamedCompressedSensing(Operator):
+    """A few random projections of the whole image."""
+
+    operator = CompressedSensing
+
+    ratio: float = real(0.2, "Measurements per pixel.", above=0, high=1)
+    m: int | None = whole(
+        None, "Number of measurements.", 1, 2**31, auto="ratio times the numbers of an image",
+        excludes=("ratio",), flag=False,
+    )  # fmt: skip
+    fast: bool | None = switch(
+        None,
+        "Orthogonal rows without a matrix.",
+        auto="where a matrix would take 256 MB",
+        flag=False,
+    )
+    seed: int = whole(0, "Of the projections.", *SEEDS)
+
+    def build(self, shape):
+        n = math.prod(shape)
+        m = max(1, round(self.ratio * n)) if self.m is None else self.m
+        fast = 4 * m * n > 2**28 if self.fast is None else self.fast
+        return (FastCompressedSensing if fast else CompressedSensing)(m, shape, seed=self.seed)

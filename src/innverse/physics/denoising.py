@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..catalog import Operator
 from .base import LinearPhysics, per_item
 
 
@@ -16,7 +17,7 @@ class Denoising(LinearPhysics):
         image_shape: (C, H, W), or None for any image.
     """
 
-    direct = measures_images = is_diagonal = True
+    direct = measures_images = acts_per_channel = is_diagonal = True
 
     def __init__(self, noise=None, image_shape=None):
         super().__init__(image_shape, noise)
@@ -40,3 +41,13 @@ class Denoising(LinearPhysics):
 
     def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
         return rhs / (1 + per_item(rho, rhs))
+
+
+class NamedDenoising(Operator):
+    """Pictures with noise."""
+
+    operator = Denoising
+    needs_noise = True
+
+    def build(self, shape):
+        return Denoising(image_shape=shape)

@@ -8,7 +8,9 @@ import numbers
 import torch
 from torch import Tensor
 
+from ..catalog import Operator
 from ..errors import ShapeError, UsageError
+from ..options import anything, choice, whole
 from .base import LinearPhysics, per_item
 from .convolution import BOUNDARIES, fold
 
@@ -33,7 +35,7 @@ class Downsampling(LinearPhysics):
         noise: sigma or a noise model.
     """
 
-    direct = measures_images = True
+    direct = measures_images = acts_per_channel = True
 
     def __init__(
         self, factor: int, image_shape=None, filter="bicubic", boundary="reflect", noise=None
@@ -154,3 +156,24 @@ def _keys(t: Tensor) -> Tensor:
     near = 1.5 * t**3 - 2.5 * t**2 + 1
     far = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
     return torch.where(t < 1, near, torch.where(t < 2, far, 0))
+
+
+class NamedDownsampling(Operator):
+    """Pictures too small, by a whole factor."""
+
+    operator = Downsampling
+
+    factor: int = whole(2, "How many times smaller the measurement is.", 1, 4096)
+    filter: str | Tensor = anything(
+        "bicubic", "box, bicubic, gaussian, none, or a tensor of weights.", flag=False
+    )
+    boundary: str = choice(
+        "reflect", "What lies beyond the border.", ("circular", "reflect", "replicate", "zero")
+    )
+
+    def build(self, shape):
+        return Downsampling(self.factor, shape, self.filter, self.boundary)
+
+    def image_shape(self, measured):
+        channels, height, width = measured
+        return channels, self.factor * height, self.factor * width

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..catalog import Operator
+from ..data.masks import read_mask
 from ..errors import ShapeError, UsageError
+from ..options import SEEDS, anything, real, whole
 from .base import LinearPhysics, checked_shape, per_item
 from .mask import as_weights
 
@@ -150,3 +153,30 @@ def _fft(x):
 def _ifft(k):
     x = torch.fft.ifft2(torch.fft.ifftshift(k, (-2, -1)), norm="ortho")
     return torch.fft.fftshift(x, (-2, -1))
+
+
+class NamedFourier(Operator):
+    """Some of the Fourier coefficients: magnetic resonance with one coil."""
+
+    operator = SubsampledFourier
+    complex_channels = True
+
+    mask: str | Tensor | None = anything(
+        None,
+        "Picture of the frequencies, low ones in the middle, black = not measured.",
+        excludes=("acceleration", "center", "seed"),
+    )
+    acceleration: float = real(4.0, "1 / fraction of the columns that are measured.", low=1)
+    center: float = real(
+        0.08, "Fraction of the columns around the middle that always are.", low=0, high=1
+    )
+    seed: int = whole(0, "Of the columns.", *SEEDS)
+
+    def build(self, shape):
+        return SubsampledFourier(self.measured(shape[-2:]), image_shape=shape)
+
+    def measured(self, size: tuple[int, int]) -> Tensor:
+        """The mask (H, W)."""
+        if self.mask is None:
+            return cartesian_mask(size, self.acceleration, self.center, self.seed)
+        return read_mask(self.mask, size)[0]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..catalog import Operator
+from ..data.masks import read_mask
 from ..errors import ShapeError, UsageError
+from ..options import SEEDS, anything, real, whole
 from .base import LinearPhysics, per_item
 from .mask import as_weights
 
@@ -20,7 +23,7 @@ class Inpainting(LinearPhysics):
         image_shape: (C, H, W); needed only by callers that ask the operator for it.
     """
 
-    direct = measures_images = is_diagonal = True
+    direct = measures_images = acts_per_channel = is_diagonal = True
 
     def __init__(self, mask: Tensor, noise=None, image_shape=None):
         super().__init__(image_shape, noise)
@@ -95,3 +98,25 @@ class Inpainting(LinearPhysics):
     def select(self, idx):
         chosen = super().select(idx)
         return chosen._copy(mask=self.mask[idx]) if self.mask.shape[0] > 1 else chosen
+
+
+class NamedInpainting(Operator):
+    """Pictures with missing pixels."""
+
+    operator = Inpainting
+
+    mask: str | Tensor | None = anything(
+        None,
+        "Picture of the photograph's size, black = missing.",
+        excludes=("keep", "seed"),
+        required="a picture, black = missing; or simulate, and keep a part of a clean picture",
+    )
+    keep: float = real(
+        0.5, "Fraction of the pixels kept at random, without a mask.", above=0, high=1
+    )
+    seed: int = whole(0, "Of the pixels kept.", *SEEDS)
+
+    def build(self, shape):
+        if self.mask is None:
+            return Inpainting.random(shape, self.keep, torch.Generator().manual_seed(self.seed))
+        return Inpainting(read_mask(self.mask, shape[-2:]), image_shape=shape)

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError, ShapeError, UsageError
+from ..options import whole
 from .base import LinearPhysics
-from .fourier import _fft, _ifft
+from .fourier import NamedFourier, _fft, _ifft
 
 
 class MRI(LinearPhysics):
@@ -30,8 +31,6 @@ class MRI(LinearPhysics):
         ShapeError: a mask of another size than the sensitivities.
         InputError: NaN or Inf in them, or real ones.
     """
-
-    measures_images = False
 
     def __init__(
         self, sensitivities: Tensor, mask: Tensor, complex_image: bool = False, noise=None
@@ -175,3 +174,33 @@ def estimate_sensitivities(
 
 def _box(planes: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(planes, side, 1, side // 2, count_include_pad=False)
+
+
+class NamedMRI(NamedFourier):
+    """Magnetic resonance with several coils, whose sensitivities are simulated."""
+
+    operator = MRI
+
+    coils: int = whole(8, "Coils around the image.", 1, 256)
+
+    def build(self, shape):
+        if shape[0] not in (1, 2):
+            raise ShapeError(
+                f"mri measures gray images, (1, H, W), or complex ones, (2, H, W), not {shape}: "
+                "take a prior of gray images"
+            )
+        sensitivities = simulated_sensitivities(self.coils, shape[-2:])
+        return MRI(sensitivities, self.measured(shape[-2:]), complex_image=shape[0] == 2)
+
+
+def simulated_sensitivities(coils: int, size: tuple[int, int]) -> Tensor:
+    """(coils, H, W), complex: coils on a circle around the image, with sum |S_j|^2 = 1.
+
+    Each falls off smoothly with the distance from its coil, and its phase turns along it.
+    """
+    y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in size)
+    angle = 2 * torch.pi * torch.arange(coils, dtype=torch.float64)[:, None, None] / coils
+    across, down = x[None, None, :] - 1.2 * angle.cos(), y[None, :, None] - 1.2 * angle.sin()
+    size_ = torch.exp(-0.5 * (across.square() + down.square()))
+    s = torch.polar(size_, 0.8 * (across * angle.cos() + down * angle.sin()) + angle)
+    return (s / s.abs().square().sum(0).sqrt()).to(torch.complex64)

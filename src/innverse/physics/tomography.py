@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..catalog import Operator
 from ..errors import InputError, UsageError
+from ..options import real, whole
 from .base import LinearPhysics
 from .footprints import Geometry, back_projection_matrix, transposed
 
@@ -39,7 +41,7 @@ class Tomography(LinearPhysics):
             detector, a source inside the slice.
     """
 
-    measures_images = False
+    acts_per_channel = True
 
     def __init__(
         self,
@@ -205,3 +207,31 @@ def _response(n: int, filter: str) -> Tensor:
     if filter == "hann":
         return ramp * 0.5 * (1 + torch.cos(2 * math.pi * frequency))
     return ramp * torch.sinc(frequency) if filter == "shepp-logan" else ramp
+
+
+class NamedTomography(Operator):
+    """Line integrals through a slice: a sinogram of parallel or fan beams."""
+
+    operator = Tomography
+
+    views: int = whole(180, "Directions, spread evenly over 180 degrees (fan beam: 360).")
+    detectors: int | None = whole(
+        None, "Bins of the detector.", auto="as many as see the whole slice"
+    )
+    spacing: float = real(1.0, "Width of a bin in pixels.", above=0)
+    source: float | None = real(
+        None, "Fan beam: pixels from the axis of rotation to the source.", above=0, auto="parallel"
+    )
+    detector: float | None = real(
+        None, "Fan beam: pixels from the axis of rotation to the detector.", low=0, auto="0"
+    )
+
+    def build(self, shape):
+        return Tomography(
+            shape,
+            self.views,
+            self.detectors,
+            spacing=self.spacing,
+            source=self.source,
+            detector=self.detector,
+        )

@@ -6,78 +6,84 @@ explains y and moves in the null space of A only, so the measurement is met all 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from ..catalog import Method
 from ..errors import UsageError
 from ..optim import lbfgs
+from ..options import LEVEL, array, real, whole
 from .levels import priors_at
 from .problem import Problem
 from .reconstruction import Reconstruction
 from .watch import Watch
 
-STEPS = 200
 FEASIBLE = 1e-6  # relative residual that counts as A x = y
 
 
-def solve_constrained(
-    problem: Problem,
-    prior,
-    *,
-    sigma: float | None = None,
-    steps: int = STEPS,
-    init: Tensor | None = None,
-) -> Reconstruction:
-    """L-BFGS in the null space, ``steps`` (200) at most; begins at ``init``, by default the most
-    likely image, corrected to explain y. ``sigma`` is the level of a noise-conditional prior (0.02).
+class Constrained(Method):
+    """The most likely image that explains y exactly, for measurements without noise: max over x of
+    log p(x) with A x = y.
 
-    An item has converged if its relative residual is 1e-6 or less and its search did not fail:
-    measurements with noise that no image explains do not converge.
+    L-BFGS in the null space, from the most likely image, corrected to explain y. An item has
+    converged if its relative residual is 1e-6 or less and its search did not fail: measurements with
+    noise that no image explains do not converge.
     """
-    if not hasattr(prior, "log_prob"):
-        raise UsageError("method 'constrained' needs a flow: the prior has no log_prob")
-    prior = priors_at(prior, sigma)[-1]
-    physics = problem.physics
-    multiple = getattr(prior, "multiple", 1)
-    if problem.padded_shape(multiple) != problem.shape:
-        raise UsageError(
-            f"method 'constrained' needs sides that divide by {multiple}, got "
-            f"{problem.shape[1]}x{problem.shape[2]}: crop the images, or take method='latent'"
-        )
 
-    def objective(x: Tensor, idx: Tensor) -> tuple[Tensor, Tensor]:
-        some = physics.select(idx)
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            log_p = prior.log_prob(x)
-            (g,) = torch.autograd.grad(log_p.sum(), x)
+    sigma: float | Sequence[float] | None = real(None, LEVEL, above=0, several=True, auto="0.02")
+    steps: int = whole(200, "Iterations.")
+    init: Tensor | None = array("Latents (B, ...) or images (B, C, H, W) to begin with.")
+
+    def solve(self, problem: Problem, prior) -> Reconstruction:
+        if not hasattr(prior, "log_prob"):
+            raise UsageError("method 'constrained' needs a flow: the prior has no log_prob")
+        prior = priors_at(prior, self.sigma)[-1]
+        physics = problem.physics
+        multiple = getattr(prior, "multiple", 1)
+        if problem.padded_shape(multiple) != problem.shape:
+            raise UsageError(
+                f"method 'constrained' needs sides that divide by {multiple}, got "
+                f"{problem.shape[1]}x{problem.shape[2]}: crop the images, or take method='latent'"
+            )
+
+        def objective(x: Tensor, idx: Tensor) -> tuple[Tensor, Tensor]:
+            some = physics.select(idx)
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                log_p = prior.log_prob(x)
+                (g,) = torch.autograd.grad(log_p.sum(), x)
+            with torch.no_grad():
+                watch.saw(idx, -log_p, problem.misfit(x, idx), log_prob=log_p)
+                return -log_p.detach(), some.A_dagger(some.A(g)) - g
+
+        watch = Watch(problem, self.steps)
         with torch.no_grad():
-            watch.saw(idx, -log_p, problem.misfit(x, idx), log_prob=log_p)
-            return -log_p.detach(), some.A_dagger(some.A(g)) - g
-
-    watch = Watch(problem, steps)
-    with torch.no_grad():
-        if init is None:
-            zero = problem.y.new_zeros((problem.batch, *problem.shape), dtype=problem.y.real.dtype)
-            init = prior.decode(zero)
-        x = _explain(problem, init)
-    result = lbfgs.minimize(objective, x, max_iter=steps, history=20, callback=watch.step)
-    with torch.no_grad():
-        x = _explain(problem, result.z)  # rounding of many steps adds up
-        log_prob, z = prior.log_prob(x), prior.encode(x)
-    residual = problem.residual(x)
-    failed = torch.tensor([s.startswith("failed") for s in result.status])
-    return Reconstruction(
-        x=x,
-        z=z,
-        log_prob=log_prob,
-        residual=residual,
-        converged=(residual <= FEASIBLE) & ~failed.to(residual.device),
-        status=result.status,
-        evaluations=watch.evaluations,
-        method="constrained",
-        trace=watch.trace,
-    )
+            init = self.init
+            if init is None:
+                zero = problem.y.new_zeros(
+                    (problem.batch, *problem.shape), dtype=problem.y.real.dtype
+                )
+                init = prior.decode(zero)
+            x = _explain(problem, init)
+        result = lbfgs.minimize(objective, x, max_iter=self.steps, history=20, callback=watch.step)
+        with torch.no_grad():
+            x = _explain(problem, result.z)  # rounding of many steps adds up
+            log_prob, z = prior.log_prob(x), prior.encode(x)
+        residual = problem.residual(x)
+        failed = torch.tensor([s.startswith("failed") for s in result.status])
+        return Reconstruction(
+            x=x,
+            z=z,
+            log_prob=log_prob,
+            residual=residual,
+            converged=(residual <= FEASIBLE) & ~failed.to(residual.device),
+            status=result.status,
+            evaluations=watch.evaluations,
+            method="constrained",
+            trace=watch.trace,
+        )
 
 
 def _explain(problem: Problem, x: Tensor, rounds: int = 5) -> Tensor:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..catalog import Method
 from ..errors import UsageError
 from ..optim import adam, lbfgs
+from ..options import LEVEL, SEEDS, array, choice, real, whole
 from .coverage import coverage
 from .discrepancy import choose_gamma
 from .levels import latent_level, priors_at
@@ -32,87 +34,90 @@ STEPS = {"lbfgs": 150, "adam": 500}
 _NEXT_SEEDS = 100_003  # apart from one another, whatever the size of the batch
 
 
-def solve_latent(
-    problem: Problem,
-    prior,
-    *,
-    sigma: float | Sequence[float] | None = None,
-    gamma: float | str = 0.0,
-    penalty: str = "norm",
-    steps: int | None = None,
-    init: Tensor | None = None,
-    start: str = "zero",
-    radius: float = 1.0,
-    restarts: int = 1,
-    optimizer: str = "lbfgs",
-    lr: float = 0.05,
-    seed: int = 0,
-) -> Reconstruction:
-    """Minimise over z from ``init``, or from a start of `latent_start`.
+class Latent(Method):
+    """The latent whose image explains y: min over z of ||A G(z) - y||^2 + gamma ||z||.
 
     The residual falls with the steps; log p and ||z|| tell how far the search has gone.
-
-    Args:
-        sigma: the noise level of a noise-conditional prior, by default 0.01 to 0.04: the fewer
-            data, the higher (`latent_level`). Several, falling, are gone through one after
-            another: the image found at one level is where the next begins.
-        gamma, penalty: weight of ``"norm"`` ||z|| or ``"square"`` ||z||^2; gamma
-            ``"discrepancy"`` is chosen, item by item, so that the misfit is that of the noise.
-        steps: in all, 150 for ``"lbfgs"`` (one line search per item), 500 for ``"adam"``.
-        init: latents (B, *latent_shape) instead of a start.
-        start, radius, seed: see `latent_start`.
-        restarts: searches from as many random starts; per item the one with the smallest misfit
-            is kept.
-        lr: first learning rate of Adam.
     """
-    if optimizer not in ("lbfgs", "adam"):
-        raise UsageError(f"optimizer={optimizer!r}: choose 'lbfgs' or 'adam'")
-    if penalty not in _PENALTIES:
-        raise UsageError(f"penalty={penalty!r}: choose 'norm' or 'square'")
-    if isinstance(gamma, str) and gamma != "discrepancy":
-        raise UsageError(f"gamma={gamma!r}: give a number or 'discrepancy'")
-    if not isinstance(gamma, str) and gamma < 0:
-        raise UsageError(f"gamma={gamma:g}: must be >= 0")
-    if restarts < 1:
-        raise UsageError(f"restarts={restarts}: must be at least 1")
-    if restarts > 1 and (init is not None or start not in RANDOM):
-        raise UsageError(
-            f"restarts={restarts} from one and the same latent find the same image: "
-            f"take start={' or '.join(map(repr, RANDOM))}, without init"
-        )
-    if sigma is None and getattr(prior, "noise_range", None) is not None:
-        cover = coverage(problem)
-        sigma = latent_level(cover.ratio, cover.holes)
-    priors = priors_at(prior, sigma)
-    steps = STEPS[optimizer] if steps is None else steps
-    watch = Watch(problem, steps * restarts)
-    gamma = gamma if isinstance(gamma, str) else gamma / problem.scale**2
-    options = {"gamma": gamma, "penalty": _PENALTIES[penalty]}
-    options |= {"optimizer": optimizer, "lr": lr, "steps": max(1, steps // len(priors))}
 
-    best: _Found | None = None
-    for attempt in range(restarts):
-        z = _start(problem, priors[0], init, start, radius, seed + attempt * _NEXT_SEEDS)
-        found: _Found | None = None
-        for density in priors:
-            if found is not None:
+    needs = "any generator with `decode`"
+    latent_init = True
+
+    sigma: float | Sequence[float] | None = real(
+        None, LEVEL, above=0, several=True, auto="0.01 to 0.04, the fewer data the higher"
+    )
+    gamma: float | str = real(
+        0.0,
+        'Weight of the penalty on z; "discrepancy" chooses it, item by item, so that the misfit is '
+        "that of the noise.",
+        low=0,
+        words=("discrepancy",),
+    )
+    penalty: str = choice("norm", "On z: its norm, or the square of it.", ("norm", "square"))
+    steps: int | None = whole(None, "Iterations.", auto="150 (adam: 500)")
+    init: Tensor | None = array("Latents (B, ...) or images (B, C, H, W) to begin with.")
+    start: str = choice(
+        "zero",
+        'Where the search begins: at "zero", the most likely latent; at "random" ones, or on a '
+        '"sphere"; at the latents of the "pseudo_inverse", or of an image corrected in the '
+        '"null_space".',
+        ("zero", "random", "sphere", "pseudo_inverse", "null_space"),
+    )
+    radius: float = real(1.0, "Scale of random starts.", low=0)
+    restarts: int = whole(
+        1, "Searches from so many random starts, of which the one with the smallest misfit counts."
+    )
+    optimizer: str = choice("lbfgs", "One line search per item, or Adam.", ("lbfgs", "adam"))
+    lr: float = real(0.05, "First learning rate of Adam.", above=0)
+    seed: int = whole(0, "Of random numbers.", *SEEDS)
+
+    def solve(self, problem: Problem, prior) -> Reconstruction:
+        if self.restarts > 1 and (self.init is not None or self.start not in RANDOM):
+            raise UsageError(
+                f"restarts={self.restarts} from one and the same latent find the same image: "
+                f"take start={' or '.join(map(repr, RANDOM))}, without init"
+            )
+        sigma = self.sigma
+        if sigma is None and getattr(prior, "noise_range", None) is not None:
+            cover = coverage(problem)
+            sigma = latent_level(cover.ratio, cover.holes)
+        priors = priors_at(prior, sigma)
+        steps = STEPS[self.optimizer] if self.steps is None else self.steps
+        watch = Watch(problem, steps * self.restarts)
+        gamma = self.gamma if isinstance(self.gamma, str) else self.gamma / problem.scale**2
+        options = {"gamma": gamma, "penalty": _PENALTIES[self.penalty]}
+        options |= {
+            "optimizer": self.optimizer,
+            "lr": self.lr,
+            "steps": max(1, steps // len(priors)),
+        }
+
+        def attempt(number: int) -> _Found:
+            seed = self.seed + number * _NEXT_SEEDS
+            z = _start(problem, priors[0], self.init, self.start, self.radius, seed)
+            search = _by_discrepancy if gamma == "discrepancy" else _search
+            found = search(problem, priors[0], z, watch, **options)
+            for density in priors[1:]:
                 with torch.no_grad():
                     z = density.encode(found.full)
-            search = _by_discrepancy if gamma == "discrepancy" else _search
-            found = search(problem, density, z, watch, **options)
-        best = found if best is None else _better(best, found)
-    density = priors[-1]
-    return Reconstruction(
-        x=problem.crop(best.full),
-        z=best.z,
-        log_prob=_log_prob(density, best.full),
-        residual=problem.residual(problem.crop(best.full)),
-        converged=best.done,
-        status=best.status,
-        evaluations=watch.evaluations,
-        method="latent",
-        trace=watch.trace,
-    )
+                found = search(problem, density, z, watch, **options)
+            return found
+
+        best = attempt(0)
+        for number in range(1, self.restarts):
+            best = _better(best, attempt(number))
+        density = priors[-1]
+        return Reconstruction(
+            x=problem.crop(best.full),
+            z=best.z,
+            log_prob=_log_prob(density, best.full),
+            residual=problem.residual(problem.crop(best.full)),
+            converged=best.done,
+            status=best.status,
+            evaluations=watch.evaluations,
+            method="latent",
+            trace=watch.trace,
+        )
 
 
 def latent_guess(problem: Problem, density, steps: int, watch: Watch) -> Tensor:

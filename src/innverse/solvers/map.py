@@ -16,9 +16,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..catalog import Method
 from ..errors import UsageError
 from ..flows.padding import pad_to_multiple
 from ..optim import lbfgs
+from ..options import LEVEL, array, choice, real, switch, whole
 from .choose import map_start
 from .coverage import coverage
 from .latent import latent_guess
@@ -27,95 +29,91 @@ from .problem import Problem
 from .reconstruction import Reconstruction
 from .watch import Watch
 
-STARTS = ("data", "latent")
-STEPS = 200
 _STAGES = 4
 _FIRST_SIGMA = 0.2
 
 
-def solve_map(
-    problem: Problem,
-    prior,
-    *,
-    sigma: float | Sequence[float] | None = None,
-    beta: float = 1.0,
-    logdet: bool = True,
-    steps: int = STEPS,
-    start: str | None = None,
-    init: Tensor | None = None,
-) -> Reconstruction:
-    """L-BFGS in x, ``steps`` (200) in all, from ``init`` or a start.
+class MAP(Method):
+    """The most likely image: max over x of beta log p(x) - ||A x - y||^2 / (2 noise^2).
 
-    Args:
-        sigma: the last noise level of a noise-conditional prior, by default 0.01 to 0.04
-            (`map_level`), reached in four stages from 0.2 (after a latent start at once); or all
-            levels, falling.
-        beta: weight of the log-density, > 0.
-        logdet: whether the log-determinant counts; without it the prior is ||f(x)||^2 / 2.
-        start: ``"data"`` the image nearest to a constant that the data allow; ``"latent"`` what
-            half of the steps find in latent space from z = 0 at sigma 0.02. By default "latent"
-            where the prior knows what stands where and the data do not show it (`map_start`).
-        init: images (B, C, H, W) instead of a start.
+    L-BFGS in x. A noise-conditional prior is led through falling levels: four stages from 0.2, or
+    after a latent start the last at once, or those that are given.
     """
-    if start is not None and start not in STARTS:
-        raise UsageError(f"start={start!r}: choose one of {', '.join(STARTS)}")
-    if not beta > 0:
-        raise UsageError(f"beta={beta:g}: must be > 0")
-    if not hasattr(prior, "log_prob"):
-        raise UsageError("method 'map' needs a flow: the prior has no log_prob")
-    if start is None or sigma is None:
-        cover = coverage(problem)
-        start = map_start(problem, prior, cover) if start is None else start
-        sigma = map_level(cover.ratio) if sigma is None else sigma
-    multiple = getattr(prior, "multiple", 1)
-    weight = 0.5 / problem.noise_level().square()
-    watch = Watch(problem, steps)
-    if init is None and start == "latent":
-        x = latent_guess(problem, priors_at(prior, SHARP)[0], steps // 2, watch)
-        steps -= steps // 2
-        stages = priors_at(prior, sigma)
-    else:
-        x = pad_to_multiple(problem.first_guess() if init is None else init, multiple)
-        stages = priors_at(prior, _stages(prior, sigma))
-    for density in stages:
-        watch.restart()
 
-        def objective(x: Tensor, idx: Tensor, density=density) -> Tensor:
-            misfit = problem.misfit(problem.crop(x), idx)
-            if logdet:
-                log_p = density.log_prob(x)
-                watched = {"log_prob": log_p}
-            else:
-                square = density.encode(x).flatten(1).square().sum(1)
-                log_p = -0.5 * square
-                watched = {"z_norm": (square / x[0].numel()).sqrt()}
-            value = weight[idx] * misfit - beta * log_p
-            watch.saw(idx, value, misfit, **watched)
-            return value
-
-        result = lbfgs.minimize(
-            objective,
-            x,
-            max_iter=max(1, steps // len(stages)),
-            tol_change=1e-7,
-            callback=watch.step,
-        )
-        x = result.z
-    with torch.no_grad():
-        log_prob = density.log_prob(x)
-        z = density.encode(x) if hasattr(density, "encode") else None
-    failed = torch.tensor([s.startswith("failed") for s in result.status])
-    return Reconstruction(
-        x=problem.crop(x),
-        z=z,
-        log_prob=log_prob,
-        residual=problem.residual(problem.crop(x)),
-        converged=~failed,
-        status=result.status,
-        evaluations=watch.evaluations,
-        method="map",
-        trace=watch.trace,
+    sigma: float | Sequence[float] | None = real(
+        None, LEVEL, above=0, several=True, auto="0.01 to 0.04, the fewer data the higher"
     )
+    beta: float = real(1.0, "Weight of log p(x).", above=0)
+    logdet: bool = switch(
+        True, "Whether the log-determinant counts; without it the prior is ||f(x)||^2 / 2."
+    )
+    steps: int = whole(200, "Iterations.")
+    start: str | None = choice(
+        None,
+        'Where the search begins: "data" the image nearest to a constant that the data allow, '
+        '"latent" what half of the steps find in latent space from z = 0 at sigma 0.02.',
+        ("data", "latent"),
+        auto="latent where the prior knows what stands where and the data do not show it",
+    )
+    init: Tensor | None = array("Latents (B, ...) or images (B, C, H, W) to begin with.")
+
+    def solve(self, problem: Problem, prior) -> Reconstruction:
+        if not hasattr(prior, "log_prob"):
+            raise UsageError("method 'map' needs a flow: the prior has no log_prob")
+        start, sigma, steps = self.start, self.sigma, self.steps
+        if start is None or sigma is None:
+            cover = coverage(problem)
+            start = map_start(problem, prior, cover) if start is None else start
+            sigma = map_level(cover.ratio) if sigma is None else sigma
+        multiple = getattr(prior, "multiple", 1)
+        weight = 0.5 / problem.noise_level().square()
+        watch = Watch(problem, steps)
+        if self.init is None and start == "latent":
+            x = latent_guess(problem, priors_at(prior, SHARP)[0], steps // 2, watch)
+            steps -= steps // 2
+            stages = priors_at(prior, sigma)
+        else:
+            x = pad_to_multiple(problem.first_guess() if self.init is None else self.init, multiple)
+            stages = priors_at(prior, _stages(prior, sigma))
+        for density in stages:
+            watch.restart()
+
+            def objective(x: Tensor, idx: Tensor, density=density) -> Tensor:
+                misfit = problem.misfit(problem.crop(x), idx)
+                if self.logdet:
+                    log_p = density.log_prob(x)
+                    watched = {"log_prob": log_p}
+                else:
+                    square = density.encode(x).flatten(1).square().sum(1)
+                    log_p = -0.5 * square
+                    watched = {"z_norm": (square / x[0].numel()).sqrt()}
+                value = weight[idx] * misfit - self.beta * log_p
+                watch.saw(idx, value, misfit, **watched)
+                return value
+
+            result = lbfgs.minimize(
+                objective,
+                x,
+                max_iter=max(1, steps // len(stages)),
+                tol_change=1e-7,
+                callback=watch.step,
+            )
+            x = result.z
+        with torch.no_grad():
+            log_prob = density.log_prob(x)
+            z = density.encode(x) if hasattr(density, "encode") else None
+        failed = torch.tensor([s.startswith("failed") for s in result.status])
+        return Reconstruction(
+            x=problem.crop(x),
+            z=z,
+            log_prob=log_prob,
+            residual=problem.residual(problem.crop(x)),
+            converged=~failed,
+            status=result.status,
+            evaluations=watch.evaluations,
+            method="map",
+            trace=watch.trace,
+        )
 
 
 def _stages(prior, sigma) -> list[float] | None:

@@ -15,100 +15,131 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..catalog import Method
 from ..errors import UsageError
+from ..options import LEVEL, array, real, whole
 from .judge import noise_ratio
+from .posterior_mean import knows_posterior_mean, solve_denoising
 from .problem import NOISELESS, Problem
 from .reconstruction import Reconstruction
 from .tiling import code_untiled, denoise_tiled
 
 FIRST_SIGMA = 0.3
-STRENGTH = 0.25
-STEPS = 45
-CHURN = 0.5
 
 
-def solve_pnp(
-    problem: Problem,
-    prior,
-    *,
-    sigma: float | None = None,
-    steps: int = STEPS,
-    strength: float = STRENGTH,
-    churn: float = CHURN,
-    shifts: int = 1,
-    init: Tensor | None = None,
-    tile: int | str | None = "auto",
-) -> Reconstruction:
-    """``steps`` (45) denoisings at noise levels falling geometrically.
+class PlugAndPlay(Method):
+    """Data step and the flow's denoiser in turn, from coarse to fine; plain denoising is the posterior
+    mean in one step.
 
-    ``sigma`` is the last level; by default the level of the noise, at least the lowest the prior
-    knows. ``strength`` weighs the prior against the data. ``churn`` is the share of sigma_k added
-    as noise (fixed seed); 0 is the deterministic scheme. With it, what the data do not determine
-    keeps a trace of that noise instead of the exact minimiser. Each step uses another of the
-    denoiser's views, so that the squeeze leaves no grid; the last averages ``shifts`` of them.
+    Each step uses another of the denoiser's views, so that the squeeze leaves no grid.
     """
-    if getattr(prior, "noise_range", None) is None:
-        raise UsageError(
-            "method 'pnp' needs a noise-conditional prior (natural-gray, natural-color, or one "
-            "trained with noise = [low, high]): use method 'map' or 'latent' with this one"
-        )
-    low, high = prior.noise_range
-    noise = problem.noise_level()
-    last = noise.clamp(low, high) if sigma is None else torch.full_like(noise, sigma)
-    first = last.clamp_min(min(FIRST_SIGMA, high))
-    x = problem.first_guess(first * strength**-0.5) if init is None else init.clone()
-    v = x
-    aty = problem.physics.A_adjoint(problem.y)
-    trace: list[dict] = []
-    generator = torch.Generator(x.device).manual_seed(0)
-    alive = torch.ones(problem.batch, dtype=torch.bool, device=x.device)
-    for k in range(steps):
-        t = 1.0 if steps == 1 else k / (steps - 1)
-        level = first * (last / first) ** t
-        if k or init is not None:  # the first guess has met the data already
-            rho = strength * (noise / level).square()
-            weight = rho.view(-1, 1, 1, 1)
-            with torch.no_grad():
-                x = problem.physics.solve_normal(aty + weight * v, rho, x0=v)
-        final = k == steps - 1
-        if churn and not final:
-            # one draw for all items: what an item gets does not depend on those beside it
-            noise_k = torch.randn(x[:1].shape, generator=generator, device=x.device, dtype=x.dtype)
-            x = x + (churn * level).view(-1, 1, 1, 1) * noise_k
-        views = range(shifts) if final else (k % 8,)
-        # images live on [0, 1]; a denoiser far from what it was trained on may leave it for good
 
-        def report(done: int, pieces: int, k: int = k, level: Tensor = level) -> None:
-            # within a step only where it has pieces, of which the last step's have ``shifts`` views
-            weight = shifts if pieces > 1 else 1
-            before = k * pieces + done * (weight if k == steps - 1 else 1)
-            whole = (steps - 1 + weight) * pieces
-            problem.progress(before, whole, f"sigma {float(level.max()):.3f}")
+    needs = "a noise-conditional flow"
 
-        new = denoise_tiled(prior, x, level, views, tile, report).clamp(0, 1)
-        alive &= torch.isfinite(new).flatten(1).all(1)
-        new = torch.where(alive.view(-1, 1, 1, 1), new, v)  # an item that fails stops where it was
-        change = (new - v).flatten(1).norm(dim=1) / new.flatten(1).norm(dim=1).clamp_min(1e-12)
-        v = new
-        residual = problem.residual(v)
-        trace.append(
-            {"sigma": level.tolist(), "change": change.tolist(), "residual": residual.tolist()}
-        )
-    v = _agree_with_data(problem, v, noise, level, strength)
-    v = _as_near_as_the_noise(problem, v, noise, level, strength)
-    calm = change < 0.05
-    z, log_prob = code_untiled(prior, v, level, tile)
-    return Reconstruction(
-        x=v,
-        z=z,
-        log_prob=log_prob,
-        residual=problem.residual(v),
-        converged=alive & calm,
-        status=[_status(a, c) for a, c in zip(alive.tolist(), calm.tolist(), strict=True)],
-        evaluations=torch.full((problem.batch,), steps - 1 + shifts),
-        method="pnp",
-        trace=trace,
+    sigma: float | None = real(None, LEVEL, above=0, auto="the level of the noise")
+    steps: int = whole(45, "Iterations.")
+    strength: float = real(0.25, "Weight of the prior against the data.", above=0)
+    churn: float = real(
+        0.5,
+        "Share of sigma that is added as noise before each denoising; 0 is the deterministic "
+        "scheme, which leaves remains of what was hidden.",
+        low=0,
+        high=10,
     )
+    views: int = whole(4, "Views that the last denoising averages.", 1, 16)
+    init: Tensor | None = array("Latents (B, ...) or images (B, C, H, W) to begin with.")
+    tile: int | str | None = whole(
+        "auto", "Side of the tiles for large pictures, at least 96 pixels.", 96, 2**30,
+        words=("auto", "none"),
+    )  # fmt: skip
+
+    def solve(self, problem: Problem, prior) -> Reconstruction:
+        if (
+            self._is_usual
+            and getattr(prior, "noise", None)
+            and knows_posterior_mean(problem, prior)
+        ):
+            return solve_denoising(problem, prior, views=self.views, tile=self.tile)
+        return self.search(problem, prior)
+
+    @property
+    def _is_usual(self) -> bool:
+        """Whether nothing asks for the iteration where one step would do."""
+        given = self.declared["strength"].default, self.declared["churn"].default
+        return self.sigma is None and self.init is None and (self.strength, self.churn) == given
+
+    def search(self, problem: Problem, prior) -> Reconstruction:
+        """The iteration, for plain denoising too."""
+        if getattr(prior, "noise_range", None) is None:
+            raise UsageError(
+                "method 'pnp' needs a noise-conditional prior (natural-gray, natural-color, or one "
+                "trained with noise = [low, high]): use method 'map' or 'latent' with this one"
+            )
+        low, high = prior.noise_range
+        noise = problem.noise_level()
+        last = noise.clamp(low, high) if self.sigma is None else torch.full_like(noise, self.sigma)
+        first = last.clamp_min(min(FIRST_SIGMA, high))
+        x = (
+            problem.first_guess(first * self.strength**-0.5)
+            if self.init is None
+            else self.init.clone()
+        )
+        v = x
+        aty = problem.physics.A_adjoint(problem.y)
+        trace: list[dict] = []
+        generator = torch.Generator(x.device).manual_seed(0)
+        alive = torch.ones(problem.batch, dtype=torch.bool, device=x.device)
+        for k in range(self.steps):
+            t = 1.0 if self.steps == 1 else k / (self.steps - 1)
+            level = first * (last / first) ** t
+            if k or self.init is not None:  # the first guess has met the data already
+                rho = self.strength * (noise / level).square()
+                weight = rho.view(-1, 1, 1, 1)
+                with torch.no_grad():
+                    x = problem.physics.solve_normal(aty + weight * v, rho, x0=v)
+            final = k == self.steps - 1
+            if self.churn and not final:
+                # one draw for all items: what an item gets does not depend on those beside it
+                noise_k = torch.randn(
+                    x[:1].shape, generator=generator, device=x.device, dtype=x.dtype
+                )
+                x = x + (self.churn * level).view(-1, 1, 1, 1) * noise_k
+            views = range(self.views) if final else (k % 8,)
+            # images live on [0, 1]; a denoiser far from what it was trained on may leave it for good
+
+            def report(done: int, pieces: int, k: int = k, level: Tensor = level) -> None:
+                # within a step only where it has pieces, of which the last step's have several views
+                weight = self.views if pieces > 1 else 1
+                before = k * pieces + done * (weight if k == self.steps - 1 else 1)
+                whole = (self.steps - 1 + weight) * pieces
+                problem.progress(before, whole, f"sigma {float(level.max()):.3f}")
+
+            new = denoise_tiled(prior, x, level, views, self.tile, report).clamp(0, 1)
+            alive &= torch.isfinite(new).flatten(1).all(1)
+            new = torch.where(
+                alive.view(-1, 1, 1, 1), new, v
+            )  # an item that fails stops where it was
+            change = (new - v).flatten(1).norm(dim=1) / new.flatten(1).norm(dim=1).clamp_min(1e-12)
+            v = new
+            residual = problem.residual(v)
+            trace.append(
+                {"sigma": level.tolist(), "change": change.tolist(), "residual": residual.tolist()}
+            )
+        v = _agree_with_data(problem, v, noise, level, self.strength)
+        v = _as_near_as_the_noise(problem, v, noise, level, self.strength)
+        calm = change < 0.05
+        z, log_prob = code_untiled(prior, v, level, self.tile)
+        return Reconstruction(
+            x=v,
+            z=z,
+            log_prob=log_prob,
+            residual=problem.residual(v),
+            converged=alive & calm,
+            status=[_status(a, c) for a, c in zip(alive.tolist(), calm.tolist(), strict=True)],
+            evaluations=torch.full((problem.batch,), self.steps - 1 + self.views),
+            method="pnp",
+            trace=trace,
+        )
 
 
 @torch.no_grad()

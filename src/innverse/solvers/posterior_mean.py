@@ -33,8 +33,8 @@ def knows_posterior_mean(problem: Problem, prior) -> bool:
     return bool(((noise >= low) & (noise <= high)).all())
 
 
-def solve_denoising(problem: Problem, prior, *, shifts: int, tile) -> Reconstruction:
-    """E[x | y] = y + s^2 grad log p(y; s), averaged over ``shifts`` views (Tweedie)."""
+def solve_denoising(problem: Problem, prior, *, views: int, tile) -> Reconstruction:
+    """E[x | y] = y + s^2 grad log p(y; s), averaged over ``views`` views (Tweedie)."""
     y, _ = problem.given or (problem.y, problem.physics)
     noise = problem.noise_level()
 
@@ -42,10 +42,10 @@ def solve_denoising(problem: Problem, prior, *, shifts: int, tile) -> Reconstruc
         problem.progress(done, pieces, "posterior mean")
 
     if isinstance(problem.physics, Whitened):
-        x, calls = _by_level(problem, prior, y, range(shifts), tile)
+        x, calls = _by_level(problem, prior, y, range(views), tile)
         noise = noise.clamp(*prior.noise_range)
     else:
-        x, calls = denoise_tiled(prior, y, noise, range(shifts), tile, report), 1
+        x, calls = denoise_tiled(prior, y, noise, range(views), tile, report), 1
     finite = torch.isfinite(x).flatten(1).all(1)
     z, log_prob = code_untiled(prior, x, noise.expand(len(x)), tile)
     return Reconstruction(
@@ -55,7 +55,7 @@ def solve_denoising(problem: Problem, prior, *, shifts: int, tile) -> Reconstruc
         residual=problem.residual(x),
         converged=finite,
         status=["converged" if ok else "failed: the denoiser gave NaN" for ok in finite.tolist()],
-        evaluations=torch.full((problem.batch,), calls * shifts),
+        evaluations=torch.full((problem.batch,), calls * views),
         method="pnp",
     )
 

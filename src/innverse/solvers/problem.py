@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +14,8 @@ from ..physics.checks import check_items, is_own
 from ..physics.complex_numbers import in_real_numbers
 from ..physics.noise import NoiseModel, as_noise
 from ..physics.whitened import divide
+from ..progress import Report
 from .measurement import differentiable, operator_for, safely, tensor_for
-
-Progress = Callable[[float, float, str], None]
 
 NOISELESS = 2e-3  # standard deviation that stands for "no noise": half a level of 8 bits
 
@@ -50,7 +48,7 @@ class Problem:
     prior: object
     noise: float | Tensor | None
     shape: tuple[int, int, int]
-    progress: Progress
+    progress: Report
     scale: float = 1.0
     given: tuple[Tensor, LinearPhysics] | None = None
     model: NoiseModel | None = None

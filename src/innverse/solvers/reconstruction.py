@@ -37,6 +37,7 @@ class Reconstruction:
         evaluations: gradient or denoiser evaluations of each item (B,).
         diagnostics: of a sampler: r_hat, ess_bulk and ess_tail (B, C, H, W), acceptance and
             divergences (B,), and sigma, the noise level of the prior that was sampled.
+        options: of the method, as they were in force.
         method, reason: how, and why this method where ``method="auto"`` chose it.
         notes: per item, doubts in words: a region that is too large to be filled, a noise level or
             a scale that the data contradict, an estimated noise level.
@@ -56,6 +57,7 @@ class Reconstruction:
     std: Tensor | None = None
     samples: Tensor | None = None
     diagnostics: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
     noise: Tensor | None = None
     noise_ratio: Tensor | None = None
     reason: str = ""

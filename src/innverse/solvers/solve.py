@@ -3,72 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import sys
 import time
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..accelerate.constant import constant_parameters
+from ..catalog import METHODS
 from ..errors import ShapeError, UsageError
+from ..options import Option
 from ..physics import Denoising
-from . import pnp
-from .arguments import check_arguments
-from .baselines import solve_adaptive, solve_deep_decoder, solve_lasso, solve_tv
+from ..progress import Report
 from .choose import Choice, choose, doubts
-from .constrained import solve_constrained
 from .coverage import as_given
 from .judge import SLACK, judge
-from .latent import latent_shape, solve_latent
-from .map import solve_map
+from .latent import latent_shape
 from .noise_level import contradictions, estimate_noise, has_one_level
-from .posterior import solve_posterior
-from .posterior_mean import knows_posterior_mean, solve_denoising
-from .problem import Problem, Progress
+from .problem import Problem
 from .reconstruction import Reconstruction, SolveWarning
 from .scale import back, checked_range, misfits_scale, onto_unit
 
 __all__ = ["METHODS", "Reconstruction", "options", "solve"]
 
 
-def _plug_and_play(
-    problem: Problem,
-    prior,
-    *,
-    sigma: float | None = None,
-    steps: int = pnp.STEPS,
-    strength: float = pnp.STRENGTH,
-    churn: float = pnp.CHURN,
-    shifts: int = 4,
-    init: Tensor | None = None,
-    tile: int | str | None = "auto",
-) -> Reconstruction:
-    """`solve_pnp`; plain denoising is the posterior mean in one step."""
-    usual = sigma is None and init is None and (strength, churn) == (pnp.STRENGTH, pnp.CHURN)
-    if usual and getattr(prior, "noise", None) and knows_posterior_mean(problem, prior):
-        return solve_denoising(problem, prior, shifts=shifts, tile=tile)
-    return pnp.solve_pnp(
-        problem, prior, sigma=sigma, steps=steps, strength=strength, churn=churn, shifts=shifts,
-        init=init, tile=tile,
-    )  # fmt: skip
-
-
-METHODS: dict[str, Callable[..., Reconstruction]] = {
-    "pnp": _plug_and_play,
-    "latent": solve_latent,
-    "map": solve_map,
-    "posterior": solve_posterior,
-    "constrained": solve_constrained,
-    "adaptive": solve_adaptive,
-    "deep_decoder": solve_deep_decoder,
-    "lasso": solve_lasso,
-    "tv": solve_tv,
-}
 AUTO = "auto"
-WITHOUT_PRIOR = ("deep_decoder", "lasso", "tv")
 
 
 @torch.inference_mode(False)  # searches need gradients, also where a caller needs none
@@ -81,7 +43,7 @@ def solve(
     noise: float | Tensor | str | None = None,
     x_range: tuple[float, float] | None = None,
     image_shape: tuple[int, int, int] | None = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     **given,
 ) -> Reconstruction:
     """Reconstruct images x from measurements y = A x + noise, under a generative prior or none.
@@ -102,16 +64,9 @@ def solve(
             use none.
         method: ``"auto"`` looks at operator, gaps, size, noise and prior (`choose`); the result
             says what it took, and why;
-            ``"pnp"`` the flow's denoiser from coarse to fine (any image size, fast; for plain
-            denoising it is the posterior mean in one step);
-            ``"latent"`` min_z ||A G(z) - y||^2 + gamma ||z|| from z = 0 (Asim et al. 2020);
-            ``"map"`` max_x beta log p(x) - ||A x - y||^2 / (2 noise^2);
-            ``"posterior"`` exact draws of p(x | y), with their mean and spread, by Hamiltonian Monte
-            Carlo;
-            ``"constrained"`` max_x log p(x) with A x = y exactly, for measurements without noise;
-            ``"adaptive"`` "latent", then the generator's own weights too (Hussein et al. 2020);
-            ``"deep_decoder"`` an untrained network (Heckel & Hand 2019);
-            ``"lasso"`` sparsity in a basis; ``"tv"`` total variation.
+            or a name of `innverse.catalog.METHODS`: "pnp", "latent", "map", "posterior",
+            "constrained", "adaptive", and without a prior "deep_decoder", "lasso" and "tv". Each is a
+            class that says what it does and what options it has; docs/solvers.md has them all.
         noise: standard deviation of the measurement noise on the scale of y: one number, one per
             item (B,), a map that broadcasts against y, or a noise model; by default what the
             physics says. ``"auto"`` estimates it from y, see `estimate_noise`.
@@ -119,14 +74,8 @@ def solve(
             or (-1000, 1000). The results are on this scale.
         image_shape: (C, H, W), for operators that do not know it (scipy).
         progress: called as progress(done, total, note).
-        given: options of the method, which its function describes: `solve_pnp` (sigma, steps,
-            strength, churn, shifts, init, tile), `solve_latent` (sigma, gamma, penalty, steps, init,
-            start, radius, restarts, optimizer, lr, seed), `solve_map` (sigma, beta, logdet, steps,
-            start, init), `solve_constrained` (sigma, steps, init), `solve_adaptive` (tune_steps,
-            tune_lr, latent_lr and those of latent), `solve_posterior` (sigma, draws, chains, warmup,
-            steps, init, seed), `solve_deep_decoder` (channels, doublings,
-            steps, lr, seed), `solve_lasso` (lam, basis, steps), `solve_tv` (lam, steps). An option
-            that is None is left at its default. "auto" takes a method that knows all of them.
+        given: options of the method, see `options`. One that is None is left at its default.
+            "auto" takes a method that knows all of them.
 
     Warns:
         SolveWarning: what ``notes`` of the result holds besides an estimated noise level.
@@ -136,19 +85,14 @@ def solve(
         ShapeError: shapes that do not fit.
         UsageError: an unknown method, option or value; a noise level that cannot be estimated.
     """
-    known = options(method)
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise UsageError(
-            f"method {method!r} has no option {unknown[0]!r}: it has {', '.join(known)}"
-        )
-    given = check_arguments({name: value for name, value in given.items() if value is not None})
+    given = checked(method, given)
     estimate = _is_auto(noise)
     x_range = checked_range(x_range)
-    if method in WITHOUT_PRIOR:
+    if method != AUTO and not METHODS[method].uses_prior:
         prior = None
     elif prior is None and method != AUTO:
-        raise UsageError(f"method {method!r} needs a prior: {', '.join(WITHOUT_PRIOR)} do not")
+        without = ", ".join(name for name in METHODS if not METHODS[name].uses_prior)
+        raise UsageError(f"method {method!r} needs a prior: {without} do not")
     elif isinstance(prior, str):
         from ..zoo import load
 
@@ -158,7 +102,7 @@ def solve(
     original = problem
     if x_range is not None:
         problem = onto_unit(problem, x_range)
-        if isinstance(given.get("init"), Tensor) and method not in ("latent", "adaptive"):
+        if "init" in given and not METHODS[method].latent_init:
             given["init"] = (given["init"] - x_range[0]) / (x_range[1] - x_range[0])
     notes: list[list[str]] = [[] for _ in range(problem.batch)]
     # "adaptive" trains the generator
@@ -177,12 +121,14 @@ def solve(
         for row in notes:
             row += doubts(problem, prior, choice.method)
         _warn(notes, told)
-        if choice.method in WITHOUT_PRIOR:
+        kind = METHODS[choice.method]
+        if not kind.uses_prior:
             prior = None
-        _check_init(problem, prior, choice.method, given.get("init"))
-        result = METHODS[choice.method](problem, prior, **(choice.options | given))
+        run = kind(**(choice.options | given))
+        _check_init(problem, prior, kind.latent_init, given.get("init"))
+        result = run.solve(problem, prior)
     judge(problem, result, slack=SLACK * max(1.0, given.get("beta", 1.0)) ** 0.5)
-    result.reason, result.notes = choice.reason, notes
+    result.reason, result.notes, result.options = choice.reason, notes, run.in_force()
     if has_one_level(problem):
         level = torch.as_tensor(problem.noise).to(problem.y.real).expand(problem.batch)
         result.noise = level * getattr(problem, "scale", 1.0)
@@ -192,10 +138,9 @@ def solve(
     return result
 
 
-def _check_init(problem: Problem, prior, method: str, init: Tensor | None) -> None:
+def _check_init(problem: Problem, prior, latent: bool, init: Tensor | None) -> None:
     if init is None:
         return
-    latent = method in ("latent", "adaptive")
     shape = (problem.batch, *(latent_shape(problem, prior) if latent else problem.shape))
     if tuple(init.shape) != shape:
         what = "latents" if latent else "images"
@@ -244,20 +189,32 @@ def method_for(y: Tensor, physics, prior=None, *, noise=None, asked: Collection[
     return choose(problem, prior, asked, options).method
 
 
-def options(method: str) -> tuple[str, ...]:
-    """The names of the options of a method.
-
-    Those of "auto" are those of all methods.
+def options(method: str) -> dict[str, Any]:
+    """The options of a method with their defaults; those of "auto" are those of all methods.
 
     Raises:
         UsageError: an unknown method.
     """
+    return {name: option.default for name, option in _declared(method).items()}
+
+
+def checked(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, as the method wants them.
+
+    Raises:
+        OptionError: an unknown option, or a value that makes no sense.
+    """
+    known = _declared(method)
+    if unknown := [name for name in given if name not in known]:
+        words = f"method {method!r} has no option {unknown[0]!r}: it has {', '.join(known)}"
+        raise UsageError(words)
+    return {name: known[name].check(value) for name, value in given.items() if value is not None}
+
+
+def _declared(method: str) -> dict[str, Option]:
     if method == AUTO:
-        return tuple(dict.fromkeys(name for each in METHODS for name in options(each)))
-    if not isinstance(method, str) or method not in METHODS:
+        every = [METHODS[name].declared for name in METHODS]
+        return {name: option for each in every for name, option in each.items()}
+    if method not in METHODS:
         raise UsageError(f"method={method!r}: choose one of {', '.join(METHODS)}, or {AUTO}")
-    parameters = inspect.signature(METHODS[method]).parameters.values()
-    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):  # "adaptive" begins with a latent search
-        names += [name for name in options("latent") if name not in names]
-    return tuple(names)
+    return METHODS[method].declared

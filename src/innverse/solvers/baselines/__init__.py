@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from .adaptive import solve_adaptive
 from .bases import BASES, Basis
-from .deep_decoder import DeepDecoder, solve_deep_decoder
+from .deep_decoder import DeepDecoder
 from .lasso import lasso
-from .methods import solve_lasso, solve_tv
 from .tv import default_lam, tv
 
 __all__ = [
@@ -15,9 +13,5 @@ __all__ = [
     "DeepDecoder",
     "default_lam",
     "lasso",
-    "solve_adaptive",
-    "solve_deep_decoder",
-    "solve_lasso",
-    "solve_tv",
     "tv",
 ]

@@ -15,66 +15,63 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UsageError
+from ...options import real, whole
 from ..discrepancy import noise_energy
-from ..latent import solve_latent
+from ..latent import STEPS, Latent
 from ..levels import priors_at
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 
-_SEARCHED = 150  # steps of a latent search that is given none
 
+class Adaptive(Latent):
+    """ "latent", then the generator's own weights too, on a copy for each image (Hussein et al. 2020).
 
-def solve_adaptive(
-    problem: Problem,
-    prior,
-    *,
-    tune_steps: int = 500,
-    tune_lr: float = 1e-4,
-    latent_lr: float = 1e-3,
-    **search,
-) -> Reconstruction:
-    """A latent search, then ``tune_steps`` of Adam on latent and weights, item by item on a copy.
-
-    The prior itself stays as it is. An item stops once its misfit is that of the noise, if the
-    noise level is known: beyond it the weights would learn the noise.
-
-    Args:
-        tune_lr, latent_lr: learning rates of the weights and of the latent.
-        search: options of `solve_latent`: start, restarts, steps, optimizer, ...
+    An item stops once its misfit is that of the noise, if the noise level is known: beyond it the
+    weights would learn the noise.
     """
-    if not isinstance(prior, nn.Module):
-        raise UsageError("method 'adaptive' needs a generator that is a torch module")
-    searched = search.get("steps") or _SEARCHED
-    whole = searched + problem.batch * tune_steps  # steps, for the progress
 
-    def searching(done: float, total: float, note: str) -> None:
-        problem.progress(searched * done / total, whole, note)
+    needs = "any generator that is a module"
 
-    found = solve_latent(replace(problem, progress=searching), prior, **search)
-    noisy = problem.noise is not None and bool((torch.as_tensor(problem.noise) > 0).all())
-    floor = noise_energy(problem).tolist() if noisy else [0.0] * problem.batch
-    for i in range(problem.batch):
+    tune_steps: int = whole(500, "Steps of Adam on latent and weights.", 0)
+    tune_lr: float = real(1e-4, "Learning rate of the weights.", above=0)
+    latent_lr: float = real(1e-3, "Learning rate of the latent beside them.", above=0)
 
-        def tuning(done: int, i: int = i) -> None:
-            problem.progress(searched + i * tune_steps + done, whole, f"tuning, item {i + 1}")
+    def solve(self, problem: Problem, prior) -> Reconstruction:
+        if not isinstance(prior, nn.Module):
+            raise UsageError("method 'adaptive' needs a generator that is a torch module")
+        searched = self.steps or STEPS[self.optimizer]
+        whole = searched + problem.batch * self.tune_steps  # steps, for the progress
 
-        tuned = _tune(
-            problem, prior, search.get("sigma"), found.z[i : i + 1], i,
-            tune_steps, tune_lr, latent_lr, floor[i], tuning,
-        )  # fmt: skip
-        found.evaluations[i] += len(tuned.misfits)
-        found.trace.append({"item": i, "misfits": tuned.misfits})
-        if math.isfinite(tuned.misfits[-1]):
-            found.status[i] += ", weights tuned"
-        else:
-            found.status[i] = "failed: tuning the weights met NaN or Inf"
-            found.converged[i] = False
-        if tuned.x is not None:
-            found.x[i : i + 1], found.z[i : i + 1] = tuned.x, tuned.z
-        tuning(tune_steps)
-    found.residual = problem.residual(found.x)
-    found.method, found.log_prob = "adaptive", None
-    return found
+        def searching(done: float, total: float, note: str) -> None:
+            problem.progress(searched * done / total, whole, note)
+
+        found = super().solve(replace(problem, progress=searching), prior)
+        noisy = problem.noise is not None and bool((torch.as_tensor(problem.noise) > 0).all())
+        floor = noise_energy(problem).tolist() if noisy else [0.0] * problem.batch
+        for i in range(problem.batch):
+
+            def tuning(done: int, i: int = i) -> None:
+                problem.progress(
+                    searched + i * self.tune_steps + done, whole, f"tuning, item {i + 1}"
+                )
+
+            tuned = _tune(
+                problem, prior, self.sigma, found.z[i : i + 1], i,
+                self.tune_steps, self.tune_lr, self.latent_lr, floor[i], tuning,
+            )  # fmt: skip
+            found.evaluations[i] += len(tuned.misfits)
+            found.trace.append({"item": i, "misfits": tuned.misfits})
+            if math.isfinite(tuned.misfits[-1]):
+                found.status[i] += ", weights tuned"
+            else:
+                found.status[i] = "failed: tuning the weights met NaN or Inf"
+                found.converged[i] = False
+            if tuned.x is not None:
+                found.x[i : i + 1], found.z[i : i + 1] = tuned.x, tuned.z
+            tuning(self.tune_steps)
+        found.residual = problem.residual(found.x)
+        found.method, found.log_prob = "adaptive", None
+        return found
 
 
 @dataclass

@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...catalog import Method
 from ...errors import UsageError
 from ...optim import adam
+from ...options import SEEDS, real, whole
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 from ..watch import Watch
@@ -95,41 +97,42 @@ class DeepDecoder:
         return [block[:, -2 * self.channels :].chunk(2, 1) for block in self._blocks(weights)]
 
 
-def solve_deep_decoder(
-    problem: Problem,
-    prior=None,
-    *,
-    channels: int = 48,
-    doublings: int = 4,
-    steps: int = 2000,
-    lr: float = 0.01,
-    seed: int = 0,
-) -> Reconstruction:
-    """Adam on ||A G(weights) - y||^2, ``steps`` (2000) at most; no prior is used.
+class UntrainedDecoder(Method):
+    """The weights of a small untrained network: min over w of ||A G(w) - y||^2."""
 
-    ``channels`` and ``doublings`` are those of `DeepDecoder`; ``z`` of the result are the weights.
-    """
-    network = DeepDecoder(problem.shape, channels, doublings, seed)
-    watch = Watch(problem, steps)
+    needs = "nothing"
+    uses_prior = False
 
-    def objective(weights: Tensor, idx: Tensor) -> Tensor:
-        misfit = problem.misfit(network.decode(weights), idx)
-        watch.saw(idx, misfit, misfit)
-        return misfit
+    channels: int = whole(48, "Of every layer of the network.", 1, 4096)
+    doublings: int = whole(4, "Layers that double the size.", 1, 16)
+    steps: int = whole(2000, "Iterations.")
+    lr: float = real(0.01, "First learning rate of Adam.", above=0)
+    seed: int = whole(0, "Of random numbers.", *SEEDS)
 
-    start = network.start(problem.batch, seed).to(problem.y.real)
-    result = adam.minimize(objective, start, max_iter=steps, lr=lr, callback=watch.step)
-    with torch.no_grad():
-        x = network.decode(result.z)
-    done = result.converged | torch.tensor([s.startswith("max") for s in result.status])
-    return Reconstruction(
-        x=x,
-        z=result.z,
-        log_prob=None,
-        residual=problem.residual(x),
-        converged=done,
-        status=result.status,
-        evaluations=watch.evaluations,
-        method="deep_decoder",
-        trace=watch.trace,
-    )
+    def solve(self, problem: Problem, prior) -> Reconstruction:
+        network = DeepDecoder(problem.shape, self.channels, self.doublings, self.seed)
+        watch = Watch(problem, self.steps)
+
+        def objective(weights: Tensor, idx: Tensor) -> Tensor:
+            misfit = problem.misfit(network.decode(weights), idx)
+            watch.saw(idx, misfit, misfit)
+            return misfit
+
+        start = network.start(problem.batch, self.seed).to(problem.y.real)
+        result = adam.minimize(
+            objective, start, max_iter=self.steps, lr=self.lr, callback=watch.step
+        )
+        with torch.no_grad():
+            x = network.decode(result.z)
+        done = result.converged | torch.tensor([s.startswith("max") for s in result.status])
+        return Reconstruction(
+            x=x,
+            z=result.z,
+            log_prob=None,
+            residual=problem.residual(x),
+            converged=done,
+            status=result.status,
+            evaluations=watch.evaluations,
+            method="deep_decoder",
+            trace=watch.trace,
+        )

@@ -5,30 +5,37 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...catalog import Method
+from ...options import choice, real, whole
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 from .iterate import Iterate
 from .lasso import iterate_lasso
 from .tv import default_lam, iterate_tv
 
-_LASSO = 1e-2
 
+class Lasso(Method):
+    """Sparsity in cosines or wavelets: min over x of ||A x - y||^2 + lam ||W x||_1."""
 
-def solve_lasso(
-    problem: Problem,
-    prior=None,
-    *,
-    lam: float | Tensor | None = None,
-    basis: str = "dct",
-    steps: int = 500,
-) -> Reconstruction:
-    """`lasso` with ``steps`` (500) at most, by default with the weight that suits operator and noise
-    (`lasso_weight`); no prior is used."""
-    trace: list[dict] = []
-    lam = lasso_weight(problem) if lam is None else lam / problem.scale**2
-    watch = _watch(problem, trace, steps)
-    found = iterate_lasso(problem.y, problem.physics, lam, basis, steps, callback=watch)
-    return _reconstruction(problem, found, "lasso", trace)
+    needs = "nothing"
+    uses_prior = False
+
+    lam: float | Tensor | None = real(
+        None, "Weight of the penalty.", low=0, per_item=True, auto="what suits operator and noise"
+    )
+    basis: str = choice(
+        "dct", "Where the image is sparse: cosines, or periodic wavelets.", ("dct", "haar", "db2")
+    )
+    steps: int = whole(500, "Iterations.")
+
+    def solve(self, problem: Problem, prior) -> Reconstruction:
+        trace: list[dict] = []
+        lam = lasso_weight(problem) if self.lam is None else self.lam / problem.scale**2
+        watch = _watch(problem, trace, self.steps)
+        found = iterate_lasso(
+            problem.y, problem.physics, lam, self.basis, self.steps, callback=watch
+        )
+        return _reconstruction(problem, found, "lasso", trace)
 
 
 @torch.no_grad()
@@ -54,23 +61,26 @@ def lasso_weight(problem: Problem) -> Tensor:
     return weight.clamp_min(least).expand(problem.batch)
 
 
-def solve_tv(
-    problem: Problem,
-    prior=None,
-    *,
-    lam: float | Tensor | None = None,
-    steps: int = 400,
-) -> Reconstruction:
-    """`tv` with ``steps`` (400) at most, by default with the weight that suits the noise; no prior
-    is used."""
-    trace: list[dict] = []
-    if lam is None:
-        lam = default_lam(problem.noise, problem.physics)
-    else:
-        lam = lam / problem.scale**2
-    watch = _watch(problem, trace, steps)
-    found = iterate_tv(problem.y, problem.physics, lam, steps, callback=watch)
-    return _reconstruction(problem, found, "tv", trace)
+class TotalVariation(Method):
+    """Total variation: min over x of ||A x - y||^2 + lam TV(x)."""
+
+    needs = "nothing"
+    uses_prior = False
+
+    lam: float | Tensor | None = real(
+        None, "Weight of the penalty.", low=0, per_item=True, auto="what suits operator and noise"
+    )
+    steps: int = whole(400, "Iterations.")
+
+    def solve(self, problem: Problem, prior) -> Reconstruction:
+        trace: list[dict] = []
+        if self.lam is None:
+            lam = default_lam(problem.noise, problem.physics)
+        else:
+            lam = self.lam / problem.scale**2
+        watch = _watch(problem, trace, self.steps)
+        found = iterate_tv(problem.y, problem.physics, lam, self.steps, callback=watch)
+        return _reconstruction(problem, found, "tv", trace)
 
 
 def _watch(problem: Problem, trace: list[dict], total: int):

@@ -1,5 +1,1 @@
-"""Exact draws of p(u | y): Hamiltonian Monte Carlo in image space under a density that is known."""
-
-from .solve import solve_posterior
-
-__all__ = ["solve_posterior"]
+"""Draws of p(x | y), by Hamiltonian Monte Carlo."""

@@ -7,13 +7,16 @@ a reconstruction, step sizes by dual averaging, all chains of all items in one b
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ...catalog import Method
 from ...errors import UsageError
 from ...flows.padding import pad_to_multiple
 from ...metrics.chains import effective_size, effective_size_of_tails, r_hat
+from ...options import LEVEL, SEEDS, array, real, whole
 from ...physics import PoissonNoise
 from ..levels import priors_at
 from ..problem import Problem
@@ -32,80 +35,81 @@ _DARK = 0.02  # an intensity at which photons may be counted
 _ENOUGH = 50  # effective draws of the median pixel
 
 
-def solve_posterior(
-    problem: Problem,
-    prior,
-    *,
-    sigma: float | None = None,
-    draws: int = 400,
-    chains: int = 4,
-    warmup: int = 100,
-    steps: int = 15,
-    init: Tensor | None = None,
-    seed: int = 0,
-) -> Reconstruction:
-    """``draws`` of p(u | y) for each item, all chains together; ``x`` is their mean.
+class PosteriorDraws(Method):
+    """Draws of p(x | y) by Hamiltonian Monte Carlo: x is their mean, std their spread.
 
-    Args:
-        sigma: noise level sigma0 of the prior (0.02, or the nearest that it knows); what is
-            sampled is an image plus noise of this level. It has no meaning for a density without
-            noise levels.
-        draws, chains: draws that are kept, and the chains that make them, each draws / chains.
-        warmup: transitions before that, which adapt the step size and are not kept.
-        steps: leapfrog steps of a transition on average; each costs a gradient.
-        init: where all chains start (B, C, H, W), apart by noise; by default a reconstruction.
-        seed: of all random numbers.
+    All chains of all items run together. With a noise-conditional prior what is sampled is an image
+    plus noise of the level sigma.
     """
-    if not hasattr(prior, "log_prob"):
-        raise UsageError(
-            f"method 'posterior' needs a density: {type(prior).__name__} has no log_prob; "
-            "choose a flow"
-        )
-    if problem.noise is None:
-        raise UsageError(
-            "method 'posterior' needs the noise level: pass noise=, or a physics that knows it"
-        )
-    density = priors_at(prior, sigma)[0]
-    n = -(-draws // chains)
-    target = _target(problem, density, chains)
-    streams = Streams(problem.y, chains, seed)
-    start = pad_to_multiple(
-        _start(problem, prior) if init is None else init, getattr(prior, "multiple", 1)
+
+    sigma: float | Sequence[float] | None = real(
+        None, LEVEL, above=0, several=True, auto="0.02, or the nearest that it knows"
     )
-    level, scale = _scale(density, prior, start)
-    start, scale = start.repeat_interleave(chains, 0), scale.repeat_interleave(chains)
-    metric = Metric(target, scale)
-    shape, of_data = tuple(start.shape[1:]), tuple(problem.y.shape[1:])
-    point = _begin(target, start, scale.view(-1, 1, 1, 1) * streams.normal(shape, 0, "start"))
-    adapt = DualAveraging(torch.full((problem.batch,), _FIRST_STEP).to(problem.y))
-    kept, trace = [], []
-    accepted = torch.zeros(problem.batch, dtype=point.log_p.dtype, device=point.log_p.device)
-    diverged = torch.zeros(problem.batch, dtype=torch.long, device=accepted.device)
-    evaluations = 1
-    for k in range(warmup + n):
-        size = (adapt.step if k < warmup else adapt.final).repeat_interleave(chains)
-        length = _length(steps, k, seed)
-        p = metric.momenta(streams.normal(of_data, k, "data"), streams.normal(shape, k, "image"))
-        result = move(target, metric, point, p, streams.uniform(k, "accept"), size, length)
-        point = result.point
-        evaluations += length
-        acceptance = result.acceptance.view(-1, chains).mean(1)
-        if k < warmup:
-            adapt.update(acceptance)
-        else:
-            kept.append(problem.crop(point.u))
-            accepted += acceptance / n
-            diverged += result.diverged.view(-1, chains).sum(1)
-        trace.append(
-            {
-                "acceptance": acceptance.tolist(),
-                "step": size.view(-1, chains)[:, 0].tolist(),
-                "log_prob": point.log_p.view(-1, chains).mean(1).tolist(),
-            }
+    draws: int = whole(400, "Draws that are kept, of all chains together.", 8)
+    chains: int = whole(4, "Chains that make them.", 2, 4096)
+    warmup: int = whole(100, "Transitions before, which adapt the step size.", 0)
+    steps: int = whole(15, "Iterations.")
+    init: Tensor | None = array("Latents (B, ...) or images (B, C, H, W) to begin with.")
+    seed: int = whole(0, "Of random numbers.", *SEEDS)
+
+    def solve(self, problem: Problem, prior) -> Reconstruction:
+        if not hasattr(prior, "log_prob"):
+            raise UsageError(
+                f"method 'posterior' needs a density: {type(prior).__name__} has no log_prob; "
+                "choose a flow"
+            )
+        if problem.noise is None:
+            raise UsageError(
+                "method 'posterior' needs the noise level: pass noise=, or a physics that knows it"
+            )
+        density = priors_at(prior, self.sigma)[0]
+        n = -(-self.draws // self.chains)
+        target = _target(problem, density, self.chains)
+        streams = Streams(problem.y, self.chains, self.seed)
+        start = pad_to_multiple(
+            _start(problem, prior) if self.init is None else self.init,
+            getattr(prior, "multiple", 1),
         )
-        stage = "warm-up" if k < warmup else "sampling"
-        problem.progress(k + 1, warmup + n, f"{stage}, acceptance {float(acceptance.mean()):.2f}")
-    return _result(problem, density, kept, chains, accepted, diverged, evaluations, trace, level)
+        level, scale = _scale(density, prior, start)
+        start, scale = start.repeat_interleave(self.chains, 0), scale.repeat_interleave(self.chains)
+        metric = Metric(target, scale)
+        shape, of_data = tuple(start.shape[1:]), tuple(problem.y.shape[1:])
+        point = _begin(target, start, scale.view(-1, 1, 1, 1) * streams.normal(shape, 0, "start"))
+        adapt = DualAveraging(torch.full((problem.batch,), _FIRST_STEP).to(problem.y))
+        kept, trace = [], []
+        accepted = torch.zeros(problem.batch, dtype=point.log_p.dtype, device=point.log_p.device)
+        diverged = torch.zeros(problem.batch, dtype=torch.long, device=accepted.device)
+        evaluations = 1
+        for k in range(self.warmup + n):
+            size = (adapt.step if k < self.warmup else adapt.final).repeat_interleave(self.chains)
+            length = _length(self.steps, k, self.seed)
+            p = metric.momenta(
+                streams.normal(of_data, k, "data"), streams.normal(shape, k, "image")
+            )
+            result = move(target, metric, point, p, streams.uniform(k, "accept"), size, length)
+            point = result.point
+            evaluations += length
+            acceptance = result.acceptance.view(-1, self.chains).mean(1)
+            if k < self.warmup:
+                adapt.update(acceptance)
+            else:
+                kept.append(problem.crop(point.u))
+                accepted += acceptance / n
+                diverged += result.diverged.view(-1, self.chains).sum(1)
+            trace.append(
+                {
+                    "acceptance": acceptance.tolist(),
+                    "step": size.view(-1, self.chains)[:, 0].tolist(),
+                    "log_prob": point.log_p.view(-1, self.chains).mean(1).tolist(),
+                }
+            )
+            stage = "warm-up" if k < self.warmup else "sampling"
+            problem.progress(
+                k + 1, self.warmup + n, f"{stage}, acceptance {float(acceptance.mean()):.2f}"
+            )
+        return _result(
+            problem, density, kept, self.chains, accepted, diverged, evaluations, trace, level
+        )
 
 
 def _target(problem: Problem, density, chains: int) -> Target:
@@ -130,13 +134,13 @@ def _begin(target: Target, start: Tensor, apart: Tensor) -> Point:
 
 def _start(problem: Problem, prior) -> Tensor:
     """A reconstruction to start from: plug-and-play, or MAP without noise levels."""
-    from ..map import solve_map
-    from ..pnp import solve_pnp
+    from ..map import MAP
+    from ..pnp import PlugAndPlay
 
     quiet = dataclasses.replace(problem, progress=lambda *_: None)
     if getattr(prior, "noise_range", None) is not None:
-        return solve_pnp(quiet, prior).x
-    return solve_map(quiet, prior).x
+        return PlugAndPlay(views=1).search(quiet, prior).x
+    return MAP().solve(quiet, prior).x
 
 
 def _scale(density, prior, start: Tensor) -> tuple[float | None, Tensor]:

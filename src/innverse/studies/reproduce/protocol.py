@@ -107,7 +107,7 @@ METHODS: dict[str, Method] = {
 # Noise that is not small: gamma matters (the paper's own search), and the flow's own denoiser knows
 # the posterior mean.
 _DENOISERS = {
-    "flow": Method("flow, posterior mean", "pnp", {"shifts": 16}, "flow"),
+    "flow": Method("flow, posterior mean", "pnp", {"views": 16}, "flow"),
     "flow_latent": Method(
         "flow, latent",
         "latent",

@@ -1,0 +1,258 @@
+"""From files and arrays to measurements with their operators."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+
+from ..data import Image, read_image
+from ..data.arrays import load_numpy
+from ..data.sources import is_image_name
+from ..errors import InnverseError, InputError, ShapeError
+from ..options import OptionError
+from ..physics import LinearPhysics, check_measurement
+from ..reading import read_error
+from ..solvers.measurement import floating
+from .setting import Setting
+
+
+@dataclass
+class Measured:
+    """What is to be solved of one input.
+
+    Attributes:
+        y: (P, ...) where P planes are solved as P problems: 1, or the channels of a colour
+            image under a gray prior.
+        prior: the name of its prior.
+        clean: (1, C, H, W) in simulations.
+        picture: the file as it was read; None for arrays.
+    """
+
+    y: Tensor
+    physics: LinearPhysics
+    prior: str
+    clean: Tensor | None = None
+    picture: Image | None = None
+
+    @property
+    def planes(self) -> int:
+        return len(self.y)
+
+    def image(self, x: Tensor) -> Tensor:
+        """(P, C / P, ...) -> (1, C, ...): the planes put together again."""
+        return x if self.planes == 1 else x.transpose(0, 1)
+
+    @torch.no_grad()
+    def seen(self, x_range: tuple[float, float] | None = None) -> Tensor:
+        """The measurement as a picture (1, C, h, w): itself, or what the adjoint makes of it."""
+        y = self.image(self.y if self.physics.measures_images else self.physics.A_dagger(self.y))
+        if x_range is not None:
+            y = (y - x_range[0]) / (x_range[1] - x_range[0])
+        return y
+
+
+@dataclass
+class Job:
+    """One input: a path or an array, and what became of it.
+
+    Attributes:
+        name: of the folder for its results.
+        label: what messages call it.
+        error: why there is no result.
+    """
+
+    source: Path | Tensor
+    name: str
+    label: str
+    measured: Measured | None = None
+    error: InnverseError | None = None
+
+
+Choose = Callable[[int], tuple[str, int]]
+"""``choose(channels) -> (name, channels of the prior)`` for an image of so many channels."""
+
+
+def gather(inputs: Any, setting: Setting) -> list[Job]:
+    """The jobs of paths, folders and arrays, each with a name of its own.
+
+    Raises:
+        InputError: a folder without images, or something that is no input.
+    """
+    one = isinstance(inputs, (str, os.PathLike, Tensor, np.ndarray, PIL.Image.Image))
+    sources: list[Path | Tensor] = []
+    for given in [inputs] if one else inputs:
+        if isinstance(given, (str, os.PathLike)):
+            sources += _paths(Path(given))
+        else:
+            sources += _items(_tensor(given), setting)
+    jobs: list[Job] = []
+    taken: set[str] = set()
+    for number, source in enumerate(sources, 1):
+        stem = (source.stem or "image") if isinstance(source, Path) else f"array-{number}"
+        name, k = stem, 2
+        while name.lower() in taken:
+            name, k = f"{stem}-{k}", k + 1
+        taken.add(name.lower())
+        jobs.append(Job(source, name, str(source) if isinstance(source, Path) else name))
+    return jobs
+
+
+def _paths(path: Path) -> list[Path]:
+    if not os.path.isdir(path):
+        return [path]
+    try:
+        inside = sorted(p for p in path.iterdir() if p.is_file() and is_image_name(p.name))
+    except OSError as error:
+        raise read_error(path, error) from None
+    if not inside:
+        raise InputError(f"{path} has no image files; give a folder with PNG, JPEG, ...")
+    return inside
+
+
+def _tensor(given: Any) -> Tensor:
+    if isinstance(given, PIL.Image.Image):
+        given = np.asarray(given.convert("L" if given.mode in ("1", "L") else "RGB"))
+        given = given if given.ndim == 2 else given.transpose(2, 0, 1)
+    if isinstance(given, np.ndarray) and given.dtype.kind in "fiubc":
+        given = torch.from_numpy(np.array(given, given.dtype.newbyteorder("=")))
+    if not isinstance(given, Tensor):
+        raise InputError(
+            f"{type(given).__name__} is no input: give a path, an array or tensor, or a list of them"
+        )
+    return given.detach().cpu()
+
+
+def _items(array: Tensor, setting: Setting) -> list[Tensor]:
+    """The items of a batch."""
+    if setting.simulate or setting.measures_images:
+        return [*array] if array.ndim == 4 else [array]
+    shape = _shape_behind(setting, "the array")
+    want = _measured_shape(setting.physics(shape), shape)
+    return [*array] if array.shape[1:] == want else [array]
+
+
+def prepare(job: Job, setting: Setting, choose: Choose) -> Measured:
+    """Read the input of a job and make its measurement.
+
+    Raises:
+        InnverseError: whatever is wrong with it.
+    """
+    source, picture = job.source, None
+    if isinstance(source, Path) and source.suffix.lower() != ".npy":
+        if not setting.measures_images and not setting.simulate:
+            raise OptionError(
+                "physics", f" {setting.name} does not measure pictures: give its measurement as an "
+                "array (.npy) with ", "image_shape", ", or ", "simulate",
+                " to measure a clean picture",
+            )  # fmt: skip
+        picture = read_image(source, x_range=setting.x_range)
+        values = picture.tensor[None]
+    else:
+        if isinstance(source, Path):
+            if not os.path.isfile(source):
+                raise InputError(f"no such file: {source}; check the path")
+            array = load_numpy(source)
+            if array.dtype.kind not in "fiubc":
+                raise InputError(f"{source} holds {array.dtype}; save real numbers (float32)")
+            source = _tensor(array)
+        if not setting.simulate and (setting.image_shape or not setting.measures_images):
+            return _measurement(job, source, setting, choose)
+        values = _picture(job, source)
+    name, known = choose(values.shape[1])
+    if known == 1 and values.shape[1] == 3 and bool((values == values[:, :1]).all()):
+        values = values[:, :1]  # a gray picture saved as colour
+    planes = _planes(job, values, name, known)
+    if setting.simulate:
+        physics = setting.physics(_image_shape(planes))
+        # each input has the noise of its own seed, whatever is solved beside it
+        generator = torch.Generator().manual_seed(setting.seed)
+        with torch.no_grad():
+            return Measured(physics(planes, generator=generator), physics, name, values, picture)
+    physics = setting.physics(setting.behind(_image_shape(planes)))
+    return Measured(physics.keep_measured(planes), physics, name, None, picture)
+
+
+def _measurement(job: Job, array: Tensor, setting: Setting, choose: Choose) -> Measured:
+    """A measurement of any kind."""
+    shape = _shape_behind(setting, job.label)
+    if array.is_complex() and setting.complex_channels and array.ndim > 1:
+        array = array[None] if array.ndim == 2 else array
+        array = torch.cat([array.real, array.imag], -3)  # as the operator has them
+    if array.is_complex():
+        raise InputError(f"{job.label} holds complex numbers; give real ones (float32)")
+    name, known = choose(shape[0])
+    physics = setting.physics(shape)
+    try:
+        y = floating(array, physics).float()
+    except InputError as error:
+        raise InputError(f"{job.label}: {error}") from None
+    want = _measured_shape(physics, shape)
+    if tuple(y.shape) not in (want, (1, *want)):
+        raise ShapeError(
+            f"{job.label} has shape {tuple(y.shape)} but {setting.name} of an image "
+            f"{'x'.join(map(str, shape))} gives {want}"
+        )
+    y = y.reshape(1, *want)
+    check_measurement(y)
+    if known != shape[0]:
+        if not physics.acts_per_channel:
+            raise ShapeError(
+                f"{job.label}: the image has {shape[0]} channels but the prior knows {known}; "
+                "give another prior"
+            )
+        y = _planes(job, y, name, known)
+        physics = setting.physics((1, *shape[1:]))
+    return Measured(y, physics, name)
+
+
+def _shape_behind(setting: Setting, label: str) -> tuple[int, int, int]:
+    shape = setting.image_shape or getattr(setting.operator, "image_shape", None)
+    if not isinstance(shape, tuple):
+        raise OptionError(
+            "", f"{label}: a measurement needs ", "image_shape",
+            ", CxHxW (1x64x64), of the image to find",
+        )  # fmt: skip
+    return shape
+
+
+@torch.no_grad()
+def _measured_shape(physics: LinearPhysics, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(physics.A(torch.zeros(1, *shape)).shape[1:])
+
+
+def _picture(job: Job, array: Tensor) -> Tensor:
+    """(1, C, H, W) of an array that is a picture, on the scale of its images."""
+    if array.dtype == torch.uint8:
+        array = array / 255
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim == 4 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 3 or array.is_complex():
+        raise ShapeError(f"{job.label} has shape {tuple(array.shape)}: a picture is (C, H, W)")
+    check_measurement(array[None])
+    return array[None].float()
+
+
+def _image_shape(planes: Tensor) -> tuple[int, int, int]:
+    _, c, h, w = planes.shape
+    return c, h, w
+
+
+def _planes(job: Job, picture: Tensor, name: str, known: int) -> Tensor:
+    """(1, C, H, W) as the problems that a prior of ``known`` channels can solve."""
+    if known == picture.shape[1]:
+        return picture
+    if known == 1:
+        return picture.transpose(0, 1)
+    raise ShapeError(
+        f"{job.label} is gray but the prior {name} knows {known} channels; give a gray prior"
+    )

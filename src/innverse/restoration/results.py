@@ -1,0 +1,220 @@
+"""What `restore` says and leaves of one input: a summary, result.png, panel.png and result.json."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import __version__
+from ..data import atomic_write, write_image, write_json
+from ..errors import InnverseError
+from ..metrics import psnr, ssim
+from ..report import panel
+from ..solvers.reconstruction import Reconstruction
+from .jobs import Job, Measured
+from .setting import Setting
+
+
+@dataclass
+class Restored:
+    """The result of one input.
+
+    Attributes:
+        source: the path, or "array-1", ...
+        image: (C, H, W), on [0, 1] or ``x_range``; None where the input could not be used.
+        std, draws: of ``method="posterior"``: the spread (C, H, W), and draws (S, C, H, W).
+        status, converged, notes: as of a `Reconstruction`.
+        summary: all of it as JSON knows it, with settings and quality.
+        files: what was written.
+        error: why there is no image.
+    """
+
+    source: str
+    image: Tensor | None = None
+    std: Tensor | None = None
+    draws: Tensor | None = None
+    status: str = ""
+    converged: bool = False
+    notes: list[str] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    error: InnverseError | None = None
+
+
+def result_of(
+    job: Job, measured: Measured, setting: Setting, result: Reconstruction, rows: slice
+) -> Restored:
+    """The result of a job whose problems are the ``rows`` of a batch."""
+    x = measured.image(result.x[rows].detach().float().cpu())
+    share = measured.planes / len(result.x)
+    found = Restored(
+        job.label,
+        image=x[0],
+        status="; ".join(dict.fromkeys(result.status[rows])),
+        converged=bool(result.converged[rows].all()),
+        notes=list(dict.fromkeys(text for row in result.notes[rows] for text in row)),
+    )
+    shown = _unit(x, setting)
+    found.summary = {
+        "innverse": __version__,
+        "file": job.label,
+        "input": _describe_input(measured),
+        "physics": setting.describe(),
+        "simulated": setting.simulate,
+        "seed": setting.seed,
+        "prior": measured.prior or None,
+        "method": result.method,
+        "options": result.options,
+        "reason": result.reason,
+        "notes": found.notes,
+        "noise": _level(result.noise, rows),
+        "noise_ratio": _level(result.noise_ratio, rows),
+        "range": setting.x_range,
+        "seconds": share * result.seconds,
+        "converged": found.converged,
+        "status": found.status,
+        "residual": float(result.residual[rows].square().mean().sqrt()),
+        "log_prob": None if result.log_prob is None else float(result.log_prob[rows].sum()),
+        "evaluations": int(result.evaluations[rows].sum()),
+        "degraded": None,
+        "result": None,
+        "image": "result.png",
+        "size": list(x.shape[1:]),
+        "trace": [_of_item(step, rows, len(result.x)) for step in result.trace],
+    }
+    if measured.clean is not None:
+        seen = measured.seen(setting.x_range)
+        found.summary["degraded"] = _quality(_comparable(seen, measured.clean), measured.clean)
+        found.summary["result"] = _quality(shown, measured.clean)
+    if result.samples is not None and result.std is not None:
+        draws = result.samples[:, rows].float().cpu()
+        found.draws = draws[:, 0] if measured.planes == 1 else draws.flatten(1, 2)
+        found.std = measured.image(result.std[rows].float().cpu())[0]
+        found.summary["posterior"] = _diagnostics(result, rows)
+    return found
+
+
+def write(found: Restored, measured: Measured, setting: Setting, folder: Path) -> None:
+    """Write the files of a result."""
+    assert found.image is not None
+    x = _unit(found.image[None], setting)
+    seen, summary = measured.seen(setting.x_range), found.summary
+    pictures = [
+        ("input", _caption(summary["degraded"]), _enlarge(seen, x)[0]),
+        ("result", _caption(summary["result"]) or f"{summary['seconds']:.1f} s", x[0]),
+    ]
+    if measured.clean is not None:
+        pictures.append(("clean", "", measured.clean[0]))
+    if found.std is not None:
+        low, high = setting.x_range or (0.0, 1.0)
+        brightest = float(found.std.max())
+        spread = found.std / brightest if 0 < brightest < math.inf else found.std.nan_to_num(0)
+        pictures.append(("spread", f"white is {brightest / (high - low):.3g}", spread))
+        found.files.append(write_image(folder / "std.png", spread))
+        summary["posterior"]["white_of_std"] = brightest
+        arrays = {"draws": found.draws, "mean": found.image, "std": found.std}
+        kept = {name: value.numpy() for name, value in arrays.items() if value is not None}
+        found.files.append(atomic_write(folder / "draws.npz", lambda file: np.savez(file, **kept)))
+    deep = measured.picture is not None and measured.picture.bits > 8 and x.shape[1] == 1
+    found.files.append(write_image(folder / "result.png", x, bits=16 if deep else 8))
+    buffer = io.BytesIO()
+    panel(pictures).save(buffer, "PNG")
+    found.files.append(atomic_write(folder / "panel.png", buffer.getvalue()))
+    if setting.x_range is not None:
+        values = found.image.numpy()
+        found.files.append(atomic_write(folder / "result.npy", lambda file: np.save(file, values)))
+    # last: its presence says that all is there
+    found.files.append(write_json(folder / "result.json", summary))
+
+
+def _unit(x: Tensor, setting: Setting) -> Tensor:
+    """On [0, 1]. A result that failed is shown all the same, and its status says so."""
+    if setting.x_range is not None:
+        low, high = setting.x_range
+        x = (x - low) / (high - low)
+    return x.nan_to_num(0.5, 1.0, 0.0)
+
+
+def _level(value: Tensor | None, rows: slice) -> float | None:
+    return None if value is None else float(value[rows].square().mean().sqrt())
+
+
+def _diagnostics(result: Reconstruction, rows: slice) -> dict[str, Any]:
+    """Whether to believe the draws, in a few numbers."""
+    own = {
+        k: result.diagnostics[k][rows].flatten().float() for k in ("r_hat", "ess_bulk", "ess_tail")
+    }
+    assert result.samples is not None
+    return {
+        "draws": len(result.samples),
+        "r_hat": {"99 %": float(own["r_hat"].quantile(0.99)), "largest": float(own["r_hat"].max())},
+        **{
+            name: {"median": float(own[name].median()), "smallest": float(own[name].min())}
+            for name in ("ess_bulk", "ess_tail")
+        },
+        "acceptance": float(result.diagnostics["acceptance"][rows].mean()),
+        "divergences": int(result.diagnostics["divergences"][rows].sum()),
+        "sigma": result.diagnostics["sigma"],
+    }
+
+
+def _describe_input(measured: Measured) -> dict[str, Any]:
+    if measured.picture is None:
+        return {"shape": list(measured.y.shape[1:])}
+    height, width = measured.picture.size
+    return {
+        "width": width,
+        "height": height,
+        "channels": measured.picture.channels,
+        "mode": measured.picture.mode,
+        "bits": measured.picture.bits,
+        "notes": list(measured.picture.notes),
+    }
+
+
+def _of_item(step: dict[str, Any], rows: slice, batch: int) -> dict[str, Any]:
+    """One step of the trace, for one job: per-item lists are cut to its rows."""
+    cut = {}
+    for key, value in step.items():
+        if isinstance(value, list) and len(value) == batch:
+            value = value[rows]
+            value = value[0] if len(value) == 1 else value
+        cut[key] = value
+    return cut
+
+
+def _quality(x: Tensor, clean: Tensor) -> dict[str, float | None]:
+    small = min(clean.shape[-2:]) < 11  # SSIM's window
+    return {
+        "psnr": float(psnr(x, clean)),
+        "ssim": None if small else float(ssim(x, clean)),
+    }
+
+
+def _comparable(seen: Tensor, clean: Tensor) -> Tensor:
+    """The measurement at the size of the image: small ones are enlarged smoothly."""
+    if seen.shape == clean.shape:
+        return seen
+    return F.interpolate(
+        seen, clean.shape[-2:], mode="bicubic", align_corners=False, antialias=False
+    )
+
+
+def _enlarge(seen: Tensor, x: Tensor) -> Tensor:
+    """The input at about the size of the result, its pixels still visible."""
+    factor = max(1, round(x.shape[-1] / seen.shape[-1]))
+    return seen.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+
+
+def _caption(quality: dict[str, float] | None) -> str:
+    if quality is None:
+        return ""
+    text = "equal" if math.isinf(quality["psnr"]) else f"{quality['psnr']:.2f} dB"
+    return text if quality["ssim"] is None else f"{text}, SSIM {quality['ssim']:.3f}"

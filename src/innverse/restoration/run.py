@@ -1,0 +1,240 @@
+"""Restore pictures: read them, solve those of equal size together, and write what was found."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import solvers
+from ..catalog import METHODS, Operator
+from ..device import choose_device
+from ..errors import InnverseError, InputError, UsageError, is_out_of_memory
+from ..progress import Report
+from ..solvers import Reconstruction, SolveWarning, method_for
+from ..solvers.solve import AUTO
+from .jobs import Job, gather, prepare
+from .priors import Priors
+from .results import Restored, result_of, write
+from .setting import Setting, check_method, split_options
+
+# Pixels solved side by side. pnp cuts large batches itself; the others keep all in memory.
+_BATCH_PIXELS, _BATCH_PIXELS_PNP = 2**18, 2**22
+_CHECKPOINT_PIXELS, _MOST_PIXELS = 2**18, 2**22
+
+
+def restore(
+    inputs: Any,
+    physics: Any,
+    *,
+    out: str | os.PathLike | None = None,
+    prior: Any = None,
+    method: str = AUTO,
+    simulate: bool = False,
+    noise: Any = None,
+    x_range: tuple[float, float] | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    progress: Report | None = None,
+    keep_failures: bool = False,
+    **options: Any,
+) -> list[Restored]:
+    """Restore pictures, or other measurements, and write the results into a folder.
+
+    Inputs of equal size are solved together; what one gets does not depend on those beside it.
+
+    Args:
+        inputs: a path of a picture, a folder or a .npy, an array or tensor (C, H, W) or (H, W) on
+            [0, 1] or of 8 bits, a batch of them (B, C, H, W), or a list of all these. Measurements
+            that are no pictures, such as sinograms, are arrays.
+        physics: one of `innverse.physics.names`, whose options are among ``options``, or any
+            operator that `innverse.solve` takes.
+        out: folder for result.png, panel.png and result.json, and of "posterior" std.png and
+            draws.npz; for several inputs, a folder of its name for each. None writes nothing.
+        prior: a model, its name, or its folder; by default natural-color or natural-gray. Colour
+            images under a gray prior are solved channel by channel.
+        method: "auto" or one of `innverse.catalog.METHODS`, whose options are among ``options``.
+        simulate: the inputs are clean: degrade them first, and report PSNR and SSIM.
+        noise: standard deviation, or "auto", which estimates it; see `innverse.solve`.
+        x_range: the values of black and white, where they are not 0 and 1.
+        image_shape: (C, H, W) of the image behind measurements that are no pictures.
+        seed: of everything random.
+        device: where to compute, "auto", "cpu" or "cuda".
+        progress: called as progress(done, total, note).
+        keep_failures: an input that cannot be used becomes a result with an ``error`` instead of
+            an exception.
+        options: of the operator and of the method. What both know is the operator's.
+
+    Returns:
+        One `Restored` for each input, in their order. Doubts are in its ``notes``.
+
+    Raises:
+        UsageError: an unknown name, option or value.
+        InputError, ShapeError: an input that cannot be used.
+
+    Example:
+        >>> (result,) = restore(torch.rand(1, 16, 16), "denoising", noise=0.1, method="tv")
+        >>> result.image.shape, result.converged
+        (torch.Size([1, 16, 16]), True)
+    """
+    check_method(method)
+    target = choose_device(device) if isinstance(device, str) else device
+    own, asked = split_options(physics, method, options)
+    setting = Setting.of(
+        physics, own, noise=noise, simulate=simulate, seed=seed, image_shape=image_shape,
+        x_range=x_range,
+    )  # fmt: skip
+    if isinstance(inputs, (list, tuple)) and len(inputs) == 1:
+        (inputs,) = inputs
+    jobs = gather(inputs, setting)
+    single = len(jobs) == 1 and not (
+        isinstance(inputs, (str, os.PathLike)) and Path(inputs).is_dir()
+    )
+    priors = Priors(prior, target, method == AUTO or METHODS[method].uses_prior)
+    found: dict[str, Restored] = {}
+
+    def failed(some: list[Job], error: InnverseError) -> None:
+        if not keep_failures:
+            raise error
+        for job in some:
+            job.error, job.measured = error, None
+
+    for job in jobs:
+        try:
+            job.measured = prepare(job, setting, priors.choose)
+        except UsageError:
+            raise
+        except InputError as error:
+            failed([job], error)
+    batches = _batches(jobs, priors, method, asked, failed)
+    total = sum(job.measured.y.numel() for batch, _ in batches for job in batch if job.measured)
+    before = 0
+    for number, (batch, way) in enumerate(batches, 1):
+        size = sum(job.measured.y.numel() for job in batch if job.measured)
+        words = "" if len(batches) == 1 else f"batch {number} of {len(batches)}"
+        call = dict(asked)
+        if way != "pnp" and method == AUTO:
+            call.pop("tile", None)  # "auto" and "none" are no wish
+        if "seed" in METHODS[way].declared:
+            call["seed"] = seed
+        if setting.noise == AUTO or not isinstance(setting.operator, Operator):
+            call["noise"] = setting.noise
+        call |= {"method": method, "x_range": setting.x_range}
+        call["progress"] = progress and partial(_part, progress, before, size, total, words)
+        for some, result in _solve(batch, priors, target, call, failed):
+            first = 0
+            for job in some:
+                measured = job.measured
+                assert measured is not None
+                rows = slice(first, first + measured.planes)
+                first = rows.stop
+                one = result_of(job, measured, setting, result, rows)
+                if out is not None:
+                    folder = Path(out) if single else Path(out) / job.name
+                    write(one, measured, setting, folder)
+                    one.summary["folder"] = str(folder)
+                found[job.name] = one
+        before += size
+    return [found.get(job.name) or _failure(job) for job in jobs]
+
+
+def _failure(job: Job) -> Restored:
+    words = " ".join(str(job.error).split())
+    return Restored(job.label, status=f"failed: {words}", error=job.error)
+
+
+def _part(
+    report: Report, before: int, size: int, total: int, words: str,
+    done: float, whole: float, note: str = "",
+) -> None:  # fmt: skip
+    """Tell of a batch as a part of the whole."""
+    share = min(done / whole, 1.0) if whole else 0.0
+    report(before + share * size, total, ", ".join(filter(None, (words, note))))
+
+
+Failed = Callable[[list[Job], InnverseError], None]
+
+
+def _batches(
+    jobs: list[Job], priors: Priors, method: str, asked: dict[str, Any], failed: Failed
+) -> list[tuple[list[Job], str]]:
+    """Jobs of equal size together, as many as memory allows; each with its method."""
+    groups: dict[tuple, list[Job]] = {}
+    for job in jobs:
+        if job.measured is not None:
+            one = job.measured
+            shape = one.physics.image_shape or tuple(one.y.shape[1:])
+            groups.setdefault((one.prior, tuple(one.y.shape[1:]), shape), []).append(job)
+    batches: list[tuple[list[Job], str]] = []
+    for (name, _, shape), members in groups.items():
+        flow = priors.loaded.get(name)
+        way = _way(members[0], flow, asked) if method == AUTO else method
+        plane = shape[-2] * shape[-1]
+        if way != "pnp" and plane > _MOST_PIXELS:
+            for job in members:
+                words = (
+                    f"{job.label}: {shape[-1]}x{shape[-2]} pixels are too many for method {way}, "
+                    "which keeps the whole picture in memory; use pnp, which tiles"
+                )
+                failed([job], InputError(words))
+            continue
+        if way != "pnp" and plane > _CHECKPOINT_PIXELS and name in priors.own:
+            from ..bijections import set_memory
+
+            set_memory(flow, "checkpoint")
+        room = max(1, (_BATCH_PIXELS_PNP if way == "pnp" else _BATCH_PIXELS) // plane)
+        batch, filled = [], 0
+        for job in members:
+            planes = job.measured.planes if job.measured else 0
+            if batch and filled + planes > room:
+                batches.append((batch, way))
+                batch, filled = [], 0
+            batch.append(job)
+            filled += planes
+        batches.append((batch, way))
+    return batches
+
+
+def _way(job: Job, flow: Any, asked: dict[str, Any]) -> str:
+    """What "auto" takes for a job, whose memory it decides."""
+    one = job.measured
+    assert one is not None
+    try:
+        return method_for(one.y, one.physics, flow, asked=[*asked])
+    except UsageError:
+        raise
+    except InnverseError:
+        return "pnp"  # solve will say what is wrong
+
+
+def _solve(
+    batch: list[Job], priors: Priors, device: torch.device, call: dict[str, Any], failed: Failed
+) -> list[tuple[list[Job], Reconstruction]]:
+    """The jobs that could be solved side by side, with their result."""
+    measured = [job.measured for job in batch if job.measured is not None]
+    y = torch.cat([one.y for one in measured]).to(device)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SolveWarning)  # they are in the notes
+            prior = priors.loaded.get(measured[0].prior)
+            result = solvers.solve(y, measured[0].physics.to(device), prior, **call)
+    except UsageError:
+        raise
+    except (InnverseError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, InnverseError) and not is_out_of_memory(error):
+            raise
+        if len(batch) > 1:  # one of them spoils the batch: find out which
+            return [pair for job in batch for pair in _solve([job], priors, device, call, failed)]
+        words = str(error) if isinstance(error, InnverseError) else _NO_MEMORY
+        failed(batch, InputError(f"{batch[0].label}: {words}"))
+        return []
+    return [(batch, result)]
+
+
+_NO_MEMORY = "does not fit in memory; use method pnp with tile 256, or shrink the picture"
