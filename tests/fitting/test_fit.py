@@ -91,6 +91,39 @@ def test_a_condition_tells_what_it_knows():
     assert known.best < alone - 1
 
 
+@pytest.mark.parametrize("name", ["realnvp", "maf", "matching"])
+def test_units_of_data_and_condition_make_no_difference(name):
+    x, _ = gaussian(600)
+    c = x @ torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
+    units, origin = torch.tensor([1e6, 1e-6, 1.0]).double(), torch.tensor([1e9, 0, -5e3]).double()
+    options = {"width": 16} if name != "matching" else {"hidden": 16, "evaluations": 8}
+
+    def learned(x, c):
+        torch.manual_seed(0)
+        flow = flows.build(name, (2,), condition=3, **options)
+        return flow, flow.fit(x, c, **QUICK).best
+
+    flow, plain = learned(x, c)
+    other, scaled = learned(x.double() * 1e-8 + 3e2, c * units + origin)
+    shift = 0.0 if name == "matching" else 2 * math.log(1e-8)  # its loss is no likelihood
+    assert scaled == pytest.approx(plain + shift, abs=2e-3)
+    # raw x and c give the density in their units, now and from the file
+    want = flow.log_prob(x[:20], c[:20]).double() - 2 * math.log(1e-8)
+    given = x[:20].double() * 1e-8 + 3e2, c[:20] * units + origin
+    assert torch.allclose(other.log_prob(*given).double(), want, atol=0.05)
+    draws = other.double().sample(200, given[1][0])
+    assert (draws - given[0][0]).abs().max() < 1e-6
+
+
+def test_scales_of_the_condition_are_saved(tmp_path):
+    x, _ = gaussian(300)
+    flow = small(condition=1)
+    flow.fit(x, 1e6 * x[:, :1] + 1e7, **QUICK)
+    flow.save_pretrained(tmp_path)
+    c = 1e6 * x[:9, :1] + 1e7
+    assert torch.equal(innverse.load(tmp_path).log_prob(x[:9], c), flow.log_prob(x[:9], c))
+
+
 def test_bytes_are_images_and_noise_levels_are_drawn():
     torch.manual_seed(0)
     images = torch.randint(0, 256, (120, 1, 4, 4), dtype=torch.uint8)

@@ -20,6 +20,8 @@ class Standardize(Bijection):
 
     loc: Tensor
     scale: Tensor
+    initialized: Tensor
+    unit: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
@@ -33,8 +35,12 @@ class Standardize(Bijection):
         return {"unit": torch.ones((), device="cpu")}
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z = ((x - _beside(self.loc, x)) / _beside(self.scale, x)).to(self.unit.dtype)
+        z = self.standardized(x)
         return z, -self._logdet(x, z)
+
+    def standardized(self, x: Tensor) -> Tensor:
+        """z alone."""
+        return ((x - _beside(self.loc, x)) / _beside(self.scale, x)).to(self.unit.dtype)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = (z * _beside(self.scale, z) + _beside(self.loc, z)).to(z.dtype)

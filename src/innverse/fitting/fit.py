@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ..bijections import initialize
+from ..bijections.standardize import standardizes
 from ..device import choose_device
 from ..errors import ShapeError, UsageError
 from ..nets import set_precision
+from ..seeding import seeded
 from .checkpoint import remove_checkpoints
-from .process import undisturbed
 from .randomness import generator
 from .rows import Loader, Rows
 from .schedule import History, Schedule
@@ -106,8 +107,7 @@ def fit(
         )
     if device is not None:
         flow.to(choose_device(str(device)))
-    with undisturbed():
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         data, judges = _split(flow, x, c, held_out, schedule, seed)
         folder = None if checkpoint is None else Path(checkpoint)
         if folder is not None and not resume:
@@ -170,16 +170,17 @@ def _pair(flow, given) -> tuple[Tensor, ...]:
         raise ShapeError(
             f"x must be (N, {', '.join(map(str, shape))}) for this flow, got {tuple(x.shape)}"
         )
+    wide = standardizes(getattr(flow, "bijection", flow))  # it needs the digits of float64
     dtype = next(flow.parameters()).dtype
-    if x.dtype != torch.uint8 or len(shape) == 1:
-        x = x.to(dtype)
+    if len(shape) == 1 or x.dtype != torch.uint8:
+        x = x if wide and x.dtype == torch.float64 else x.to(dtype)
     if c is None:
         return (x,)
     c = as_rows(c, "c")
     c = c[:, None] if c.dim() == 1 else c
     if len(c) != len(x):
         raise ShapeError(f"x has {len(x)} rows but c has {len(c)}: give one condition per row")
-    return x, c.to(dtype)
+    return x, c  # the flow standardises it, in float64
 
 
 def _loss_of(flow) -> Loss:

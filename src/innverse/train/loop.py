@@ -17,8 +17,8 @@ from innverse.errors import InputError, NotConvergedError
 from innverse.fitting.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from innverse.fitting.interrupt import stop_requests
 from innverse.progress import Progress
+from innverse.seeding import seeded
 from innverse.train.adversarial import AdversarialTrainer
-from innverse.train.allocator import keep_buffers
 from innverse.train.config import TrainingConfig
 from innverse.train.distributed import World, distributed
 from innverse.train.losses import measure, to_bits
@@ -66,7 +66,7 @@ def train(
     ``checkpoint/`` (to continue), ``metrics.jsonl``, ``samples/``, ``config.json`` and, when
     complete, ``model/`` (for :func:`innverse.load`). Ctrl-C, SIGTERM and SIGHUP (a closed terminal)
     finish the step, save and return; the same call continues. Under torchrun all processes call
-    this.
+    this. The caller's random numbers, threads and rounding stay as they are.
 
     Args:
         config: the settings.
@@ -82,13 +82,10 @@ def train(
         NotConvergedError: training diverged; neither a model nor a checkpoint of it is kept.
         InnverseError: another training writes into ``out``.
     """
-    keep_buffers()
-    torch.set_flush_denormal(True)
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
-    out = Path(out)
+    out, settings = Path(out), config.train
     target = choose_device(device)
-    with distributed(target) as world:
+    own = seeded(settings.seed, threads=settings.threads, flush_denormals=True)
+    with own, distributed(target) as world:
         if target.type == "cuda" and world.size > 1:
             target = torch.device("cuda", torch.cuda.current_device())
         # locked before the data are read, which can take minutes
