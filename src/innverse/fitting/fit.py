@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from .randomness import generator
 from .rows import Loader, Rows
 from .schedule import History, Schedule
 from .table import as_rows, is_loader
-from .training import Loss, train
+from .training import Loss, signature, train
 
 __all__ = ["fit"]
 
@@ -113,6 +112,7 @@ def fit(
         if folder is not None and not resume:
             remove_checkpoints(folder)
         loss = _loss_of(flow)
+        known = {"flow": getattr(flow, "name", None), "shape": list(flow.shape), "seed": seed}
         _initialize(flow, data)
         set_precision(flow, precision)
         try:
@@ -126,7 +126,7 @@ def fit(
                 device=next(flow.parameters()).device,
                 progress=progress,
                 folder=folder,
-                signature=_signature(flow, judges, schedule, seed) if folder else None,
+                signature=signature(judges, schedule, **known),
             )
         finally:
             set_precision(flow, "fp32")
@@ -225,15 +225,3 @@ def _noisy(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     sigma = log_sigma.exp().clamp(low, high).to(x.device)
     e = torch.randn(x.shape, dtype=x.dtype).to(x.device)
     return x + sigma.view(-1, *[1] * (x.dim() - 1)) * e, sigma
-
-
-def _signature(flow, judges, schedule: Schedule, seed: int) -> dict[str, Any]:
-    """What must be the same for a training to be continued, JSON-able."""
-    digest = hashlib.sha256()
-    for t in judges:
-        digest.update(t.contiguous().cpu().numpy())
-    settings = dataclasses.asdict(schedule)
-    for limit in ("max_epochs", "minutes"):  # a training may be lengthened
-        settings.pop(limit)
-    named = {"flow": getattr(flow, "name", None), "shape": list(flow.shape)}
-    return {"data": digest.hexdigest(), **named, **settings, "seed": seed}
