@@ -134,6 +134,21 @@ def test_training_is_reproducible_and_leaves_the_global_seed_alone():
     assert amortized.fit(*pairs(200), seed=2, **options).history.held_out != first.history.held_out
 
 
+def test_a_finished_training_is_lengthened(tmp_path, capsys):
+    theta, x = pairs(300)
+
+    def fit(**limits):
+        size = {"width": 8, "layers": 1}
+        return amortized.fit(theta, x, size=size, checkpoint=tmp_path, **limits).history
+
+    short = fit(max_epochs=3)
+    assert (
+        short.epochs == 3 and "with a larger limit the same call goes on" in capsys.readouterr().err
+    )
+    longer = fit(max_epochs=6)
+    assert longer.epochs == 6 and longer.held_out[:3] == short.held_out
+
+
 @pytest.mark.parametrize("density", ["nsf", "realnvp", "mdn", "flow_matching"])
 @pytest.mark.parametrize("d", [1, 3])
 def test_every_density_is_normalised_and_agrees_with_its_draws(density, d):

@@ -18,10 +18,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from innverse.amortized.tables import read_array
 from innverse.cli import main
 from innverse.data import open_images, read_image, read_mask, split, write_json
 from innverse.data.arrays import load_numpy
+from innverse.data.columns import read_columns
 from innverse.data.numbers import read_numbers
 from innverse.errors import InnverseError, InputError, is_out_of_memory
 from innverse.reading import parse_json, parse_toml, read_bytes
@@ -74,8 +74,8 @@ def circle(path):
         (open_images, "a.png"), (open_images, "a.npy"), (open_images, "a.npz"),
         (open_images, "a.tar"), (open_images, "a-images-idx3-ubyte.gz"), (open_images, "a"),
         (read_image, "a.png"), (read_mask, "a.png"), (load_numpy, "a.npz"), (load_numpy, "a.npy"),
-        (read_numbers, "a.csv"), (lambda p: read_array(p, None, "x"), "a.csv"),
-        (lambda p: read_array(p, None, "x"), "a.npz"), (read_bytes, "a.json"),
+        (read_numbers, "a.csv"), (lambda p: read_columns(p, None, "x"), "a.csv"),
+        (lambda p: read_columns(p, None, "x"), "a.npz"), (read_bytes, "a.json"),
     ],
 )  # fmt: skip
 def test_pipes_devices_sockets_and_circles(tmp_path, make, read):
@@ -153,7 +153,7 @@ def test_arrays_that_declare_gigabytes(tmp_path, memory):
     head = npy_head((3000, 1000, 1000))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", head + bytes(5000))
-    for read in (open_images, load_numpy, lambda p: read_array(p, None, "x")):
+    for read in (open_images, load_numpy, lambda p: read_columns(p, None, "x")):
         with pytest.raises(InputError, match="would grow"):
             read(path)
     (tmp_path / "a.npy").write_bytes(head + bytes(5000))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+import signal
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import innverse
-from innverse import flows
+from innverse import amortized, flows
 from innverse.errors import InputError, ShapeError, UsageError
+from innverse.fitting import training as training_module
+from innverse.train import load_config, train
 
 QUICK = {"max_epochs": 3, "progress": False}
 
@@ -62,7 +66,14 @@ class Frame:
         return self.x.astype(dtype)
 
 
-@pytest.mark.parametrize("kind", [np.asarray, Frame, torch.Tensor.double, torch.Tensor.tolist])
+def pandas_frame(x):
+    return pytest.importorskip("pandas").DataFrame(np.asarray(x), columns=["a", "b"])
+
+
+KINDS = [np.asarray, Frame, pandas_frame, torch.Tensor.double, torch.Tensor.tolist]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_arrays_frames_and_lists_are_tensors(kind):
     x, _ = gaussian(300)
     want = small().fit(x, **QUICK).held_out
@@ -91,6 +102,39 @@ def test_a_condition_tells_what_it_knows():
     assert known.best < alone - 1
 
 
+@pytest.mark.parametrize("name", ["realnvp", "maf", "matching"])
+def test_units_of_data_and_condition_make_no_difference(name):
+    x, _ = gaussian(600)
+    c = x @ torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
+    units, origin = torch.tensor([1e6, 1e-6, 1.0]).double(), torch.tensor([1e9, 0, -5e3]).double()
+    options = {"width": 16} if name != "matching" else {"hidden": 16, "evaluations": 8}
+
+    def learned(x, c):
+        torch.manual_seed(0)
+        flow = flows.build(name, (2,), condition=3, **options)
+        return flow, flow.fit(x, c, **QUICK).best
+
+    flow, plain = learned(x, c)
+    other, scaled = learned(x.double() * 1e-8 + 3e2, c * units + origin)
+    shift = 0.0 if name == "matching" else 2 * math.log(1e-8)  # its loss is no likelihood
+    assert scaled == pytest.approx(plain + shift, abs=2e-3)
+    # raw x and c give the density in their units, now and from the file
+    want = flow.log_prob(x[:20], c[:20]).double() - 2 * math.log(1e-8)
+    given = x[:20].double() * 1e-8 + 3e2, c[:20] * units + origin
+    assert torch.allclose(other.log_prob(*given).double(), want, atol=0.05)
+    draws = other.double().sample(200, given[1][0])
+    assert (draws - given[0][0]).abs().max() < 1e-6
+
+
+def test_scales_of_the_condition_are_saved(tmp_path):
+    x, _ = gaussian(300)
+    flow = small(condition=1)
+    flow.fit(x, 1e6 * x[:, :1] + 1e7, **QUICK)
+    flow.save_pretrained(tmp_path)
+    c = 1e6 * x[:9, :1] + 1e7
+    assert torch.equal(innverse.load(tmp_path).log_prob(x[:9], c), flow.log_prob(x[:9], c))
+
+
 def test_bytes_are_images_and_noise_levels_are_drawn():
     torch.manual_seed(0)
     images = torch.randint(0, 256, (120, 1, 4, 4), dtype=torch.uint8)
@@ -110,53 +154,128 @@ def test_float64_and_bf16():
     assert math.isfinite(small().fit(x, precision="bf16", **QUICK).best)
 
 
-def test_interrupted_it_ends_where_it_would_have(tmp_path, monkeypatch):
-    from innverse.fitting import training
+def stopped_after(n: int, error=RuntimeError):
+    """`Training.step`, with an ``error`` after the n-th."""
+    step = training_module.Training.step
 
+    def limited(self):
+        step(self)
+        if self.history.steps == n:
+            raise error("stopped")
+
+    return limited
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_interrupted_it_ends_where_it_would_have(loaded, tmp_path, monkeypatch):
     x, _ = gaussian(300)
+    more = {"progress": False}
+    if loaded:
+        more["held_out"], x = x[:30], DataLoader(TensorDataset(x[30:]), 32, shuffle=True)
     whole = small()
-    want = whole.fit(x, max_epochs=8, progress=False)
-
-    def stop_after(n):
-        step = training.Training.step
-
-        def limited(self):
-            step(self)
-            if self.history.steps == n:
-                raise RuntimeError("killed")
-
-        return limited
+    want = whole.fit(x, max_epochs=8, **more)
 
     flow = small()
     with monkeypatch.context() as m:
-        m.setattr(training, "_SAVE_EVERY", 0.0)
-        m.setattr(training.Training, "step", stop_after(21))
-        with pytest.raises(RuntimeError, match="killed"):
-            flow.fit(x, max_epochs=8, progress=False, checkpoint=tmp_path)
+        m.setattr(training_module, "_SAVE_EVERY", 0.0)
+        m.setattr(training_module.Training, "step", stopped_after(21))
+        with pytest.raises(RuntimeError, match="stopped"):
+            flow.fit(x, max_epochs=8, checkpoint=tmp_path, **more)
     again = small()
-    history = again.fit(x, max_epochs=8, progress=False, checkpoint=tmp_path)
+    history = again.fit(x, max_epochs=8, checkpoint=tmp_path, **more)
     assert history.held_out == want.held_out and history.training == want.training
     for a, b in zip(again.parameters(), whole.parameters(), strict=True):
         assert torch.equal(a, b)
     # a finished training can be lengthened, and needs no repetition otherwise
-    assert small().fit(x, max_epochs=8, progress=False, checkpoint=tmp_path) == history
-    longer = small().fit(x, max_epochs=14, progress=False, checkpoint=tmp_path)
+    assert small().fit(x, max_epochs=8, checkpoint=tmp_path, **more) == history
+    longer = small().fit(x, max_epochs=14, checkpoint=tmp_path, **more)
     assert longer.epochs > 8 and longer.held_out[:8] == history.held_out
     with pytest.raises(InputError, match="lr = 0.001"):
-        small().fit(x, lr=1e-2, max_epochs=8, progress=False, checkpoint=tmp_path)
+        small().fit(x, lr=1e-2, max_epochs=8, checkpoint=tmp_path, **more)
 
 
-def test_the_process_of_the_caller_stays_as_it_was():
+def test_interrupted_without_a_folder_the_best_is_kept(monkeypatch):
     x, _ = gaussian(300)
+    judges, flow = x[:100], small()
+    monkeypatch.setattr(training_module.Training, "step", stopped_after(40, KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        flow.fit(x[100:], held_out=judges, lr=5e-3, progress=False)
+    monkeypatch.undo()
+    same = small().fit(x[100:], held_out=judges, lr=5e-3, max_epochs=1000 // 40, progress=False)
+    best = min(same.held_out[: 40 // (200 // 32)])  # the learning rate is the same so far
+    assert -flow.log_prob(judges).mean().item() == pytest.approx(best, abs=1e-4)
+    assert not flow.training
+
+
+def test_minutes_are_a_budget_that_may_grow(tmp_path, monkeypatch):
+    x, _ = gaussian(300)
+    clock = iter(range(10**9))  # every look at the clock takes a second
+    monkeypatch.setattr(training_module.time, "perf_counter", lambda: float(next(clock)))
+    options = {"patience": 10**6, "progress": False, "checkpoint": tmp_path}
+    history = small().fit(x, minutes=1, **options)
+    assert history.ended == "time is up" and 60 <= history.seconds < 70
+    longer = small().fit(x, minutes=2, **options)
+    assert 120 <= longer.seconds < 130 and longer.held_out[: history.epochs] == history.held_out
+
+
+def process() -> tuple:
+    """Whatever of this process a training might change."""
+    tiny = torch.tensor([torch.finfo(torch.float64).tiny], dtype=torch.float64)
+    of_numpy = np.random.get_state()  # noqa: NPY002
+    return (
+        torch.get_rng_state().tolist(),
+        of_numpy[1].tolist(),
+        random.getstate(),
+        torch.get_num_threads(),
+        (tiny / 2).item(),
+        torch.get_default_dtype(),
+        signal.getsignal(signal.SIGINT),
+    )
+
+
+FLOW = flows.build("realnvp", (2,), layers=1, width=8)
+
+
+def fitted(tmp_path):
+    FLOW.fit(gaussian(300)[0], checkpoint=tmp_path, **QUICK)
+
+
+def amortised(tmp_path):
+    theta, _ = gaussian(300)
+    amortized.fit(theta, theta + 0.1, size={"width": 8, "layers": 1}, **QUICK)
+
+
+def amortised_both_ways(tmp_path):
+    theta, _ = gaussian(300)
+    amortized.fit_bidirectional(theta, theta + 0.1, layers=1, width=8, **QUICK)
+
+
+def images(tmp_path):
+    np.save(
+        tmp_path / "images.npy", np.random.default_rng(0).integers(0, 255, (20, 8, 8), np.uint8)
+    )
+    settings = {"data.path": str(tmp_path / "images.npy"), "train.steps": 2, "train.batch_size": 4}
+    settings |= {"model.levels": 1, "model.steps": 1, "model.hidden": 8, "train.threads": 2}
+    train(load_config(None, settings), tmp_path / "run", quiet=True, device="cpu")
+
+
+def table(tmp_path):
+    np.save(tmp_path / "table.npy", gaussian(100)[0].numpy())
+    settings = {"data.path": str(tmp_path / "table.npy"), "train.steps": 2, "train.threads": 2}
+    settings |= {"model.layers": 1, "model.width": 8}
+    train(load_config(None, settings), tmp_path / "run", quiet=True, device="cpu")
+
+
+@pytest.mark.parametrize("training", [fitted, amortised, amortised_both_ways, images, table])
+def test_the_process_of_the_caller_stays_as_it_was(training, tmp_path, monkeypatch):
+    def kept(*_):
+        raise AssertionError("the allocator belongs to the command line")
+
+    monkeypatch.setattr("innverse.train.allocator.keep_buffers", kept)
     torch.manual_seed(5)
-    state, threads = torch.get_rng_state(), torch.get_num_threads()
-    small_number = torch.tensor([torch.finfo(torch.float64).tiny], dtype=torch.float64)
-    flow = small()
-    torch.set_rng_state(state)
-    flow.fit(x, **QUICK)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.get_num_threads() == threads
-    assert (small_number / 2).item() != 0
+    before = process()
+    training(tmp_path)
+    assert process() == before
 
 
 def test_generators_with_a_loss_of_their_own():

@@ -86,7 +86,7 @@ def test_a_training_that_was_stopped_ends_where_it_would_have(stop, tmp_path):
         progress=False, folder=tmp_path, signature={"data": "a"},
     )  # fmt: skip
     assert again == history
-    with pytest.raises(InputError, match="other simulations"):
+    with pytest.raises(InputError, match="other data"):
         train(model, loss, data, held_out, SCHEDULE, folder=tmp_path, signature={"data": "b"})
 
 

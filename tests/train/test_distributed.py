@@ -12,7 +12,7 @@ import torch
 from innverse.errors import UsageError
 from innverse.train import Trainer
 from innverse.train.distributed import World, distributed
-from innverse.train.sources import Data
+from innverse.train.sources import TrainingImages
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -43,7 +43,7 @@ def test_two_processes_have_the_gradients_of_one(config, tmp_path):
     from innverse.train import load_config
 
     settings = load_config(config)
-    trainer = Trainer(settings, Data(settings))
+    trainer = Trainer(settings, TrainingImages(settings))
     trainer.initialize()
     row = trainer.step()
     assert rank0["nll"].item() == pytest.approx(row["nll"], rel=1e-5, abs=1e-5)
@@ -82,7 +82,7 @@ def test_a_share_is_a_slice_of_the_global_batch():
 def test_mistakes_in_the_set_up(settings, monkeypatch):
     config = settings(train_batch_size=9)
     with pytest.raises(UsageError, match="multiple of the 2 processes"):
-        Trainer(config, Data(config), World(0, 2))
+        Trainer(config, TrainingImages(config), World(0, 2))
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UsageError, match="torchrun"), distributed(torch.device("cpu")):

@@ -9,7 +9,7 @@ import innverse
 from innverse.errors import UsageError
 from innverse.train import Trainer, load_config, train
 from innverse.train.adversarial import AdversarialTrainer
-from innverse.train.sources import Data
+from innverse.train.sources import TrainingImages
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_vae_learns(config, curve, tmp_path):
 def test_critic_and_generator_take_turns(config):
     """Each moves on its own loss only, the critic at its own rate."""
     settings = config("gan", train_critic_lr=2e-3, train_lr=1e-3, train_warmup=0)
-    trainer = AdversarialTrainer(settings, Data(settings))
+    trainer = AdversarialTrainer(settings, TrainingImages(settings))
     trainer.initialize()
     before = {k: v.detach().clone() for k, v in trainer.model.named_parameters()}
     row = trainer.step()
@@ -84,7 +84,7 @@ def test_a_gan_comes_nearer_to_the_data(config, images, tmp_path):
     """The covariance of the pixels of samples approaches that of the data."""
     settings = config("gan", model_latent=8, model_width=16, train_steps=1000, train_lr=3e-3,
                       train_betas=[0.5, 0.99], train_batch_size=16, train_ema=0.9)  # fmt: skip
-    trainer = AdversarialTrainer(settings, Data(settings))
+    trainer = AdversarialTrainer(settings, TrainingImages(settings))
     trainer.initialize()
     data = torch.cat([trainer.data.batch(i) for i in range(8)]).float() / 255
     wanted = data.flatten(1).T.cov()
@@ -101,7 +101,7 @@ def test_a_gan_comes_nearer_to_the_data(config, images, tmp_path):
 def test_the_average_has_the_statistics_of_its_own_batches(config):
     """In eval mode it makes the images that it makes in training mode."""
     settings = config("gan", model_latent=8)
-    trainer = AdversarialTrainer(settings, Data(settings))
+    trainer = AdversarialTrainer(settings, TrainingImages(settings))
     trainer.initialize()
     for norm in trainer.ema.generator.norms:
         norm.running_mean.fill_(3.0)  # of weights far from the average
@@ -114,6 +114,6 @@ def test_the_average_has_the_statistics_of_its_own_batches(config):
 
 def test_settings_that_a_generator_has_not(config):
     with pytest.raises(UsageError, match="vae has no option 'noise'"):
-        Trainer(config("vae", model_noise=[0.1, 0.2]), Data(config("vae")))
+        Trainer(config("vae", model_noise=[0.1, 0.2]), TrainingImages(config("vae")))
     with pytest.raises(UsageError, match="sides from 8"):
-        Trainer(config("gan", data_crop=4), Data(config("gan")))
+        Trainer(config("gan", data_crop=4), TrainingImages(config("gan")))

@@ -10,7 +10,7 @@ from innverse.errors import InnverseError, InputError, UsageError
 from innverse.flows import Flow
 from innverse.train import Trainer, train
 from innverse.train import loop as loop_module
-from innverse.train.sources import Data
+from innverse.train.sources import TrainingImages
 
 NOISE = {"model_noise": [0.02, 0.4], "train_score_matching": 0.5, "train_score_matching_from": 0.4}
 
@@ -69,6 +69,18 @@ def test_what_a_run_leaves(settings, curve, tmp_path):
     assert again == outcome, "a complete run has nothing left to do"
 
 
+def test_a_finished_run_is_lengthened(settings, curve, tmp_path, capsys):
+    run(settings(train_steps=10), tmp_path)
+    before = curve(tmp_path)
+    outcome = train(settings(train_steps=25), tmp_path, device="cpu")
+    said = capsys.readouterr().err
+    assert "continuing after step 10" in said and "with more --steps it goes on from here" in said
+    assert outcome.complete and outcome.step == 25
+    assert curve(tmp_path)[: len(before)] == before
+    with pytest.raises(InputError, match=r"train\.steps = 25"):  # it cannot be shortened
+        run(settings(train_steps=12), tmp_path)
+
+
 def test_training_learns(settings, curve, tmp_path):
     config = settings(train_steps=150, train_lr=5e-3, train_batch_size=16, train_eval_every=150)
     outcome = run(config, tmp_path)
@@ -85,7 +97,7 @@ def test_a_bad_step_is_skipped_counted_and_changes_nothing(settings, tmp_path, m
         return images, noise * (math.nan if step in (4, 6) else 1), sigma
 
     monkeypatch.setattr(Trainer, "_batch", poisoned)
-    trainer = Trainer(config, Data(config))
+    trainer = Trainer(config, TrainingImages(config))
     trainer.initialize()
     for _ in range(4):
         assert trainer.step()["skipped"] is None
@@ -138,17 +150,17 @@ def test_starting_over(settings, curve, tmp_path):
 def test_fine_tuning_starts_from_the_saved_weights(settings, tmp_path):
     first = run(settings(train_steps=5), tmp_path / "first")
     config = settings(model_init=str(first.model))
-    trainer = Trainer(config, Data(config))
+    trainer = Trainer(config, TrainingImages(config))
     trainer.initialize()
     saved = Flow.from_pretrained(first.model).state_dict()
     assert all(torch.equal(v, saved[k]) for k, v in trainer.model.state_dict().items())
     with pytest.raises(UsageError, match="same ones"):
-        Trainer(settings(model_init=str(first.model), model_hidden=9), Data(config))
+        Trainer(settings(model_init=str(first.model), model_hidden=9), TrainingImages(config))
 
 
 def test_schedule_and_average(settings):
     config = settings(train_steps=103, train_lr=1.0, train_lr_floor=0.1)
-    trainer = Trainer(config, Data(config))
+    trainer = Trainer(config, TrainingImages(config))
     rates = [trainer.learning_rate(step) for step in range(103)]
     assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1])
     assert rates[53] == pytest.approx(0.55) and rates == [*rates[:3], *sorted(rates[3:])[::-1]]
@@ -166,7 +178,7 @@ def test_schedule_and_average(settings):
 
 def test_bf16_trains_in_bf16_and_is_judged_in_fp32(settings, tmp_path):
     config = settings(train_precision="bf16", **NOISE)
-    trainer = Trainer(config, Data(config))
+    trainer = Trainer(config, TrainingImages(config))
     kinds = {
         net: {m.precision for m in model.modules() if hasattr(m, "precision")}
         for net, model in (("flow", trainer.model), ("ema", trainer.ema))

@@ -12,13 +12,13 @@ import torch
 from innverse.cli.train import train
 from innverse.train import Trainer, load_config
 from innverse.train.distributed import distributed
-from innverse.train.sources import Data
+from innverse.train.sources import TrainingImages
 
 
 def gradients(config: str, out: str) -> None:
     settings = load_config(config)
     with distributed(torch.device("cpu")) as world:
-        trainer = Trainer(settings, Data(settings, world), world)
+        trainer = Trainer(settings, TrainingImages(settings, world), world)
         trainer.initialize()
         row = trainer.step()
         tensors = {n: p.grad for n, p in trainer.model.named_parameters()}

@@ -55,6 +55,7 @@ class FlowDensity(nn.Module):
     def __init__(self, flow: flows.Flow):
         super().__init__()
         self.flow = flow
+        flow.condition_scale = None  # of features, whose network learns their size
         self.by_likelihood = not isinstance(flow, ContinuousFlow)
 
     def loss(self, u: Tensor, c: Tensor) -> Tensor:

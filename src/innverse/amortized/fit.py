@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import ShapeError, UsageError
 from ..fitting.checkpoint import remove_checkpoints
 from ..fitting.schedule import Schedule
-from ..fitting.training import train
+from ..fitting.training import signature, train
 from ..progress import Progress
 from ..seeding import seeded
 from .checks import (
@@ -92,7 +90,8 @@ def fit(
         progress: on stderr.
         checkpoint: a folder in which the training is saved twice a minute and at Ctrl-C; the same
             call continues there (on the same data: a simulator has to repeat itself for a seed),
-            and is done at once if the training was.
+            and is done at once if the training was; with more ``max_epochs`` or ``minutes`` it is
+            lengthened.
         resume: False starts over in ``checkpoint``.
 
     Raises:
@@ -152,7 +151,16 @@ def fit(
             seed=seed,
             progress=progress,
             folder=folder,
-            signature=_signature(theta, x, config, schedule, held_out, seed) if folder else None,
+            signature=signature(
+                (theta, x),
+                schedule,
+                **config
+                | {"summary": summary if isinstance(summary, str) else type(summary).__name__},
+                held_out=held_out,
+                seed=seed,
+            )
+            if folder
+            else None,
         )
     return Posterior(estimator, training_range, names, shape, config, history, n, excluded)
 
@@ -188,17 +196,6 @@ def _simulated(theta, x, simulator, prior, budget, vectorized, progress) -> tupl
         matrices = len(shape) > 1 and shape.numel() == theta.shape[1]
         given = theta.unflatten(1, shape) if matrices else theta
         return theta, simulate(simulator, given, vectorized=vectorized, report=bar)
-
-
-def _signature(theta, x, config, schedule, held_out, seed) -> dict[str, Any]:
-    """What must be the same for a training to be continued, JSON-able."""
-    digest = hashlib.sha256()
-    for t in (theta, x):
-        digest.update(t.contiguous().numpy())
-    summary = config["summary"]
-    named = config | {"summary": summary if isinstance(summary, str) else type(summary).__name__}
-    settings = dataclasses.asdict(schedule) | {"held_out": held_out, "seed": seed}
-    return {"data": digest.hexdigest(), **named, **settings}
 
 
 def _choose_summary(summary: str | nn.Module, shape: tuple[int, ...]) -> str | nn.Module:

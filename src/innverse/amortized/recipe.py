@@ -5,21 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..errors import UsageError
 from ..fitting.schedule import Schedule
 from ..nets.summary import SUMMARIES
 from ..reading import read_toml
-from ..train.config import lay_over
+from ..train.config import lay_over, validated
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Data(_Table):
-    """The simulations: a file, see `innverse.amortized.tables.read_array`, or a built-in simulator."""
+class Simulations(_Table):
+    """The simulations: a file, see `innverse.data.columns.read_columns`, or a built-in simulator."""
 
     path: str | None = None
     simulator: str | None = None
@@ -82,7 +81,7 @@ class Out(_Table):
 class Recipe(_Table):
     """All tables of the file."""
 
-    data: Data
+    data: Simulations
     model: Model = Model()
     train: Train = Train()
     check: Check = Check()
@@ -99,20 +98,4 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
     """
     raw = read_toml(path)
     lay_over(raw, overrides, str(path))
-    try:
-        return Recipe.model_validate(raw)
-    except ValidationError as error:
-        raise UsageError("; ".join(_line(e, path) for e in error.errors())) from None
-
-
-def _line(error: dict[str, Any], path: Path) -> str:
-    key = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        table = Recipe.model_fields.get(str(error["loc"][0]))
-        known = Recipe.model_fields if len(error["loc"]) == 1 else table.annotation.model_fields
-        return f"unknown key {key} in {path}: known are {', '.join(known)}"
-    if error["type"] == "missing":
-        return f"{key} is missing in {path}"
-    if error["type"] == "value_error":
-        return f"{key} in {path}: {error['ctx']['error']}"
-    return f"{key} in {path}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    return validated(Recipe, raw, str(path))

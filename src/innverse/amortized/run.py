@@ -14,14 +14,14 @@ from torch import Tensor
 
 from ..data import simulators
 from ..data.atomic import atomic_write, write_json
+from ..data.columns import read_columns
 from ..errors import InputError
 from ..progress import Progress
 from .assess import Assessment, assess
 from .checks import as_measurements, as_pairs, leave_out_invalid
 from .fit import fit
 from .posterior import Posterior
-from .recipe import Data, Recipe
-from .tables import read_array
+from .recipe import Recipe, Simulations
 
 _FEWEST_CHECKED = 40
 
@@ -50,7 +50,7 @@ def run_recipe(
     """
     seen = None
     if recipe.infer.path is not None:  # before the training: a wrong path should not waste it
-        seen, _ = read_array(recipe.infer.path, recipe.data.x, "x")
+        seen, _ = read_columns(recipe.infer.path, recipe.data.x, "x")
     pairs = _simulated(recipe) if recipe.data.simulator else _from_file(recipe)
     if seen is not None:
         seen = as_measurements(seen, tuple(pairs.x.shape[1:]))
@@ -112,8 +112,8 @@ def run_recipe(
 
 def _from_file(recipe: Recipe) -> _Pairs:
     data = recipe.data
-    theta, names = read_array(data.path, data.theta, "theta")
-    x, _ = read_array(data.path, data.x, "x")
+    theta, names = read_columns(data.path, data.theta, "theta")
+    x, _ = read_columns(data.path, data.x, "x")
     theta, x = as_pairs(theta, x)
     theta, x, excluded = leave_out_invalid(theta, x)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(recipe.train.seed))
@@ -133,7 +133,7 @@ def _simulated(recipe: Recipe) -> _Pairs:
     return _Pairs(theta, x, check, bounds, data.names or task.names, 0, task)
 
 
-def _bounds(data: Data):
+def _bounds(data: Simulations):
     return None if data.low is None and data.high is None else (data.low, data.high)
 
 

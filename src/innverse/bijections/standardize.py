@@ -37,8 +37,12 @@ class Standardize(Bijection):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_channels(self, x, len(self.loc))
-        z = ((x - _beside(self.loc, x)) / _beside(self.scale, x)).to(self.unit.dtype)
+        z = self.standardized(x)
         return z, -self._logdet(x, z)
+
+    def standardized(self, x: Tensor) -> Tensor:
+        """z alone."""
+        return ((x - _beside(self.loc, x)) / _beside(self.scale, x)).to(self.unit.dtype)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_channels(self, z, len(self.loc))

@@ -24,6 +24,8 @@ from .options import (
     start,
 )
 
+_TABLES = (".csv", ".parquet", ".pq", ".npz")
+
 
 def logprob(
     model: str,
@@ -55,7 +57,7 @@ def logprob(
         Name of a shipped model, or a folder with a saved one.
     files
         Pictures (converted to the channels of the model), folders of them, or .npy arrays of
-        items, whose values are taken as they are.
+        items or tables (CSV, parquet, .npz), whose values are taken as they are.
     sigma
         Noise level, for models that are conditioned on one. [default: the lowest]
     samples
@@ -121,7 +123,7 @@ def _read(path: Path, flow, level: float | None, as_is: bool, seed: int):
     """(label, x (1, ...)) of each item in a file."""
     import torch
 
-    if path.suffix.lower() == ".npy":
+    if path.suffix.lower() in (".npy", *_TABLES):
         yield from _items(path, flow)
         return
     from ..data import dequantize, read_image
@@ -143,10 +145,12 @@ def _items(path: Path, flow):
     import torch
 
     from ..data.arrays import load_numpy
+    from ..data.columns import read_columns
 
     if not os.path.isfile(path):
         raise InputError(f"no such file: {path}; check the path")
-    array = load_numpy(path)
+    table = path.suffix.lower() in _TABLES
+    array = read_columns(path)[0].numpy() if table else load_numpy(path)
     if array.dtype.kind not in "fiub":
         raise InputError(f"{path} holds {array.dtype}; save real numbers (float32)")
     if array.ndim == len(flow.shape):
@@ -156,7 +160,8 @@ def _items(path: Path, flow):
         want = "(N, D)" if len(flow.shape) == 1 else "(N, C, H, W)"
         raise ShapeError(f"{path} has shape {array.shape}; this model takes {want} of {flow.shape}")
     for i, item in enumerate(array):
-        x = torch.tensor(item, dtype=torch.float32)[None]
+        # the first layer of a flow of vectors takes the digits of float64 into account
+        x = torch.tensor(item, dtype=torch.float64 if len(flow.shape) == 1 else torch.float32)[None]
         if not torch.isfinite(x).all():
             raise InputError(f"{path}: item {i} contains NaN or Inf; remove it")
         yield f"{path}[{i}]" if len(array) > 1 else str(path), x

@@ -1,4 +1,4 @@
-"""``innverse train``: train a flow, a VAE or a GAN from a TOML file, from flags, or both."""
+"""``innverse train``: train a flow, a VAE or a GAN on pictures, or a flow on a table."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+
+_TABLES = (".csv", ".parquet", ".pq", ".npz", ".npy")
 
 
 def train(
@@ -31,21 +33,24 @@ def train(
     json: bool = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
 ) -> int:
-    """Train a model of images; the same command continues an interrupted run.
+    """Train a model of images or of a table; the same command continues an interrupted run.
 
     innverse train configs/digits.toml
+    innverse train wine.csv --steps 5000
     innverse train --data photos/ --model glow --steps 5000 --out runs/photos
     torchrun --nproc-per-node 4 -m innverse train config.toml
 
-    Ctrl-C saves everything first. The trained model is in the folder "model" of the run.
+    Ctrl-C saves everything first. The trained model is in the folder "model" of the run. With more
+    --steps, a finished training goes on.
 
     Parameters
     ----------
     config
-        TOML file with the tables [data], [model], [train], [out]. Flags go over it.
+        TOML file with the tables [data], [model], [train], [out]; flags go over it. Or the data.
     data
         Folder (of pictures, or MNIST's), tar, .npy/.npz, IDX file, or a built-in set (digits,
-        skimage).
+        skimage). Or a table: CSV with a header, parquet, .npz or .npy with two axes; data.columns
+        and data.condition choose its columns.
     subset
         A part of the data, such as a folder in a tar, or t10k of MNIST.
     model
@@ -53,9 +58,9 @@ def train(
     out
         Folder of the run. [default: runs/ and the name of the TOML file, or of the model]
     steps
-        Length of the training.
+        Length of the training (of a table at most: it ends when progress does).
     batch_size
-        Images of a step, all processes together.
+        Images or rows of a step, all processes together.
     crop
         Side of the square crops. [default: images of one size, up to 64 pixels, are taken whole]
     channels
@@ -97,12 +102,17 @@ def train(
         "train.seed": seed,
     }
     overrides |= dict(parse_setting(text) for text in set or ())
+    if config is not None and config.suffix.lower() in _TABLES and data is None:
+        overrides["data.path"], config = str(config), None
     settings = load_config(config, overrides)
     name = config.stem if config is not None else settings.model.name
     folder = out or Path(settings.out.dir or Path("runs") / name)
 
     from innverse.cli.options import print_json
+    from innverse.train.allocator import keep_buffers
     from innverse.train.loop import train as run
+
+    keep_buffers()
 
     outcome = run(settings, folder, resume=resume, device=device, quiet=quiet, command=_command())
     if int(os.environ.get("RANK", "0")) == 0:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -52,21 +53,35 @@ def check_arrays(path: Path) -> None:
             return
 
 
-def _declared(file: BinaryIO) -> int:
+def array_axes(path: Path) -> int | None:
+    """How many axes the array of a .npy has, or the first of a .npz; None where there is none."""
+    try:
+        with open_regular(path) as file:
+            if file.read(2) != b"PK":
+                file.seek(0)
+                return len(_header(file)[0])
+            with zipfile.ZipFile(file) as archive, archive.open(archive.infolist()[0]) as inside:
+                return len(_header(inside)[0])
+    except Exception:  # missing or damaged: whoever reads it says so
+        return None
+
+
+def _declared(file: IO[bytes]) -> int:
     """The bytes of an array by the header of its .npy file; 0 where it has none."""
     try:
-        version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, _, dtype = read(file)
+        shape, dtype = _header(file)
     except Exception:  # damaged: whoever reads it says so
         return 0
-    total = dtype.itemsize
-    for n in shape:
-        total *= int(n)
-    return total
+    return dtype.itemsize * math.prod(int(n) for n in shape)
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[np.lib.format.read_magic(file)]
+    shape, _, dtype = read(file)
+    return shape, dtype
 
 
 def _size(n: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from ..bijections import initialize
+from ..bijections.standardize import standardizes
 from ..device import choose_device
 from ..errors import ShapeError, UsageError
 from ..nets import set_precision
+from ..seeding import seeded
 from .checkpoint import remove_checkpoints
-from .process import undisturbed
 from .randomness import generator
 from .rows import Loader, Rows
 from .schedule import History, Schedule
 from .table import as_rows, is_loader
-from .training import Loss, train
+from .training import Loss, signature, train
 
 __all__ = ["fit"]
 
@@ -106,13 +106,13 @@ def fit(
         )
     if device is not None:
         flow.to(choose_device(str(device)))
-    with undisturbed():
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         data, judges = _split(flow, x, c, held_out, schedule, seed)
         folder = None if checkpoint is None else Path(checkpoint)
         if folder is not None and not resume:
             remove_checkpoints(folder)
         loss = _loss_of(flow)
+        known = {"flow": getattr(flow, "name", None), "shape": list(flow.shape), "seed": seed}
         _initialize(flow, data)
         set_precision(flow, precision)
         try:
@@ -126,7 +126,7 @@ def fit(
                 device=next(flow.parameters()).device,
                 progress=progress,
                 folder=folder,
-                signature=_signature(flow, judges, schedule, seed) if folder else None,
+                signature=signature(judges, schedule, **known),
             )
         finally:
             set_precision(flow, "fp32")
@@ -170,16 +170,17 @@ def _pair(flow, given) -> tuple[Tensor, ...]:
         raise ShapeError(
             f"x must be (N, {', '.join(map(str, shape))}) for this flow, got {tuple(x.shape)}"
         )
+    wide = standardizes(getattr(flow, "bijection", flow))  # it needs the digits of float64
     dtype = next(flow.parameters()).dtype
-    if x.dtype != torch.uint8 or len(shape) == 1:
-        x = x.to(dtype)
+    if len(shape) == 1 or x.dtype != torch.uint8:
+        x = x if wide and x.dtype == torch.float64 else x.to(dtype)
     if c is None:
         return (x,)
     c = as_rows(c, "c")
     c = c[:, None] if c.dim() == 1 else c
     if len(c) != len(x):
         raise ShapeError(f"x has {len(x)} rows but c has {len(c)}: give one condition per row")
-    return x, c.to(dtype)
+    return x, c  # the flow standardises it, in float64
 
 
 def _loss_of(flow) -> Loss:
@@ -224,15 +225,3 @@ def _noisy(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     sigma = log_sigma.exp().clamp(low, high).to(x.device)
     e = torch.randn(x.shape, dtype=x.dtype).to(x.device)
     return x + sigma.view(-1, *[1] * (x.dim() - 1)) * e, sigma
-
-
-def _signature(flow, judges, schedule: Schedule, seed: int) -> dict[str, Any]:
-    """What must be the same for a training to be continued, JSON-able."""
-    digest = hashlib.sha256()
-    for t in judges:
-        digest.update(t.contiguous().cpu().numpy())
-    settings = dataclasses.asdict(schedule)
-    for limit in ("max_epochs", "minutes"):  # a training may be lengthened
-        settings.pop(limit)
-    named = {"flow": getattr(flow, "name", None), "shape": list(flow.shape)}
-    return {"data": digest.hexdigest(), **named, **settings, "seed": seed}

@@ -18,7 +18,7 @@ class Schedule:
     The fall begins when ``patience`` epochs brought no progress on the held-out pairs, and then
     takes half as many epochs as there were; or when two thirds of ``max_epochs`` or of
     ``minutes`` are over. Warm-up, stay and fall (Hägele et al. 2024, arXiv 2405.18392) reaches what
-    a cosine reaches, without being told its length.
+    a cosine reaches, without knowing its length.
 
     Before that fall, training goes on from the best state with another decay of the weights:
     ``heavy_decay`` if it fits the training pairs better than the held-out ones, else
@@ -91,7 +91,7 @@ class Decay:
     now: float
     heavy: float | None
     light: float | None
-    before: float | None = None
+    before: float | None = None  # the decay from before a trial, during it
     mark: float = math.inf
 
     @property
@@ -101,7 +101,7 @@ class Decay:
     @property
     def patience(self) -> int:
         """How much more of it a heavy one takes: the weights shrink first, and it all gets worse."""
-        return 3 if self.on_trial and self.now > self.before else 1
+        return 3 if self.before is not None and self.now > self.before else 1
 
     def begin_trial(self, best: float, gap: float) -> bool:
         """Of the heavy or the light one, as the ``gap`` of ``best``, the held-out loss, to that of
@@ -114,7 +114,7 @@ class Decay:
 
     def end_trial(self, best: float) -> None:
         """Keep what was tried if it has brought clear progress."""
-        if self.on_trial and best > self.mark - _CLEAR:
+        if self.before is not None and best > self.mark - _CLEAR:
             self.now = self.before
         self.before = self.heavy = self.light = None
 

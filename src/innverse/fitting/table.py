@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.floats import as_floats
 from ..errors import InputError, ShapeError
 
 __all__ = ["as_rows", "is_loader"]
@@ -23,42 +24,30 @@ def is_loader(data: Any) -> bool:
 def as_rows(values: Any, name: str = "x") -> Tensor:
     """A tensor (N, ...) of numbers from a tensor, numpy array, DataFrame, Series or list.
 
-    Floats keep their type, bytes stay bytes (images), other integers and booleans become
-    float64, which holds their digits.
+    float32 and float64 keep their type, bytes stay bytes (images); the rest see `as_floats`.
 
     Raises:
         InputError: not numbers, empty, or NaN or infinite somewhere; says which column.
         ShapeError: a single number.
     """
     columns = list(getattr(values, "columns", ()))
+    for column in columns:
+        kind = getattr(getattr(values[column], "dtype", None), "kind", "f")
+        if kind not in "fiub":
+            raise InputError(
+                f"column {column!r} of {name} holds no numbers ({values[column].dtype}): leave it "
+                "out or encode it as numbers"
+            )
     if hasattr(values, "to_numpy"):
-        values = _of_frame(values, columns, name)
-    try:
-        rows = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} must be an array of numbers: {error}") from None
-    if rows.is_complex():
-        raise InputError(f"{name} is complex: give real and imaginary parts side by side")
+        values = values.to_numpy()
+    bytes_ = getattr(values, "dtype", None) in (torch.uint8, np.uint8)
+    rows = torch.as_tensor(values) if bytes_ else as_floats(values, name).detach()
     if rows.dim() == 0:
         raise ShapeError(f"{name} is a single number: give rows (N, ...)")
     if rows.numel() == 0:
         raise InputError(f"{name} is empty: its shape is {tuple(rows.shape)}")
-    rows = rows.detach()
-    if rows.dtype != torch.uint8 and not rows.is_floating_point():
-        rows = rows.double()
     _check_finite(rows, columns, name)
     return rows
-
-
-def _of_frame(frame: Any, columns: list, name: str) -> np.ndarray:
-    for column in columns:
-        kind = getattr(getattr(frame[column], "dtype", None), "kind", "f")
-        if kind not in "fiub":
-            raise InputError(
-                f"column {column!r} of {name} holds no numbers ({frame[column].dtype}): leave it "
-                "out or encode it as numbers"
-            )
-    return frame.to_numpy(dtype=np.float64)
 
 
 def _check_finite(rows: Tensor, columns: list, name: str) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,13 @@ from .randomness import stream_seed
 from .rows import Loader, Rows
 from .schedule import Budget, Decay, History, Schedule
 
-__all__ = ["Training", "evaluate", "train"]
+__all__ = ["Training", "evaluate", "signature", "train"]
 
 Loss = Callable[..., Tensor]
 
 _NO_MORE_EPOCHS, _NO_MORE_TIME = "max_epochs", "time is up"
+_LONGER = "; with a larger limit the same call goes on from here"
 _SAVE_EVERY = 30.0  # seconds between checkpoints
-_AVERAGED = 5  # epochs over which the weights are averaged
 
 
 class Training:
@@ -81,7 +82,7 @@ class Training:
 
     def step(self) -> None:
         """One batch; at the end of an epoch also the judgement of what is held out."""
-        begun, history = time.perf_counter(), self.history
+        started, history = time.perf_counter(), self.history
         epoch, k = divmod(history.steps, self.per_epoch)
         rows = [t.to(self.device, non_blocking=True) for t in self.data.batch(epoch, k)]
         # what a loss draws from the global generator is a function of the step as well; the CPU's
@@ -91,7 +92,7 @@ class Training:
             self.model.train()
         history.skipped += not self._descend(rows)
         history.steps += 1
-        history.seconds += time.perf_counter() - begun
+        history.seconds += time.perf_counter() - started
         if k + 1 == self.per_epoch or self._used() >= 1:
             self._judge()
 
@@ -132,7 +133,7 @@ class Training:
 
     def _judge(self) -> None:
         """After an epoch: keep what is best, begin the fall of the learning rate, or end."""
-        begun, history = time.perf_counter(), self.history
+        started, history = time.perf_counter(), self.history
         latest = _copy(self.model)
         self.model.load_state_dict(latest | self.average)
         value = self._evaluate(self.held_out)
@@ -145,7 +146,7 @@ class Training:
         if value < history.best:
             history.best, self.best = value, _copy(self.model)
         self.model.load_state_dict(latest)
-        history.seconds += time.perf_counter() - begun
+        history.seconds += time.perf_counter() - started
         used, patience = self._used(), self.schedule.patience_for(self.per_epoch)
         if used >= 1 and self.budget.epochs == self.schedule.max_epochs:
             spent = history.epochs >= self.budget.epochs
@@ -206,14 +207,14 @@ class Training:
         """Continue from a checkpoint.
 
         Raises:
-            InputError: it belongs to other settings or other simulations.
+            InputError: it belongs to other settings or other data.
         """
         saved = checkpoint.state["signature"]
         for key in sorted(saved.keys() | signature.keys()):
             if saved.get(key) != signature.get(key):
-                what = "other simulations" if key == "data" else f"{key} = {saved.get(key)!r}"
+                what = "other data" if key == "data" else f"{key} = {saved.get(key)!r}"
                 raise InputError(
-                    f"the training in {place} was begun with {what}: set it back, choose another "
+                    f"the training in {place} was started with {what}: set it back, choose another "
                     "folder, or start over with --no-resume (resume=False)"
                 )
         groups: dict[str, dict[str, Tensor]] = {
@@ -267,7 +268,7 @@ def train(
     training = Training(model, loss, data, held_out, schedule, seed, device)
     signature = signature or {}
     newest = latest_checkpoint(folder) if folder else None
-    if newest is not None:
+    if folder and newest:
         training.restore(load_checkpoint(newest), signature, folder)
     history = training.history
     # of the budget, be it epochs or minutes, so that the time left is right for either
@@ -300,8 +301,20 @@ def train(
         bar.say(
             f"trained {history.epochs} epochs in {history.seconds:.0f} s, held-out loss "
             f"{history.best:.3f}: {history.ended}"
+            + (_LONGER if folder and history.ended in (_NO_MORE_EPOCHS, _NO_MORE_TIME) else "")
         )
     return training.finish()
+
+
+def signature(data: Iterable[Tensor], schedule: Schedule, **settings: Any) -> dict[str, Any]:
+    """What must be the same for a training to be continued, JSON-able; its limits may grow."""
+    digest = hashlib.sha256()
+    for t in data:
+        digest.update(t.contiguous().cpu().numpy())
+    fixed = dataclasses.asdict(schedule)
+    for limit in ("max_epochs", "minutes"):
+        del fixed[limit]
+    return {"data": digest.hexdigest(), **fixed, **settings}
 
 
 def evaluate(

@@ -13,7 +13,7 @@ from ..accelerate import handwritten
 from ..accelerate.constant import remember
 from ..bijections.base import Bijection
 from ..bijections.chain import set_memory
-from ..bijections.standardize import standardizes
+from ..bijections.standardize import Standardize, standardizes
 from ..errors import InputError, ShapeError, UsageError
 from ..models.parts import Part
 from .arguments import as_condition, as_count, as_data, as_sigma, as_tensor, reference
@@ -41,7 +41,8 @@ class Flow(Part, nn.Module):
             then sigma, a float or a tensor (B,) or (B, 1) within this range, embedded in
             ``noise_width`` features.
         condition: the number k of channels of any other condition (0: none). ``c`` is then (B, k)
-            or, one for all items, (k,) or (1, k).
+            or, one for all items, (k,) or (1, k), in units of its own: `initialize` sets
+            ``condition_scale``, a `Standardize` (None takes c as it is).
         maps: of images, whether c may also be a map (B, k, h, w), or (k, h, w) for all items.
         multiple: H and W must divide by this; other sizes are padded by reflection, and a map with
             them.
@@ -81,6 +82,7 @@ class Flow(Part, nn.Module):
         self.shape = tuple(int(n) for n in shape)
         self.noise = NoiseLevel(*noise, noise_width) if noise is not None else None
         self.condition, self.maps = condition, maps
+        self.condition_scale = Standardize(condition) if condition else None
         self.multiple = multiple
         self.name: str | None = None
         self.config: dict[str, Any] = {}
@@ -296,6 +298,9 @@ class Flow(Part, nn.Module):
     # ---- inside -----------------------------------------------------------------------------
 
     def initialize_(self, x: Tensor, c: Tensor | float | None = None) -> Tensor:
+        x = self.as_data(x)
+        if self.condition_scale is not None and c is not None:
+            self.condition_scale.initialize_(self._condition_as_given(c, len(x), x))
         return self.bijection.initialize_(*self._given(x, c))
 
     def _given(self, x, c) -> tuple[Tensor, Tensor | None]:
@@ -369,8 +374,9 @@ class Flow(Part, nn.Module):
         """The conditions along a path t (steps, 1) in [0, 1], of which c holds those of the ends."""
         if c is None or isinstance(c, (int, float)):
             return c
-        ends = as_sigma(c, 2, t) if self.noise is not None else self._condition(c, t.new_empty(2))
-        return torch.lerp(ends[:1], ends[-1:], t.view(-1, *[1] * (ends.dim() - 1)))
+        noisy = self.noise is not None
+        ends = as_sigma(c, 2, t) if noisy else self._condition_as_given(c, 2, t)
+        return torch.lerp(ends[:1], ends[-1:], t.to(ends).view(-1, *[1] * (ends.dim() - 1)))
 
     def _condition(self, c: Tensor | float | None, x: Tensor) -> Tensor | None:
         """The condition as the layers take it, (B, k) or a map (B, k, h, w); or None."""
@@ -391,13 +397,21 @@ class Flow(Part, nn.Module):
         if self.noise is not None:
             make = lambda: self._embedding(c, count, like)  # noqa: E731
         else:
-            kinds = {"images": len(self.shape) == 3, "maps": self.maps}
-            make = lambda: as_condition(c, self.condition, count, like, **kinds)  # noqa: E731
+            make = lambda: self._scaled(self._condition_as_given(c, count, like))  # noqa: E731
         constant = not c.requires_grad if isinstance(c, Tensor) else isinstance(c, (int, float))
         if not constant:
             return make()
         # the same object every time, by which layers know what they have made of it
         return remember(self, (c, count, like.dtype, like.device), make)
+
+    def _condition_as_given(self, c: Tensor | float, count: int, like: Tensor) -> Tensor:
+        """c as (count, k) or a map; in float64 where it is standardised, which needs its digits."""
+        like = like if self.condition_scale is None else like.new_empty((), dtype=torch.float64)
+        kinds = {"images": len(self.shape) == 3, "maps": self.maps}
+        return as_condition(c, self.condition, count, like, **kinds)
+
+    def _scaled(self, c: Tensor) -> Tensor:
+        return c if self.condition_scale is None else self.condition_scale.standardized(c)
 
 
 def _leaf(t: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from innverse.train.config import TrainingConfig, load_config
 
 if TYPE_CHECKING:
-    from innverse.train.loop import Outcome, train
+    from innverse.train.loop import train
     from innverse.train.losses import Objective
     from innverse.train.metrics import read_metrics
+    from innverse.train.outcome import Outcome
     from innverse.train.trainer import Trainer
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
 
 _HOME = {
     "Objective": "losses",
-    "Outcome": "loop",
+    "Outcome": "outcome",
     "Trainer": "trainer",
     "read_metrics": "metrics",
     "train": "loop",

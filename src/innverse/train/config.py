@@ -1,9 +1,10 @@
 """The settings of a training run: one schema for TOML files, flags and checkpoints.
 
 A file has four tables, ``[data]``, ``[model]``, ``[train]`` and ``[out]``. Only ``data.path`` has no
-default. Every key that is not listed here is an error that names the nearest key that exists; the
-options of the model itself (``levels``, ``hidden``, ...) belong to its builder, see
-:func:`innverse.flows.build` and :func:`innverse.generators.build`.
+default; what lies there, pictures or a table of numbers, decides what else may be said
+(`TrainingConfig`, `TableTrainingConfig`). Every key that is not listed here is an error that names
+the nearest key that exists; the options of the model itself (``levels``, ``hidden``, ...) belong to
+its builder, see :func:`innverse.flows.build` and :func:`innverse.generators.build`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -29,13 +30,19 @@ __all__ = [
     "DataConfig",
     "ModelConfig",
     "OutConfig",
+    "TableDataConfig",
+    "TableModelConfig",
+    "TableTrainConfig",
+    "TableTrainingConfig",
     "TrainConfig",
     "TrainingConfig",
     "load_config",
     "parse_setting",
+    "validated",
 ]
 
 
+Schema = TypeVar("Schema", bound=BaseModel)
 MOST_THREADS = max(256, 4 * (os.cpu_count() or 1))
 """More would only exhaust the process table of the system."""
 
@@ -80,10 +87,38 @@ class DataConfig(_Table):
     """Goes to the card of the saved model."""
 
 
-class ModelConfig(BaseModel):
-    """The flow or generator: its registered name, noise range, any option of its builder."""
+class TableDataConfig(_Table):
+    """The table and its columns."""
+
+    path: str
+    """``.csv`` (with a header), ``.parquet``, ``.npz`` or ``.npy``; see
+    `innverse.data.columns.read_columns`."""
+    columns: str | list[str] | None = None
+    """What is learned, by name or prefix, or the array of a ``.npz``; None takes all that are no
+    condition."""
+    condition: str | list[str] | None = None
+    """Columns that are given: p(columns | condition)."""
+    held_out: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Rows that judge progress, as a number or a fraction."""
+    license: str = "not stated"
+    """Goes to the card of the saved model."""
+
+
+class TableModelConfig(BaseModel):
+    """The flow: its registered name and any option of its builder."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    name: str = "spline"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of the builder."""
+        return dict(self.model_extra or {})
+
+
+class ModelConfig(TableModelConfig):
+    """The flow or generator: its registered name, noise range, any option of its builder."""
 
     name: str = "glow"
     noise: tuple[float, float] | None = None
@@ -97,11 +132,6 @@ class ModelConfig(BaseModel):
         if noise is not None and not 0 < noise[0] <= noise[1]:
             raise ValueError("noise = [lo, hi] needs 0 < lo <= hi")
         return noise
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of the builder."""
-        return dict(self.model_extra or {})
 
     @property
     def adversarial(self) -> bool:
@@ -156,6 +186,23 @@ class TrainConfig(_Table):
     """CPU threads per process; None leaves PyTorch's choice."""
 
 
+class TableTrainConfig(_Table):
+    """How a table is learned; what is None or not here is up to `innverse.fit`."""
+
+    steps: int = Field(100_000, ge=1, le=10**9)
+    """At most; whole epochs. Training ends sooner when progress does."""
+    batch_size: int | None = Field(None, ge=1, le=2**20)
+    lr: float = Field(1e-3, gt=0)
+    patience: int = Field(20, ge=1, le=10**9)
+    """Epochs without progress that end the training."""
+    minutes: float | None = Field(None, gt=0)
+    weight_decay: float | None = Field(None, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = Field(0, ge=0, lt=2**63)
+    threads: int | None = Field(None, ge=1, le=MOST_THREADS)
+    """CPU threads; None leaves PyTorch's choice."""
+
+
 class OutConfig(_Table):
     """Where the run lives."""
 
@@ -165,8 +212,17 @@ class OutConfig(_Table):
     """Name on the card of the saved model; None means the folder's name."""
 
 
+class TableTrainingConfig(_Table):
+    """A whole training on a table."""
+
+    data: TableDataConfig
+    model: TableModelConfig = TableModelConfig()
+    train: TableTrainConfig = TableTrainConfig()
+    out: OutConfig = OutConfig()
+
+
 class TrainingConfig(_Table):
-    """A whole training run."""
+    """A whole training on images."""
 
     data: DataConfig
     model: ModelConfig = ModelConfig()
@@ -182,7 +238,7 @@ class TrainingConfig(_Table):
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one training crop, once `fitted` to the images."""
-        return (self.data.channels, self.data.crop, self.data.crop)
+        return (self.data.channels or 0, self.data.crop or 0, self.data.crop or 0)
 
     def fitted(self, channels: int, size: tuple[int, int] | None) -> TrainingConfig:
         """With ``data.channels`` and ``data.crop`` from the images, where they are not given.
@@ -215,17 +271,9 @@ class TrainingConfig(_Table):
         }
 
 
-_TABLES: dict[str, type[BaseModel]] = {
-    "data": DataConfig,
-    "model": ModelConfig,
-    "train": TrainConfig,
-    "out": OutConfig,
-}
-
-
 def load_config(
     path: str | Path | None = None, overrides: dict[str, Any] | None = None
-) -> TrainingConfig:
+) -> TrainingConfig | TableTrainingConfig:
     """Read a TOML file and lay ``overrides`` (``{"train.lr": 1e-4}``; None is ignored) over it.
 
     Raises:
@@ -238,11 +286,32 @@ def load_config(
     if path is not None:
         raw = read_toml(path)
     lay_over(raw, overrides, where)
-    raw.setdefault("data", {})
+    data = raw.setdefault("data", {})
+    table = isinstance(data, dict) and _is_table(data.get("path"))
+    return validated(TableTrainingConfig if table else TrainingConfig, raw, where)
+
+
+def _is_table(path: Any) -> bool:
+    """Whether ``path`` is a table of numbers and no pictures; arrays are when they have two axes."""
+    suffix = Path(path).suffix.lower() if isinstance(path, str) else ""
+    if suffix not in (".npy", ".npz"):
+        return suffix in (".csv", ".txt", ".parquet", ".pq")
+    from innverse.data.expansion import array_axes  # loads torch
+
+    return array_axes(Path(path)) == 2
+
+
+def validated(schema: type[Schema], raw: dict[str, Any], where: str) -> Schema:
+    """``raw`` as a ``schema``, a model whose fields are tables.
+
+    Raises:
+        UsageError: an unknown key or a wrong value; one line per fault, with the key and ``where``.
+    """
     try:
-        return TrainingConfig.model_validate(raw)
+        return schema.model_validate(raw)
     except ValidationError as e:
-        raise UsageError("\n".join(_line(error, where) for error in e.errors())) from None
+        lines = (_line(dict(error), where, schema) for error in e.errors())
+        raise UsageError("\n".join(lines)) from None
 
 
 def lay_over(raw: dict[str, Any], overrides: dict[str, Any] | None, where: str) -> None:
@@ -272,12 +341,12 @@ def parse_setting(text: str) -> tuple[str, Any]:
     return key, found["v"] if len(found) == 1 else value.strip()
 
 
-def _line(error: dict[str, Any], where: str) -> str:
+def _line(error: dict[str, Any], where: str, schema: type[BaseModel]) -> str:
     """One fault as one line: the key, what is wrong, what would be right, the file."""
     location = [str(part) for part in error["loc"]]
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
-        return f"unknown key {key[:80]} in {where}{_hint(location)}"
+        return f"unknown key {key[:80]} in {where}{_hint(location, schema)}"
     if error["type"] == "missing":
         return f"{key} is missing in {where}: add {location[-1]} under [{location[0]}]"
     message = error["msg"].removeprefix("Value error, ")
@@ -296,17 +365,22 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _hint(location: list[str]) -> str:
+def _hint(location: list[str], schema: type[BaseModel]) -> str:
+    tables = {name: list(_fields(field.annotation)) for name, field in schema.model_fields.items()}
     if len(location) == 1:
-        valid, prefix = list(_TABLES), ""
+        valid, prefix = list(tables), ""
     else:
-        valid, prefix = list(_TABLES[location[0]].model_fields), f"{location[0]}."
+        valid, prefix = tables[location[0]], f"{location[0]}."
     near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.5)
     if near:
         return f"; did you mean {prefix}{near[0]}?"
-    owners = [name for name, table in _TABLES.items() if location[-1] in table.model_fields]
+    owners = [name for name, keys in tables.items() if location[-1] in keys]
     if owners and len(location) == 2:
         return f"; it belongs under [{owners[0]}]"
     if len(location) == 1 and owners:
         return f"; write it under [{owners[0]}]"
     return f"; valid: {', '.join(prefix + v for v in valid)}"
+
+
+def _fields(table: Any) -> dict[str, Any]:
+    return getattr(table, "model_fields", {})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +13,27 @@ import torch
 from innverse.data.atomic import atomic_write, write_json
 from innverse.data.lock import only_writer
 from innverse.device import choose_device
-from innverse.errors import InputError, NotConvergedError
+from innverse.errors import InputError, NotConvergedError, UsageError
 from innverse.fitting.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from innverse.fitting.interrupt import stop_requests
 from innverse.progress import Progress
+from innverse.seeding import seeded
 from innverse.train.adversarial import AdversarialTrainer
-from innverse.train.allocator import keep_buffers
-from innverse.train.config import TrainingConfig
+from innverse.train.config import TableTrainingConfig, TrainingConfig
 from innverse.train.distributed import World, distributed
 from innverse.train.losses import measure, to_bits
 from innverse.train.metrics import MetricsFile
 from innverse.train.model import save_model
-from innverse.train.sources import Data
+from innverse.train.outcome import Outcome
+from innverse.train.sources import TrainingImages
+from innverse.train.tables import train_table
 from innverse.train.trainer import Trainer
 
-__all__ = ["Outcome", "train"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: ``complete`` or interrupted after ``step`` steps."""
-
-    complete: bool
-    step: int
-    skipped: int
-    out: Path
-    model: Path | None
-    held_out: dict[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "complete": self.complete,
-            "step": self.step,
-            "skipped": self.skipped,
-            "out": str(self.out),
-            "model": str(self.model) if self.model else None,
-            "held_out": self.held_out,
-        }
+__all__ = ["train"]
 
 
 def train(
-    config: TrainingConfig,
+    config: TrainingConfig | TableTrainingConfig,
     out: str | Path,
     *,
     resume: bool = True,
@@ -61,12 +41,12 @@ def train(
     quiet: bool = False,
     command: str = "the same command",
 ) -> Outcome:
-    """Train a flow or a generator; the folder ``out`` holds all that comes of it.
+    """Train a flow or a generator, on images or a table; ``out`` holds all that comes of it.
 
     ``checkpoint/`` (to continue), ``metrics.jsonl``, ``samples/``, ``config.json`` and, when
     complete, ``model/`` (for :func:`innverse.load`). Ctrl-C, SIGTERM and SIGHUP (a closed terminal)
     finish the step, save and return; the same call continues. Under torchrun all processes call
-    this.
+    this. The caller's random numbers, threads and rounding stay as they are.
 
     Args:
         config: the settings.
@@ -82,13 +62,15 @@ def train(
         NotConvergedError: training diverged; neither a model nor a checkpoint of it is kept.
         InnverseError: another training writes into ``out``.
     """
-    keep_buffers()
-    torch.set_flush_denormal(True)
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
-    out = Path(out)
+    out, settings = Path(out), config.train
     target = choose_device(device)
-    with distributed(target) as world:
+    if isinstance(config, TableTrainingConfig):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UsageError("a table is learned by one process: start without torchrun")
+        with only_writer(out):
+            return train_table(config, out, resume, target, quiet, command)
+    own = seeded(settings.seed, threads=settings.threads, flush_denormals=True)
+    with own, distributed(target) as world:
         if target.type == "cuda" and world.size > 1:
             target = torch.device("cuda", torch.cuda.current_device())
         # locked before the data are read, which can take minutes
@@ -102,7 +84,7 @@ class _Run:
 
     def __init__(self, config, out: Path, world: World, device, quiet: bool, command: str):
         with Progress("reading the images", quiet=quiet):
-            data = Data(config, world)
+            data = TrainingImages(config, world)
         self.config, self.out, self.world = data.config, out, world
         self.quiet, self.command = quiet, command
         self.checkpoints = out / "checkpoint"
@@ -122,9 +104,9 @@ class _Run:
         self._greet(progress)
         with metrics as metrics, stop_requests() as stop, progress:
             while trainer.step_number < settings.steps:
-                begun, busy = time.perf_counter(), time.process_time()
+                started, busy = time.perf_counter(), time.process_time()
                 row = self._step(bool(stop))
-                elapsed = time.perf_counter() - begun
+                elapsed = time.perf_counter() - started
                 trainer.seconds += elapsed
                 trainer.processor_seconds += time.process_time() - busy
                 if self.world.first:
@@ -138,7 +120,7 @@ class _Run:
                     note = f"stopped after step {trainer.step_number}, saved; continue with:"
                     progress.say(f"{note}\n  {self.command}")
                 else:
-                    self._finish()
+                    self._finish(progress)
         return Outcome(
             complete=complete,
             step=trainer.step_number,
@@ -155,7 +137,7 @@ class _Run:
             raise NotConvergedError(f"{error} ({self._kept()})") from None
 
     def _open(self, resume: bool) -> None:
-        """Create the folder; continue from the newest checkpoint, or begin."""
+        """Create the folder; continue from the newest checkpoint, or start."""
         if self.world.first:
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
@@ -211,12 +193,12 @@ class _Run:
         if trainer.skipped:
             note += f"  {trainer.skipped} skipped"
         if step % s.eval_every == 0 or last:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             held_out = trainer.evaluate()
             if held_out:
                 metrics.add(kind="eval", step=step, **held_out, seconds=round(trainer.seconds, 2))
                 numbers = ", ".join(f"{k} {v:.4f}" for k, v in held_out.items())
-                took = time.perf_counter() - begun
+                took = time.perf_counter() - started
                 progress.say(f"step {step} held-out: {numbers} ({took:.1f} s)")
         if step % s.sample_every == 0 or last:
             self._picture(step)
@@ -258,7 +240,7 @@ class _Run:
             return "there is no checkpoint from before"
         return f"the last good checkpoint is {newest}, of step {int(newest.stem)}"
 
-    def _finish(self) -> None:
+    def _finish(self, progress: Progress) -> None:
         t = self.trainer
         facts = {
             "n_train": t.data.n_train,
@@ -271,3 +253,4 @@ class _Run:
             "held_out": t.held_out,
         }
         save_model(t._averaged(), self.out / "model", self.config, facts)
+        progress.say(f"trained {t.step_number} steps; with more --steps it goes on from here")

@@ -11,9 +11,9 @@ from innverse.errors import InnverseError, UsageError
 from innverse.models.store import load
 
 if TYPE_CHECKING:
-    from innverse.train.config import TrainingConfig
+    from innverse.train.config import TableTrainingConfig, TrainingConfig
 
-__all__ = ["build_model", "model_card", "save_model"]
+__all__ = ["build_model", "built", "model_card", "save_model"]
 
 
 def build_model(config: TrainingConfig):
@@ -26,12 +26,7 @@ def build_model(config: TrainingConfig):
     options = config.model.options
     if config.model.noise is not None:
         options["noise"] = config.model.noise
-    try:
-        model = room.build(config.model.name, config.shape, **options)
-    except InnverseError:
-        raise
-    except (TypeError, ValueError) as e:
-        raise UsageError(f"[model] name = {config.model.name!r}: {e}") from None
+    model = built(room, config.model.name, config.shape, options)
     if room is flows:
         turned = {"mirror": config.data.flip, "transpose": config.data.transpose}
         model.symmetries = tuple(name for name, on in turned.items() if on)
@@ -47,27 +42,44 @@ def build_model(config: TrainingConfig):
     return model
 
 
+def built(room, name: str, shape: tuple[int, ...], options: dict):
+    """``room.build``, whose complaints about options are the user's."""
+    try:
+        return room.build(name, shape, **options)
+    except InnverseError:
+        raise
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"[model] name = {name!r}: {e}") from None
+
+
 def save_model(model, folder: Path, config: TrainingConfig, facts: dict) -> None:
     """Save weights and configuration for ``innverse.load``, with a card beside them."""
-    model.save_pretrained(folder, card=model_card(model, config, facts))
-
-
-def model_card(model, config: TrainingConfig, facts: dict) -> str:
-    """Markdown: what the model is, what it was trained on and how, what it reaches."""
-    name = config.out.name or "model"
-    tags, kind = _kind(model)
-    units = {
-        "bits_per_dim_bound": "bits/dim on held-out 8-bit crops, at most (64 importance samples)",
-        "reconstruction_psnr": "dB, held-out crops from their codes",
-        "critic_real": "critic's mean verdict on held-out crops",
-        "critic_fake": "critic's mean verdict on samples",
-        "bits_per_dim": "bits/dim on held-out 8-bit crops",
-        "gap": "nats/dim above the entropy of the noise, held-out crops",
-        "psnr": "dB, one-step denoising of held-out crops at sigma 25/255",
-    }
-    numbers = "\n".join(
-        f"| {units.get(key, key)} | {value:.4f} |" for key, value in facts["held_out"].items()
+    d, t = config.data, config.train
+    subset = f" (subset {d.subset})" if d.subset else ""
+    color = "gray" if d.channels == 1 else "RGB"
+    data = (
+        f"{facts['n_train']} {color} images of `{Path(d.path).name}`{subset}, random\n"
+        f"{d.crop}x{d.crop} crops; {facts['n_held_out']} images held out."
     )
+    training = (
+        f"{facts['steps']} steps of {t.batch_size} crops on {facts['device']} in\n"
+        f"{facts['seconds'] / 60:.1f} minutes, {facts['processor_seconds'] / 60:.1f} of processor "
+        f"time;\n{facts['skipped']} steps refused as unstable. The weights are the moving average."
+    )
+    card = model_card(config, *_kind(model), data, training, facts["held_out"])
+    model.save_pretrained(folder, card=card)
+
+
+def model_card(
+    config: TrainingConfig | TableTrainingConfig,
+    tags: str,
+    kind: str,
+    data: str,
+    training: str,
+    results: dict[str, float],
+) -> str:
+    """Markdown: what the model is, what it was trained on and how, what it reaches."""
+    numbers = "\n".join(f"| {_UNITS.get(k, k)} | {v:.4f} |" for k, v in results.items())
     settings = config.model_dump(mode="json", exclude={"out"}, exclude_none=True)
     # the folder on somebody's machine helps nobody
     settings["data"]["path"] = Path(config.data.path).name
@@ -75,13 +87,11 @@ def model_card(model, config: TrainingConfig, facts: dict) -> str:
         f"[{table}]\n" + "\n".join(f"{key} = {_toml(value)}" for key, value in entries.items())
         for table, entries in settings.items()
     )
-    subset = f" (subset {config.data.subset})" if config.data.subset else ""
-    color = "gray" if config.data.channels == 1 else "RGB"
     return f"""---
 library_name: innverse
 tags: [{tags}]
 ---
-# {name}
+# {config.out.name or "model"}
 
 {kind}.
 
@@ -92,14 +102,11 @@ model = innverse.load("path/to/this/folder")
 ```
 
 ## Data
-{facts["n_train"]} {color} images of `{Path(config.data.path).name}`{subset}, random
-{config.data.crop}x{config.data.crop} crops; {facts["n_held_out"]} images held out.
+{data}
 License of the data: {config.data.license}.
 
 ## Training
-{facts["steps"]} steps of {config.train.batch_size} crops on {facts["device"]} in
-{facts["seconds"] / 60:.1f} minutes, {facts["processor_seconds"] / 60:.1f} of processor time;
-{facts["skipped"]} steps refused as unstable. The weights are the moving average.
+{training}
 The settings of `innverse train` (innverse {__version__}):
 
 ```toml
@@ -109,8 +116,20 @@ The settings of `innverse train` (innverse {__version__}):
 ## Results
 | measure | value |
 |---|---|
-{numbers or "| none (no held-out images) | |"}
+{numbers or "| none (nothing held out) | |"}
 """
+
+
+_UNITS = {
+    "bits_per_dim_bound": "bits/dim on held-out 8-bit crops, at most (64 importance samples)",
+    "reconstruction_psnr": "dB, held-out crops from their codes",
+    "critic_real": "critic's mean verdict on held-out crops",
+    "critic_fake": "critic's mean verdict on samples",
+    "bits_per_dim": "bits/dim on held-out 8-bit crops",
+    "gap": "nats/dim above the entropy of the noise, held-out crops",
+    "psnr": "dB, one-step denoising of held-out crops at sigma 25/255",
+    "nll": "nats a row, negative log-likelihood of held-out rows",
+}
 
 
 def _kind(model) -> tuple[str, str]:

@@ -11,10 +11,10 @@ from innverse.train.distributed import World
 if TYPE_CHECKING:
     from innverse.train.config import TrainingConfig
 
-__all__ = ["Data"]
+__all__ = ["TrainingImages"]
 
 
-class Data:
+class TrainingImages:
     """Training crops as a function of the step, and fixed held-out crops.
 
     Args:

@@ -29,7 +29,7 @@ from innverse.train.distributed import World
 from innverse.train.evaluate import evaluate, sample_images
 from innverse.train.losses import Objective, log_uniform
 from innverse.train.model import build_model
-from innverse.train.sources import Data
+from innverse.train.sources import TrainingImages
 
 __all__ = ["Trainer"]
 
@@ -49,7 +49,7 @@ class Trainer:
     def __init__(
         self,
         config: TrainingConfig,
-        data: Data,
+        data: TrainingImages,
         world: World | None = None,
         device: torch.device | str = "cpu",
     ):

@@ -16,7 +16,7 @@ from ...data import ImageSource, atomic_write, fit_all, open_images, split
 from ...errors import InputError
 from ...train import TrainingConfig, load_config, train
 from ...train.adversarial import AdversarialTrainer
-from ...train.sources import Data
+from ...train.sources import TrainingImages
 from ...train.trainer import Trainer
 from .contestants import LABELS
 
@@ -111,7 +111,7 @@ def _config(settings: dict[str, Any], steps: int) -> TrainingConfig:
 
 def _seconds_of_a_step(config: TrainingConfig, device: str) -> float:
     kind = AdversarialTrainer if config.model.adversarial else Trainer
-    trainer = kind(config, Data(config), device=device)
+    trainer = kind(config, TrainingImages(config), device=device)
     trainer.initialize()
     times = []
     for _ in range(8):

@@ -1,4 +1,4 @@
-"""Simulations in files: CSV with a header, parquet, or the arrays of a .npz."""
+"""Columns of tables in files: CSV with a header, parquet, .npy, or the arrays of a .npz."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.expansion import check_arrays
 from ..errors import InnverseError, InputError, UsageError
 from ..reading import open_regular
-from .checks import as_floats
+from .expansion import check_arrays
+from .floats import as_floats
 
 _EXACT = 2**53  # float64 holds all whole numbers up to here
 Columns = str | Sequence[str] | None
 
 
-def read_array(path: str | Path, which: Columns, default: str) -> tuple[Tensor, list[str] | None]:
+def read_columns(
+    path: str | Path, which: Columns = None, default: Columns = None
+) -> tuple[Tensor, list[str] | None]:
     """Numbers (N, ...) of float64 (a .npz keeps its float32), and the names of their columns.
 
     Args:
-        path: ``.csv`` with a header line, ``.parquet`` or ``.npz``.
+        path: ``.csv`` with a header line, ``.parquet``, ``.npz`` or ``.npy``.
         which: of a CSV or parquet file the columns, as a list of names or a prefix ("x" takes x,
             x0, x_1, x[2], x_speed ...); of a .npz the name of the array. A column of lists is a vector.
-        default: what ``which`` is if it is None.
+        default: what ``which`` is if it is None; if that is None too, it is all columns, and of a
+            .npz its only array.
 
     Raises:
         InputError: the file cannot be read, lacks what was asked for, has two columns of that name,
@@ -41,31 +44,39 @@ def read_array(path: str | Path, which: Columns, default: str) -> tuple[Tensor, 
     suffix = path.suffix.lower()
     if os.path.lexists(path):
         open_regular(path).close()  # a pipe would be waited for
-    if suffix == ".npz":
+    if suffix in (".npz", ".npy"):
         if os.path.isfile(path):
             check_arrays(path)
-        return _from_npz(path, which), None
+        return _from_arrays(path, which), None
     if suffix in (".csv", ".txt"):
         return _from_csv(path, which)
     if suffix in (".parquet", ".pq"):
         return _from_parquet(path, which)
-    raise UsageError(f"{path}: give simulations as .csv (with a header), .parquet or .npz")
+    raise UsageError(f"{path}: give tables as .csv (with a header), .parquet, .npz or .npy")
 
 
-def _from_npz(path: Path, which: Columns) -> Tensor:
+def _from_arrays(path: Path, which: Columns) -> Tensor:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if not isinstance(which, str):
-                raise UsageError(f"{path}: name one array of the .npz, not {list(which)}")
-            if which not in arrays.files:
-                raise InputError(f"{path} has no array {which!r}: it has {', '.join(arrays.files)}")
-            array = arrays[which]
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            array, which = loaded, "array"
+        else:
+            with loaded as arrays:
+                if which is None and len(arrays.files) == 1:
+                    which = arrays.files[0]
+                if not isinstance(which, str):
+                    has = ", ".join(arrays.files)
+                    raise UsageError(f"{path}: name one array of the .npz, which has {has}")
+                if which not in arrays.files:
+                    has = ", ".join(arrays.files)
+                    raise InputError(f"{path} has no array {which!r}: it has {has}")
+                array = arrays[which]
     except (UsageError, InputError):
         raise
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or 'not a .npz file'}") from None
+        raise InputError(f"cannot read {path}: {error.strerror or 'not an array file'}") from None
     except Exception:  # numpy has many ways to say so
-        raise InputError(f"cannot read {path}: not a .npz file of numbers") from None
+        raise InputError(f"cannot read {path}: not a file of numeric arrays") from None
     if array.dtype.kind not in "fiub":
         raise InputError(f"{path}: array {which!r} holds {array.dtype}, not numbers")
     return as_floats(array, f"{path}: {which}")
@@ -81,7 +92,7 @@ def _from_csv(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
         raise InputError(f"cannot read {path}: not a text table") from None
     rows = [row for row in rows if row]
     if len(rows) < 2:
-        raise InputError(f"{path}: give a header line and one line per simulation")
+        raise InputError(f"{path}: give a header line and one line per row")
     header = [name.strip() for name in rows[0]]
     names = _columns(header, which, path)
     place = {name: k for k, name in enumerate(header)}
@@ -135,6 +146,8 @@ def _from_parquet(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
 
 
 def _columns(header: list[str], which: Columns, path: Path) -> list[str]:
+    if which is None:
+        which = [name for name in header if name]
     if isinstance(which, str):
         # "theta" takes theta1 and theta_rate, "theta_" the latter, and neither takes thetas
         tail = r".*" if which.endswith(("_", ".")) else r"(\d+|[_.\[].*)?"
