@@ -21,9 +21,8 @@ from pathlib import Path
 import harness
 
 from innverse.report.plots import draw_curves, new_figure
-from innverse.studies.reproduce import published
 from innverse.studies.reproduce.figures import published_against_m
-from innverse.studies.reproduce.protocol import METHODS
+from innverse.studies.reproduce.protocol import METHODS, PUBLISHED
 
 PACKAGES = ("torch", "innverse")
 NOT_FLOWS = ("vae", "gan")
@@ -100,7 +99,7 @@ def targets(run: Run) -> list[dict]:
             ask(question, run.gain(SENSING, setting, "ffhq", method, "deep_decoder"), 2.0)
     for setting in ("0.1", "0.2"):
         value, n = run.mean("denoising", setting, "celebahq", "flow")
-        bm3d = published.DENOISING["celebahq"]["bm3d"][setting]
+        bm3d = PUBLISHED["denoising"]["celebahq"]["bm3d"][setting]
         answer = (None if value is None else value - bm3d), n
         ask(f"denoising at sigma {setting} above BM3D as published, celebahq", answer, 0.0)
         question = f"denoising at sigma {setting} above total variation, celebahq"
@@ -114,7 +113,7 @@ def orders(run: Run) -> list[list[str]]:
     Ours are compared on the pictures that all of them solved.
     """
     lines = []
-    for group, methods in published.COMPRESSED_SENSING.items():
+    for group, methods in PUBLISHED["compressed_sensing"].items():
         for setting in dict.fromkeys(s for values in methods.values() for s in values):
             solved = {name: run.rows.get((SENSING, setting, group, name)) for name in methods}
             theirs = {n: v[setting] for n, v in methods.items() if setting in v and solved[n]}

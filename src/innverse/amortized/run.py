@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,19 @@ class _Pairs:
 
 
 def run_recipe(
-    recipe: Recipe, folder: Path, *, progress: bool = True, resume: bool = True
+    recipe: Recipe,
+    folder: Path,
+    *,
+    progress: bool = True,
+    resume: bool = True,
+    page: Callable | None = None,
 ) -> dict[str, Any]:
     """Do what the file says; returns the summary that ``calibration.json`` holds too.
 
     The folder gets the posterior, ``calibration.json``, ``recalibration.json`` (the repair),
-    ``draws.npz`` of the observations and ``report.html`` (with matplotlib). An interrupted training
-    continues from its ``checkpoint``; one that was complete is not repeated.
+    ``draws.npz`` of the observations and, by ``page`` (`innverse.studies.posteriors.write_page`),
+    ``report.html``. An interrupted training continues from its ``checkpoint``; one that was complete
+    is not repeated.
     """
     seen = None
     if recipe.infer.path is not None:  # before the training: a wrong path should not waste it
@@ -99,14 +106,10 @@ def run_recipe(
         np.savez(buffer, **arrays)
         atomic_write(folder / "draws.npz", buffer.getvalue())
     write_json(folder / "calibration.json", summary)
-    if _can_plot():
-        from .page import write_page
-
+    if page is not None:
         title = f"p(parameters given measurement): {folder.name}"
         with Progress("writing the report", quiet=not progress):
-            write_page(
-                folder / "report.html", posterior, found, title=title, seen=seen, draws=draws
-            )
+            page(folder / "report.html", posterior, found, title=title, seen=seen, draws=draws)
     return summary
 
 
@@ -150,11 +153,3 @@ def _assessed(posterior: Posterior, pairs: _Pairs, draws: int, generator) -> Ass
             draws=draws,
             generator=generator,
         )
-
-
-def _can_plot() -> bool:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        return False
-    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -63,6 +64,7 @@ def amortize(
 
     from innverse.amortized.run import run_recipe
     from innverse.metrics.calibration import ENOUGH
+    from innverse.studies.posteriors import write_page
 
     from ..data.lock import only_writer
     from .options import check_writable, note, print_json, start
@@ -71,7 +73,8 @@ def amortize(
     start("cpu")
     try:
         with only_writer(folder):
-            summary = run_recipe(recipe, folder, progress=not quiet, resume=resume)
+            page = write_page if find_spec("matplotlib") else None
+            summary = run_recipe(recipe, folder, progress=not quiet, resume=resume, page=page)
     except KeyboardInterrupt:
         arguments = [a for a in sys.argv[1:] if a != "--no-resume"]
         note(f"continue with:\n  innverse {shlex.join(arguments)}", quiet)

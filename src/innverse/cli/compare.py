@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -81,9 +79,18 @@ def compare(
     check_writable(out)
     target = start(device)
     begun = time.perf_counter()
-    from ..data import write_json
-    from ..studies.compare import Contestant, Data, Settings, images, make_page, table_of
+    from ..studies.compare import (
+        Contestant,
+        Data,
+        Settings,
+        claims,
+        images,
+        make_page,
+        make_table,
+        table_of,
+    )  # fmt: skip
     from ..studies.compare import compare as measure
+    from ..studies.running import command_line, write
 
     names, unseen, fair = list(models or _SHIPPED.get(data, ())), None, _UNKNOWN
     if not names:
@@ -103,24 +110,26 @@ def compare(
     settings = Settings(temperature=temperature, seed=seed, **(few if quick else {}))
     with Progress("comparing", quiet=quiet) as progress:
         found = measure(contestants, Data(*tests, *others), settings, progress)
-    results = {"data": data, "test": tests[1], "other": others[1], "settings": vars(settings)}
-    results |= {"models": [{"label": c.label, "name": c.name} for c in found.contestants]}
-    results |= {"table": table_of(found), "bytes_by_depth": found.depth}
-    results |= {"frechet_between_halves_of_test": found.frechet_floor}
-    write_json(out / "results.json", results)
+    results = {
+        "data": data,
+        "test": tests[1],
+        "other": others[1],
+        "settings": vars(settings),
+        "models": [{"label": c.label, "name": c.name} for c in found.contestants],
+        "table": table_of(found),
+        "bytes_by_depth": found.depth,
+        "frechet_between_halves_of_test": found.frechet_floor,
+    }
     title = f"Invertible network, VAE and GAN: {Path(data).name}"
-    page = make_page(found, title, shlex.join(["innverse", *sys.argv[1:]]), fair)
-    page.save(out / "report.html")
+    page = write(out, results, lambda: make_page(found, title, command_line(), fair))
     if json:
         print_json(results)
         return 0
-    from ..studies.compare import claims, make_table
-
     for claim in claims(found):
         table = make_table(found, claim)
         table.title = claim.title
         table.print()
-    print(f"{out / 'report.html'}  ({time.perf_counter() - begun:.0f} s)")
+    print(f"{page}  ({time.perf_counter() - begun:.0f} s)")
     return 0
 
 

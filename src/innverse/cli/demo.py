@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InnverseError, UsageError
+from ..errors import UsageError
 from ..progress import Progress
 from .entry import complain
 from .options import Device, Json, Quiet, Seed, check_writable, load_model, print_json, start
@@ -46,7 +44,9 @@ def demo(
     quick
         Half the size: seconds instead of half a minute.
     """
-    _require_extras()
+    from ..studies.running import require_packages
+
+    require_packages("the demo")
     check_writable(out)
     chosen = start(device)
 
@@ -104,12 +104,12 @@ def _solve_all(
 
 def _write(outcomes: list[Outcome], out: Path, priors: list[str]) -> dict:
     """Results, panel and page of the problems that were solved; returns the results."""
-    from ..data import atomic_path, write_json
+    from ..data import atomic_path
     from ..studies.demo import make_page, make_panel, results_json
+    from ..studies.running import command_line, write
 
     results = results_json(outcomes)
-    write_json(out / "results.json", results)
-    make_page(outcomes, priors, shlex.join(["innverse", *sys.argv[1:]])).save(out / "report.html")
+    write(out, results, lambda: make_page(outcomes, priors, command_line()))
     with atomic_path(out / "panel.png") as temporary:
         make_panel(outcomes).save(temporary, "PNG", optimize=True)
     return results
@@ -131,12 +131,3 @@ def _priors(name: str | None, device):
     if len(flow.shape) != 3 or flow.shape[0] not in (1, 3):
         raise UsageError(f"--prior {name}: the demo needs a flow of gray or colour images")
     return (flow, None) if flow.shape[0] == 1 else (None, flow)
-
-
-def _require_extras() -> None:
-    """Before a minute of computing, not after it."""
-    from importlib.util import find_spec
-
-    for module, package in (("skimage", "scikit-image"), ("matplotlib", "matplotlib")):
-        if find_spec(module) is None:
-            raise InnverseError(f'the demo needs {package}: pip install "innverse[demo]"')

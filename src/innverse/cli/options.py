@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 Device = Annotated[str, Parameter(help="auto, cpu or cuda.")]
 Seed = Annotated[
-    int,
-    Parameter(help="Seed of everything random.", validator=validators.Number(gte=0, lt=2**63)),
+    int, Parameter(help="Seed of everything random.", validator=validators.Number(gte=0, lt=2**63))
 ]
 Json = Annotated[bool, Parameter(help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="No progress and no notes.")]

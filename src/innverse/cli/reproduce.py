@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from ..errors import InnverseError, UsageError
+from ..errors import UsageError
 from ..progress import Progress
 from .options import Device, Json, Quiet, check_writable, load_model, note, print_json, start
 
@@ -57,12 +55,14 @@ def asim2020(
     """
     if quick and full:
         raise UsageError("--quick and --full: choose one")
-    _require_extras()
+    from ..studies.running import command_line, require_packages, write
+
+    require_packages("this study")
     check_writable(out)
     chosen = start(device)
 
-    from ..data import write_json
     from ..studies.reproduce.cells import plan, run_cell
+    from ..studies.reproduce.figures import table
     from ..studies.reproduce.page import make_page
     from ..studies.reproduce.pictures import picture_sets
     from ..studies.reproduce.protocol import PRIORS, SCALES
@@ -99,7 +99,6 @@ def asim2020(
         note("what is finished is kept: the same command continues", quiet)
         raise
 
-    command = shlex.join(["innverse", *sys.argv[1:]])
     summary = {
         "scale": name,
         "data": data or "packaged",
@@ -108,22 +107,17 @@ def asim2020(
         "missing": missing,
         "failures": results.failures(),
     } | results.json()
-    write_json(out / "results.json", summary)
     results.write_csv(out / "results.csv")
     title = f"innverse reproduce asim2020 · {name} · {data or 'packaged pictures'}"
-    page = make_page(results, sets, missing, title, command)
-    page.save(out / "report.html")
+    page = write(out, summary, lambda: make_page(results, sets, missing, title, command_line()))
     if json:
         print_json(summary)
-    else:
-        from ..studies.reproduce.figures import table
-
-        about = {group: p.about for group, p in sets.items()}
-        for experiment in ("compressed_sensing", "denoising", "inpainting"):
-            found = table(results, experiment, about)
-            if found is not None:
-                found.print()
-        print(out / "report.html")
+        return 0
+    about = {group: p.about for group, p in sets.items()}
+    for experiment in ("compressed_sensing", "denoising", "inpainting"):
+        if results.settings(experiment):
+            table(results, experiment, about).print()
+    print(page)
     return 0
 
 
@@ -140,12 +134,3 @@ def _load(wanted: dict[str, str], device) -> tuple[dict, list[str]]:
         else:
             missing.append(name)
     return priors, missing
-
-
-def _require_extras() -> None:
-    """Before hours of computing, not after them."""
-    from importlib.util import find_spec
-
-    for module, package in (("skimage", "scikit-image"), ("matplotlib", "matplotlib")):
-        if find_spec(module) is None:
-            raise InnverseError(f'this study needs {package}: pip install "innverse[demo]"')

@@ -29,11 +29,7 @@ class Rows(Sequence):
     """
 
     def __init__(
-        self,
-        array: np.ndarray,
-        label: str,
-        channels: int | None = None,
-        layout: str | None = None,
+        self, array: np.ndarray, label: str, channels: int | None = None, layout: str | None = None
     ):
         self.array, self.last = _four_axes(array, label, layout)
         present = self.array.shape[-1 if self.last else 1]

@@ -55,9 +55,9 @@ class ConditionedFlow:
     def decode(self, z: Tensor, **options) -> Tensor:
         return self.flow.decode(z, self.c, **options)
 
-    def denoise(self, y: Tensor, shifts: int = 1) -> Tensor:
+    def denoise(self, y: Tensor, views: int = 1) -> Tensor:
         """The denoised y, from the noise level that this is the flow of."""
-        return self.flow.denoise(y, self.c, shifts)
+        return self.flow.denoise(y, self.c, views)
 
     def at(self, c: Tensor | float) -> ConditionedFlow:
         """The flow with another condition."""

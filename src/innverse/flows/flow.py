@@ -258,11 +258,11 @@ class Flow(Part, nn.Module):
             c = _leaf(c) if isinstance(c, Tensor) else c
             return torch.autograd.grad(self.log_prob(x, c).sum(), x)[0]
 
-    def denoise(self, y: Tensor, sigma: Tensor | float, shifts: int = 1) -> Tensor:
+    def denoise(self, y: Tensor, sigma: Tensor | float, views: int = 1) -> Tensor:
         """The minimum-mean-square estimate of x given y = x + N(0, sigma^2): see `denoise`."""
         from .denoise import denoise
 
-        return denoise(self, y, sigma, shifts)
+        return denoise(self, y, sigma, views)
 
     # ---- training ---------------------------------------------------------------------------
 

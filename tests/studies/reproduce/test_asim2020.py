@@ -202,10 +202,10 @@ def test_tables_of_the_ablations(tmp_path):
                 cell, found | {"images": ["a", "b"], "status": ["converged", "failed: NaN"]}
             )
     table = figures.start_and_gamma(results, "start_and_gamma")
-    assert [row[0] for row in table.rows] == list(protocol._STARTS)
+    assert [row[0] for row in table.rows] == protocol.TABLE["start_and_gamma"]["each"]["start"]
     assert table.rows[0][1] == "21.00  (0.60)" and table.rows[1][1] == "25.00  (0.60)"
     axes = figures.z0_norm(results).axes[0]
-    assert axes.lines[0].get_xdata().tolist() == list(protocol._RADII)
+    assert axes.lines[0].get_xdata().tolist() == protocol.TABLE["z0_norm"]["each"]["radius"]
     labels = [text.get_text() for text in figures.evaluations(results).axes[0].get_legend().texts]
     assert labels == ["flow, L-BFGS", "flow, MAP", "flow, Adam"]
     assert len(results.failures()) == sum(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..table import read_table
 from .run import Findings
 
-NONE = "none"  # what a model does not have, as opposed to what was not measured
+__all__ = ["TABLE", "Claim", "Row", "claims", "table_of", "value"]
+
+TABLE = read_table(__file__, "claims.toml")
+_ROUNDING = 1e-3  # of pixels in [0, 1], after two passes through a deep network
+_SCALE = {"parameters": 1e-3, "step_bytes": 1e-6, "step_bytes_reversible": 1e-6}
 
 
 @dataclass(frozen=True)
@@ -32,102 +37,36 @@ class Claim:
         kind: "strength" or "limitation" of invertible networks, or "samples", which is neither.
         title: the sentence.
         rows: its numbers.
-        verdict: what they say here, in words.
+        say: what may be said of them, in words.
     """
 
     key: str
     kind: str
     title: str
     rows: tuple[Row, ...]
-    verdict: Callable[[Findings], str]
+    say: dict[str, str]
+
+    def verdict(self, found: Findings) -> str:
+        """What the numbers say here."""
+        known = vars(found.settings) | found.numbers
+        said = _VERDICTS[self.key](found)
+        return " ".join(self.say[key].format(**known | more) for key, more in said)
 
 
 def claims(found: Findings) -> list[Claim]:
     """All claims, with the rows that make sense for these models."""
     sigma = found.contestants[0].sigma
-    noised = ()
-    if sigma is not None:
-        what = f"bits/dim, test images + N(0, {sigma:g}^2)"
-        noised = (
-            Row(what, "noised_bits_per_dim", "{:.3f}", NONE),
-            Row("  standard error", "noised_bits_per_dim_error", "{:.3f}"),
-        )
-    t = f"{found.settings.temperature:g}"
-    at_one = () if t == "1" else (Row("Fréchet distance, temperature 1", "frechet_at_1"),)
-    size = found.settings.memory_batch
-    return [
-        Claim(
-            "likelihood", "strength", "The likelihood is exact",
-            (
-                Row("bits/dim, 8-bit test images, dequantised", "bits_per_dim", "{:.3f}", NONE),
-                Row("  standard error", "bits_per_dim_error", "{:.3f}"),
-                *noised,
-                Row("  the same from one draw (ELBO)", "elbo_bits_per_dim", "{:.3f}"),
-            ),
-            _likelihood,
-        ),
-        Claim(
-            "latent", "strength", "The latent of an image is exact",
-            (
-                Row("image -> latent -> image, PSNR in dB", "round_trip_psnr", "{:.1f}", NONE),
-                Row("  largest error of a pixel", "round_trip_error", "{:.1e}", NONE),
-                Row("latent -> image -> latent, relative error", "latent_error", "{:.1e}", NONE),
-            ),
-            _latent,
-        ),
-        Claim(
-            "range", "strength", "Every image is in the range",
-            (
-                Row("closest image to test images, PSNR in dB", "test_psnr", "{:.1f}"),
-                Row("  the worst of them", "test_worst_psnr", "{:.1f}"),
-                Row("closest image to other images, PSNR in dB", "other_psnr", "{:.1f}"),
-                Row("  the worst of them", "other_worst_psnr", "{:.1f}"),
-                Row("  largest error of a pixel", "other_worst_error", "{:.1e}"),
-            ),
-            _range,
-        ),
-        Claim(
-            "memory", "strength", "Memory in back-propagation does not grow with depth",
-            (
-                Row(f"MB, training step of {size} images", "step_bytes", "{:.1f}"),
-                Row("  with reversible layers", "step_bytes_reversible", "{:.1f}"),
-            ),
-            _memory,
-        ),
-        Claim(
-            "cost", "limitation", "It costs more",
-            (
-                Row("parameters, thousands", "parameters", "{:.0f}"),
-                Row("training, minutes", "training_minutes", "{:.1f}"),
-                Row("training, steps", "training_steps", "{:.0f}"),
-                Row("images of a step", "training_batch_size", "{:.0f}"),
-                Row("training step, processor ms an image", "ms_step"),
-                Row("sample, processor ms an image", "ms_sample"),
-                Row("latent, processor ms an image", "ms_encode", "{:.2f}", NONE),
-            ),
-            _cost,
-        ),
-        Claim(
-            "code", "limitation", "There is no low-dimensional code",
-            (
-                Row("numbers in a latent", "latents", "{:d}"),
-                Row("PSNR in dB of what the code gives", "round_trip_psnr", "{:.1f}", NONE),
-                Row("  of its largest coordinates alone", "kept_psnr", "{:.1f}"),
-                Row("  how many those are", "kept", "{:d}"),
-            ),
-            _code,
-        ),
-        Claim(
-            "samples", "samples", "Samples",
-            (Row(f"Fréchet distance, temperature {t}", f"frechet_at_{t}"), *at_one),
-            _samples,
-        ),
-    ]  # fmt: skip
+    words = vars(found.settings) | {"sigma": sigma}
 
+    def rows(entries: list[list[str]]) -> tuple[Row, ...]:
+        made: dict[str, Row] = {}
+        for measure, key, *form in entries:
+            if sigma is not None or not key.startswith("noised_"):
+                key = key.format(**words)
+                made.setdefault(key, Row(measure.format(**words), key, *form))
+        return tuple(made.values())
 
-_ROUNDING = 1e-3  # of pixels in [0, 1], after two passes through a deep network
-
-_SCALE = {"parameters": 1e-3, "step_bytes": 1e-6, "step_bytes_reversible": 1e-6}
+    return [Claim(**entry | {"rows": rows(entry["rows"])}) for entry in TABLE["claim"]]
 
 
 def value(found: Findings, label: str, row: Row) -> Any:
@@ -146,121 +85,88 @@ def table_of(found: Findings) -> list[dict[str, Any]]:
     ]
 
 
-# ---- verdicts -----------------------------------------------------------------------------------
+# ---- verdicts: which sentences are said, with what ------------------------------------------------
+
+Said = Iterable[tuple[str, dict[str, Any]]]
 
 
-def _likelihood(found: Findings) -> str:
-    inn, vae = found.get("INN", "bits_per_dim"), found.get("VAE", "bits_per_dim")
-    text = f"The INN gives {inn:.3f} bits/dim, a number and not a bound."
-    if vae is not None:
-        gain = found.get("VAE", "elbo_bits_per_dim") - vae
-        text += (
-            f" Of the VAE only a bound is known, {vae:.3f}; {found.settings.importance} draws in place "
-            f"of one improved it by {gain:.3f}, and where it ends nobody knows."
-        )
-        if vae < inn:
-            text += " Here the VAE's bound is nevertheless the better number."
+def _likelihood(found: Findings) -> Said:
+    yield "exact", {}
+    bound = found.get("VAE", "bits_per_dim")
+    if bound is not None:
+        yield "bound", {"gain": found.get("VAE", "elbo_bits_per_dim") - bound}
+        if bound < found.get("INN", "bits_per_dim"):
+            yield "better", {}
     if "GAN" in found.labels:
-        text += " The GAN has no likelihood, and no number to give."
-    return text
+        yield "gan", {}
 
 
-def _latent(found: Findings) -> str:
-    error, latent = found.get("INN", "round_trip_error"), found.get("INN", "latent_error")
-    text = (
-        f"One pass of the INN gives the latent, one pass back the image, with an error of {error:.0e} "
-        f"at worst: "
-        + ("the rounding of 32-bit numbers." if error < _ROUNDING else "more than rounding.")
-        + f" Latents come back to {latent:.0e}."
-    )
+def _latent(found: Findings) -> Said:
+    exact = found.get("INN", "round_trip_error") < _ROUNDING
+    yield "exact", {"how": "the rounding of 32-bit numbers" if exact else "more than rounding"}
     if "VAE" in found.labels:
-        text += (
-            f" The VAE's encoder approximates: {found.get('VAE', 'round_trip_psnr'):.1f} dB, and "
-            f"latents come back with {100 * found.get('VAE', 'latent_error'):.0f} % error."
-        )
+        yield "vae", {"percent": 100 * found.get("VAE", "latent_error")}
     if "GAN" in found.labels:
-        text += " The GAN has no encoder; its latents must be searched for."
-    return text
+        yield "gan", {}
 
 
-def _range(found: Findings) -> str:
-    s = found.settings
-    text = (
-        f"The INN represents test images and {found.data.other_name} alike, to "
-        f"{found.get('INN', 'other_worst_error'):.0e} at worst."
-    )
-    rest = [label for label in found.labels if label != "INN"]
-    if rest:
-        pairs = ", ".join(
-            f"{label} {found.get(label, 'test_psnr'):.1f} and {found.get(label, 'other_psnr'):.1f}"
-            for label in rest
-        )
-        text += (
-            f" The best that {s.steps} steps of L-BFGS from {s.restarts} starts (for a VAE also from "
-            f"its encoder) found in the range of the others, for test images and for those others, "
-            f"in dB: {pairs}. What is missing, as far as the search found the best, no "
-            "measurement can bring back."
-        )
-    return text
-
-
-def _memory(found: Findings) -> str:
-    if found.depth is None:
-        return "The INN has no option `steps`, so its depth was not varied."
-    depths = sorted(found.depth["store"])
-    growth = {mode: by[depths[-1]] / by[depths[0]] for mode, by in found.depth.items()}
-    holds = growth["reversible"] < 1.25
-    return (
-        f"From {depths[0]} to {depths[-1]} steps a level the memory of a gradient becomes "
-        f"{growth['store']:.1f} times what it was if everything is stored, and "
-        f"{growth['reversible']:.2f} times if layers are inverted on the way back"
-        + (": it is flat." if holds else ": it is not flat here.")
-    )
-
-
-def _cost(found: Findings) -> str:
-    def ratio(key: str) -> str:
-        inn = found.get("INN", key)
-        rest = [(label, found.get(label, key)) for label in found.labels if label != "INN"]
-        return ", ".join(f"{inn / n:.1f} times that of the {label}" for label, n in rest if n)
-
-    text = f"A sample takes {found.get('INN', 'ms_sample'):.1f} ms"
-    text += f" ({ratio('ms_sample')})" if ratio("ms_sample") else ""
-    text += f", a training step {found.get('INN', 'ms_step'):.1f} ms an image"
-    text += f" ({ratio('ms_step')})" if ratio("ms_step") else ""
-    minutes = {label: found.get(label, "training_minutes") for label in found.labels}
-    told = ", ".join(f"{label} {n:.1f}" for label, n in minutes.items() if n)
-    cheaper = [
-        label
+def _range(found: Findings) -> Said:
+    yield "inn", {"other": found.data.other_name}
+    pairs = [
+        f"{label} {found.get(label, 'test_psnr'):.1f} and {found.get(label, 'other_psnr'):.1f}"
         for label in found.labels[1:]
-        if found.get(label, "ms_sample") >= found.get("INN", "ms_sample")
     ]
-    text += f". Here its samples cost no more than those of the {', '.join(cheaper)}" * bool(
-        cheaper
-    )
-    return text + "." + (f" Minutes of training that the cards state: {told}." if told else "")
+    if pairs:
+        yield "rest", {"pairs": ", ".join(pairs)}
 
 
-def _code(found: Findings) -> str:
-    n, k = found.get("INN", "latents"), found.get("INN", "kept")
-    text = f"The latent of the INN has as many numbers as the image, {n}."
-    if k < n:
-        text += f" Its {k} largest alone give {found.get('INN', 'kept_psnr'):.1f} dB"
-        if "VAE" in found.labels:
-            text += (
-                f", the {found.get('VAE', 'latents')} numbers of the VAE "
-                f"{found.get('VAE', 'round_trip_psnr'):.1f} dB"
-            )
-        text += "."
-    return text
+def _memory(found: Findings) -> Said:
+    if found.depth is None:
+        yield "unknown", {}
+        return
+    first, *_, last = sorted(found.depth["store"])
+    growth = {mode: by[last] / by[first] for mode, by in found.depth.items()}
+    flat = "it is flat" if growth["reversible"] < 1.25 else "it is not flat here"
+    yield "grows", {"first": first, "last": last, "flat": flat, **growth}
 
 
-def _samples(found: Findings) -> str:
+def _cost(found: Findings) -> Said:
+    def ratio(key: str) -> str:
+        inn, rest = found.get("INN", key), [(s, found.get(s, key)) for s in found.labels[1:]]
+        told = ", ".join(f"{inn / n:.1f} times that of the {label}" for label, n in rest if n)
+        return f" ({told})" if told else ""
+
+    yield "times", {"sample": ratio("ms_sample"), "step": ratio("ms_step")}
+    own = found.get("INN", "ms_sample")
+    cheaper = [label for label in found.labels[1:] if found.get(label, "ms_sample") >= own]
+    if cheaper:
+        yield "cheaper", {"cheaper": ", ".join(cheaper)}
+    minutes = [(label, found.get(label, "training_minutes")) for label in found.labels]
+    if told := ", ".join(f"{label} {n:.1f}" for label, n in minutes if n):
+        yield "minutes", {"minutes": told}
+
+
+def _code(found: Findings) -> Said:
+    yield "all", {}
+    if found.get("INN", "kept") < found.get("INN", "latents"):
+        n, psnr = found.get("VAE", "latents"), found.get("VAE", "round_trip_psnr")
+        vae = f", the {n} numbers of the VAE {psnr:.1f} dB" if "VAE" in found.labels else ""
+        yield "kept", {"vae": vae}
+
+
+def _samples(found: Findings) -> Said:
     key = f"frechet_at_{found.settings.temperature:g}"
-    order = sorted(found.labels, key=lambda label: found.get(label, key))
-    ranks = ", ".join(f"{label} {found.get(label, key):.1f}" for label in order)
-    return (
-        f"Fréchet distance of {found.settings.draws} draws to {len(found.data.test)} test images at "
-        f"temperature {found.settings.temperature:g}, from near to far: {ranks}. Two halves of the "
-        f"test images are {found.frechet_floor:.1f} apart."
-    )
+    order = sorted((found.get(label, key), label) for label in found.labels)
+    ranks = ", ".join(f"{label} {distance:.1f}" for distance, label in order)
+    yield "ranks", {"ranks": ranks, "tests": len(found.data.test), "floor": found.frechet_floor}
+
+
+_VERDICTS: dict[str, Callable[[Findings], Said]] = {
+    "likelihood": _likelihood,
+    "latent": _latent,
+    "range": _range,
+    "memory": _memory,
+    "cost": _cost,
+    "code": _code,
+    "samples": _samples,
+}

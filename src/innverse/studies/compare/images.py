@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ...data import fit, fit_all, open_images
-from ...data.arrays import load_numpy
-from ...errors import InnverseError
+from ..pictures import small_faces
+
+__all__ = ["faces", "photographs", "read"]
 
 
 def read(path: str, subset: str | None, shape: tuple[int, int, int]) -> tuple[Tensor, str]:
@@ -21,14 +22,7 @@ def read(path: str, subset: str | None, shape: tuple[int, int, int]) -> tuple[Te
 
 def faces(shape: tuple[int, int, int]) -> tuple[Tensor, str]:
     """The hundred gray faces of 25x25 pixels inside scikit-image, enlarged: (100, *shape)."""
-    try:
-        import skimage
-    except ImportError:
-        raise InnverseError(
-            'test images need scikit-image: pip install "innverse[demo]", or give --test'
-        ) from None
-    array = load_numpy(Path(skimage.__file__).parent / "data" / "lfw_subset.npy")[:100]
-    x = torch.tensor(array).float().unsqueeze(1)
+    x = small_faces()
     x = fit(x / x.max(), shape[1:]).expand(-1, shape[0], -1, -1)
     return (255 * x).round().to(torch.uint8), (
         "100 gray faces of 25x25 pixels from scikit-image, enlarged (smoother than photographs: give "

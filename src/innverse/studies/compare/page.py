@@ -7,62 +7,32 @@ from torch import Tensor
 
 from ...metrics.features import DESCRIPTION
 from ...report import Report, Table, curves, grid
-from .claims import Claim, claims, value
+from .claims import TABLE, Claim, claims, value
 from .run import Findings
+
+__all__ = ["make_page", "make_table"]
 
 _SHOWN, _COLUMNS = 36, 12
 _PICTURE = 560  # pixels that a grid of samples should be wide
-
-_INTRO = """\
-Three generative models of one kind of image: an invertible network (INN), a variational autoencoder \
-(VAE) and a generative adversarial network (GAN). Each sentence of the theory about the strengths and \
-the limitations of the first stands below with its numbers, measured on this machine, on the same \
-images and with the same seeds for all models."""
-
-_LIKELIHOOD = """\
-All numbers are -log2 p(x) / n + 8 of the same real numbers x, the convention of Theis et al. (2016): \
-8-bit images spread over their levels by uniform noise."""
-
-_NOISED = """\
-This INN is noise-conditional: p(x; sigma) is the density of images plus N(0, sigma^2) noise, taken \
-at its lowest level, sigma = {sigma:g}. In the first row it is evaluated on the dequantised images, \
-whose noise is weaker than it expects; that is a valid code length, and costs it bits. The second row \
-is of images with the noise that the INN was made for; the bound of the VAE is computed on exactly \
-these noisy images too."""
-
-_BETA = """\
-The VAE was trained with its Kullback-Leibler divergence weighted by beta = {beta:g}, for the sake of \
-its samples (Higgins et al. 2017); its bound is computed with beta = 1, and would be tighter had it \
-been trained so."""
-
-_FEATURES = """\
-The distance is between normal distributions fitted to features of the draws and of the test images. \
-The features come from {}. No trained network is involved: values are comparable within this \
-page only, and not with a published FID. Pictures are clipped to [0, 1] first."""
+_WORDS = {key: text.strip() for key, text in TABLE["page"].items()}
 
 
 def make_page(found: Findings, title: str, command: str, budget: str) -> Report:
     """The whole page; ``budget`` says in words what makes the comparison fair, or not."""
     page = Report(title, "innverse compare · " + " · ".join(_name(c) for c in found.contestants))
-    page.text(_INTRO).text(budget)
+    page.text(_WORDS["intro"]).text(budget)
     page.text(
         f"Test images: {found.data.test_name}, {len(found.data.test)}. Other images: "
         f"{found.data.other_name}, {len(found.data.other)}. None was used in training."
     )
     page.contents()
-    drawings = {
-        "likelihood": _about_likelihood,
-        "range": _ranges,
-        "memory": _depth,
-        "samples": _samples,
-    }
     for claim in claims(found):
         kind = "" if claim.kind == "samples" else f" ({claim.kind})"
         verdict = claim.verdict(found)
         page.heading(claim.title + kind, summary=verdict.partition(". ")[0].rstrip(".") + ".")
         page.note(verdict).table(make_table(found, claim))
-        if claim.key in drawings:
-            drawings[claim.key](page, found)
+        if claim.key in _DRAWINGS:
+            _DRAWINGS[claim.key](page, found)
     return page.heading("How to repeat this").code(command)
 
 
@@ -82,13 +52,13 @@ def _name(contestant) -> str:
 
 
 def _about_likelihood(page: Report, found: Findings) -> None:
-    page.text(_LIKELIHOOD)
+    page.text(_WORDS["likelihood"])
     sigma = found.contestants[0].sigma
     if sigma is not None:
-        page.text(_NOISED.format(sigma=sigma))
+        page.text(_WORDS["noised"].format(sigma=sigma))
     for contestant in found.contestants:
         if (beta := getattr(contestant.model, "beta", 1.0)) != 1:
-            page.text(_BETA.format(beta=beta))
+            page.text(_WORDS["beta"].format(beta=beta))
 
 
 def _ranges(page: Report, found: Findings) -> None:
@@ -124,10 +94,18 @@ def _samples(page: Report, found: Findings) -> None:
     real = found.data.test[:n].float() / 255
     pictures.append(("test images", found.data.test_name, _grid(real, 6)))
     page.images(pictures, pixels=True)
-    page.text(_FEATURES.format(DESCRIPTION))
+    page.text(_WORDS["features"].format(description=DESCRIPTION))
 
 
 def _grid(x: Tensor, columns: int):
     """A grid, small images enlarged to be seen."""
     scale = max(1, _PICTURE // (columns * x.shape[-1]))
     return grid(x, columns, pad=2 if scale == 1 else 1, scale=scale)
+
+
+_DRAWINGS = {
+    "likelihood": _about_likelihood,
+    "range": _ranges,
+    "memory": _depth,
+    "samples": _samples,
+}

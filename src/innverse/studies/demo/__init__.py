@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .page import make_page as make_page
-from .page import make_panel as make_panel
-from .problems import PROBLEMS as PROBLEMS
-from .problems import Scene as Scene
-from .problems import make_scene as make_scene
-from .run import Outcome as Outcome
-from .run import results_json as results_json
-from .run import run_scene as run_scene
+from .page import make_page, make_panel
+from .problems import PROBLEMS, Scene, make_scene
+from .run import Outcome, results_json, run_scene
+
+__all__ = [
+    "PROBLEMS", "Outcome", "Scene", "make_page", "make_panel", "make_scene", "results_json",
+    "run_scene",
+]  # fmt: skip

@@ -7,72 +7,44 @@ from collections.abc import Sequence
 import torch
 
 from ...report import Report, Table, curves, panel
-from .problems import PROBLEMS, TUNING_PHOTOGRAPHS
+from .problems import PROBLEMS, TABLE, TUNING_PHOTOGRAPHS
 from .run import Outcome, Score
 
-_INTRO = """\
-Each photograph was damaged on purpose, so the truth is known. It is reconstructed twice: by total \
-variation, which knows only that pictures are mostly smooth with a few edges, and by an invertible \
-neural network (INN), whose exact density p(x; sigma) of photographs plus noise gives the denoiser \
-x + sigma^2 grad log p(x; sigma) that each step uses."""
-
-_FAIR = """\
-The weight of total variation was chosen for each problem on other photographs of scikit-image \
-({}), and so were the settings of the network. No photograph shown here was used to train a \
-network. Remains of the text that were visible in the photograph chelsea did prompt the search \
-that led to adding noise before each denoising; its strength was chosen on the other photographs."""
+__all__ = ["make_page", "make_panel", "make_table", "verdict"]
 
 
 def make_table(outcomes: Sequence[Outcome]) -> Table:
     """One row per problem."""
     table = Table(
-        [
-            "problem", "photograph", "degraded dB", "TV dB", "INN dB", "gain dB",
-            "TV SSIM", "INN SSIM", "TV s", "INN s",
-        ]
+        "problem, photograph, degraded dB, TV dB, INN dB, gain dB, TV SSIM, INN SSIM, TV s, INN s"
+        .split(", ")
     )  # fmt: skip
     for o in outcomes:
         t, i = o.tv_score, o.inn_score
-        table.add(
-            o.scene.problem.name,
-            o.scene.problem.photograph,
-            o.degraded_score.psnr,
-            t.psnr,
-            i.psnr,
-            f"{o.gain:+.2f}",
-            f"{t.ssim:.3f}",
-            f"{i.ssim:.3f}",
-            round(t.seconds, 1),
-            round(i.seconds, 1),
-        )
+        decibels = (o.degraded_score.psnr, t.psnr, i.psnr, f"{o.gain:+.2f}")
+        rest = (f"{t.ssim:.3f}", f"{i.ssim:.3f}", round(t.seconds, 1), round(i.seconds, 1))
+        table.add(o.scene.problem.name, o.scene.problem.photograph, *decibels, *rest)
     return table
 
 
 def verdict(outcomes: Sequence[Outcome]) -> str:
     """In one or two sentences: where the network beats total variation and where it does not."""
-    lost = [o for o in outcomes if not o.flow_wins]
-    mean = sum(o.gain for o in outcomes) / len(outcomes)
-    if not lost:
-        if len(outcomes) == 1:
-            return f"The network beats total variation on the one problem, by {mean:.2f} dB."
+    lost, n = [o for o in outcomes if not o.flow_wins], len(outcomes)
+    mean = sum(o.gain for o in outcomes) / n
+    if lost:
+        names = ", ".join(f"{o.scene.problem.name} ({o.gain:+.2f} dB)" for o in lost)
         return (
-            f"The network beats total variation on all {len(outcomes)} problems, by "
-            f"{mean:.2f} dB on average."
+            f"The network does NOT beat total variation on: {names}. It does on {n - len(lost)} of "
+            f"{n}; the mean difference is {mean:+.2f} dB."
         )
-    names = ", ".join(f"{o.scene.problem.name} ({o.gain:+.2f} dB)" for o in lost)
-    won = len(outcomes) - len(lost)
-    return (
-        f"The network does NOT beat total variation on: {names}. It does on {won} of "
-        f"{len(outcomes)}; the mean difference is {mean:+.2f} dB."
-    )
+    if n == 1:
+        return f"The network beats total variation on the one problem, by {mean:.2f} dB."
+    return f"The network beats total variation on all {n} problems, by {mean:.2f} dB on average."
 
 
 def make_panel(outcomes: Sequence[Outcome]):
     """All problems in one picture, a row each: photograph, degraded, TV, INN."""
-    cells = []
-    for o in outcomes:
-        cells += _row(o)
-    return panel(cells, columns=4, cell=256)
+    return panel([cell for o in outcomes for cell in _row(o)], columns=4, cell=256)
 
 
 def make_page(outcomes: Sequence[Outcome], prior_names: Sequence[str], command: str) -> Report:
@@ -81,12 +53,12 @@ def make_page(outcomes: Sequence[Outcome], prior_names: Sequence[str], command: 
         "Photographs reconstructed with an invertible network",
         f"innverse demo · {' and '.join(prior_names)}",
     )
-    page.text(_INTRO)
+    page.text(TABLE["intro"].strip())
     if len(outcomes) < len(PROBLEMS):
         page.note(f"Interrupted: {len(outcomes)} of {len(PROBLEMS)} problems.", warning=True)
     page.note(verdict(outcomes), warning=not all(o.flow_wins for o in outcomes))
     page.table(make_table(outcomes))
-    page.text(_FAIR.format(", ".join(TUNING_PHOTOGRAPHS)))
+    page.text(TABLE["fair"].strip().format(", ".join(TUNING_PHOTOGRAPHS)))
     for o in outcomes:
         page.heading(o.scene.problem.name.capitalize()).text(o.scene.problem.story)
         page.images(_row(o), pixels=o.scene.problem.side < 200)
@@ -127,11 +99,13 @@ def _words(score: Score) -> str:
 
 def _errors(o: Outcome) -> list[tuple]:
     """The errors, five times enlarged, dark on white."""
-    maps = []
-    for title, x in (("error of total variation", o.tv), ("error of the network", o.inn.x)):
-        error = (x - o.scene.truth)[0].abs().mean(0, keepdim=True)
-        maps.append((title, "white = none, black = 20 % of the range", (1 - 5 * error).clamp(0, 1)))
-    return maps
+    below = "white = none, black = 20 % of the range"
+    errors = [(x - o.scene.truth)[0].abs().mean(0, keepdim=True) for x in (o.tv, o.inn.x)]
+    shown = [(1 - 5 * error).clamp(0, 1) for error in errors]
+    return [
+        ("error of total variation", below, shown[0]),
+        ("error of the network", below, shown[1]),
+    ]
 
 
 def _how(o: Outcome) -> str:

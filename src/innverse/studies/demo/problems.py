@@ -5,19 +5,19 @@ The photographs lie inside scikit-image, so nothing is downloaded. Everything ra
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ...data import open_images
 from ...physics import Blur, FastCompressedSensing, Inpainting, LinearPhysics, motion_kernel
+from ..pictures import crop, photograph
+from ..table import read_table
 
-# On these photographs, none of which is shown, the weight of total variation was chosen for each
-# problem (benchmarks/demo_tv.py), and so were the method and the settings of the flow.
-TUNING_PHOTOGRAPHS = ("coins", "motorcycle_left", "rocket")
+__all__ = ["PROBLEMS", "TUNING_PHOTOGRAPHS", "Problem", "Scene", "make_scene", "writing"]
+
+TABLE = read_table(__file__, "demo.toml")
+TUNING_PHOTOGRAPHS = tuple(TABLE["tuning_photographs"])
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,12 @@ class Problem:
     """A photograph and what happens to it.
 
     Attributes:
+        key: of its damage, below.
         photograph: name in scikit-image.
         region: top, left, height, width in the photograph, averaged down to the final side.
         side: height and width of the test image, area-averaged down from ``region``.
-        colour: whether it is shown in colour (if a colour prior is at hand).
-        physics: (image_shape, generator) -> operator with its noise.
         tv: the weight of total variation.
-        method, options: how the flow is used.
+        colour: whether it is shown in colour (if a colour prior is at hand).
     """
 
     key: str
@@ -40,23 +39,15 @@ class Problem:
     photograph: str
     region: tuple[int, int, int, int]
     side: int
-    physics: Callable[[tuple[int, int, int], torch.Generator], LinearPhysics]
     tv: float
-    method: str
-    options: dict
     colour: bool = False
 
     def image(self, channels: int, scale: int = 1) -> Tensor:
         """The clean test image (1, C, side, side) in [0, 1]; ``scale`` shrinks it further."""
-        source = open_images("skimage", subset=self.photograph, channels=channels)
-        return crop(source[0].float() / 255, self.region, self.side // scale)
+        return crop(photograph(self.photograph, channels), self.region, self.side // scale)[None]
 
 
-def crop(picture: Tensor, region: tuple[int, int, int, int], side: int) -> Tensor:
-    """A region of (C, H, W), averaged down to (1, C, side, side)."""
-    top, left, height, width = region
-    part = picture[None, :, top : top + height, left : left + width]
-    return F.adaptive_avg_pool2d(part, side)
+PROBLEMS = tuple(Problem(**entry) for entry in TABLE["problem"])
 
 
 @dataclass
@@ -78,26 +69,21 @@ def make_scene(problem: Problem, channels: int = 1, seed: int = 0, scale: int = 
     """Damage the photograph of a problem; ``scale`` = 2 halves its sides."""
     generator = torch.Generator().manual_seed(seed)
     truth = problem.image(channels, scale)
-    physics = problem.physics(tuple(truth.shape[1:]), generator)
+    physics = damage(problem.key, truth.shape, generator)
     return Scene(problem, truth, physics, physics(truth, generator=generator))
 
 
-def half_missing(shape, generator) -> Inpainting:
-    return Inpainting.random(shape, 0.5, generator)
-
-
-def written_over(shape, generator) -> Inpainting:
-    return Inpainting(writing(shape[1], shape[2], generator), image_shape=shape)
-
-
-def shaken(shape, generator) -> Blur:
-    length = 15 * shape[1] / 256
-    return Blur(motion_kernel(length, 30), boundary="reflect", noise=0.01, image_shape=shape)
-
-
-def few_sums(shape, generator) -> FastCompressedSensing:
-    n = shape[0] * shape[1] * shape[2]
-    return FastCompressedSensing(n // 4, shape, generator=generator)
+def damage(key: str, shape: torch.Size, generator: torch.Generator) -> LinearPhysics:
+    """The operator, with its noise, of a problem on images of ``shape`` (1, C, H, W)."""
+    _, c, h, w = shape
+    if key == "missing":
+        return Inpainting.random((c, h, w), 0.5, generator)
+    if key == "written":
+        return Inpainting(writing(h, w, generator), image_shape=(c, h, w))
+    if key == "shaken":
+        kernel = motion_kernel(15 * h / 256, 30)
+        return Blur(kernel, boundary="reflect", noise=0.01, image_shape=(c, h, w))
+    return FastCompressedSensing(c * h * w // 4, (c, h, w), generator=generator)
 
 
 def writing(height: int, width: int, generator: torch.Generator) -> Tensor:
@@ -119,58 +105,3 @@ def writing(height: int, width: int, generator: torch.Generator) -> Tensor:
     for (x0, y0), (x1, y1) in ends:
         draw.line((x0, y0, x1, y1), fill=0, width=max(1, round(2 * unit)))
     return torch.from_numpy((np.asarray(canvas) > 127).astype(np.float32))
-
-
-PROBLEMS = (
-    Problem(
-        key="missing",
-        name="half of the pixels missing",
-        story="Every second pixel, chosen at random, was never recorded.",
-        photograph="camera",
-        region=(0, 0, 512, 512),
-        side=256,
-        physics=half_missing,
-        tv=3e-5,
-        method="pnp",
-        options={},
-    ),
-    Problem(
-        key="written",
-        name="text and scratches",
-        story="Somebody wrote over the picture and scratched it.",
-        photograph="chelsea",
-        region=(0, 90, 300, 300),
-        side=256,
-        physics=written_over,
-        tv=3e-5,
-        method="pnp",
-        options={},
-        colour=True,
-    ),
-    Problem(
-        key="shaken",
-        name="motion blur and noise",
-        story="The camera moved by 15 pixels during the exposure, and the sensor added noise of "
-        "1 % of white.",
-        photograph="coffee",
-        region=(0, 90, 400, 400),
-        side=256,
-        physics=shaken,
-        tv=8e-4,
-        method="pnp",
-        options={},
-    ),
-    Problem(
-        key="sums",
-        name="compressed sensing",
-        story="Instead of pixels there are weighted sums of all of them with random signs, a "
-        "quarter as many as there are pixels. What is shown as degraded is the least-squares image.",
-        photograph="astronaut",
-        region=(0, 96, 256, 256),
-        side=128,
-        physics=few_sums,
-        tv=3e-5,
-        method="pnp",
-        options={},
-    ),
-)

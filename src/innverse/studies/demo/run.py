@@ -14,6 +14,8 @@ from ...solvers import Reconstruction, solve
 from ...solvers.baselines import tv
 from .problems import PROBLEMS, Scene
 
+__all__ = ["Outcome", "Score", "results_json", "run_scene"]
+
 
 @dataclass
 class Score:
@@ -47,23 +49,12 @@ class Outcome:
         return self.gain > 0
 
 
-def run_scene(
-    scene: Scene,
-    prior,
-    progress: Report | None = None,
-) -> Outcome:
+def run_scene(scene: Scene, prior, progress: Report | None = None) -> Outcome:
     """Both reconstructions of a scene."""
     begun = time.perf_counter()
     by_tv = tv(scene.y, scene.physics, scene.problem.tv)
     seconds = time.perf_counter() - begun
-    inn = solve(
-        scene.y,
-        scene.physics,
-        prior,
-        scene.problem.method,
-        progress=progress,
-        **scene.problem.options,
-    )
+    inn = solve(scene.y, scene.physics, prior, "pnp", progress=progress)
     return Outcome(
         scene,
         by_tv,
@@ -76,20 +67,13 @@ def run_scene(
 
 def results_json(outcomes: Sequence[Outcome]) -> dict:
     """What other tools read from results.json; not complete where not all problems were solved."""
-    problems = []
-    for o in outcomes:
-        d, t, i = o.degraded_score, o.tv_score, o.inn_score
-        problems.append(
-            {
-                "name": o.scene.problem.name,
-                "degraded": {"psnr": d.psnr, "ssim": d.ssim},
-                "tv": {"psnr": t.psnr, "ssim": t.ssim, "seconds": t.seconds},
-                "inn": {
-                    "psnr": i.psnr,
-                    "ssim": i.ssim,
-                    "seconds": i.seconds,
-                    "method": o.inn.method,
-                },
-            }
-        )
+    problems = [
+        {
+            "name": o.scene.problem.name,
+            "degraded": {"psnr": o.degraded_score.psnr, "ssim": o.degraded_score.ssim},
+            "tv": vars(o.tv_score),
+            "inn": vars(o.inn_score) | {"method": o.inn.method},
+        }
+        for o in outcomes
+    ]
     return {"complete": len(problems) == len(PROBLEMS), "problems": problems}

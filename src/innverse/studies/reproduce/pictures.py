@@ -11,11 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...data import open_images
 from ...errors import InputError
+from ..pictures import crop, photograph, small_faces
+
+__all__ = ["SHAPE", "SIDE", "Pictures", "picture_sets", "square"]
 
 SIDE = 64
 SHAPE = (3, SIDE, SIDE)
@@ -28,8 +30,8 @@ _PUBLISHED = {
     "flowers": ("flowers12", "flowers"),
     "odd": ("ood28", "the 28 odd images"),
 }
-# top, left and side of the face, framed as CelebA-HQ is
-_ASTRONAUT = (10, 140, 170)
+# the face, framed as CelebA-HQ is
+_ASTRONAUT = (10, 140, 170, 170)
 _PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "motorcycle_left", "brick", "grass")
 
 
@@ -78,23 +80,14 @@ def _read(source, most: int, about: str) -> Pictures:
 
 def square(x: Tensor) -> Tensor:
     """The middle square of (3, H, W), area-averaged (or enlarged) to 64x64."""
-    side = min(x.shape[-2:])
-    top, left = (x.shape[-2] - side) // 2, (x.shape[-1] - side) // 2
-    x = x[None, :, top : top + side, left : left + side]
-    if side >= SIDE:
-        return F.adaptive_avg_pool2d(x, SIDE)[0]
-    enlarged = F.interpolate(x, (SIDE, SIDE), mode="bicubic", align_corners=False)
-    return enlarged[0].clamp(0, 1)
+    height, width = x.shape[-2:]
+    side = min(height, width)
+    return crop(x, ((height - side) // 2, (width - side) // 2, side, side), SIDE)
 
 
 def _packaged_faces(most: int) -> dict[str, Pictures]:
-    portrait = open_images("skimage", subset="astronaut", channels=3)[0].float() / 255
-    top, left, side = _ASTRONAUT
-    import skimage.data
-
-    small = torch.from_numpy(skimage.data.lfw_subset()[:100]).float()  # the rest are no faces
-    small = small[: max(0, most - 1), None].expand(-1, 3, -1, -1)
-    x = [square(portrait[:, top : top + side, left : left + side]), *map(square, small)]
+    small = small_faces()[: max(0, most - 1)].expand(-1, 3, -1, -1)
+    x = [crop(photograph("astronaut", 3), _ASTRONAUT, SIDE), *map(square, small)]
     names = ("astronaut", *(f"lfw_subset/{i:03d}" for i in range(len(small))))
     about = "faces inside scikit-image, standing in for CelebA-HQ"
     return {"celebahq": Pictures(torch.stack(x), names, about)}

@@ -1,4 +1,4 @@
-"""What Asim et al. 2020 (arXiv 1905.11672) measured, as one table: experiments, methods, scales.
+"""What Asim et al. 2020 (arXiv 1905.11672) measured, read from ``asim2020.toml``.
 
 A method is a call of `innverse.solve`; an experiment crosses settings of a problem, sets of pictures
 and methods. Weights, noise levels and widths that have a ``grid`` are chosen for every setting on
@@ -8,16 +8,26 @@ held-out training faces, by ``benchmarks/tune_asim2020.py``, which writes ``tune
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ..table import read_table
+
+__all__ = [
+    "EXPERIMENTS", "METHODS", "PRIORS", "PUBLISHED", "SCALES", "TABLE", "Experiment", "Method",
+    "Scale", "options", "tuned",
+]  # fmt: skip
+
 _TUNED = Path(__file__).with_name("tuned.json")
 
-# role: name of the shipped model
-PRIORS = {"flow": "faces64", "gan": "faces64-gan", "vae": "faces64-vae"}
+TABLE = read_table(__file__, "asim2020.toml")
+PRIORS: dict[str, str] = TABLE["priors"]
+PUBLISHED: dict[str, dict[str, dict[str, dict[str, float]]]] = TABLE["published"]
+"""{experiment: {set: {method: {setting: dB}}}}"""
 
 
 @dataclass(frozen=True)
@@ -48,176 +58,6 @@ class Experiment:
     methods: Mapping[str, Method]
 
 
-def _grid(option: str, *values: Any) -> tuple[Mapping[str, Any], ...]:
-    return tuple({option: value} for value in values)
-
-
-_SEARCH = {"start": "random", "restarts": 3, "optimizer": "adam", "steps": 500, "lr": 0.1}
-_TUNE = {"tune_steps": 300}
-
-METHODS: dict[str, Method] = {
-    "flow": Method(
-        "flow, L-BFGS", "latent", {"steps": 200}, "flow", _grid("sigma", 0.02, 0.01, 0.04, 0.08)
-    ),
-    "flow_map": Method(
-        "flow, MAP",
-        "map",
-        {"start": "latent", "steps": 200},
-        "flow",
-        _grid("sigma", 0.01, 0.02, 0.04),
-    ),
-    "flow_adam": Method(
-        "flow, Adam",
-        "latent",
-        {"optimizer": "adam", "steps": 500, "sigma": 0.02},
-        "flow",
-        _grid("lr", 0.05, 0.02, 0.1),
-    ),
-    "gan": Method("GAN", "latent", _SEARCH, "gan"),
-    "gan_adaptive": Method(
-        "GAN, adapted",
-        "adaptive",
-        _SEARCH | _TUNE,
-        "gan",
-        _grid("tune_lr", 3e-4, 1e-4, 1e-3),
-    ),
-    "vae": Method("VAE", "latent", _SEARCH, "vae"),
-    "lasso_dct": Method(
-        "Lasso, cosines",
-        "lasso",
-        {"basis": "dct"},
-        None,
-        _grid("lam", 1e-2, 3e-3, 3e-2, 0.1, 0.3, 1.0, 3.0),
-    ),
-    "lasso_wavelet": Method(
-        "Lasso, wavelets",
-        "lasso",
-        {"basis": "db2"},
-        None,
-        _grid("lam", 1e-2, 3e-3, 3e-2, 0.1, 0.3, 1.0, 3.0),
-    ),
-    "tv": Method(
-        "total variation", "tv", {}, None, _grid("lam", 3e-3, 1e-5, 1e-4, 3e-4, 1e-3, 1e-2, 3e-2)
-    ),
-    "deep_decoder": Method(
-        "deep decoder", "deep_decoder", {"steps": 2000}, None, _grid("channels", 24, 12, 48, 96)
-    ),
-}
-
-# Noise that is not small: gamma matters (the paper's own search), and the flow's own denoiser knows
-# the posterior mean.
-_DENOISERS = {
-    "flow": Method("flow, posterior mean", "pnp", {"views": 16}, "flow"),
-    "flow_latent": Method(
-        "flow, latent",
-        "latent",
-        {"steps": 100, "penalty": "square"},
-        "flow",
-        tuple({"sigma": s, "gamma": g} for s in (0.02, 0.05) for g in (0.0, 1e-3, 3e-3, 1e-2)),
-    ),
-    **{
-        name: replace(METHODS[name], grid=_grid(option, *values))
-        for name, option, values in (
-            ("tv", "lam", (0.08, 0.01, 0.02, 0.04, 0.15, 0.25, 0.4)),
-            ("lasso_wavelet", "lam", (0.1, 0.01, 0.025, 0.05, 0.2, 0.4)),
-            ("lasso_dct", "lam", (0.1, 0.01, 0.025, 0.05, 0.2, 0.4)),
-            ("deep_decoder", "channels", (12, 24, 6)),
-        )
-    },
-    "gan": METHODS["gan"],
-    "vae": METHODS["vae"],
-}
-
-_RESTORERS = {
-    "flow": METHODS["flow"],
-    "flow_pnp": Method("flow, plug and play", "pnp", {}, "flow"),
-    **{name: METHODS[name] for name in METHODS if name not in ("flow", "flow_adam")},
-}
-
-_STARTS = ("zero", "random", "sphere", "pseudo_inverse", "null_space")
-_GAMMAS = (0.0, 1e-4, 1e-2, 1.0)
-_START_AND_GAMMA = {
-    f"{start}, {gamma:g}": Method(
-        f"{start}, gamma {gamma:g}",
-        "latent",
-        {"start": start, "gamma": gamma, "sigma": 0.02, "steps": 150},
-        "flow",
-    )
-    for start in _STARTS
-    for gamma in _GAMMAS
-}
-_RADII = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
-_Z0_NORM = {
-    f"{radius:g}": Method(
-        f"||z0|| = {radius:g} sqrt(n)",
-        "latent",
-        {"start": "sphere", "radius": radius, "sigma": 0.02, "steps": 150},
-        "flow",
-    )
-    for radius in _RADII
-}
-_EVALUATIONS = {
-    f"{name}, {steps}": replace(METHODS[name], options={**METHODS[name].options, "steps": steps})
-    for name, budgets in {
-        "flow": (10, 20, 40, 80, 160, 320, 640),
-        "flow_map": (20, 40, 80, 160, 320),
-        "flow_adam": (20, 40, 80, 160, 320, 640),
-    }.items()
-    for steps in budgets
-}
-
-_FACES = ("celebahq", "ffhq")
-_SHIFTED = ("birds", "flowers", "odd", "photographs", "digits", "inverted", "rotated")
-_ALL = (*_FACES, *_SHIFTED, "images")
-
-EXPERIMENTS: dict[str, Experiment] = {
-    "compressed_sensing": Experiment(
-        "Compressed sensing",
-        "compressed_sensing",
-        ("0.2", "0.081", "0.041", "0.41", "0.02", "0.008", "1"),
-        _ALL,
-        METHODS,
-    ),
-    "denoising": Experiment(
-        "Denoising", "denoising", ("0.1", "0.05", "0.2", "0.01"), _ALL, _DENOISERS
-    ),
-    "inpainting": Experiment(
-        "Inpainting", "inpainting", ("centre", "random", "scribbles"), _ALL, _RESTORERS
-    ),
-    "blur": Experiment("Deblurring", "blur", ("1",), (*_FACES, "images"), _RESTORERS),
-    "superresolution": Experiment(
-        "Super-resolution", "superresolution", ("x2", "x4"), (*_FACES, "images"), _RESTORERS
-    ),
-    "fourier": Experiment(
-        "Subsampled Fourier", "fourier", ("x4",), (*_FACES, "images"), _RESTORERS
-    ),
-    "start_and_gamma": Experiment(
-        "Start and gamma, compressed sensing",
-        "compressed_sensing",
-        ("0.41",),
-        ("celebahq", "images"),
-        _START_AND_GAMMA,
-    ),
-    "start_and_gamma_denoising": Experiment(
-        "Start and gamma, denoising",
-        "denoising",
-        ("0.1",),
-        ("celebahq", "images"),
-        _START_AND_GAMMA,
-    ),
-    "z0_norm": Experiment(
-        "The length of z0", "compressed_sensing", ("0.2",), ("celebahq", "images"), _Z0_NORM
-    ),
-    "evaluations": Experiment(
-        "PSNR against evaluations",
-        "compressed_sensing",
-        ("0.2",),
-        ("celebahq", "images"),
-        _EVALUATIONS,
-    ),
-}
-
-
 @dataclass(frozen=True)
 class Scale:
     """How much of the table is run.
@@ -239,45 +79,60 @@ class Scale:
     leave_out: tuple[str, ...] = ()
 
 
-SCALES = {
-    "quick": Scale(
-        images=2,
-        batch=2,
-        effort={
-            "flow": 0.6,
-            "flow_map": 0.6,
-            "flow_latent": 0.5,
-            "flow_adam": 0.3,
-            "gan": 0.15,
-            "vae": 0.15,
-            "deep_decoder": 0.25,
-        },
-        settings={"compressed_sensing": 2, "denoising": 1, "inpainting": 1},
-        sets=(*_FACES, "birds", "flowers", "images"),
-        leave_out=("gan_adaptive",),
-    ),
-    "usual": Scale(
-        images=8,
-        batch=8,
-        effort={},
-        settings={
-            "compressed_sensing": 4,
-            "denoising": 3,
-            "inpainting": 3,
-            "start_and_gamma": 1,
-            "z0_norm": 1,
-            "evaluations": 1,
-        },
-        sets=_ALL,
-    ),
-    "full": Scale(
-        images=100,
-        batch=16,
-        effort={},
-        settings={name: len(e.settings) for name, e in EXPERIMENTS.items()},
-        sets=_ALL,
-    ),
+def _each(values: Mapping[str, list]) -> Iterator[dict[str, Any]]:
+    """All combinations of one value for each option, the last option fastest."""
+    return (dict(zip(values, chosen)) for chosen in product(*values.values()))
+
+
+def _methods(group: str) -> dict[str, Method]:
+    """The methods of a group; what it does not say of one is as in ``[methods]``."""
+    found = {}
+    for name, given in TABLE[group].items():
+        entry = TABLE["methods"].get(name, {}) | given
+        found[name] = Method(**entry | {"grid": tuple(_each(entry.get("grid", {})))})
+    return found
+
+
+def _ablation(group: str) -> dict[str, Method]:
+    """A latent search by the flow, with every combination of what the ablation varies."""
+    table = TABLE[group]
+    return {
+        table["name"].format(**o): Method(
+            table["label"].format(**o), "latent", o | table["options"], "flow"
+        )
+        for o in _each(table["each"])
+    }
+
+
+METHODS = _methods("methods")
+_GROUPS = {
+    "methods": METHODS,
+    "denoisers": _methods("denoisers"),
+    "restorers": _methods("restorers"),
+    "start_and_gamma": _ablation("start_and_gamma"),
+    "z0_norm": _ablation("z0_norm"),
+    "evaluations": {
+        f"{name}, {n}": replace(METHODS[name], options={**METHODS[name].options, "steps": n})
+        for name, budgets in TABLE["evaluations"].items()
+        for n in budgets
+    },
 }
+EXPERIMENTS = {
+    name: Experiment(
+        entry["title"],
+        entry.get("family", name),
+        tuple(entry["settings"]),
+        tuple(TABLE["sets"][entry["sets"]]),
+        _GROUPS[entry["methods"]],
+    )
+    for name, entry in TABLE["experiments"].items()
+}
+_EVERYTHING = {
+    "effort": {},
+    "settings": {name: len(e.settings) for name, e in EXPERIMENTS.items()},
+    "sets": tuple(TABLE["sets"]["all"]),
+}
+SCALES = {name: Scale(**_EVERYTHING | entry) for name, entry in TABLE["scales"].items()}
 
 
 @cache

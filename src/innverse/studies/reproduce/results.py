@@ -14,6 +14,8 @@ from torch import Tensor
 from ...data import atomic_write
 from .cells import Cell, strip
 
+__all__ = ["Results"]
+
 _COLUMNS = (
     "psnr", "ssim", "residual", "z_norm", "log_prob", "evaluations", "converged", "status"
 )  # fmt: skip
@@ -38,25 +40,28 @@ class Results:
 
     def methods(self, experiment: str) -> dict[str, str]:
         """{name: label} of the methods that were run."""
-        found = {}
-        for (e, _, _, name), rows in self.cells.items():
-            if e == experiment:
-                found[name] = rows[0][0].method.label
-        return found
+        rows = self.cells.items()
+        return {
+            name: cells[0][0].method.label for (e, _, _, name), cells in rows if e == experiment
+        }
 
-    def values(self, experiment: str, setting: str, group: str, name: str, what: str = "psnr"):
+    def values(
+        self, experiment: str, setting: str, group: str, name: str, what: str = "psnr"
+    ) -> list[float]:
         """One number per picture; empty if there is no such cell."""
         rows = self.cells.get((experiment, setting, group, name), [])
         return [v for _, found in rows for v in found[what] or () if v is not None]
 
-    def mean(self, *key: str, what: str = "psnr") -> float | None:
+    def mean(
+        self, experiment: str, setting: str, group: str, name: str, what: str = "psnr"
+    ) -> float | None:
         """The mean over the pictures, or None."""
-        values = self.values(*key, what=what)
+        values = self.values(experiment, setting, group, name, what)
         return math.fsum(values) / len(values) if values else None
 
-    def error(self, *key: str) -> float:
+    def error(self, experiment: str, setting: str, group: str, name: str) -> float:
         """The standard error of `mean`."""
-        values = self.values(*key)
+        values = self.values(experiment, setting, group, name)
         return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
     def failures(self) -> list[str]:
@@ -71,15 +76,12 @@ class Results:
 
     def pictures(self, experiment: str, setting: str, group: str, name: str) -> list[Tensor]:
         """The first reconstructions; ``name`` "truth" gives the pictures themselves."""
-        rows = [
-            rows
-            for (e, s, g, n), rows in self.cells.items()
-            if (e, s, g) == (experiment, setting, group) and name in (n, "truth")
-        ]
-        if not rows:
-            return []
-        file = rows[0][0][0].file(self.folder)
-        return strip(file.with_name("truth.png") if name == "truth" else file.with_suffix(".png"))
+        for key, rows in self.cells.items():
+            if key[:3] == (experiment, setting, group) and name in (key[3], "truth"):
+                file = rows[0][0].file(self.folder)
+                truth = name == "truth"
+                return strip(file.with_name("truth.png") if truth else file.with_suffix(".png"))
+        return []
 
     def json(self) -> dict[str, Any]:
         """{experiment: {set: {setting: {method: mean dB}}}}."""

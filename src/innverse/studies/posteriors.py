@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..amortized.assess import Assessment
+from ..amortized.posterior import Posterior
 from ..metrics.calibration import ENOUGH
 from ..report import Report, Table, curves
 from ..report.posteriors import contraction_plot, coverage_curves, pair_plot, rank_histograms
-from .assess import Assessment
-from .posterior import Posterior
+
+__all__ = ["write_page"]
 
 _SHOWN = 4  # observations with a figure of their own
 
@@ -44,23 +46,25 @@ def write_page(
             _calibration(page, found)
             _learned(page, found)
             _likelihood(page, found)
-        if draws is not None:
+        if seen is not None and draws is not None:
             _observations(page, posterior, seen, draws)
     return page.save(path)
 
 
 def _training(page: Report, posterior: Posterior) -> None:
-    history = posterior.history
-    page.heading("Training")
     table = Table(["", "value"])
     table.add("simulations", posterior.n_simulations)
     table.add("left out as NaN or infinite", posterior.n_excluded)
     table.add("weights of the network", posterior.n_parameters)
+    history = posterior.history
+    if history is None:
+        page.heading("Training").table(table)
+        return
     table.add("epochs", history.epochs)
     table.add("seconds", round(history.seconds))
     table.add("held-out loss, nats", f"{history.best:.4f}")
     table.add("ended", history.ended)
-    page.table(table)
+    page.heading("Training").table(table)
     epochs = list(range(1, history.epochs + 1))
     page.figure(
         curves({"held-out": (epochs, history.held_out)}, "epoch", "-log q(theta | x), nats"),
@@ -71,6 +75,7 @@ def _training(page: Report, posterior: Posterior) -> None:
 
 def _calibration(page: Report, found: Assessment) -> None:
     before, after = found.before, found.after
+    both = {"before": before, "after repair": after}
     page.heading("Calibration")
     page.text(
         f"Tested on {found.pairs} fresh pairs, and repaired by conformal recalibration of the "
@@ -78,18 +83,10 @@ def _calibration(page: Report, found: Assessment) -> None:
         "the truth in 90 % of the pairs; by chance of the pairs the share misses that by one "
         "standard error in a third of such tests, even if the posterior is exact."
     )
-    table = Table(
-        [
-            "credibility",
-            "covered",
-            "after repair",
-            "± by chance of the test",
-            "± by chance of the repair",
-            "widest miss",
-            "its miss after",
-        ]
+    headers = (
+        "credibility, covered, after repair, ± by chance of the test, ± by chance of the repair"
     )
-    table.digits = 3
+    table = Table([*headers.split(", "), "widest miss", "its miss after"], digits=3)
     rows = zip(
         before.coverage.levels,
         before.coverage.covered,
@@ -113,31 +110,19 @@ def _calibration(page: Report, found: Assessment) -> None:
         f"{100 * after.error:.2f} % after. TARP p-value: {before.tarp.p_value:.3g} before, "
         f"{after.tarp.p_value:.3g} after."
     )
+    covered = {k: (c.curve.levels, c.curve.covered.mean(1)) for k, c in both.items()}
     page.figure(
-        coverage_curves(
-            {
-                label: (checks.curve.levels, checks.curve.covered.mean(1))
-                for label, checks in (("before", before), ("after repair", after))
-            },
-            "share of truths inside",
-            found.pairs,
-        ),
+        coverage_curves(covered, "share of truths inside", found.pairs),
         "Coverage",
         "Central intervals, averaged over the parameters. Below the diagonal: too narrow.",
     )
+    expected = {k: (c.tarp.levels, c.tarp.ecp) for k, c in both.items()}
     page.figure(
-        coverage_curves(
-            {
-                label: (checks.tarp.levels, checks.tarp.ecp)
-                for label, checks in (("before", before), ("after repair", after))
-            },
-            "expected coverage",
-            found.pairs,
-        ),
+        coverage_curves(expected, "expected coverage", found.pairs),
         "TARP",
         "Balls around random points (Lemos et al. 2023): it sees all parameters together.",
     )
-    for label, checks in (("before", before), ("after repair", after)):
+    for label, checks in both.items():
         p = ", ".join(f"{n} {float(v):.3g}" for n, v in zip(found.names, checks.sbc.p_values))
         page.figure(
             rank_histograms(checks.sbc.ranks, checks.sbc.draws, found.names),
@@ -150,8 +135,7 @@ def _learned(page: Report, found: Assessment) -> None:
     page.heading("What the data taught")
     contraction, z = found.learned.contraction, found.learned.z_score
     table = Table(["parameter", "contraction", "z-score, mean", "z-score, deviation"])
-    columns = zip(found.names, contraction.mean(0), z.mean(0), z.std(0))
-    for name, *values in columns:
+    for name, *values in zip(found.names, contraction.mean(0), z.mean(0), z.std(0)):
         table.add(name, *map(float, values))
     page.table(table)
     page.figure(
@@ -192,8 +176,8 @@ def _likelihood(page: Report, found: Assessment) -> None:
 def _observations(page: Report, posterior: Posterior, seen: Tensor, draws: Tensor) -> None:
     page.heading("Observations")
     ranks = posterior.rank(seen)
-    table = Table(["observation", "parameter", "mean", "deviation", "5 %", "95 %"])
-    table.digits = 4
+    headers = ["observation", "parameter", "mean", "deviation", "5 %", "95 %"]
+    table = Table(headers, digits=4)
     for k in range(min(draws.shape[1], 20)):
         d = draws[:, k].double()
         low, high = d.quantile(torch.tensor([0.05, 0.95], dtype=d.dtype), 0)
