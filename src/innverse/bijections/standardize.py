@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..derived import register_derived
+from ..shapes import check_channels
 from .base import Bijection
 
 
@@ -33,10 +34,12 @@ class Standardize(Bijection):
         return {"unit": torch.ones((), device="cpu")}
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_channels(self, x, len(self.loc))
         z = ((x - _beside(self.loc, x)) / _beside(self.scale, x)).to(self.unit.dtype)
         return z, -self._logdet(x, z)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_channels(self, z, len(self.loc))
         x = (z * _beside(self.scale, z) + _beside(self.loc, z)).to(z.dtype)
         return x, self._logdet(z, z)
 

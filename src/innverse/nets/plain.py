@@ -42,7 +42,7 @@ def has_no_hooks(module: nn.Module) -> bool:
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
-        or "forward" in vars(module)
+        or "forward" in module.__dict__  # not vars(): old compilers do not know it
         or _any_global_hook()
     )
 
