@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -112,12 +113,19 @@ def environment(row: Row) -> Path:
         return python
     call(str(find_python(row.python)), "-m", "venv", "--clear", str(folder))
     pip = [str(python), "-m", "pip", "install", "--quiet"]
-    packages = ENVIRONMENTS / "packages.txt"
-    packages.write_text(minima(row, python) if row.lowest else f"{row.torch}\n{LOCK.read_text()}")
+    packages = folder / "packages.txt"
+    packages.write_text(minima(row, python) if row.lowest else locked(row))
     call(*pip, "-r", str(packages))
     call(*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     stamp.write_text(wanted)
     return python
+
+
+def locked(row: Row) -> str:
+    """The locked pins, but what torch needs in the version that this torch needs."""
+    own = re.compile("(filelock|fsspec|jinja2|networkx|setuptools|sympy|typing-extensions)==")
+    lines = [line for line in LOCK.read_text().splitlines() if not own.match(line)]
+    return "\n".join([row.torch, *lines])
 
 
 def minima(row: Row, python: Path) -> str:
@@ -125,7 +133,7 @@ def minima(row: Row, python: Path) -> str:
     uv = find_uv()
     if not uv:
         raise NotHere("uv, which alone resolves to the oldest versions, is not here")
-    constraint = ENVIRONMENTS / "torch.txt"
+    constraint = python.parents[1] / "torch.txt"
     constraint.write_text(row.torch)
     return call(
         uv, "pip", "compile", "--quiet", "--resolution", "lowest-direct", "--no-annotate",

@@ -171,7 +171,7 @@ def _of_mixture(d: td.MixtureSameFamily, shape: torch.Size) -> list[nn.Module]:
     axis = len(components.batch_shape) - 1
     if parts is None or not all(isinstance(p, Box) for p in parts):
         # equal regions of all components: those of one of them
-        return _of_constraint(_support(d).base_constraint, shape)
+        return _of_constraint(_support(d), shape)
     low, high = (
         torch.cat([getattr(p, end) for p in parts])
         .view(components.batch_shape + components.event_shape)
@@ -276,7 +276,8 @@ def _of_constraint(c, shape: torch.Size) -> list[nn.Module]:
             f"the prior's support {_name(c)} is discrete, and a density cannot hold it: leave "
             "that parameter out, or give it a continuous prior"
         )
-    if isinstance(c, _C.MixtureSameFamilyConstraint):
+    # older PyTorch gives the support of the mixture's components itself
+    if isinstance(c, getattr(_C, "MixtureSameFamilyConstraint", ())):
         return _of_constraint(c.base_constraint, shape)
     low, high = getattr(c, "lower_bound", None), getattr(c, "upper_bound", None)
     if low is not None or high is not None:
