@@ -33,8 +33,7 @@ def layer_by_layer(*, compile: bool = True):
 
         @functools.wraps(method)
         def run(self, *arguments, **named):
-            long = len(self.layers) > UNROLLED
-            if long and torch.compiler.is_compiling() and not _one_graph():
+            if torch.compiler.is_compiling() and len(self.layers) > UNROLLED and not _one_graph():
                 return _skipped[name](self, *arguments, **named)
             return method(self, *arguments, **named)
 

@@ -26,6 +26,11 @@ def constant_parameters():
         _memory.reset(token)
 
 
+def promised() -> bool:
+    """Whether this is within `constant_parameters`."""
+    return _memory.get() is not None
+
+
 def remember(owner: object, given: tuple, make: Callable):
     """``make()``, or what it gave when ``owner`` asked last with the very same ``given`` objects."""
     memory = None if torch.compiler.is_compiling() else _memory.get()

@@ -58,10 +58,10 @@ class Additive(Elementwise):
     n_params = 1
 
     def forward(self, x, p):
-        return x + p[:, 0], torch.zeros_like(x)
+        return x + p.squeeze(1), torch.zeros_like(x)
 
     def inverse(self, z, p):
-        return z - p[:, 0], torch.zeros_like(z)
+        return z - p.squeeze(1), torch.zeros_like(z)
 
 
 class Affine(Elementwise):
@@ -74,12 +74,14 @@ class Affine(Elementwise):
         self.bound = float(bound)
 
     def forward(self, x, p):
-        s = soft_bound(p[:, 0], self.bound)
-        return torch.addcmul(p[:, 1], x, s.exp()), s
+        s, t = p.unbind(1)
+        s = soft_bound(s, self.bound)
+        return torch.addcmul(t, x, s.exp()), s
 
     def inverse(self, z, p):
-        s = -soft_bound(p[:, 0], self.bound)
-        return (z - p[:, 1]) * s.exp(), s
+        s, t = p.unbind(1)
+        s = -soft_bound(s, self.bound)
+        return (z - t) * s.exp(), s
 
 
 class RationalQuadraticSpline(Elementwise):

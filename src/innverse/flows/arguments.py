@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,12 +13,15 @@ from ..errors import InputError, ShapeError, UsageError
 
 def reference(module: nn.Module) -> Tensor | None:
     """A tensor of the floating type and on the device that ``module`` computes with, if any."""
-    # the replicas of DataParallel keep their parameters elsewhere
-    replicated = (
-        p for m in module.modules() for p in getattr(m, "_former_parameters", {}).values()
-    )
-    everything = itertools.chain(module.parameters(), replicated, module.buffers())
-    return next((t for t in everything if t.is_floating_point()), None)
+    left = [module]
+    while left:  # as module.parameters() goes, but this is asked at every call
+        m = left.pop()
+        # the replicas of DataParallel keep their parameters elsewhere
+        for t in (m.__dict__.get("_former_parameters") or m._parameters).values():
+            if t is not None and t.is_floating_point():
+                return t
+        left += reversed([child for child in m._modules.values() if child is not None])
+    return next((t for t in module.buffers() if t.is_floating_point()), None)
 
 
 def as_tensor(value: Any, what: str) -> Tensor:
@@ -37,11 +40,13 @@ def as_tensor(value: Any, what: str) -> Tensor:
     return value
 
 
-def as_data(x: Any, like: Tensor | None, *, images: bool, wide: bool, what: str = "x") -> Tensor:
+def as_data(
+    x: Any, like: Tensor | None, *, images: bool, wide: Callable[[], bool] = bool, what: str = "x"
+) -> Tensor:
     """x in the floating type and on the device of the parameter ``like``.
 
     Integers become floats where they are coordinates; integer pixels have a scale that nothing here
-    knows, and are refused. ``wide``: float64 stays, and large integers become it, since the
+    knows, and are refused. Where ``wide()``, float64 stays, and large integers become it, since the
     first layer takes their digits into account.
     """
     given = x
@@ -59,7 +64,7 @@ def as_data(x: Any, like: Tensor | None, *, images: bool, wide: bool, what: str 
             f"{what} holds {_short(x.dtype)}, and images live on [0, 1]: divide by the white level "
             "(255 for 8 bits), or ask for bits_per_dim, which dequantises"
         )
-    if wide and x.dtype in (torch.float64, torch.int32, torch.int64):
+    if x.dtype in (torch.float64, torch.int32, torch.int64) and wide():
         return x.double()
     return x.to(like.dtype)
 

@@ -346,7 +346,7 @@ class Flow(Part, nn.Module):
                 f"the parameters of this flow are {like.dtype}, which inverts nothing: call "
                 "flow.float(), and innverse.nets.set_precision(flow, 'bf16') for its networks"
             )
-        wide = what == "x" and standardizes(self.bijection)
+        wide = lambda: what == "x" and standardizes(self.bijection)  # noqa: E731
         return self._checked(as_data(x, like, images=images, wide=wide, what=what), what)
 
     def _checked(self, x: Tensor, what: str = "x") -> Tensor:

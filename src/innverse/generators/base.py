@@ -103,13 +103,13 @@ class Generator(Part, nn.Module):
         return x
 
     def _latents(self, z: Tensor) -> Tensor:
-        z = as_data(z, reference(self), images=False, wide=False, what="z")
+        z = as_data(z, reference(self), images=False, what="z")
         if z.dim() != 2 or z.shape[1] != self.latent:
             raise ShapeError(f"this {self._kind} takes z (B, {self.latent}), got {tuple(z.shape)}")
         return z
 
     def _images(self, x: Tensor) -> Tensor:
-        x = as_data(x, reference(self), images=True, wide=False)
+        x = as_data(x, reference(self), images=True)
         if tuple(x.shape[1:]) != self.shape:
             want = ", ".join(map(str, self.shape))
             raise ShapeError(f"this {self._kind} takes (B, {want}), got {tuple(x.shape)}")

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..accelerate.layout import channels_last
 from ..accelerate.plain import Kind, Plain, is_activation, is_convolution
 from .activations import ACTIVATIONS
 from .conditioning import is_shared
@@ -84,10 +83,6 @@ class ConvNet(ConditionerNet):
         make: Any = ACTIVATIONS[activation]
         self.activation, self._name = make(**in_place), activation
         self.film = self._films(2, hidden)
-        for conv in (self.first, self.middle, self.last):
-            conv.weight.data = channels_last(
-                conv.weight.data
-            )  # kernels, C++ and others, take them so
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         h = self._joined(x, c)

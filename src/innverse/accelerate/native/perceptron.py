@@ -74,7 +74,7 @@ def applies(x: Tensor, kind: Kind, tensors: Sequence[Tensor], channels: int | No
         and x.numel() > 0
         and memory.plain(x, *tensors)
         and _library() is not None
-        and (sizes := _sizes(x.dim(), tuple(t.shape for t in tensors))) is not None
+        and (sizes := _sizes(x.dim(), tuple([t.shape for t in tensors]))) is not None
         and (channels is None or sizes[0] == channels)
         and (not kind.bf16 or bfloat16.is_worth_it(kind, x, sizes))
     )
@@ -107,13 +107,13 @@ class Weights:
     """The tensors of a network as the kernel takes them: dense matrices and biases."""
 
     def __init__(self, tensors: Sequence[Tensor]):
-        self.shapes = tuple(t.shape for t in tensors)
+        self.shapes = tuple([t.shape for t in tensors])
         self.axes = tensors[0].dim()
         found = _sizes(self.axes, self.shapes)
         if found is None:
             raise InnverseError(f"no kernel for weights {[tuple(s) for s in self.shapes]}")
         self.sizes = found  # channels of the input, the hidden layers and the result
-        matrices = [dense(w) for w in tensors[::2]]  # no copy of a `ConvNet`'s own kernels
+        matrices = [dense(w) for w in tensors[::2]]
         biases = [b.contiguous() for b in tensors[1::2]]
         self.pointers = addresses(matrices, self.shapes[::2])
         self.bias_pointers = addresses(biases, self.shapes[1::2])
