@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..optim import lbfgs
+from ..protocols import Density, multiple_of
 from .levels import priors_at
 from .problem import Problem
 from .reconstruction import Reconstruction
@@ -34,11 +35,11 @@ def solve_constrained(
     An item has converged if its relative residual is 1e-6 or less and its search did not fail:
     measurements with noise that no image explains do not converge.
     """
-    if not hasattr(prior, "log_prob"):
+    if not isinstance(prior, Density):
         raise UsageError("method 'constrained' needs a flow: the prior has no log_prob")
     prior = priors_at(prior, sigma)[-1]
     physics = problem.physics
-    multiple = getattr(prior, "multiple", 1)
+    multiple = multiple_of(prior)
     if problem.padded_shape(multiple) != problem.shape:
         raise UsageError(
             f"method 'constrained' needs sides that divide by {multiple}, got "

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..optim import adam, lbfgs
+from ..protocols import Density, multiple_of, noise_range
 from .coverage import coverage
 from .discrepancy import choose_gamma
 from .levels import latent_level, priors_at
@@ -80,7 +81,7 @@ def solve_latent(
             f"restarts={restarts} from one and the same latent find the same image: "
             f"take start={' or '.join(map(repr, RANDOM))}, without init"
         )
-    if sigma is None and getattr(prior, "noise_range", None) is not None:
+    if sigma is None and noise_range(prior) is not None:
         cover = coverage(problem)
         sigma = latent_level(cover.ratio, cover.holes)
     priors = priors_at(prior, sigma)
@@ -199,12 +200,12 @@ def latent_shape(problem: Problem, prior) -> tuple[int, ...]:
     """The shape of one latent: of a flow it has the size of the image, padded."""
     shape = tuple(prior.latent_shape)
     if shape == tuple(getattr(prior, "shape", ())):
-        shape = problem.padded_shape(getattr(prior, "multiple", 1))
+        shape = problem.padded_shape(multiple_of(prior))
     return shape
 
 
 def _log_prob(prior, x: Tensor) -> Tensor | None:
-    if not hasattr(prior, "log_prob"):
+    if not isinstance(prior, Density):
         return None
     with torch.no_grad():
         return prior.log_prob(x)

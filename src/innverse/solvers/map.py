@@ -19,6 +19,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..flows.padding import pad_to_multiple
 from ..optim import lbfgs
+from ..protocols import Density, Encoder, multiple_of, noise_range
 from .choose import map_start
 from .coverage import coverage
 from .latent import latent_guess
@@ -61,13 +62,13 @@ def solve_map(
         raise UsageError(f"start={start!r}: choose one of {', '.join(STARTS)}")
     if not beta > 0:
         raise UsageError(f"beta={beta:g}: must be > 0")
-    if not hasattr(prior, "log_prob"):
+    if not isinstance(prior, Density):
         raise UsageError("method 'map' needs a flow: the prior has no log_prob")
     if start is None or sigma is None:
         cover = coverage(problem)
         start = map_start(problem, prior, cover) if start is None else start
         sigma = map_level(cover.ratio) if sigma is None else sigma
-    multiple = getattr(prior, "multiple", 1)
+    multiple = multiple_of(prior)
     weight = 0.5 / problem.noise_level().square()
     watch = Watch(problem, steps)
     if init is None and start == "latent":
@@ -103,7 +104,7 @@ def solve_map(
         x = result.z
     with torch.no_grad():
         log_prob = density.log_prob(x)
-        z = density.encode(x) if hasattr(density, "encode") else None
+        z = density.encode(x) if isinstance(density, Encoder) else None
     failed = torch.tensor([s.startswith("failed") for s in result.status])
     return Reconstruction(
         x=problem.crop(x),
@@ -120,7 +121,7 @@ def solve_map(
 
 def _stages(prior, sigma) -> list[float] | None:
     """Falling noise levels that end at ``sigma``; None for a prior without levels."""
-    if getattr(prior, "noise_range", None) is None:
+    if noise_range(prior) is None:
         return None
     if isinstance(sigma, Sequence):
         return list(sigma)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from ..protocols import noise_range
 from .judge import noise_ratio
 from .problem import NOISELESS, Problem
 from .reconstruction import Reconstruction
@@ -47,7 +48,7 @@ def solve_pnp(
     keeps a trace of that noise instead of the exact minimiser. Each step uses another of the
     denoiser's views, so that the squeeze leaves no grid; the last averages ``shifts`` of them.
     """
-    if getattr(prior, "noise_range", None) is None:
+    if noise_range(prior) is None:
         raise UsageError(
             "method 'pnp' needs a noise-conditional prior (natural-gray, natural-color, or one "
             "trained with noise = [low, high]): use method 'map' or 'latent' with this one"

@@ -14,6 +14,7 @@ from torch import Tensor
 from ...errors import UsageError
 from ...flows.padding import pad_to_multiple
 from ...metrics.chains import effective_size, effective_size_of_tails, r_hat
+from ...protocols import Density, multiple_of, noise_range
 from ..levels import priors_at
 from ..problem import Problem
 from ..reconstruction import Reconstruction
@@ -53,7 +54,7 @@ def solve_posterior(
         init: where all chains start (B, C, H, W), apart by noise; by default a reconstruction.
         seed: of all random numbers.
     """
-    if not hasattr(prior, "log_prob"):
+    if not isinstance(prior, Density):
         raise UsageError(
             f"method 'posterior' needs a density: {type(prior).__name__} has no log_prob; "
             "choose a flow"
@@ -66,9 +67,7 @@ def solve_posterior(
     n = -(-draws // chains)
     target = _target(problem, density, chains)
     streams = Streams(problem.y, chains, seed)
-    start = pad_to_multiple(
-        _start(problem, prior) if init is None else init, getattr(prior, "multiple", 1)
-    )
+    start = pad_to_multiple(_start(problem, prior) if init is None else init, multiple_of(prior))
     level, scale = _scale(density, prior, start)
     start, scale = start.repeat_interleave(chains, 0), scale.repeat_interleave(chains)
     metric = Metric(target, scale)
@@ -122,14 +121,14 @@ def _start(problem: Problem, prior) -> Tensor:
     from ..pnp import solve_pnp
 
     quiet = dataclasses.replace(problem, progress=lambda *_: None)
-    if getattr(prior, "noise_range", None) is not None:
+    if noise_range(prior) is not None:
         return solve_pnp(quiet, prior).x
     return solve_map(quiet, prior).x
 
 
 def _scale(density, prior, start: Tensor) -> tuple[float | None, Tensor]:
     """sigma0, or None for a density without noise levels; and the metric's scale per item (B,)."""
-    if getattr(prior, "noise_range", None) is None:
+    if noise_range(prior) is None:
         return None, steepest_scale(density, start)
     level = float(density.c)
     return level, torch.full((len(start),), level).to(start)
@@ -160,7 +159,7 @@ def _result(
         diagnostics["r_hat"], diagnostics["ess_bulk"], accepted.tolist(), strict=True
     )]  # fmt: skip
     with torch.no_grad():
-        padded = pad_to_multiple(x, getattr(density, "multiple", 1))
+        padded = pad_to_multiple(x, multiple_of(density))
         log_prob = density.log_prob(padded)
     return Reconstruction(
         x=x,
