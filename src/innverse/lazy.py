@@ -24,7 +24,8 @@ _IMPORT = re.compile(r"^    from \.(\S*) import (\w+)(?: as \w+)?$", re.MULTILIN
 def lazy(package: str) -> tuple[Callable, Callable, list[str]]:
     """``__getattr__``, ``__dir__`` and ``__all__`` of the package that calls it."""
     module = sys.modules[package]
-    source = module.__spec__.loader.get_data(module.__file__).decode()
+    loader, path = vars(module)["__loader__"], vars(module)["__file__"]
+    source = loader.get_data(path).decode()
     homes = {name: home for home, name in _IMPORT.findall(source)}
 
     def load(name: str):
