@@ -1,7 +1,12 @@
-"""Leave the caller's process as it was: its random numbers, its threads, its rounding of denormals."""
+"""Seeds, and the caller's process as it was.
+
+Streams are pure functions of (seed, step, purpose) without a state to save: a resumed run draws the
+very numbers the uninterrupted one would have drawn.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -58,3 +63,14 @@ def drawn_seed(generator: torch.Generator | None) -> int | None:
     if generator is None:
         return None
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))
+
+
+def stream_seed(seed: int, step: int, purpose: str) -> int:
+    """A 63-bit seed; different arguments give unrelated streams."""
+    digest = hashlib.blake2b(f"{seed}/{step}/{purpose}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def stream(seed: int, step: int, purpose: str) -> torch.Generator:
+    """A CPU generator for one purpose at one step."""
+    return torch.Generator().manual_seed(stream_seed(seed, step, purpose))

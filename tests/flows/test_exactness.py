@@ -10,6 +10,8 @@ from innverse import flows
 
 SMALL = {"layers": 3, "width": 16}
 PLANE = {
+    "coupling": SMALL | {"transform": "spline", "bins": 4},
+    "autoregressive": SMALL | {"inverse": True, "transform": "additive"},
     "nice": SMALL,
     "realnvp": SMALL | {"mix": "lu"},
     "nsf": SMALL | {"bins": 4},

@@ -90,7 +90,8 @@ def transform_of(config: dict[str, Any]) -> ParameterTransform:
         dtype = {"float32": torch.float32, "float64": torch.float64}[config["dtype"]]
         if len(config["names"]) != sum(size for _, size in config["region"]):
             raise InputError("the config names other parameters than its region has")
-        return ParameterTransform(Regions.from_json(config["region"]), dtype=dtype)
+        with torch.device("cpu"):  # bounds are looked at; there are as many as names
+            return ParameterTransform(Regions.from_json(config["region"]), dtype=dtype)
     except (KeyError, TypeError, ValueError):
         raise InputError("the config's region or dtype is none that innverse knows") from None
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..gaussian import HALF_LOG_2PI
 from ..nets import MLP
 
 
@@ -45,7 +44,7 @@ class MixtureDensity(nn.Module):
         # white = L^T (u - m), so log N = -|white|^2 / 2 + log|L|
         white = (factor.mT @ (u.unsqueeze(1) - mean).unsqueeze(-1)).squeeze(-1)
         log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        log_n = log_det - 0.5 * white.square().sum(-1) - 0.5 * self.d * math.log(2 * math.pi)
+        log_n = log_det - 0.5 * white.square().sum(-1) - self.d * HALF_LOG_2PI
         return (log_w + log_n).logsumexp(1)
 
     def sample(self, c: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.distributions import transforms
 
 from ..errors import InputError, ShapeError
+from ..gaussian import HALF_LOG_2PI
 
 _EDGE = 1e-9  # fraction of the range that a draw on the very bound is moved inwards
-_LOG_ROOT_2PI = math.log(2 * math.pi) / 2
 _OFF = 1e-5  # by how much a sum or a symmetry may be missed by rounding
 
 
@@ -91,7 +91,7 @@ class Box(nn.Module):
     def log_det_at(self, v: Tensor) -> Tensor:
         two, half, _ = self._kinds()
         span = torch.where(two, self.high - self.low, 1.0)
-        slope = torch.where(two, v.square() / 2 + _LOG_ROOT_2PI - span.log(), 0.0)
+        slope = torch.where(two, v.square() / 2 + HALF_LOG_2PI - span.log(), 0.0)
         return torch.where(half, -v, slope).sum(1)
 
     def inside(self, theta: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class Simplex(nn.Module):
         return y.to(dtype).clamp_min(torch.finfo(dtype).tiny)
 
     def log_det_at(self, v: Tensor) -> Tensor:
-        return math.lgamma(self.size) + (v.square() / 2 + _LOG_ROOT_2PI).sum(1)
+        return math.lgamma(self.size) + (v.square() / 2 + HALF_LOG_2PI).sum(1)
 
     def inside(self, theta: Tensor) -> Tensor:
         whole = (theta.sum(1, keepdim=True) - 1).abs() <= _OFF

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..gaussian import HALF_LOG_2PI
 from .base import Bijection, sum_per_item
 
 _ALPHA = 1e-6  # of probability beyond each end, which keeps z finite there
@@ -65,7 +66,7 @@ class Gaussianize(Bijection):
 
     def _log_derivative(self, z: Tensor, log_p: Tensor) -> Tensor:
         # dx/du = 1 / (bins p), du/dz = phi(z)
-        constant = math.log(self.bins) + math.log1p(-2 * _ALPHA) + 0.5 * math.log(2 * math.pi)
+        constant = math.log(self.bins) + math.log1p(-2 * _ALPHA) + HALF_LOG_2PI
         return log_p + 0.5 * z.square() + constant
 
     def extra_repr(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib
 import logging
 import os
 import sys
@@ -36,7 +37,8 @@ VERBS = {
 
 _PURPOSE = "Invertible neural networks as exact densities and as priors for inverse problems."
 _MORE = """\
-innverse VERB --help tells more, with examples. With every verb, -v shows logs and tracebacks.
+innverse VERB --help tells more, with examples. With every verb, -v shows logs and tracebacks,
+and --import MODULE imports a module of your own first, with the flows and layers that it registers.
 
 Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not converged, 4 bad input, 130 interrupted."""
 
@@ -59,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not verbose:
         warnings.formatwarning = _one_line
     try:
+        _import_modules(arguments)
         code = _run(arguments)
         sys.stdout.flush()
         return code
@@ -189,6 +192,28 @@ def _take_verbose(arguments: list[str]) -> bool:
     found = len(kept) < end
     arguments[:end] = kept
     return found
+
+
+def _import_modules(arguments: list[str]) -> None:
+    """Take every ``--import MODULE``, which every verb has, from the options, and import it: layers,
+    transforms, networks and flows of one's own register themselves so.
+
+    Raises:
+        UsageError: no module follows, or it cannot be imported.
+    """
+    while "--import" in (arguments[: arguments.index("--")] if "--" in arguments else arguments):
+        place = arguments.index("--import")
+        name = "".join(arguments[place + 1 : place + 2])
+        del arguments[place : place + 2]
+        if not all(map(str.isidentifier, name.split("."))):
+            raise UsageError("--import takes the name of a Python module: --import my_module")
+        sys.path.insert(0, os.getcwd())
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise UsageError(f"--import {name}: {type(error).__name__}: {error}") from error
+        finally:
+            sys.path.remove(os.getcwd())
 
 
 def _unexpected(error: Exception) -> str:

@@ -15,9 +15,8 @@ from ..bijections.standardize import standardizes
 from ..device import choose_device
 from ..errors import ShapeError, UsageError
 from ..nets import set_precision
-from ..seeding import seeded
+from ..seeding import seeded, stream
 from .checkpoint import remove_checkpoints
-from .randomness import generator
 from .rows import Loader, Rows
 from .schedule import History, Schedule
 from .table import as_rows, is_loader
@@ -153,7 +152,7 @@ def _split(flow, x, c, held_out, schedule: Schedule, seed: int):
     share = min(max(share, 1), _MOST_HELD_OUT)
     if share >= n:
         raise UsageError(f"held_out={held_out:g}: of {n} rows none would be left to train on")
-    order = torch.randperm(n, generator=generator(seed, 0, "held out"))
+    order = torch.randperm(n, generator=stream(seed, 0, "held out"))
     judges = tuple(t[order[:share]] for t in rows)
     return Rows(tuple(t[order[share:]] for t in rows), schedule.batch_size, seed), judges
 

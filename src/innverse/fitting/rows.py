@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .randomness import generator, stream_seed
+from ..seeding import stream, stream_seed
 
 __all__ = ["Loader", "Rows", "choose_batch"]
 
@@ -45,7 +45,7 @@ class Rows:
         """Batch ``k`` of an epoch."""
         if self._shuffled[0] != epoch:
             order = torch.randperm(
-                len(self.tensors[0]), generator=generator(self.seed, epoch, "order")
+                len(self.tensors[0]), generator=stream(self.seed, epoch, "order")
             )
             self._shuffled = epoch, [t[order] for t in self.tensors]
         start = k * self.batch_size

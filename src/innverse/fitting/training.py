@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from ..errors import InputError, NotConvergedError
 from ..progress import Progress
+from ..seeding import stream_seed
 from .average import average_
 from .checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from .descent import Descent
 from .interrupt import stop_requests
-from .randomness import stream_seed
 from .rows import Loader, Rows
 from .schedule import Budget, Decay, History, Schedule
 

@@ -97,8 +97,7 @@ class Attribute:
 
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file."""
-        facts = {"noise": self.noise, "counts": self.counts, "sigma": self.sigma}
-        facts |= {"model": self.model}
+        facts = {name: getattr(self, name) for name in ("noise", "counts", "sigma", "model")}
         tensors = {"direction": self.direction.cpu().contiguous()}
         return atomic_write(path, tensor_bytes(tensors, metadata={"innverse": json.dumps(facts)}))
 
@@ -114,8 +113,8 @@ class Attribute:
             facts = parse_json(_metadata(data))
             direction = read_tensors(data)["direction"]
             noise, sigma, model = facts["noise"], facts["sigma"], facts["model"]
-            counts = tuple(int(n) for n in facts["counts"])
-            sound = len(counts) == 2 and isinstance(noise, float | int) and isinstance(model, str)
+            with_it, without = (int(n) for n in facts["counts"])
+            sound = isinstance(noise, float | int) and isinstance(model, str)
             sound = sound and (sigma is None or isinstance(sigma, float)) and direction.dim() == 3
             if not (sound and direction.dtype == torch.float32 and direction.isfinite().all()):
                 raise ValueError
@@ -123,7 +122,7 @@ class Attribute:
             raise InputError(
                 f"{path} holds no attribute: make one with innverse attribute --save"
             ) from None
-        return cls(direction, noise, counts, sigma, model)
+        return cls(direction, noise, (with_it, without), sigma, model)
 
 
 def _metadata(data: bytes) -> str:
@@ -144,7 +143,7 @@ def fingerprint(flow: Flow) -> str:
 def _latent_mean(flow: Flow, images: Tensor, sigma: float | None) -> tuple[Tensor, float]:
     """The mean latent, and the square of its standard error summed over the coordinates."""
     device = next(flow.parameters()).device
-    total = squares = 0.0
+    total = squares = torch.zeros((), dtype=torch.float64, device=device)
     for part in images.split(64):
         x = part.to(device).float() / (255 if part.dtype == torch.uint8 else 1)
         with torch.no_grad():

@@ -73,7 +73,7 @@ def autoregressive(
         raise UsageError(f"mix={mix!r}: choose one of {', '.join(MIXINGS)}")
     chosen = as_transform(transform, bins=bins, bound=bound)
     order = [i * groups // d for i in range(d)]
-    options = {"condition": condition, "how": how, "activation": activation}
+    options: dict = {"condition": condition, "how": how, "activation": activation}
 
     def mixing() -> Bijection:
         if mix == "reverse":

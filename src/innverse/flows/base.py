@@ -9,13 +9,12 @@ from torch import Tensor
 
 from ..bijections.base import sum_per_item
 from ..errors import UsageError
-
-_LOG_2PI = math.log(2 * math.pi)
+from ..gaussian import HALF_LOG_2PI
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
     """log N(z; 0, I) of each item of a batch (B, ...) -> (B,)."""
-    return -0.5 * sum_per_item(z.square()) - 0.5 * _LOG_2PI * z.shape[1:].numel()
+    return -0.5 * sum_per_item(z.square()) - HALF_LOG_2PI * math.prod(z.shape[1:])
 
 
 def standard_normal(

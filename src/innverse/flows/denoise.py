@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
@@ -33,7 +33,7 @@ _VIEWS = (
 )
 
 
-def denoise(flow, y: Tensor, sigma: Tensor | float, views: int | Iterable[int] = 1) -> Tensor:
+def denoise(flow, y: Tensor, sigma: Tensor | float, views: int | Sequence[int] = 1) -> Tensor:
     """E[x | y] for y = x + N(0, sigma^2), by y + sigma^2 grad log p(y; sigma) (Efron 2011).
 
     y (B, C, H, W) of any size on [0, 1], ``sigma`` a float or (B,) within ``flow.noise_range``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ class FlowDistribution(Distribution):
         x = value.expand(*lead, *item).reshape(lead.numel(), *item)
         return self.flow.log_prob(x, self._repeated(lead)).reshape(lead)
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape=torch.Size()) -> Tensor:
         lead = torch.Size(sample_shape) + self.batch_shape
         x = self.flow.draw(lead.numel(), self._repeated(lead))
         return x.reshape(*lead, *x.shape[1:])
@@ -85,9 +86,9 @@ def _conditions(flow, c) -> tuple[Tensor | None, torch.Size]:
         return c, c.shape
     k, maps = flow.condition, flow.maps and len(flow.shape) == 3
     if maps and c.dim() >= 3 and c.shape[-3] == k:
-        return c, c.shape[:-3]
+        return c, torch.Size(c.shape[:-3])
     if c.dim() and c.shape[-1] == k:
-        return c, c.shape[:-1]
+        return c, torch.Size(c.shape[:-1])
     if k == 1:
         return c[..., None], c.shape
     kinds = f"(..., {k})" + f" or (..., {k}, h, w)" * maps
@@ -104,7 +105,7 @@ def distribution_of(flow, c) -> FlowDistribution:
 
 
 @functools.cache
-def _with(mixin: type) -> type:
+def _with(mixin: Any) -> type[FlowDistribution]:
     """A distribution that has Pyro's methods too (``mask``, ``to_event``, a call that samples)."""
 
     class FlowDistributionOfPyro(FlowDistribution, mixin):

@@ -28,6 +28,7 @@ from .padding import (
     pad_to_multiple,
     padded_size,
     round_up,
+    size_of,
 )
 
 
@@ -129,7 +130,7 @@ class Flow(Part, nn.Module):
         al. 2016), by torch's global generator.
         """
         x = dequantized(as_tensor(x, "x"), levels)
-        dims = self.padded_shape(self.as_data(x).shape)[1:].numel()
+        dims = math.prod(self.padded_shape(self.as_data(x).shape)[1:])
         return math.log2(levels) - self.log_prob(x, c) / (dims * math.log(2))
 
     @condition_is_c
@@ -309,10 +310,10 @@ class Flow(Part, nn.Module):
         c = self._condition(c, x)
         if len(self.shape) != 3:
             return x, c
-        size = x.shape[-2:]
-        if c is not None and c.dim() == 4 and is_before_padding(c.shape[-2:], size, self.multiple):
+        size = size_of(x)
+        if c is not None and c.dim() == 4 and is_before_padding(size_of(c), size, self.multiple):
             raise ShapeError(
-                f"the map c is {tuple(c.shape[-2:])} and the image {tuple(size)}: bring c to that "
+                f"the map c is {size_of(c)} and the image {size}: bring c to that "
                 "size, or to a multiple or fraction of it"
             )
         return pad_to_multiple(x, self.multiple), pad_map(c, size, self.multiple)
@@ -322,14 +323,14 @@ class Flow(Part, nn.Module):
         z = self.as_data(z, "z")
         if len(self.shape) != 3:
             return z, self._condition(c, z)
-        if padded_size(z.shape[-2:], self.multiple) != tuple(z.shape[-2:]):
+        if padded_size(size_of(z), self.multiple) != size_of(z):
             raise ShapeError(
                 f"z is {tuple(z.shape)}: the sides of a latent are multiples of {self.multiple}"
             )
         c = self._condition(c, z)
         if size is None:
-            return z, pad_map_of_latent(c, z.shape[-2:], self.multiple)
-        if padded_size(size, self.multiple) != tuple(z.shape[-2:]):
+            return z, pad_map_of_latent(c, size_of(z), self.multiple)
+        if padded_size(size, self.multiple) != size_of(z):
             raise ShapeError(
                 f"size={tuple(size)}: the latent of such an image is not {tuple(z.shape)}"
             )
@@ -365,14 +366,9 @@ class Flow(Part, nn.Module):
         """A tensor of the type and on the device that the flow computes in; None: any."""
         return reference(self)
 
-    def _embedding(self, sigma: Tensor | float, count: int, like: Tensor) -> Tensor:
-        sigma = as_sigma(sigma, count, like)
-        c = self.noise(self.noise.checked(sigma))
-        return c.expand(count, -1) if len(c) != count else c
-
     def _between(self, c: Tensor | float | None, t: Tensor) -> Tensor | float | None:
         """The conditions along a path t (steps, 1) in [0, 1], of which c holds those of the ends."""
-        if c is None or isinstance(c, (int, float)):
+        if isinstance(c, (int, float)):
             return c
         noisy = self.noise is not None
         ends = as_sigma(c, 2, t) if noisy else self._condition_as_given(c, 2, t)
@@ -394,8 +390,8 @@ class Flow(Part, nn.Module):
             return None
         like, count = self._like(), len(x)
         like = x if like is None else like
-        if self.noise is not None:
-            make = lambda: self._embedding(c, count, like)  # noqa: E731
+        if (noise := self.noise) is not None:
+            make = lambda: noise.embedding(as_sigma(c, count, like), count)  # noqa: E731
         else:
             make = lambda: self._scaled(self._condition_as_given(c, count, like))  # noqa: E731
         constant = not c.requires_grad if isinstance(c, Tensor) else isinstance(c, (int, float))

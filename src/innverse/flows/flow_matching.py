@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -135,7 +135,8 @@ class Integral(Bijection):
         """v (B, ...) and div v (B,): probes^T J probes, summed over the probes (K, 1, ...)."""
 
         def product(v: Tensor) -> tuple[Tensor, Tensor]:
-            return torch.func.jvp(lambda x: self._at(x, t, c), (x,), (v,))
+            value, tangent = torch.func.jvp(lambda x: self._at(x, t, c), (x,), (v,))[:2]
+            return value, tangent
 
         probes = probes.expand(-1, *x.shape)
         # the value is the same for all probes, but one of many where the call itself is batched
@@ -144,7 +145,7 @@ class Integral(Bijection):
 
     def _probes(self, x: Tensor) -> Tensor:
         """(slots, K, 1, *shape): the basis, whose v^T J v add up to the trace; or random signs."""
-        shape, d = x.shape[1:], x.shape[1:].numel()
+        shape, d = x.shape[1:], math.prod(x.shape[1:])
         if d <= self.exact_dims:
             return torch.eye(d, dtype=x.dtype, device=x.device).view(1, d, 1, *shape)
         generator = torch.Generator().manual_seed(_SEED)
@@ -174,7 +175,7 @@ class ContinuousFlow(Flow):
         standardised first. Draws from ``generator``
         or torch's global one.
         """
-        normalise, integral = self.bijection.layers
+        normalise, integral = self._parts()
         x, c = self._given(x, c)
         with torch.no_grad():
             x = normalise(x)[0]
@@ -188,15 +189,19 @@ class ContinuousFlow(Flow):
 
     def set_solver(self, method: str = "rk4", evaluations: int = 64) -> ContinuousFlow:
         """Integrate by "euler", "heun" or "rk4" with so many evaluations of v; returns self."""
-        self.bijection.layers[1].set_solver(method, evaluations)
+        self._parts()[1].set_solver(method, evaluations)
         if self.name is not None:
             self.config |= {"method": method, "evaluations": evaluations}
         return self
 
     def _invert(self, z: Tensor, c: Tensor | None) -> Tensor:
         """By integrating from noise to data, without the log-determinant."""
-        normalise, integral = self.bijection.layers
+        normalise, integral = self._parts()
         return normalise.inverse(integral.transport(z, c))[0]
+
+    def _parts(self) -> tuple[Standardize, Integral]:
+        normalise, integral = self.bijection.layers
+        return cast(Standardize, normalise), cast(Integral, integral)
 
 
 @register(axes=(1, 3))

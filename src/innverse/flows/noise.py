@@ -30,6 +30,11 @@ class NoiseLevel(nn.Module):
         t = (sigma.reshape(len(sigma), 1).log() - middle) / half  # in [-1, 1]
         return self.net(torch.cat((t, (3 * t).sin(), (3 * t).cos()), 1))
 
+    def embedding(self, sigma: Tensor, count: int) -> Tensor:
+        """Of levels (count,), or one for all (1,), that are `checked`: (count, width)."""
+        c = self(self.checked(sigma))
+        return c.expand(count, -1) if len(c) != count else c
+
     def check(self, sigma: Tensor) -> None:
         """Raise InputError unless all levels lie in the range."""
         if sigma.numel() and not bool(self._knows(sigma).all()):  # NaN fails too

@@ -14,6 +14,12 @@ from ..nets.conditioning import resampled
 Size = tuple[int, int]
 
 
+def size_of(x: Tensor) -> Size:
+    """Height and width of images or maps (B, C, H, W)."""
+    height, width = x.shape[-2:]
+    return height, width
+
+
 def round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
@@ -25,7 +31,7 @@ def padded_size(size: Size, multiple: int) -> Size:
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Extend (B, C, H, W) below and to the right until H and W are multiples of ``multiple``."""
-    h, w = x.shape[-2:]
+    h, w = size_of(x)
     return pad_image(x, 0, round_up(h, multiple) - h, 0, round_up(w, multiple) - w)
 
 
@@ -48,7 +54,7 @@ def pad_map_of_latent(c: Tensor | None, size: Size, multiple: int) -> Tensor | N
     """
     if c is None or c.dim() != 4:
         return c
-    given = tuple(c.shape[-2:])
+    given = size_of(c)
     if is_before_padding(given, size, multiple):
         return pad_to_multiple(c, multiple)
     for times in range(2, max(given) + 1):

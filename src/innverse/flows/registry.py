@@ -13,11 +13,11 @@ _MODULES = (
     ".flow_matching",
     ".tarflow",
 )
-FLOWS = Registry("flow", __package__, _MODULES)
+FLOWS = Registry("flow", "innverse.flows", _MODULES)
 register, names, build, builder = FLOWS.register, FLOWS.names, FLOWS.build, FLOWS.builder
 
-TRANSFORMS = Registry("transform", __package__, (".transforms",))
+TRANSFORMS = Registry("transform", "innverse.flows", (".transforms",))
 register_transform = TRANSFORMS.register
 
-NETWORKS = Registry("network", __package__, (".networks",))
+NETWORKS = Registry("network", "innverse.flows", (".networks",))
 register_network = NETWORKS.register

@@ -66,15 +66,16 @@ def residual(
         layer = Residual(net, logdet=logdet, exact_dims=exact_dims, terms=terms, probes=probes)
         return [*follow, ActNorm(channels), layer]
 
-    def level(channels: int, remaining: int) -> Bijection:
+    def level(channels: int, remaining: int, first: tuple = ()) -> Bijection:
         inner = [layer for _ in range(layers) for layer in step(channels)]
         if remaining:
             inner.append(Squeezed(level(4 * channels, remaining - 1)))
-        return Chain(*inner, ActNorm(channels))
+        return Chain(*first, *inner, ActNorm(channels))
 
-    bijection = Squeezed(level(4 * shape[0], levels - 1)) if images else level(shape[0], 0)
-    if standardize and not images:
-        bijection = Chain(Standardize(shape[0]), *bijection.layers)
+    if images:
+        bijection = Squeezed(level(4 * shape[0], levels - 1))
+    else:
+        bijection = level(shape[0], 0, (Standardize(shape[0]),) if standardize else ())
     return Flow(
         bijection,
         shape,

@@ -59,7 +59,7 @@ def tarflow(
         raise UsageError(f"kind={kind!r}: choose 'causal' or 'coupling'")
     channels = shape[0] * patch**2
     context = width if noise is not None else condition
-    options = {"width": hidden, "depth": depth, "heads": heads, "condition": context}
+    options: dict = {"width": hidden, "depth": depth, "heads": heads, "condition": context}
 
     def normalise() -> list[Bijection]:
         follow = [ConditionalScale(channels, context)] if noise is not None else []

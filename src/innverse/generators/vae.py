@@ -22,12 +22,12 @@ from ..errors import UsageError
 from ..flows.arguments import as_tensor
 from ..flows.base import standard_normal, standard_normal_log_prob
 from ..flows.dequantized import dequantized
+from ..gaussian import HALF_LOG_2PI
 from ..metrics.likelihood import bits_per_dim
 from ..nets.pyramid import DownPyramid, UpPyramid
 from .base import Generator
 from .registry import register
 
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _CHUNK_NUMBERS = 2**20  # of x, decoded at once by `log_prob_bound`
 
 
@@ -49,7 +49,7 @@ class VAE(Generator):
         self,
         encoder: nn.Module,
         decoder: nn.Module,
-        shape: tuple[int, ...],
+        shape: tuple[int, int, int],
         latent: int,
         *,
         scale: float = 0.1,
@@ -166,17 +166,17 @@ class VAE(Generator):
         """
         x = dequantized(as_tensor(x, "x"), levels, generator)
         bound = self.log_prob_bound(x, samples, generator=generator)
-        return bits_per_dim(bound, x.shape[1:].numel(), levels)
+        return bits_per_dim(bound, math.prod(x.shape[1:]), levels)
 
     def training_loss(self, x: Tensor) -> Tensor:
         """-ELBO in nats per dimension, its KL times ``beta``; draws from torch's global generator."""
-        return -self._weighted(x, self.beta).mean() / x.shape[1:].numel()
+        return -self._weighted(x, self.beta).mean() / math.prod(x.shape[1:])
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log N(x; G(z), s^2 I) (B,)."""
         residual = (x - self.decode(z)) * (-self.log_scale).exp()
-        return -0.5 * sum_per_item(residual.square()) - x.shape[1:].numel() * (
-            self.log_scale + _HALF_LOG_2PI
+        return -0.5 * sum_per_item(residual.square()) - math.prod(x.shape[1:]) * (
+            self.log_scale + HALF_LOG_2PI
         )
 
 

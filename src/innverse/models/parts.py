@@ -83,7 +83,10 @@ def describe(whole: Any, where: str = "this model") -> Any:
             return {"tensor": value.tolist(), "dtype": str(value.dtype).removeprefix("torch.")}
         if isinstance(value, Part):
             return of(value, where)
-        raise InnverseError(f"{where} is {_named(value)}, which no file describes: {_REMEDY}")
+        remedy = _REMEDY
+        if callable(value) and not isinstance(value, nn.Module):
+            remedy = "register it, by @innverse.flows.register_network, say, and give its name"
+        raise InnverseError(f"{where} is {_named(value)}, which no file describes: {remedy}")
 
     def of(part: Part, where: str) -> dict[str, Any]:
         where = f"{where} ({type(part).__name__})"

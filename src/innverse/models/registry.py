@@ -31,7 +31,7 @@ class Registry:
         self.kind, self._package, self._modules = kind, package, tuple(modules)
         self._builders: dict[str, dict[int | None, Callable]] = {}
 
-    def register(self, builder: Callable | None = None, *, axes: tuple = (None,), name: str = ""):
+    def register(self, builder: Any = None, *, axes: tuple = (None,), name: str = ""):
         """Make ``builder(shape, **config)`` known under its function name, or ``name``.
 
         ``axes`` are the lengths of the shapes that it is for: 1 for vectors, 3 for images; by
@@ -43,7 +43,7 @@ class Registry:
         of_name.update(dict.fromkeys(axes, builder))
         return builder
 
-    def preset(self, name: str, builder: Callable, about: str, fixed: tuple = (), **defaults):
+    def preset(self, name: str, builder: Any, about: str, fixed: tuple = (), **defaults):
         """Register and return ``builder`` under ``name``, with other ``defaults``.
 
         It has no more of the options that are ``fixed``. ``about`` is its documentation.
@@ -61,7 +61,7 @@ class Registry:
         ]
         build.__name__ = build.__qualname__ = name
         build.__doc__ = f"{about}\n\n    The options are those of `{builder.__name__}`.\n"
-        build.__signature__ = signature.replace(parameters=options)
+        build.__dict__["__signature__"] = signature.replace(parameters=options)
         return self.register(build, axes=(1,))
 
     def names(self) -> list[str]:
@@ -134,7 +134,7 @@ class Registry:
         for key, value in config.items():
             if key not in known:
                 for axes, other in self._builders[name].items():
-                    if key in inspect.signature(other).parameters:
+                    if axes is not None and key in inspect.signature(other).parameters:
                         raise UsageError(
                             f"{name}'s option {key!r} is for {KINDS[axes]}, and the shape "
                             f"is {shape}: choose from {', '.join(known)}"

@@ -145,7 +145,12 @@ def load(path_or_id: str | Path, *, trainable: bool = False):
     if not os.path.isdir(folder):
         folder = _download(str(path_or_id))
     forms = tuple(Format(name, 1, _MODEL) for name in _FORMATS)
-    model, config = read(folder, forms, lambda config, path: (_built(config, path, folder),) * 2)
+
+    def build(config: dict[str, Any], path: Path) -> tuple[nn.Module, Any]:
+        model = _built(config, path, folder)
+        return model, model
+
+    model, config = read(folder, forms, build)
     if symmetries := config.get("symmetries"):
         model.symmetries = tuple(symmetries)
     return model.eval().requires_grad_(trainable)
@@ -216,7 +221,7 @@ def _download(name: str) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/")):
         raise InputError(f"{name!r} is no folder with a saved model")
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import snapshot_download  # ty: ignore[import-not-found]: optional
     except ImportError:
         raise InputError(
             f"{name!r} is no folder; to fetch it from the hub install innverse[hub]"

@@ -5,8 +5,9 @@ The names below are loaded on first use, so that listing the operators costs no 
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from ..lazy import lazy
 
 if TYPE_CHECKING:
     from .adapt import as_physics as as_physics
@@ -42,49 +43,4 @@ if TYPE_CHECKING:
     from .whitened import Whitened as Whitened
     from .whitened import whiten as whiten
 
-_PUBLIC = {
-    "as_physics": "adapt",
-    "LinearPhysics": "base",
-    "Blur": "blur",
-    "gaussian_kernel": "blur",
-    "motion_kernel": "blur",
-    "CallablePhysics": "callables",
-    "check_adjoint": "checks",
-    "check_measurement": "checks",
-    "check_operator": "checks",
-    "ComplexAsChannels": "complex_numbers",
-    "Magnitudes": "complex_numbers",
-    "CompressedSensing": "compressed",
-    "FastCompressedSensing": "compressed",
-    "Denoising": "denoising",
-    "Downsampling": "downsampling",
-    "SubsampledFourier": "fourier",
-    "cartesian_mask": "fourier",
-    "Inpainting": "inpainting",
-    "MatrixPhysics": "matrix",
-    "MRI": "mri",
-    "estimate_sensitivities": "mri",
-    "GaussianNoise": "noise",
-    "NoNoise": "noise",
-    "PoissonGaussianNoise": "noise",
-    "PoissonNoise": "noise",
-    "build": "registry",
-    "names": "registry",
-    "options": "registry",
-    "Tomography": "tomography",
-    "Stacked": "stacked",
-    "Whitened": "whitened",
-    "whiten": "whitened",
-}
-
-__all__ = [*_PUBLIC]
-
-
-def __getattr__(name: str):
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__, __all__ = lazy(__name__)

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..physics import Denoising
+from ..protocols import Density, noise_range
 from .coverage import Coverage, as_given, coverage
 from .posterior_mean import knows_posterior_mean
 from .problem import Problem
@@ -66,12 +67,12 @@ def _ranked(problem: Problem, prior) -> list[Choice]:
     if prior is None:
         tv[0].reason = "there is no prior"
         return tv
-    if not hasattr(prior, "log_prob"):
+    if not isinstance(prior, Density):
         first = Choice("latent", "the prior is a generator without a density")
         return [first, Choice("adaptive", ""), *tv]
     others = [Choice("map", ""), Choice("latent", ""), Choice("constrained", ""),
               Choice("adaptive", ""), *tv]  # fmt: skip
-    levels = getattr(prior, "noise_range", None) is not None
+    levels = noise_range(prior) is not None
     if levels:
         others.insert(0, Choice("pnp", ""))
     if not levels:

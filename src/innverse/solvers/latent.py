@@ -204,12 +204,12 @@ def latent_shape(problem: Problem, prior) -> tuple[int, ...]:
     """The shape of one latent: of a flow it has the size of the image, padded."""
     shape = tuple(prior.latent_shape)
     if shape == tuple(getattr(prior, "shape", ())):
-        shape = problem.padded_shape(getattr(prior, "multiple", 1))
+        shape = problem.padded_shape(multiple_of(prior))
     return shape
 
 
 def _log_prob(prior, x: Tensor) -> Tensor | None:
-    if not hasattr(prior, "log_prob"):
+    if not isinstance(prior, Density):
         return None
     with torch.no_grad():
         return prior.log_prob(x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import UsageError
+from ..protocols import NoiseConditional
 
 SHARP = 0.02  # where a noise-conditional density is sharp, yet smooth enough to climb
 
@@ -33,8 +34,7 @@ def priors_at(prior, sigma: float | Sequence[float] | None = None) -> list:
     Raises:
         UsageError: an empty list of levels, or one that is not positive.
     """
-    span = getattr(prior, "noise_range", None)
-    if span is None or not hasattr(prior, "at"):
+    if not isinstance(prior, NoiseConditional) or (span := prior.noise_range) is None:
         return [prior]
     levels = [SHARP] if sigma is None else [sigma] if isinstance(sigma, (int, float)) else sigma
     if not levels or not all(level > 0 for level in levels):

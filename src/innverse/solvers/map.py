@@ -118,7 +118,7 @@ class MAP(Method):
 
 def _stages(prior, sigma) -> list[float] | None:
     """Falling noise levels that end at ``sigma``; None for a prior without levels."""
-    if getattr(prior, "noise_range", None) is None:
+    if noise_range(prior) is None:
         return None
     if isinstance(sigma, Sequence):
         return list(sigma)

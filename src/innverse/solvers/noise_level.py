@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..physics import Blur, Denoising, Downsampling, Inpainting, PoissonNoise
+from ..protocols import noise_range
 from .coverage import as_given
 from .problem import Problem
 
@@ -127,7 +128,7 @@ def _unexplained(problem: Problem) -> Tensor | None:
 @torch.no_grad()
 def _most_likely(problem: Problem, prior) -> Tensor | None:
     """argmax over sigma of log p(y; sigma), by a grid in log sigma and a parabola through its top."""
-    span = getattr(prior, "noise_range", None)
+    span = noise_range(prior)
     y, physics = as_given(problem)
     if span is None or not isinstance(physics, Denoising):
         return None

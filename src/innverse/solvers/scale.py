@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError, UsageError
 from ..physics import Blur, Denoising, Downsampling, Inpainting
+from ..protocols import Generator, noise_range
 from .coverage import as_given
 from .problem import Problem
 from .reconstruction import Reconstruction
@@ -112,9 +113,9 @@ def misfits_scale(problem: Problem, prior, method: str) -> list[str | None]:
 def _span_of(problem: Problem, prior, method: str, level: Tensor) -> tuple[float, float]:
     """[0, 1], or what a flow without that convention makes where the data lie outside of it."""
     inside = bool(((level > -_NEAR) & (level < 1 + _NEAR)).all())
-    if inside or prior is None or method == "pnp" or not hasattr(prior, "decode"):
+    if inside or prior is None or method == "pnp" or not isinstance(prior, Generator):
         return 0.0, 1.0
-    levels = getattr(prior, "noise_range", None)
+    levels = noise_range(prior)
     density = prior if levels is None else prior.at(levels[0])
     generator = torch.Generator().manual_seed(0)
     like = problem.y.real

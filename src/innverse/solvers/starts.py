@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from ..protocols import Encoder
 from .problem import Problem
 
 _CONTRAST = 0.3  # how far images stray from gray
@@ -33,7 +34,7 @@ def latent_start(
     """
     if name not in STARTS:
         raise UsageError(f"start={name!r}: choose one of {', '.join(STARTS)}")
-    if name in _NEEDS_CODE and not hasattr(prior, "encode"):
+    if name in _NEEDS_CODE and not isinstance(prior, Encoder):
         raise UsageError(f"start={name!r} needs a prior that encodes images: take start='zero'")
     with torch.no_grad():
         z = STARTS[name](problem, prior, shape, seed)

@@ -5,38 +5,17 @@ Settings are checked without importing torch; the rest is imported when it is fi
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from innverse.train.config import TrainingConfig, load_config
+from ..lazy import lazy
 
 if TYPE_CHECKING:
-    from innverse.train.loop import train
-    from innverse.train.losses import Objective
-    from innverse.train.metrics import read_metrics
-    from innverse.train.outcome import Outcome
-    from innverse.train.trainer import Trainer
+    from .config import TrainingConfig as TrainingConfig
+    from .config import load_config as load_config
+    from .loop import train as train
+    from .losses import Objective as Objective
+    from .metrics import read_metrics as read_metrics
+    from .outcome import Outcome as Outcome
+    from .trainer import Trainer as Trainer
 
-__all__ = [
-    "Objective",
-    "Outcome",
-    "Trainer",
-    "TrainingConfig",
-    "load_config",
-    "read_metrics",
-    "train",
-]
-
-_HOME = {
-    "Objective": "losses",
-    "Outcome": "outcome",
-    "Trainer": "trainer",
-    "read_metrics": "metrics",
-    "train": "loop",
-}
-
-
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__, __dir__, __all__ = lazy(__name__)

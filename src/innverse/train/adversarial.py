@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from innverse.fitting.descent import Descent
-from innverse.fitting.randomness import generator
+from innverse.seeding import stream
 from innverse.train.trainer import Trainer, descent
 
 __all__ = ["AdversarialTrainer"]
@@ -71,7 +71,7 @@ class AdversarialTrainer(Trainer):
         Those of the weights of the moment do not fit averaged weights: colours fade (Brock et al.
         2019, section 3, "standing statistics").
         """
-        g = generator(self.settings.seed, 0, "standing statistics")
+        g = stream(self.settings.seed, 0, "standing statistics")
         norms = [m for m in self.ema.generator.modules() if isinstance(m, nn.BatchNorm2d)]
         for norm in norms:
             norm.reset_running_stats()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from innverse.data import dequantize
-from innverse.fitting.randomness import generator
+from innverse.seeding import stream
 from innverse.train.losses import Objective, log_uniform, to_bits
 
 __all__ = ["DENOISING_SIGMA", "evaluate", "sample_images"]
@@ -46,7 +46,7 @@ def evaluate(flow, batches: list[Tensor], noise_range: tuple[float, float] | Non
     for i, images in enumerate(batches):
         n = len(images)
         images = images.to(device)
-        g = generator(seed, i, "evaluate")
+        g = stream(seed, i, "evaluate")
         if noise_range is None:
             noise, sigma = torch.rand(images.shape, generator=g), None
         else:
@@ -72,7 +72,7 @@ def _bound(vae, batches: list[Tensor], seed: int) -> dict[str, float]:
     device = next(vae.parameters()).device
     bits, psnr, count = 0.0, 0.0, 0
     for i, images in enumerate(batches):
-        g = generator(seed, i, "evaluate")
+        g = stream(seed, i, "evaluate")
         x = dequantize(images, noise=torch.rand(images.shape, generator=g)).to(device)
         bits += vae.bits_per_dim(x, BOUND_SAMPLES, generator=g).sum().item()
         clean = images.to(device) / 255
@@ -86,7 +86,7 @@ def _verdict(gan, batches: list[Tensor], seed: int) -> dict[str, float]:
     device = next(gan.parameters()).device
     real, fake, count = 0.0, 0.0, 0
     for i, images in enumerate(batches):
-        samples = gan.sample(len(images), generator=generator(seed, i, "evaluate"))
+        samples = gan.sample(len(images), generator=stream(seed, i, "evaluate"))
         real += gan.judge(images.to(device) / 255).sum().item()
         fake += gan.judge(samples).sum().item()
         count += len(images)

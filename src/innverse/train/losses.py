@@ -16,15 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from innverse.data import dequantize
+from innverse.gaussian import HALF_LOG_2PI
 
 __all__ = ["Objective", "gaussian_entropy", "log_uniform", "measure", "to_bits"]
-
-_HALF_LOG_2PIE = 0.5 * math.log(2 * math.pi * math.e)
 
 
 def gaussian_entropy(sigma: Tensor) -> Tensor:
     """Entropy of N(0, sigma^2) in nats: the floor of the noise-conditional loss per dimension."""
-    return _HALF_LOG_2PIE + sigma.log()
+    return HALF_LOG_2PI + 0.5 + sigma.log()
 
 
 def log_uniform(u: Tensor, lo: float, hi: float) -> Tensor:

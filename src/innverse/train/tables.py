@@ -14,10 +14,9 @@ from innverse.data.columns import read_columns
 from innverse.errors import InputError, UsageError
 from innverse.fitting import History, fit
 from innverse.fitting.checkpoint import latest_checkpoint, load_checkpoint
-from innverse.fitting.randomness import stream_seed
 from innverse.fitting.rows import choose_batch
 from innverse.progress import Progress
-from innverse.seeding import seeded
+from innverse.seeding import seeded, stream_seed
 from innverse.train.config import TableDataConfig, TableTrainingConfig
 from innverse.train.metrics import MetricsFile
 from innverse.train.model import built, model_card

@@ -21,9 +21,9 @@ from innverse.fitting.average import average_
 from innverse.fitting.checkpoint import Checkpoint
 from innverse.fitting.descent import Descent
 from innverse.fitting.guard import Guard
-from innverse.fitting.randomness import generator, stream_seed
 from innverse.models.tensors import not_finite
 from innverse.nets import set_precision
+from innverse.seeding import stream, stream_seed
 from innverse.train.config import TrainConfig, TrainingConfig
 from innverse.train.distributed import World
 from innverse.train.evaluate import evaluate, sample_images
@@ -149,7 +149,7 @@ class Trainer:
         """This process's crops (uint8), noise and sigma of one step."""
         images = self.data.batch(step, world)
         shape = (self.settings.batch_size, *images.shape[1:])
-        g = generator(self.settings.seed, step, "noise")
+        g = stream(self.settings.seed, step, "noise")
         sigma = None
         if self.config.model.noise is None:
             noise = torch.rand(shape, generator=g)

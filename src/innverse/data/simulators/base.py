@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InnverseError, ShapeError
+from ...gaussian import HALF_LOG_2PI
 from .priors import Prior
 
 
@@ -85,4 +86,4 @@ class Simulator:
 def normal_log_prob(x: Tensor, mean: Tensor, std: float | Tensor) -> Tensor:
     """log N(x; mean, std^2), elementwise."""
     std = torch.as_tensor(std, dtype=x.dtype)
-    return -0.5 * ((x - mean) / std).square() - std.log() - 0.5 * math.log(2 * math.pi)
+    return -0.5 * ((x - mean) / std).square() - std.log() - HALF_LOG_2PI

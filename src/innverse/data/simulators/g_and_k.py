@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from ...gaussian import HALF_LOG_2PI
 from .base import Simulator
 from .priors import Uniform
 from .reference import by_ensemble
@@ -53,7 +52,7 @@ class GAndK(Simulator):
         slope = (1 + _C * t) * (1 + (2 * k + 1) * z.square()) / (1 + z.square())
         slope = slope + _C * g * z * (1 - t.square()) / 2
         log_slope = b.log() + k * z.square().log1p() + slope.log()
-        each = -0.5 * z.square() - 0.5 * math.log(2 * math.pi) - log_slope
+        each = -0.5 * z.square() - HALF_LOG_2PI - log_slope
         return each.sum(1).float()
 
     def reference_posterior(self, x, n, generator=None):

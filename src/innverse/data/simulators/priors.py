@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-_LOG_2PI = math.log(2 * math.pi)
+from ...gaussian import HALF_LOG_2PI
 
 
 class Prior:
@@ -69,7 +69,7 @@ class Gaussian(Prior):
     def log_prob(self, theta):
         centred = (theta - self.mean).double().unsqueeze(-1)
         white = torch.linalg.solve_triangular(self._factor, centred, upper=False).squeeze(-1)
-        constant = self._factor.diagonal().log().sum() + 0.5 * len(self.mean) * _LOG_2PI
+        constant = self._factor.diagonal().log().sum() + len(self.mean) * HALF_LOG_2PI
         return (-0.5 * white.square().sum(-1) - constant).to(theta.dtype)
 
 
@@ -87,5 +87,5 @@ class LogNormal(Prior):
     def log_prob(self, theta):
         log_theta = theta.clamp_min(1e-30).log()
         white = (log_theta - self.mean) / self.std
-        value = -0.5 * white.square() - 0.5 * _LOG_2PI - self.std.log() - log_theta
+        value = -0.5 * white.square() - HALF_LOG_2PI - self.std.log() - log_theta
         return torch.where((theta > 0).all(-1), value.sum(-1), -math.inf)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...gaussian import HALF_LOG_2PI
 from .base import Simulator
 from .priors import Uniform
 from .reference import ensemble, resample
@@ -51,7 +52,7 @@ class SLCP(Simulator):
         first = (points[..., 0] - theta[:, :1]) / a
         second = (points[..., 1] - theta[:, 1:2] - b * first) / c
         each = -0.5 * (first.square() + second.square()) - a.log() - c.log()
-        return each.sum(1) - 4 * math.log(2 * math.pi)
+        return each.sum(1) - 8 * HALF_LOG_2PI
 
     def _reference(self, points: Tensor, n: int, generator) -> Tensor:
         """On positive t3 and t4 by Markov chains, then random signs: all four modes, exactly."""

@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from ...fitting.randomness import stream_seed
+from ...seeding import stream
 
 
 class Streams:
@@ -32,7 +32,7 @@ class Streams:
     def _draw(self, draw, shape: tuple[int, ...], step: int, purpose: str) -> Tensor:
         parts = []
         for seed in self._seeds:
-            generator = torch.Generator().manual_seed(stream_seed(seed, step, purpose))
+            generator = stream(seed, step, purpose)
             parts.append(draw((self.chains, *shape), generator=generator, dtype=self.like.dtype))
         return torch.cat(parts).to(self.like.device)
 

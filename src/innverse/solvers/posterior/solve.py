@@ -145,7 +145,7 @@ def _start(problem: Problem, prior) -> Tensor:
 
 def _scale(density, prior, start: Tensor) -> tuple[float | None, Tensor]:
     """sigma0, or None for a density without noise levels; and the metric's scale per item (B,)."""
-    if getattr(prior, "noise_range", None) is None:
+    if noise_range(prior) is None:
         return None, steepest_scale(density, start)
     level = float(density.c)
     return level, torch.full((len(start),), level).to(start)
@@ -176,7 +176,7 @@ def _result(
         diagnostics["r_hat"], diagnostics["ess_bulk"], accepted.tolist(), strict=True
     )]  # fmt: skip
     with torch.no_grad():
-        padded = pad_to_multiple(x, getattr(density, "multiple", 1))
+        padded = pad_to_multiple(x, multiple_of(density))
         log_prob = density.log_prob(padded)
     return Reconstruction(
         x=x,
