@@ -264,8 +264,14 @@ class Options:
                     raise OptionError("", "give ", name, " or ", other, ", not both")
 
     def in_force(self) -> dict[str, Any]:
-        """{name: value} of all options that the command line has, besides those excluded."""
-        found = {k: getattr(self, k) for k, option in self.declared.items() if option.flag}
+        """{name: value} for a record: arrays are left out, options excluded by others, and those
+        that only Python has where they are at their default."""
+        found = {
+            name: getattr(self, name)
+            for name, option in self.declared.items()
+            if not isinstance(option, Array)
+            and (option.flag or getattr(self, name) is not option.default)
+        }
         for name, option in self.declared.items():
             if option.excludes and getattr(self, name) is not None:
                 found = {k: v for k, v in found.items() if k not in option.excludes}
@@ -301,6 +307,8 @@ def as_number(value: Any) -> float | None:
 def short(value: Any) -> str:
     """A value as an error message shows it."""
     text = f"{value:g}" if isinstance(value, float) else repr(value)
+    if isinstance(value, str) and as_number(value) is not None:  # from the command line
+        text = value
     text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -201,6 +201,6 @@ def simulated_sensitivities(coils: int, size: tuple[int, int]) -> Tensor:
     y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in size)
     angle = 2 * torch.pi * torch.arange(coils, dtype=torch.float64)[:, None, None] / coils
     across, down = x[None, None, :] - 1.2 * angle.cos(), y[None, :, None] - 1.2 * angle.sin()
-    size_ = torch.exp(-0.5 * (across.square() + down.square()))
-    s = torch.polar(size_, 0.8 * (across * angle.cos() + down * angle.sin()) + angle)
+    reach = torch.exp(-(across.square() + down.square()))
+    s = torch.polar(reach, across * angle.cos() + down * angle.sin() + angle)
     return (s / s.abs().square().sum(0).sqrt()).to(torch.complex64)

@@ -86,9 +86,8 @@ def gather(inputs: Any, setting: Setting) -> list[Job]:
     Raises:
         InputError: a folder without images, or something that is no input.
     """
-    one = isinstance(inputs, (str, os.PathLike, Tensor, np.ndarray, PIL.Image.Image))
     sources: list[Path | Tensor] = []
-    for given in [inputs] if one else inputs:
+    for given in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
         if isinstance(given, (str, os.PathLike)):
             sources += _paths(Path(given))
         else:
