@@ -207,7 +207,7 @@ class Everything(Options):
     levels: float | None = real(None, "Levels.", above=0, several=True, auto="some")
     word: str = choice("a", "A word.", ("a", "b"))
     on: bool = switch(True, "On or off.")
-    init: torch.Tensor | None = array("A start.")
+    init: torch.Tensor | None = array(None, "A start.")
     file: str | None = anything(None, "A file.", excludes=("weight",))
 
 

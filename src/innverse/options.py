@@ -65,8 +65,6 @@ class Option:
     required: str = ""
     flag: bool = True
 
-    hint: ClassVar[Any] = str  # what the help of the command line calls its value
-
     def check(self, value: Any) -> Any:
         """The value as operators and methods want it; text, as the command line has it, is read.
 
@@ -85,6 +83,11 @@ class Option:
         """What values are right, as the end of an error message."""
         return ""
 
+    @property
+    def hint(self) -> Any:
+        """The type of its value in the help of the command line."""
+        return str
+
     def _converted(self, value: Any) -> Any:
         """The value in its own type; None if it is none."""
         return value
@@ -102,7 +105,9 @@ class Whole(Option):
     low: int = 1
     high: int = MOST
 
-    hint = int
+    @property
+    def hint(self) -> Any:
+        return int
 
     @property
     def rule(self) -> str:
@@ -130,7 +135,9 @@ class Number(Option):
     several: bool = False
     per_item: bool = False
 
-    hint = float
+    @property
+    def hint(self) -> Any:
+        return float
 
     @property
     def rule(self) -> str:
@@ -167,7 +174,7 @@ class Choice(Option):
 
     @property
     def hint(self) -> Any:
-        return Literal[self.choices]
+        return Literal[self.choices]  # ty: ignore[invalid-type-form]  # made at run time
 
     def _converted(self, value: Any) -> str | None:
         return value if isinstance(value, str) and value in self.choices else None
@@ -175,8 +182,13 @@ class Choice(Option):
 
 @dataclass(frozen=True, kw_only=True)
 class Switch(Option):
-    rule = "must be True or False"
-    hint = Literal["true", "false"]
+    @property
+    def rule(self) -> str:
+        return "must be True or False"
+
+    @property
+    def hint(self) -> Any:
+        return Literal["true", "false"]
 
     def _converted(self, value: Any) -> bool | None:
         value = (
@@ -221,9 +233,9 @@ def switch(default: bool | None, help: str, **more) -> Any:
     return Switch(default=default, help=help, **more)
 
 
-def array(help: str, **more) -> Any:
+def array(default: None, help: str, **more) -> Any:
     """A finite tensor, from Python only."""
-    return Array(default=None, help=help, flag=False, **more)
+    return Array(default=default, help=help, flag=False, **more)
 
 
 def anything(default: Any, help: str, **more) -> Any:

@@ -75,6 +75,13 @@ class Job:
     measured: Measured | None = None
     error: InnverseError | None = None
 
+    @property
+    def known(self) -> Measured:
+        """What was measured, of a job that could be used."""
+        if self.measured is None:
+            raise InputError(f"{self.label} could not be used")
+        return self.measured
+
 
 Choose = Callable[[int], tuple[str, int]]
 """``choose(channels) -> (name, channels of the prior)`` for an image of so many channels."""

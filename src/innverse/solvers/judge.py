@@ -43,7 +43,12 @@ def judge(problem: Problem, result: Reconstruction, slack: float = SLACK) -> Non
             if not result.status[i].startswith("failed"):
                 result.status[i] = f"failed: {reason}"
             result.converged[i] = False
-        elif limit is not None and bool(result.converged[i]) and not bool(ratio[i] <= limit[i]):
+        elif (
+            ratio is not None
+            and limit is not None
+            and bool(result.converged[i])
+            and not bool(ratio[i] <= limit[i])
+        ):
             result.converged[i] = False
             times = f"{float(ratio[i]):.3g} times the noise"
             result.status[i] = f"not converged: the residual is {times} ({result.status[i]})"

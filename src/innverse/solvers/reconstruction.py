@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from ..errors import UsageError
 
 if TYPE_CHECKING:
     from .problem import Problem
@@ -70,7 +72,7 @@ class Reconstruction:
         """Of a method that ends after its steps: all finite items have converged; `solve` judges
         the rest. ``more`` are other attributes."""
         finite = x.isfinite().flatten(1).all(1)
-        usual = {
+        usual: dict[str, Any] = {
             "z": None,
             "log_prob": None,
             "residual": problem.residual(x),
@@ -79,6 +81,13 @@ class Reconstruction:
             "evaluations": torch.zeros(problem.batch, dtype=torch.long),
         }
         return cls(x=x, method=method, **(usual | more))
+
+    @property
+    def latents(self) -> Tensor:
+        """``z``, of a method that has it."""
+        if self.z is None:
+            raise UsageError(f"method {self.method!r} gives no latents")
+        return self.z
 
     @property
     def z_norm(self) -> Tensor | None:
