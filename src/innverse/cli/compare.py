@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -103,7 +103,8 @@ def compare(
     settings = Settings(temperature=temperature, seed=seed, **(few if quick else {}))
     with Progress("comparing", quiet=quiet) as progress:
         found = measure(contestants, Data(*tests, *others), settings, progress)
-    results = {"data": data, "test": tests[1], "other": others[1], "settings": vars(settings)}
+    results: dict[str, Any] = {"data": data, "test": tests[1], "other": others[1]}
+    results |= {"settings": vars(settings)}
     results |= {"models": [{"label": c.label, "name": c.name} for c in found.contestants]}
     results |= {"table": table_of(found), "bytes_by_depth": found.depth}
     results |= {"frechet_between_halves_of_test": found.frechet_floor}

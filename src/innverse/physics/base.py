@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -149,12 +149,12 @@ class LinearPhysics(nn.Module):
             x_shape: shape of a batch of images, or one, whose dtype and device are then taken.
         """
         if isinstance(x_shape, Tensor):
-            kind: dict[str, Any] = {"dtype": x_shape.real.dtype, "device": x_shape.device}
-            x_shape = x_shape.shape
+            dtype, device, x_shape = x_shape.real.dtype, x_shape.device, x_shape.shape
         else:
-            kind = {"device": next((b.device for b in self.buffers()), None)}
+            dtype = torch.get_default_dtype()
+            device = next((b.device for b in self.buffers()), torch.device("cpu"))
         generator = torch.Generator().manual_seed(0)
-        v = torch.randn((1, *x_shape[1:]), generator=generator).to(**kind)
+        v = torch.randn((1, *x_shape[1:]), generator=generator).to(device, dtype)
         v = v.repeat(self.items, *[1] * (v.ndim - 1))
         v, last, beta = v / dot(v, v).sqrt(), torch.zeros_like(v), torch.zeros(())
         diagonal, beside = [], []

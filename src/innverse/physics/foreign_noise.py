@@ -88,7 +88,7 @@ class ForeignNoise(NoiseModel):
         if self._level is not None:
             return self._level.std(clean)
         if self._formula is not None:
-            return self._formula(clean)
+            return torch.as_tensor(self._formula(clean))
         draws = torch.stack([self._draw(clean) for _ in range(_DRAWS)])
         std = draws.std(0)
         # few draws miss what is rare: no value counts as far better than the others

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from ..data import Image, read_image
 from ..data.arrays import load_numpy
-from ..data.sources import is_image_name
+from ..data.sources import image_files
 from ..errors import InnverseError, InputError, ShapeError
 from ..options import OptionError
 from ..physics import LinearPhysics, check_measurement
-from ..reading import read_error
 from ..solvers.measurement import floating
 from .setting import Setting
 
@@ -96,7 +95,7 @@ def gather(inputs: Any, setting: Setting) -> list[Job]:
     sources: list[Path | Tensor] = []
     for given in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
         if isinstance(given, (str, os.PathLike)):
-            sources += _paths(Path(given))
+            sources += image_files(given)
         else:
             sources += _items(_tensor(given), setting)
     jobs: list[Job] = []
@@ -109,18 +108,6 @@ def gather(inputs: Any, setting: Setting) -> list[Job]:
         taken.add(name.lower())
         jobs.append(Job(source, name, str(source) if isinstance(source, Path) else name))
     return jobs
-
-
-def _paths(path: Path) -> list[Path]:
-    if not os.path.isdir(path):
-        return [path]
-    try:
-        inside = sorted(p for p in path.iterdir() if p.is_file() and is_image_name(p.name))
-    except OSError as error:
-        raise read_error(path, error) from None
-    if not inside:
-        raise InputError(f"{path} has no image files; give a folder with PNG, JPEG, ...")
-    return inside
 
 
 def _tensor(given: Any) -> Tensor:
