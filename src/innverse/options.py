@@ -17,7 +17,7 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, ClassVar, Literal, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform
 
 from .errors import InputError, UsageError
 
@@ -83,11 +83,6 @@ class Option:
         """What values are right, as the end of an error message."""
         return ""
 
-    @property
-    def hint(self) -> Any:
-        """The type of its value in the help of the command line."""
-        return str
-
     def _converted(self, value: Any) -> Any:
         """The value in its own type; None if it is none."""
         return value
@@ -104,10 +99,6 @@ class Option:
 class Whole(Option):
     low: int = 1
     high: int = MOST
-
-    @property
-    def hint(self) -> Any:
-        return int
 
     @property
     def rule(self) -> str:
@@ -134,10 +125,6 @@ class Number(Option):
     above: bool = False
     several: bool = False
     per_item: bool = False
-
-    @property
-    def hint(self) -> Any:
-        return float
 
     @property
     def rule(self) -> str:
@@ -172,10 +159,6 @@ class Choice(Option):
     def rule(self) -> str:
         return f"choose one of {', '.join(self.choices)}"
 
-    @property
-    def hint(self) -> Any:
-        return Literal[self.choices]  # ty: ignore[invalid-type-form]  # made at run time
-
     def _converted(self, value: Any) -> str | None:
         return value if isinstance(value, str) and value in self.choices else None
 
@@ -185,10 +168,6 @@ class Switch(Option):
     @property
     def rule(self) -> str:
         return "must be True or False"
-
-    @property
-    def hint(self) -> Any:
-        return Literal["true", "false"]
 
     def _converted(self, value: Any) -> bool | None:
         value = (
