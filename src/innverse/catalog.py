@@ -123,7 +123,7 @@ class Catalog(Mapping[str, type[T]], Generic[T]):
             file, _, kind = place.partition(":")
             folder = Path(__file__).parent / self.package.rpartition(".")[2]
             source = folder.joinpath(*file.split(".")).with_suffix(".py")
-            known = {"Operator": Operator, "Method": Method}
+            known: dict[str, type] = {"Operator": Operator, "Method": Method}
             known |= {c.__name__: c for c in self._read.values()}
             try:
                 self._read[name] = read_declaration(source.read_text("utf-8"), kind, known)

@@ -17,7 +17,7 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, ClassVar, Literal, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform
 
 from .errors import InputError, UsageError
 
@@ -65,8 +65,6 @@ class Option:
     required: str = ""
     flag: bool = True
 
-    hint: ClassVar[Any] = str  # what the help of the command line calls its value
-
     def check(self, value: Any) -> Any:
         """The value as operators and methods want it; text, as the command line has it, is read.
 
@@ -102,8 +100,6 @@ class Whole(Option):
     low: int = 1
     high: int = MOST
 
-    hint = int
-
     @property
     def rule(self) -> str:
         span = f"from {self.low} to {self.high}" if self.high < 2**30 else f"from {self.low}"
@@ -129,8 +125,6 @@ class Number(Option):
     above: bool = False
     several: bool = False
     per_item: bool = False
-
-    hint = float
 
     @property
     def rule(self) -> str:
@@ -165,18 +159,15 @@ class Choice(Option):
     def rule(self) -> str:
         return f"choose one of {', '.join(self.choices)}"
 
-    @property
-    def hint(self) -> Any:
-        return Literal[self.choices]
-
     def _converted(self, value: Any) -> str | None:
         return value if isinstance(value, str) and value in self.choices else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Switch(Option):
-    rule = "must be True or False"
-    hint = Literal["true", "false"]
+    @property
+    def rule(self) -> str:
+        return "must be True or False"
 
     def _converted(self, value: Any) -> bool | None:
         value = (
@@ -221,9 +212,9 @@ def switch(default: bool | None, help: str, **more) -> Any:
     return Switch(default=default, help=help, **more)
 
 
-def array(help: str, **more) -> Any:
+def array(default: None, help: str, **more) -> Any:
     """A finite tensor, from Python only."""
-    return Array(default=None, help=help, flag=False, **more)
+    return Array(default=default, help=help, flag=False, **more)
 
 
 def anything(default: Any, help: str, **more) -> Any:
@@ -264,8 +255,14 @@ class Options:
                     raise OptionError("", "give ", name, " or ", other, ", not both")
 
     def in_force(self) -> dict[str, Any]:
-        """{name: value} of all options that the command line has, besides those excluded."""
-        found = {k: getattr(self, k) for k, option in self.declared.items() if option.flag}
+        """{name: value} for a record: arrays are left out, options excluded by others, and those
+        that only Python has where they are at their default."""
+        found = {
+            name: getattr(self, name)
+            for name, option in self.declared.items()
+            if not isinstance(option, Array)
+            and (option.flag or getattr(self, name) is not option.default)
+        }
         for name, option in self.declared.items():
             if option.excludes and getattr(self, name) is not None:
                 found = {k: v for k, v in found.items() if k not in option.excludes}
@@ -301,6 +298,8 @@ def as_number(value: Any) -> float | None:
 def short(value: Any) -> str:
     """A value as an error message shows it."""
     text = f"{value:g}" if isinstance(value, float) else repr(value)
+    if isinstance(value, str) and as_number(value) is not None:  # from the command line
+        text = value
     text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -100,7 +100,7 @@ def attribute(
     else:
         level = noise_level(flow, level_asked, SIGMA)
         with Progress("finding the direction", quiet=quiet):
-            sets = (read_pictures(data, None, flow.shape)[0] for data in (with_, without))
+            sets = (read_pictures(data, None, flow.shape)[0] for data in (with_, without) if data)
             found = Attribute.between(flow, *sets, level)
     files = [] if save is None else [found.save(save)]
     if apply is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -110,7 +110,7 @@ def compare(
     settings = Settings(temperature=temperature, seed=seed, **(few if quick else {}))
     with Progress("comparing", quiet=quiet) as progress:
         found = measure(contestants, Data(*tests, *others), settings, progress)
-    results = {
+    results: dict[str, Any] = {
         "data": data,
         "test": tests[1],
         "other": others[1],

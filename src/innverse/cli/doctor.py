@@ -152,7 +152,7 @@ def _flow() -> list[Finding]:
     truth = torch.linalg.slogdet(jacobian.reshape(16, 16))[1]
     gap = float((logdet[0] - truth).abs().detach())
 
-    def gradients(memory: str) -> list[torch.Tensor]:
+    def gradients(memory: str) -> tuple[torch.Tensor, ...]:
         set_memory(flow, memory)
         return torch.autograd.grad(flow.log_prob(x).sum(), list(flow.parameters()))
 

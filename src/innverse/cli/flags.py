@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import make_dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from ..catalog import METHODS, OPERATORS
 from ..errors import UsageError
-from ..options import Choice, Option, OptionError
+from ..options import Choice, Number, Option, OptionError, Switch, Whole
 
 _SPELLED = {"x_range": "range"}  # where a flag is called differently
+_HINTS: dict[type, Any] = {Whole: int, Number: float, Switch: Literal["true", "false"]}
 _TAKEN = ("seed",)  # which every verb has
 
 
@@ -41,13 +42,11 @@ def flags_of_solve() -> type:
 
 def parameter(owners: Mapping[str, Option]) -> Any:
     """The type of a flag that several declare, {owner: option}, with its help."""
-    first, *others = owners.values()
-    hint = first.hint if all(o.hint == first.hint for o in others) else str
-    if isinstance(first, Choice):  # several may know different words
-        words = dict.fromkeys(
-            w for o in owners.values() if isinstance(o, Choice) for w in o.choices
-        )
-        hint = type(first)(default=None, help="", choices=tuple(words)).hint
+    kinds = {type(option) for option in owners.values()}
+    hint = _HINTS.get(kinds.pop(), str) if len(kinds) == 1 else str
+    words = dict.fromkeys(w for o in owners.values() if isinstance(o, Choice) for w in o.choices)
+    if words:  # several may know different ones
+        hint = Literal[tuple(words)]  # ty: ignore[invalid-type-form]  # made at run time
     told = Parameter(help=help_of(owners), converter=_as_written, negative=())
     return Annotated[hint | None, told]
 

@@ -106,7 +106,7 @@ def describe(flow: Flow | Generator) -> Node:
             node = _network(net, flow.shape if net.of_images else flow.latent_shape)
             top.children.append(dataclasses.replace(node, label=f"{name}: {node.label}"))
         return top
-    if flow.noise is not None:
+    if flow.noise is not None and flow.noise_range is not None:
         low, high = flow.noise_range
         label = f"NoiseLevel {low:g} .. {high:g} -> {flow.noise.net[-2].out_features} features"
         top.children.append(Node(label, None, _size(flow.noise)))
@@ -114,7 +114,7 @@ def describe(flow: Flow | Generator) -> Node:
     return top
 
 
-def _bijection(layer: nn.Module, shape: tuple[int, ...]) -> Node:
+def _bijection(layer: Any, shape: tuple[int, ...]) -> Node:
     """A layer that gets items of ``shape``; bijections keep it, so one shape is enough."""
     import torch
 

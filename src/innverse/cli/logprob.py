@@ -69,7 +69,7 @@ def logprob(
     target = start(device)
     import torch
 
-    from .measurements import find_files
+    from ..data.sources import image_files
 
     flow = load_model(model, target)
     if flow.condition:
@@ -90,17 +90,17 @@ def logprob(
             return flow.log_prob_bound(x, samples, generator=generator)
         return flow.log_prob(x, level)
 
-    jobs = find_files(files)
+    paths = [path for file in files for path in image_files(file)]
     rows, failures = [], []
-    progress = Progress("log-density", len(jobs), unit="file", quiet=quiet)
+    progress = Progress("log-density", len(paths), unit="file", quiet=quiet)
     with progress, torch.no_grad():
-        for i, job in enumerate(jobs):
-            progress(i, note=job.path.name)
+        for i, path in enumerate(paths):
+            progress(i, note=path.name)
             try:
-                for label, x in _read(job.path, flow, level, as_is, seed):
+                for label, x in _read(path, flow, level, as_is, seed):
                     rows.append({"file": label, **_density(flow, x.to(target), log_prob)})
             except InputError as error:
-                failures.append({"file": str(job.path), "reason": " ".join(str(error).split())})
+                failures.append({"file": str(path), "reason": " ".join(str(error).split())})
     if json:
         kind = f"bound from {samples} samples" if bound else "exact"
         print_json(

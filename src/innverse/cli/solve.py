@@ -31,7 +31,7 @@ from .options import (
 def command() -> Callable[..., int]:
     """The verb, with a flag for each option that operators and methods declare by now."""
     how = "; ".join(f"{name}: {METHODS.declared(name).summary(short=True)}" for name in METHODS)
-    methods = Literal[("auto", *METHODS)]
+    methods = Literal[("auto", *METHODS)]  # ty: ignore[invalid-type-form]  # made at run time
     help_ = f"auto chooses by operator, gaps, size, noise and prior, and says why. {how}."
     kind = flags_of_solve()
 
@@ -42,7 +42,7 @@ def command() -> Callable[..., int]:
         physics: Annotated[str, Parameter(help=f"One of {', '.join(OPERATORS)}.")],
         out: Path,
         method: Annotated[methods, Parameter(help=help_)] = "auto",
-        flags: Annotated[kind, Parameter(name="*")] = kind(),
+        flags: Annotated[kind, Parameter(name="*")] = kind(),  # ty: ignore[invalid-type-form]
         simulate: bool = False,
         noise: str | None = None,
         range_: Annotated[str | None, Parameter(name="--range")] = None,

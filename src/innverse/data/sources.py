@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InnverseError, InputError, ShapeError, UsageError
-from ..reading import open_regular
+from ..reading import open_regular, read_error
 from . import archives, arrays
 from .image_io import IMAGE_SUFFIXES, decode, quiet, read_file
 
@@ -324,6 +324,24 @@ def is_image_name(name: str) -> bool:
     """Whether a file name is that of an image (hidden files are not)."""
     pure = PurePosixPath(name)
     return pure.suffix.lower() in IMAGE_SUFFIXES and not pure.name.startswith(".")
+
+
+def image_files(path: str | os.PathLike) -> list[Path]:
+    """The pictures in a folder, in the order of their names; a file stands for itself.
+
+    Raises:
+        InputError: a folder without pictures, or one that cannot be read.
+    """
+    path = Path(path)
+    if not os.path.isdir(path):
+        return [path]
+    try:
+        inside = sorted(p for p in path.iterdir() if p.is_file() and is_image_name(p.name))
+    except OSError as error:
+        raise read_error(path, error) from None
+    if not inside:
+        raise InputError(f"{path} has no image files; give a folder with PNG, JPEG, ...")
+    return inside
 
 
 def _folder(root: Path, subset: str | None) -> list[tuple[str, _Bytes]]:

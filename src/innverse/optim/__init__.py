@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from . import adam, lbfgs
-from .result import Progress, Result
+from .result import Result, Round
 
-__all__ = ["Progress", "Result", "adam", "lbfgs"]
+__all__ = ["Result", "Round", "adam", "lbfgs"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .result import Objective, Progress, Result
+from .result import Objective, Result, Round
 
 MAX_RETREATS = 10
 
@@ -24,7 +24,7 @@ def minimize(
     tol_grad: float = 1e-5,
     tol_change: float = 0.0,
     max_evals: int | None = None,
-    callback: Callable[[Progress], bool | None] | None = None,
+    callback: Callable[[Round], bool | None] | None = None,
 ) -> Result:
     """Minimise fun for every item of z0 by Adam (Kingma & Ba, 2015).
 
@@ -109,7 +109,7 @@ def minimize(
                     status[i] = "max_evals"
             active = [i for i in active if not status[i]]
             if callback is not None and callback(
-                Progress(rounds, len(active), value, norm, best.reshape(z0.shape))
+                Round(rounds, len(active), value, norm, best.reshape(z0.shape))
             ):
                 for i in active:
                     status[i] = "stopped"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .line_search import LineSearch
-from .result import Objective, Progress, Result
+from .result import Objective, Result, Round
 
 
 def minimize(
@@ -26,7 +26,7 @@ def minimize(
     tol_grad: float = 1e-5,
     tol_change: float = 1e-9,
     max_evals: int | None = None,
-    callback: Callable[[Progress], bool | None] | None = None,
+    callback: Callable[[Round], bool | None] | None = None,
 ) -> Result:
     """Minimise fun for every item of z0.
 
@@ -43,7 +43,7 @@ def minimize(
         tol_grad: an item converges when no entry of its gradient exceeds this.
         tol_change: or when two steps in a row lower the value by less than this, relatively.
         max_evals: most evaluations of an item.
-        callback: sees a `Progress` after every round; returning True stops all items.
+        callback: sees a `Round` after every round; returning True stops all items.
     """
     return _Run(fun, z0, history, tol_grad, tol_change, max_iter, max_evals).run(callback)
 
@@ -232,7 +232,7 @@ class _Run:
         return True
 
     def _progress(self, rounds, active):
-        return Progress(
+        return Round(
             rounds,
             len(active),
             torch.tensor(self.value),

@@ -44,7 +44,7 @@ class Result:
 
 
 @dataclass
-class Progress:
+class Round:
     """What a callback sees after every round of evaluations; it may return True to stop.
 
     Attributes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
 from .cg import MAX_ITER, conjugate_gradient, dot, least_squares
-from .noise import as_noise
+from .noise import NoiseModel, as_noise
 
 
 class LinearPhysics(nn.Module):
@@ -35,6 +36,8 @@ class LinearPhysics(nn.Module):
     """
 
     image_shape: tuple[int, ...] | None = None
+    noise: NoiseModel
+    complex_image: bool  # of operators that have complex images
     direct = False
     measures_images = False
     acts_per_channel = False
@@ -57,6 +60,13 @@ class LinearPhysics(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A noisy measurement of x."""
         return self.noise(self.A(x), generator)
+
+    @property
+    def known_shape(self) -> tuple[int, ...]:
+        """`image_shape`, of an operator that has one."""
+        if self.image_shape is None:
+            raise UsageError(f"{type(self).__name__} does not know the shape of its images")
+        return self.image_shape
 
     @property
     def sigma(self) -> float | Tensor | None:
@@ -139,12 +149,12 @@ class LinearPhysics(nn.Module):
             x_shape: shape of a batch of images, or one, whose dtype and device are then taken.
         """
         if isinstance(x_shape, Tensor):
-            kind = {"dtype": x_shape.real.dtype, "device": x_shape.device}
-            x_shape = x_shape.shape
+            dtype, device, x_shape = x_shape.real.dtype, x_shape.device, x_shape.shape
         else:
-            kind = {"device": next((b.device for b in self.buffers()), None)}
+            dtype = torch.get_default_dtype()
+            device = next((b.device for b in self.buffers()), torch.device("cpu"))
         generator = torch.Generator().manual_seed(0)
-        v = torch.randn((1, *x_shape[1:]), generator=generator).to(**kind)
+        v = torch.randn((1, *x_shape[1:]), generator=generator).to(device, dtype)
         v = v.repeat(self.items, *[1] * (v.ndim - 1))
         v, last, beta = v / dot(v, v).sqrt(), torch.zeros_like(v), torch.zeros(())
         diagonal, beside = [], []
@@ -165,13 +175,13 @@ class LinearPhysics(nn.Module):
         top = torch.linalg.eigvalsh(torch.where(bad.view(-1, 1, 1), 0, t))[:, -1].clamp_min(0)
         return torch.where(bad, torch.nan, top).to(v.dtype)
 
-    def select(self, idx: Tensor) -> LinearPhysics:
+    def select(self, idx: Tensor) -> Self:
         """The operator, and the noise level, of the items idx of a batch."""
         if not isinstance(getattr(self.noise, "sigma", None), Tensor):
             return self
         return self._copy(noise=self.noise.select(idx))
 
-    def _copy(self, **changes) -> LinearPhysics:
+    def _copy(self, **changes) -> Self:
         """A shallow copy with other buffers or submodules; nothing is computed again."""
         other = copy.copy(self)
         other._buffers, other._modules = dict(self._buffers), dict(self._modules)
@@ -179,7 +189,7 @@ class LinearPhysics(nn.Module):
             setattr(other, name, value)
         return other
 
-    def check_image(self, x: Tensor, size: tuple[int, int] | None = None) -> None:
+    def check_image(self, x: Tensor, size: tuple[int, ...] | None = None) -> None:
         """Raise ShapeError unless x is a batch of images that this operator can measure."""
         if self.image_shape is not None:
             if tuple(x.shape[1:]) != self.image_shape:
@@ -236,8 +246,8 @@ class _SymmetricSolve(torch.autograd.Function):
         return solve(rhs, x0)
 
     @staticmethod
-    def backward(ctx, grad):
-        return _SymmetricSolve.apply(grad, ctx.solve, None), None, None
+    def backward(ctx, *grads):
+        return _SymmetricSolve.apply(grads[0], ctx.solve, None), None, None
 
 
 def per_item(value, like: Tensor) -> Tensor:

@@ -122,6 +122,7 @@ class Blur(LinearPhysics):
         self._otf: dict = {}
 
     measures_images = acts_per_channel = True
+    kernel: Tensor
 
     def norms_squared(self, x_shape, iters=30):
         if self.boundary != "circular":
@@ -300,9 +301,11 @@ def read_kernel(text: str) -> Tensor:
     """
     kind, *numbers = text.split(":")
     if kind in ("gaussian", "motion") and not os.path.isfile(text):
-        values = [as_number(n) for n in numbers]
-        if None not in values and len(values) in ((1,) if kind == "gaussian" else (1, 2)):
-            return gaussian_kernel(*values) if kind == "gaussian" else motion_kernel(*values)
+        values = [value for value in map(as_number, numbers) if value is not None]
+        if len(values) == len(numbers) == 1 and kind == "gaussian":
+            return gaussian_kernel(values[0])
+        if len(values) == len(numbers) in (1, 2) and kind == "motion":
+            return motion_kernel(values[0], values[-1] if len(values) == 2 else 0.0)
         raise OptionError(
             "kernel",
             f" {text}: write gaussian:WIDTH (gaussian:1.6) or motion:LENGTH:ANGLE (motion:15:30), "

@@ -82,9 +82,9 @@ class _LinearMap(torch.autograd.Function):
         return out.view_as(out) if out is x else out
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, *grads):
         forward, adjoint = ctx.maps
-        return _LinearMap.apply(grad.contiguous(), adjoint, forward), None, None
+        return _LinearMap.apply(grads[0].contiguous(), adjoint, forward), None, None
 
 
 def adjoint_by_autograd(forward: Callable, image_shape, name: str) -> Callable[[Tensor], Tensor]:

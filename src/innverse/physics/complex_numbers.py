@@ -73,6 +73,8 @@ class ComplexAsChannels(LinearPhysics):
         noise: sigma (of each part) or a noise model.
     """
 
+    physics: LinearPhysics
+
     def __init__(self, operator, image_shape=None, noise=None):
         from .adapt import as_physics
 
@@ -109,6 +111,9 @@ class Magnitudes(LinearPhysics):
         image_shape: (C, H, W).
         noise: sigma (of each part) or a noise model.
     """
+
+    physics: LinearPhysics
+    turn: Tensor
 
     def __init__(self, operator, phase: Tensor, image_shape=None, noise=None):
         from .adapt import as_physics

@@ -58,6 +58,9 @@ class FastCompressedSensing(TightFrame):
     Args: as for `CompressedSensing`.
     """
 
+    signs: Tensor
+    rows: Tensor
+
     def __init__(self, m: int, image_shape, generator=None, seed: int = 0, noise=None):
         super().__init__(image_shape, noise)
         self.m, self.n = m, _check_size(m, image_shape)
@@ -79,7 +82,7 @@ class FastCompressedSensing(TightFrame):
         self.check_data(y, (self.m,))
         spectrum = y.new_zeros(y.shape[0], self.n).index_copy(1, self.rows, y)
         x = math.sqrt(self.frame) * idct(spectrum) * self.signs.to(y.dtype)
-        return x.reshape(-1, *self.image_shape)
+        return x.reshape(-1, *self.known_shape)
 
     def extra_repr(self) -> str:
         return f"m={self.m}, n={self.n}"

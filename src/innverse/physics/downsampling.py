@@ -36,6 +36,7 @@ class Downsampling(LinearPhysics):
     """
 
     direct = measures_images = acts_per_channel = True
+    weights: Tensor
 
     def __init__(
         self, factor: int, image_shape=None, filter="bicubic", boundary="reflect", noise=None

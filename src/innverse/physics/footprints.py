@@ -36,7 +36,7 @@ class Geometry:
     spacing: float
     centre: float
     source: float | None = None
-    detector: float | None = None
+    detector: float = 0.0
 
 
 def back_projection_matrix(geometry: Geometry) -> Tensor:

@@ -68,26 +68,27 @@ class ForeignNoise(NoiseModel):
     def __init__(self, model, law: float | Tensor | Callable[[Tensor], Tensor] | None = None):
         super().__init__()
         self.model = model
-        self._law = law if law is None or callable(law) else GaussianNoise(law)
-        self.depends_on_signal = not isinstance(self._law, GaussianNoise)
+        self._formula = law if callable(law) else None
+        self._level = None if law is None or callable(law) else GaussianNoise(law)
+        self.depends_on_signal = self._level is None
         if law is None and not callable(model):
             raise UsageError(
                 f"cannot use {type(model).__name__} as a noise model: give the level as a number"
             )
 
     @property
-    def sigma(self) -> float | Tensor | None:
-        return None if self.depends_on_signal else self._law.sigma
+    def sigma(self):  # ty: ignore[incompatible-property-override]  # follows the level
+        return None if self._level is None else self._level.sigma
 
     def forward(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.model(y)
 
     @torch.no_grad()
     def std(self, clean: Tensor) -> Tensor:
-        if isinstance(self._law, GaussianNoise):
-            return self._law.std(clean)
-        if self._law is not None:
-            return self._law(clean)
+        if self._level is not None:
+            return self._level.std(clean)
+        if self._formula is not None:
+            return torch.as_tensor(self._formula(clean))
         draws = torch.stack([self._draw(clean) for _ in range(_DRAWS)])
         std = draws.std(0)
         # few draws miss what is rare: no value counts as far better than the others

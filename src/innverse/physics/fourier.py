@@ -28,6 +28,7 @@ class SubsampledFourier(LinearPhysics):
     """
 
     direct = True
+    mask: Tensor
 
     def __init__(self, mask: Tensor, complex_image=False, noise=None, image_shape=None):
         mask = as_weights(mask, "Fourier mask")
@@ -103,7 +104,7 @@ class SubsampledFourier(LinearPhysics):
         return 0.5 * (power + power[..., rows, :][..., columns])
 
     def _measured(self, y):
-        c, h, w = self.image_shape
+        c, h, w = self.known_shape
         self.check_data(y, (2 if self.complex_image else 2 * c, h, w))
         return torch.complex(*y.chunk(2, 1))
 

@@ -24,6 +24,7 @@ class Inpainting(LinearPhysics):
     """
 
     direct = measures_images = acts_per_channel = is_diagonal = True
+    mask: Tensor
 
     def __init__(self, mask: Tensor, noise=None, image_shape=None):
         super().__init__(image_shape, noise)

@@ -23,6 +23,8 @@ class MatrixPhysics(LinearPhysics):
         noise: sigma or a noise model.
     """
 
+    matrix: Tensor
+
     def __init__(self, matrix: Tensor, image_shape=None, noise=None):
         matrix = torch.as_tensor(matrix).detach()
         if not (matrix.is_floating_point() or matrix.is_complex()):
@@ -50,7 +52,7 @@ class MatrixPhysics(LinearPhysics):
         self.check_data(y, (self.matrix.shape[0],))
         matrix = self._matrix(y)
         x = y.to(matrix.dtype) @ matrix.conj()
-        return x.real.reshape(-1, *self.image_shape)
+        return x.real.reshape(-1, *self.known_shape)
 
     def _matrix(self, like: Tensor) -> Tensor:
         """The matrix, real or complex as it is, in the precision of a tensor."""

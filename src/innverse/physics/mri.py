@@ -32,6 +32,9 @@ class MRI(LinearPhysics):
         InputError: NaN or Inf in them, or real ones.
     """
 
+    sensitivities: Tensor
+    mask: Tensor
+
     def __init__(
         self, sensitivities: Tensor, mask: Tensor, complex_image: bool = False, noise=None
     ):
@@ -65,7 +68,7 @@ class MRI(LinearPhysics):
         return as_channels(k)
 
     def A_adjoint(self, y: Tensor) -> Tensor:
-        self.check_data(y, (2 * self.coils, *self.image_shape[1:]))
+        self.check_data(y, (2 * self.coils, *self.known_shape[1:]))
         k = self.mask.to(y.dtype) * as_complex(y)
         x = (self._coils(y).conj() * _ifft(k)).sum(1, keepdim=True)
         return torch.cat((x.real, x.imag), 1) if self.complex_image else x.real
@@ -78,8 +81,8 @@ class MRI(LinearPhysics):
         return torch.view_as_complex(self.sensitivities.to(like.dtype))
 
     def extra_repr(self) -> str:
-        _, height, width = self.image_shape
-        share = float((self.mask != 0).double().mean())
+        _, height, width = self.known_shape
+        share = self.mask.bool().double().mean()
         return f"{self.coils} coils, {height}x{width}, {100 * share:.0f} % measured"
 
 
@@ -201,6 +204,6 @@ def simulated_sensitivities(coils: int, size: tuple[int, int]) -> Tensor:
     y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in size)
     angle = 2 * torch.pi * torch.arange(coils, dtype=torch.float64)[:, None, None] / coils
     across, down = x[None, None, :] - 1.2 * angle.cos(), y[None, :, None] - 1.2 * angle.sin()
-    size_ = torch.exp(-0.5 * (across.square() + down.square()))
-    s = torch.polar(size_, 0.8 * (across * angle.cos() + down * angle.sin()) + angle)
+    reach = torch.exp(-(across.square() + down.square()))
+    s = torch.polar(reach, across * angle.cos() + down * angle.sin() + angle)
     return (s / s.abs().square().sum(0).sqrt()).to(torch.complex64)

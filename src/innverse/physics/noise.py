@@ -140,14 +140,11 @@ class PoissonNoise(NoiseModel):
 
     depends_on_signal = True
 
-    def __init__(self, gain: float):
+    def __init__(self, gain: float | Tensor):
         super().__init__()
         self.gain = _positive(gain, "Poisson gain")
-
-    @property
-    def sigma(self) -> float:
-        """Standard deviation at mid-grey (intensity 0.5), for those that want one number."""
-        return math.sqrt(0.5 * self.gain)
+        # at mid-grey (intensity 0.5), for those that want one number
+        self.sigma = math.sqrt(0.5 * self.gain)
 
     def forward(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         rate = y.detach().clamp_min(0) / self.gain
@@ -173,28 +170,25 @@ class PoissonGaussianNoise(PoissonNoise):
         sigma: standard deviation of the Gaussian part, >= 0.
     """
 
-    def __init__(self, gain: float, sigma: float):
+    def __init__(self, gain: float | Tensor, sigma: float | Tensor):
         super().__init__(gain)
-        self.read = GaussianNoise(float(sigma))
-
-    @property
-    def sigma(self) -> float:
-        return math.hypot(math.sqrt(0.5 * self.gain), self.read.sigma)
+        self.read, self.read_sigma = GaussianNoise(float(sigma)), float(sigma)
+        self.sigma = math.hypot(math.sqrt(0.5 * self.gain), self.read_sigma)
 
     def forward(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.read(super().forward(y, generator), generator)
 
     def std(self, clean: Tensor) -> Tensor:
-        return (self.gain * clean.clamp_min(0) + self.read.sigma**2).sqrt()
+        return (self.gain * clean.clamp_min(0) + self.read_sigma**2).sqrt()
 
     def level(self, y: Tensor) -> Tensor:
-        return (super().level(y).square() + self.read.sigma**2).sqrt()
+        return (super().level(y).square() + self.read_sigma**2).sqrt()
 
     def extra_repr(self) -> str:
-        return f"gain={self.gain}, sigma={self.read.sigma}"
+        return f"gain={self.gain}, sigma={self.read_sigma}"
 
 
-def as_noise(noise) -> nn.Module:
+def as_noise(noise) -> NoiseModel:
     """None -> NoNoise; a number, (B,) or map -> GaussianNoise; a noise model -> itself."""
     if noise is None:
         return NoNoise()

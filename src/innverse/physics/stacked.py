@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ class Stacked(LinearPhysics):
         image_shape: (C, H, W); by default that of the first part that knows one.
     """
 
+    parts: Any  # a list of operators, to PyTorch a ModuleList
+
     def __init__(self, parts: Sequence[LinearPhysics], image_shape=None):
         if not parts:
             raise UsageError("a stack of operators needs at least one")
@@ -34,7 +37,7 @@ class Stacked(LinearPhysics):
         image_shape = shapes[0] if image_shape is None and shapes else image_shape
         super().__init__(image_shape)
         self.parts = nn.ModuleList(parts)
-        self._shapes: list[tuple[torch.Size, bool]] | None = None
+        self._shapes: list[tuple[tuple[int, ...], bool]] | None = None
         self.noise = StackedNoise(self)
 
     @property
@@ -43,7 +46,7 @@ class Stacked(LinearPhysics):
 
     def A(self, x: Tensor) -> Tensor:
         measured = [p.A(x) for p in self.parts]
-        self._shapes = [(m.shape[1:], m.is_complex()) for m in measured]
+        self._shapes = [(tuple(m.shape[1:]), m.is_complex()) for m in measured]
         return torch.cat([_flat(m) for m in measured], 1)
 
     def A_adjoint(self, y: Tensor) -> Tensor:
@@ -56,7 +59,7 @@ class Stacked(LinearPhysics):
             raise ShapeError(f"{len(measured)} measurements for {len(self.parts)} operators")
         if len({len(m) for m in measured}) > 1:
             raise ShapeError("the measurements of the operators have different numbers of items")
-        self._shapes = [(m.shape[1:], m.is_complex()) for m in measured]
+        self._shapes = [(tuple(m.shape[1:]), m.is_complex()) for m in measured]
         return torch.cat([_flat(m) for m in measured], 1)
 
     def split(self, y: Tensor) -> list[Tensor]:
@@ -77,7 +80,7 @@ class Stacked(LinearPhysics):
 
     def forward(self, x, generator=None):
         measured = [p(x, generator) for p in self.parts]
-        self._shapes = [(m.shape[1:], m.is_complex()) for m in measured]
+        self._shapes = [(tuple(m.shape[1:]), m.is_complex()) for m in measured]
         return torch.cat([_flat(m) for m in measured], 1)
 
     def keep_measured(self, y):
@@ -109,7 +112,7 @@ class StackedNoise(NoiseModel):
         return any(m.depends_on_signal for m in self.models)
 
     @property
-    def sigma(self):
+    def sigma(self):  # ty: ignore[incompatible-property-override]  # the parts may change theirs
         levels = [m.sigma for m in self.models]
         if all(level is None for level in levels):
             return None

@@ -56,7 +56,7 @@ class Tomography(LinearPhysics):
         noise=None,
     ):
         super().__init__(image_shape, noise)
-        _, height, width = self.image_shape
+        _, height, width = self.known_shape
         radius = 0.5 * math.hypot(height, width)
         if not spacing > 0:
             raise UsageError(f"spacing={spacing!r}: the width of a bin must be > 0 pixels")
@@ -146,7 +146,7 @@ class Tomography(LinearPhysics):
 
     def _check_sinogram(self, y: Tensor) -> None:
         g = self.geometry
-        self.check_data(y, (self.image_shape[0], len(g.angles), g.detectors))
+        self.check_data(y, (self.known_shape[0], len(g.angles), g.detectors))
 
     def extra_repr(self) -> str:
         g = self.geometry
@@ -182,8 +182,8 @@ class _Sparse(torch.autograd.Function):
         return (pair[back] @ x.reshape(-1, n).T).T.reshape(batch, channels, -1)
 
     @staticmethod
-    def backward(ctx, g):
-        return _Sparse.apply(g, ctx.pair, not ctx.back), None, None
+    def backward(ctx, *grads):
+        return _Sparse.apply(grads[0], ctx.pair, not ctx.back), None, None
 
 
 @functools.lru_cache(maxsize=4)

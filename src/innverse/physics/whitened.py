@@ -29,6 +29,9 @@ class Whitened(LinearPhysics):
         noise: deviation of the noise of W y, one number or (B,).
     """
 
+    physics: LinearPhysics
+    weight: Tensor
+
     def __init__(self, physics: LinearPhysics, weight: Tensor, noise=None):
         super().__init__(physics.image_shape, noise)
         self.physics = physics

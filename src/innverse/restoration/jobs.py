@@ -15,11 +15,10 @@ from torch import Tensor
 
 from ..data import Image, read_image
 from ..data.arrays import load_numpy
-from ..data.sources import is_image_name
+from ..data.sources import image_files
 from ..errors import InnverseError, InputError, ShapeError
 from ..options import OptionError
 from ..physics import LinearPhysics, check_measurement
-from ..reading import read_error
 from ..solvers.measurement import floating
 from .setting import Setting
 
@@ -75,6 +74,13 @@ class Job:
     measured: Measured | None = None
     error: InnverseError | None = None
 
+    @property
+    def known(self) -> Measured:
+        """What was measured, of a job that could be used."""
+        if self.measured is None:
+            raise InputError(f"{self.label} could not be used")
+        return self.measured
+
 
 Choose = Callable[[int], tuple[str, int]]
 """``choose(channels) -> (name, channels of the prior)`` for an image of so many channels."""
@@ -86,11 +92,10 @@ def gather(inputs: Any, setting: Setting) -> list[Job]:
     Raises:
         InputError: a folder without images, or something that is no input.
     """
-    one = isinstance(inputs, (str, os.PathLike, Tensor, np.ndarray, PIL.Image.Image))
     sources: list[Path | Tensor] = []
-    for given in [inputs] if one else inputs:
+    for given in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
         if isinstance(given, (str, os.PathLike)):
-            sources += _paths(Path(given))
+            sources += image_files(given)
         else:
             sources += _items(_tensor(given), setting)
     jobs: list[Job] = []
@@ -103,18 +108,6 @@ def gather(inputs: Any, setting: Setting) -> list[Job]:
         taken.add(name.lower())
         jobs.append(Job(source, name, str(source) if isinstance(source, Path) else name))
     return jobs
-
-
-def _paths(path: Path) -> list[Path]:
-    if not os.path.isdir(path):
-        return [path]
-    try:
-        inside = sorted(p for p in path.iterdir() if p.is_file() and is_image_name(p.name))
-    except OSError as error:
-        raise read_error(path, error) from None
-    if not inside:
-        raise InputError(f"{path} has no image files; give a folder with PNG, JPEG, ...")
-    return inside
 
 
 def _tensor(given: Any) -> Tensor:

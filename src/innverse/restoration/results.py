@@ -97,14 +97,16 @@ def result_of(
         draws = result.samples[:, rows].float().cpu()
         found.draws = draws[:, 0] if measured.planes == 1 else draws.flatten(1, 2)
         found.std = measured.image(result.std[rows].float().cpu())[0]
-        found.summary["posterior"] = _diagnostics(result, rows)
+        found.summary["posterior"] = _diagnostics(result, rows, len(draws))
     return found
 
 
 def write(found: Restored, measured: Measured, setting: Setting, folder: Path) -> None:
     """Write the files of a result."""
-    assert found.image is not None
-    x = _unit(found.image[None], setting)
+    image = found.image
+    if image is None:
+        return
+    x = _unit(image[None], setting)
     seen, summary = measured.seen(setting.x_range), found.summary
     pictures = [
         ("input", _caption(summary["degraded"]), _enlarge(seen, x)[0]),
@@ -119,7 +121,7 @@ def write(found: Restored, measured: Measured, setting: Setting, folder: Path) -
         pictures.append(("spread", f"white is {brightest / (high - low):.3g}", spread))
         found.files.append(write_image(folder / "std.png", spread))
         summary["posterior"]["white_of_std"] = brightest
-        arrays = {"draws": found.draws, "mean": found.image, "std": found.std}
+        arrays = {"draws": found.draws, "mean": image, "std": found.std}
         kept = {name: value.numpy() for name, value in arrays.items() if value is not None}
         found.files.append(atomic_write(folder / "draws.npz", lambda file: np.savez(file, **kept)))
     deep = measured.picture is not None and measured.picture.bits > 8 and x.shape[1] == 1
@@ -128,7 +130,7 @@ def write(found: Restored, measured: Measured, setting: Setting, folder: Path) -
     panel(pictures).save(buffer, "PNG")
     found.files.append(atomic_write(folder / "panel.png", buffer.getvalue()))
     if setting.x_range is not None:
-        values = found.image.numpy()
+        values = image.numpy()
         found.files.append(atomic_write(folder / "result.npy", lambda file: np.save(file, values)))
     # last: its presence says that all is there
     found.files.append(write_json(folder / "result.json", summary))
@@ -146,14 +148,13 @@ def _level(value: Tensor | None, rows: slice) -> float | None:
     return None if value is None else float(value[rows].square().mean().sqrt())
 
 
-def _diagnostics(result: Reconstruction, rows: slice) -> dict[str, Any]:
+def _diagnostics(result: Reconstruction, rows: slice, draws: int) -> dict[str, Any]:
     """Whether to believe the draws, in a few numbers."""
     own = {
         k: result.diagnostics[k][rows].flatten().float() for k in ("r_hat", "ess_bulk", "ess_tail")
     }
-    assert result.samples is not None
     return {
-        "draws": len(result.samples),
+        "draws": draws,
         "r_hat": {"99 %": float(own["r_hat"].quantile(0.99)), "largest": float(own["r_hat"].max())},
         **{
             name: {"median": float(own[name].median()), "smallest": float(own[name].min())}

@@ -113,10 +113,9 @@ def restore(
         except InputError as error:
             failed([job], error)
     batches = _batches(jobs, priors, method, asked, failed)
-    total = sum(job.measured.y.numel() for batch, _ in batches for job in batch if job.measured)
-    before = 0
-    for number, (batch, way) in enumerate(batches, 1):
-        size = sum(job.measured.y.numel() for job in batch if job.measured)
+    sizes = [sum(job.known.y.numel() for job in batch) for batch, _ in batches]
+    total, before = sum(sizes), 0
+    for number, (size, (batch, way)) in enumerate(zip(sizes, batches, strict=True), 1):
         words = "" if len(batches) == 1 else f"batch {number} of {len(batches)}"
         call = dict(asked)
         if way != "pnp" and method == AUTO:
@@ -130,8 +129,7 @@ def restore(
         for some, result in _solve(batch, priors, target, call, failed):
             first = 0
             for job in some:
-                measured = job.measured
-                assert measured is not None
+                measured = job.known
                 rows = slice(first, first + measured.planes)
                 first = rows.stop
                 one = result_of(job, measured, setting, result, rows)
@@ -168,9 +166,9 @@ def _batches(
     groups: dict[tuple, list[Job]] = {}
     for job in jobs:
         if job.measured is not None:
-            one = job.measured
-            shape = one.physics.image_shape or tuple(one.y.shape[1:])
-            groups.setdefault((one.prior, tuple(one.y.shape[1:]), shape), []).append(job)
+            y, physics = job.measured.y, job.measured.physics
+            shape = physics.image_shape or tuple(y.shape[1:])
+            groups.setdefault((job.measured.prior, y.shape[1:], shape), []).append(job)
     batches: list[tuple[list[Job], str]] = []
     for (name, _, shape), members in groups.items():
         flow = priors.loaded.get(name)
@@ -187,24 +185,22 @@ def _batches(
         if way != "pnp" and plane > _CHECKPOINT_PIXELS and name in priors.own:
             from ..bijections import set_memory
 
-            set_memory(flow, "checkpoint")
+            set_memory(priors.loaded[name], "checkpoint")
         room = max(1, (_BATCH_PIXELS_PNP if way == "pnp" else _BATCH_PIXELS) // plane)
         batch, filled = [], 0
         for job in members:
-            planes = job.measured.planes if job.measured else 0
-            if batch and filled + planes > room:
+            if batch and filled + job.known.planes > room:
                 batches.append((batch, way))
                 batch, filled = [], 0
             batch.append(job)
-            filled += planes
+            filled += job.known.planes
         batches.append((batch, way))
     return batches
 
 
 def _way(job: Job, flow: Any, asked: dict[str, Any]) -> str:
     """What "auto" takes for a job, whose memory it decides."""
-    one = job.measured
-    assert one is not None
+    one = job.known
     try:
         return method_for(one.y, one.physics, flow, asked=[*asked])
     except UsageError:
@@ -217,7 +213,7 @@ def _solve(
     batch: list[Job], priors: Priors, device: torch.device, call: dict[str, Any], failed: Failed
 ) -> list[tuple[list[Job], Reconstruction]]:
     """The jobs that could be solved side by side, with their result."""
-    measured = [job.measured for job in batch if job.measured is not None]
+    measured = [job.known for job in batch]
     y = torch.cat([one.y for one in measured]).to(device)
     try:
         with warnings.catch_warnings():

@@ -49,8 +49,9 @@ def choose(problem: Problem, prior, asked: Collection[str] = (), known=None) -> 
         UsageError: no method that fits knows all options that are asked for.
     """
     ranked = _ranked(problem, prior)
+    known = known or (lambda method: asked)
     for choice in ranked:
-        if known is None or set(asked) <= set(known(choice.method)):
+        if set(asked) <= set(known(choice.method)):
             if choice is not ranked[0]:
                 named = ", ".join(sorted(set(asked) - set(known(ranked[0].method))))
                 choice.reason = f"{named} was given ({ranked[0].method} without it)"

@@ -34,7 +34,7 @@ class Constrained(Method):
 
     sigma: float | Sequence[float] | None = real(None, LEVEL, above=0, several=True, auto="0.02")
     steps: int = whole(200, "Iterations.")
-    init: Tensor | None = array("Latents (B, ...) or images (B, C, H, W) to begin with.")
+    init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
         if not hasattr(prior, "log_prob"):

@@ -36,16 +36,19 @@ def judge(problem: Problem, result: Reconstruction, slack: float = SLACK) -> Non
         "its log-density is NaN or Inf": _broken(result.log_prob, problem.batch),
     }
     ratio = result.noise_ratio = noise_ratio(problem, result.x)
-    limit = None if ratio is None else slack * _chance(measured_values(problem))
+    beyond = {}  # {item: how many times the noise}
+    if ratio is not None:
+        limit = slack * _chance(measured_values(problem))
+        beyond = {i: r for i, r in enumerate(ratio.tolist()) if not r <= float(limit[i])}
     for i in range(problem.batch):
         reason = next((words for words, which in broken.items() if bool(which[i])), None)
         if reason is not None:
             if not result.status[i].startswith("failed"):
                 result.status[i] = f"failed: {reason}"
             result.converged[i] = False
-        elif limit is not None and bool(result.converged[i]) and not bool(ratio[i] <= limit[i]):
+        elif bool(result.converged[i]) and i in beyond:
             result.converged[i] = False
-            times = f"{float(ratio[i]):.3g} times the noise"
+            times = f"{beyond[i]:.3g} times the noise"
             result.status[i] = f"not converged: the residual is {times} ({result.status[i]})"
         elif not result.converged[i] and result.status[i].startswith("converged"):
             part = f"{float(result.residual[i]):.2g} of the measurement"

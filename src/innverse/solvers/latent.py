@@ -55,7 +55,7 @@ class Latent(Method):
     )
     penalty: str = choice("norm", "On z: its norm, or the square of it.", ("norm", "square"))
     steps: int | None = whole(None, "Iterations.", auto="150 (adam: 500)")
-    init: Tensor | None = array("Latents (B, ...) or images (B, C, H, W) to begin with.")
+    init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
     start: str = choice(
         "zero",
         'Where the search begins: at "zero", the most likely latent; at "random" ones, or on a '

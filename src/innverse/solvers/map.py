@@ -55,7 +55,7 @@ class MAP(Method):
         ("data", "latent"),
         auto="latent where the prior knows what stands where and the data do not show it",
     )
-    init: Tensor | None = array("Latents (B, ...) or images (B, C, H, W) to begin with.")
+    init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
         if not hasattr(prior, "log_prob"):

@@ -155,7 +155,7 @@ def _differences(problem: Problem) -> Tensor | None:
         return None
     known = torch.ones_like(y, dtype=torch.bool)
     if isinstance(physics, Inpainting):
-        known = (physics.mask != 0).expand_as(y)
+        known = physics.mask.bool().expand_as(y)
     y, known = _middle(y, _MOST), _middle(known, _MOST)
     # a picture that was clipped has no noise where it is black or white
     ends = y.flatten(1).amin(1).view(-1, 1, 1, 1), y.flatten(1).amax(1).view(-1, 1, 1, 1)

@@ -47,7 +47,7 @@ class PlugAndPlay(Method):
         high=10,
     )
     views: int = whole(4, "Views that the last denoising averages.", 1, 16)
-    init: Tensor | None = array("Latents (B, ...) or images (B, C, H, W) to begin with.")
+    init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
     tile: int | str | None = whole(
         "auto", "Side of the tiles for large pictures, at least 96 pixels.", 96, 2**30,
         words=("auto", "none"),
@@ -170,7 +170,7 @@ def _as_near_as_the_noise(problem: Problem, v: Tensor, noise, level, strength: f
         take = (ratio > 1).view(-1, 1, 1, 1)
         best = torch.where(take & x.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), x, best)
         ratio = noise_ratio(problem, best)
-        if not bool((ratio > 1).any()):
+        if ratio is None or not bool((ratio > 1).any()):
             break
     return best
 

@@ -28,7 +28,7 @@ def knows_posterior_mean(problem: Problem, prior) -> bool:
         return False
     low, high = prior.noise_range
     if isinstance(problem.physics, Whitened):
-        return bool((_deviation(problem) <= high).all())
+        return bool((_deviation(problem, problem.physics) <= high).all())
     noise = problem.noise_level()
     return bool(((noise >= low) & (noise <= high)).all())
 
@@ -42,7 +42,7 @@ def solve_denoising(problem: Problem, prior, *, views: int, tile) -> Reconstruct
         problem.progress(done, pieces, "posterior mean")
 
     if isinstance(problem.physics, Whitened):
-        x, calls = _by_level(problem, prior, y, range(views), tile)
+        x, calls = _by_level(problem, problem.physics, prior, y, range(views), tile)
         noise = noise.clamp(*prior.noise_range)
     else:
         x, calls = denoise_tiled(prior, y, noise, range(views), tile, report), 1
@@ -60,16 +60,18 @@ def solve_denoising(problem: Problem, prior, *, views: int, tile) -> Reconstruct
     )
 
 
-def _deviation(problem: Problem) -> Tensor:
+def _deviation(problem: Problem, physics: Whitened) -> Tensor:
     """Standard deviation of each pixel; infinite where it was not measured."""
     level = problem.noise_level().view(-1, *[1] * (problem.y.ndim - 1))
-    return level / problem.physics.weight.to(level.dtype)
+    return level / physics.weight.to(level.dtype)
 
 
-def _by_level(problem: Problem, prior, y: Tensor, views, tile) -> tuple[Tensor, int]:
+def _by_level(
+    problem: Problem, physics: Whitened, prior, y: Tensor, views, tile
+) -> tuple[Tensor, int]:
     """The posterior mean of each pixel at its own level, and the number of levels it took."""
     low, high = prior.noise_range
-    std = _deviation(problem).expand(y.shape)
+    std = _deviation(problem, physics).expand(y.shape)
     # the same levels for all items, whatever is solved beside them
     last = math.ceil(math.log2(high / low))
     place = (std.clamp(low, high) / low).log() * (last / math.log(high / low))

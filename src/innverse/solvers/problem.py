@@ -87,7 +87,8 @@ class Problem:
         physics = differentiable(physics, sample)
         if y.is_complex() or measured.is_complex():
             y, physics, model = in_real_numbers(y, physics, model)
-        shape = tuple(back.shape[1:])
+        channels, height, width = back.shape[1:]
+        shape = channels, height, width
         _check_prior(prior, shape)
         given = y, physics
         y, physics = whiten(y, physics, model)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from .problem import Problem
 
 
 class SolveWarning(UserWarning):
@@ -62,6 +67,28 @@ class Reconstruction:
     noise_ratio: Tensor | None = None
     reason: str = ""
     notes: list[list[str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, problem: Problem, x: Tensor, method: str, **more) -> Reconstruction:
+        """Of a method that ends after its steps: all finite items have converged; `solve` judges
+        the rest. ``more`` are other attributes."""
+        finite = x.isfinite().flatten(1).all(1)
+        usual: dict[str, Any] = {
+            "z": None,
+            "log_prob": None,
+            "residual": problem.residual(x),
+            "converged": finite,
+            "status": ["converged" if ok else "failed: NaN or Inf" for ok in finite.tolist()],
+            "evaluations": torch.zeros(problem.batch, dtype=torch.long),
+        }
+        return cls(x=x, method=method, **(usual | more))
+
+    @property
+    def latents(self) -> Tensor:
+        """``z``, of a method that has it."""
+        if self.z is None:
+            raise UsageError(f"method {self.method!r} gives no latents")
+        return self.z
 
     @property
     def z_norm(self) -> Tensor | None:

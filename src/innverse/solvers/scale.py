@@ -51,7 +51,7 @@ def onto_unit(problem: Problem, x_range: tuple[float, float]) -> Problem:
     if noise is not None:
         noise = noise / span
     changed = {"y": (problem.y - problem.physics.A(black)) / span, "noise": noise, "model": None}
-    if getattr(problem, "given", None) is not None:
+    if problem.given is not None:
         y, physics = problem.given
         changed["given"] = (y - physics.A(black)) / span, physics
     return replace(problem, **changed)

@@ -43,7 +43,7 @@ class Watch:
             column[items] = found[better].to(column)
 
     def step(self, state, **more) -> None:
-        """Add a row; ``state`` is the `Progress` of an optimiser."""
+        """Add a row; ``state`` is the `Round` of an optimiser."""
         self.rounds += 1
         row = {name: column.tolist() for name, column in self._seen.items()}
         row["evaluations"] = self.evaluations.tolist()

@@ -56,7 +56,7 @@ class Adaptive(Latent):
                 )
 
             tuned = _tune(
-                problem, prior, self.sigma, found.z[i : i + 1], i,
+                problem, prior, self.sigma, found.latents[i : i + 1], i,
                 self.tune_steps, self.tune_lr, self.latent_lr, floor[i], tuning,
             )  # fmt: skip
             found.evaluations[i] += len(tuned.misfits)
@@ -66,8 +66,8 @@ class Adaptive(Latent):
             else:
                 found.status[i] = "failed: tuning the weights met NaN or Inf"
                 found.converged[i] = False
-            if tuned.x is not None:
-                found.x[i : i + 1], found.z[i : i + 1] = tuned.x, tuned.z
+            if tuned.x is not None and tuned.z is not None:
+                found.x[i : i + 1], found.latents[i : i + 1] = tuned.x, tuned.z
             tuning(self.tune_steps)
         found.residual = problem.residual(found.x)
         found.method, found.log_prob = "adaptive", None

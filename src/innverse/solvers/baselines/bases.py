@@ -63,8 +63,10 @@ class Basis:
 def _split(x: Tensor, taps: tuple[float, ...]) -> Tensor:
     """Along the last axis: low-pass and high-pass coefficients, half the length each."""
     shifted = [x.roll(-k, -1)[..., ::2] for k in range(len(taps))]
-    low = sum(h * s for h, s in zip(taps, shifted, strict=True))
-    high = sum(g * s for g, s in zip(_mirror(taps), shifted, strict=True))
+    low, high = (
+        torch.stack([h * s for h, s in zip(filter_, shifted, strict=True)]).sum(0)
+        for filter_ in (taps, _mirror(taps))
+    )
     return torch.cat((low, high), -1)
 
 

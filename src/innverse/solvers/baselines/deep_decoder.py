@@ -93,7 +93,7 @@ class DeepDecoder:
         k = self.channels
         return [block[:, : k * k].view(-1, k, k) for block in self._blocks(weights)]
 
-    def _norms(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _norms(self, weights: Tensor) -> list[tuple[Tensor, ...]]:
         return [block[:, -2 * self.channels :].chunk(2, 1) for block in self._blocks(weights)]
 
 

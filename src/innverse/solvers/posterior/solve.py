@@ -49,7 +49,7 @@ class PosteriorDraws(Method):
     chains: int = whole(4, "Chains that make them.", 2, 4096)
     warmup: int = whole(100, "Transitions before, which adapt the step size.", 0)
     steps: int = whole(15, "Iterations.")
-    init: Tensor | None = array("Latents (B, ...) or images (B, C, H, W) to begin with.")
+    init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
