@@ -152,11 +152,11 @@ def assess(
     if simulator is not None:
         few = slice(0, 200)
         prior = theta[torch.randint(len(theta), (100, len(x[few])), generator=generator)]
-        errors = (
+        of_posterior, of_prior = (
             calibration.resimulation_error(t, x[few], simulator, generator=generator)
             for t in (found[:100, few], prior)
         )
-        resimulation = tuple(errors)
+        resimulation = of_posterior, of_prior
     corrections = None
     if log_joint is not None:
         exact = CorrectedPosterior(posterior, log_joint)

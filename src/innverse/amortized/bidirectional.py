@@ -189,7 +189,7 @@ class BidirectionalPosterior:
         transform: ParameterTransform,
         standardize: Standardize,
         names: list[str],
-        history: History,
+        history: History | None,
     ):
         self.network = network.eval().requires_grad_(False)
         self.transform, self.standardize = transform, standardize

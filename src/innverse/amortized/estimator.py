@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..nets.summary import summary_network
 from .density import build_density
+from .mdn import Density
 from .parameters import ParameterTransform
 from .standardize import Standardize
 
@@ -27,6 +28,11 @@ class Estimator(nn.Module):
             one's own.
         size: see `choose_size`.
     """
+
+    density: Density
+    summary: nn.Module
+    transform: ParameterTransform
+    standardize: Standardize
 
     def __init__(
         self,

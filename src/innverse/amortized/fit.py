@@ -192,7 +192,7 @@ def _simulated(theta, x, simulator, prior, budget, vectorized, progress) -> tupl
     else:
         theta = as_rows(theta, "theta")
     with Progress("simulating", len(theta), unit="simulation", quiet=not progress) as bar:
-        shape = getattr(prior, "event_shape", theta.shape[1:])
+        shape = torch.Size(getattr(prior, "event_shape", theta.shape[1:]))
         matrices = len(shape) > 1 and shape.numel() == theta.shape[1]
         given = theta.unflatten(1, shape) if matrices else theta
         return theta, simulate(simulator, given, vectorized=vectorized, report=bar)

@@ -21,6 +21,11 @@ class TrainingRange(nn.Module):
         n: dimensions of a flattened measurement.
     """
 
+    mean: Tensor
+    whiten: Tensor
+    log_scale: Tensor
+    distances: Tensor
+
     def __init__(self, n: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(n, dtype=torch.float64))

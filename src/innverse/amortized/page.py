@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..fitting import History
 from ..metrics.calibration import ENOUGH
 from ..report import Report, Table, curves
 from ..report.posteriors import contraction_plot, coverage_curves, pair_plot, rank_histograms
@@ -44,13 +45,13 @@ def write_page(
             _calibration(page, found)
             _learned(page, found)
             _likelihood(page, found)
-        if draws is not None:
+        if draws is not None and seen is not None:
             _observations(page, posterior, seen, draws)
     return page.save(path)
 
 
 def _training(page: Report, posterior: Posterior) -> None:
-    history = posterior.history
+    history = posterior.history or History()  # a posterior made by hand has none
     page.heading("Training")
     table = Table(["", "value"])
     table.add("simulations", posterior.n_simulations)

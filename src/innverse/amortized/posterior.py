@@ -237,8 +237,8 @@ class Posterior:
     @classmethod
     def load(cls, folder: str | Path) -> Posterior:
         """Read what `save` wrote; InputError when it is missing or damaged."""
-        needed = {"names": list, "x_shape": list, "config": dict, **files.TRANSFORM}
-        needed |= {"n_simulations": int, "n_excluded": int}
+        needed: dict[str, type] = {"names": list, "x_shape": list, "config": dict}
+        needed |= {"n_simulations": int, "n_excluded": int, **files.TRANSFORM}
 
         def build(made: dict[str, Any], history: History | None) -> Posterior:
             names, x_shape, config = made["names"], tuple(made["x_shape"]), made["config"]
@@ -321,7 +321,8 @@ class Posterior:
     def _flag(self, x: Tensor) -> None:
         """Warn of observations that the training did not prepare for."""
         x = x.detach()
-        if "rounds" in self.config and not torch.equal(x, self.default_x):
+        learned_for = self.default_x
+        if "rounds" in self.config and (learned_for is None or not torch.equal(x, learned_for)):
             warnings.warn(
                 "this posterior was learned in rounds for one observation and holds at no other: "
                 "leave x out, or learn with fit",

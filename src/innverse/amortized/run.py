@@ -16,6 +16,7 @@ from ..data import simulators
 from ..data.atomic import atomic_write, write_json
 from ..data.columns import read_columns
 from ..errors import InputError
+from ..fitting import History
 from ..progress import Progress
 from .assess import Assessment, assess
 from .checks import as_measurements, as_pairs, leave_out_invalid
@@ -51,7 +52,8 @@ def run_recipe(
     seen = None
     if recipe.infer.path is not None:  # before the training: a wrong path should not waste it
         seen, _ = read_columns(recipe.infer.path, recipe.data.x, "x")
-    pairs = _simulated(recipe) if recipe.data.simulator else _from_file(recipe)
+    name, path = recipe.data.simulator, recipe.data.path
+    pairs = _from_file(path, recipe) if path is not None else _simulated(name or "", recipe)
     if seen is not None:
         seen = as_measurements(seen, tuple(pairs.x.shape[1:]))
         if not len(seen):
@@ -68,7 +70,7 @@ def run_recipe(
         resume=resume,
     )
     posterior.save(folder)
-    history = posterior.history
+    history = posterior.history or History()
     summary: dict[str, Any] = {
         "simulations": posterior.n_simulations,
         "excluded": pairs.excluded,
@@ -92,7 +94,7 @@ def run_recipe(
             draws = posterior.sample_batched((recipe.infer.draws,), seen, generator=generator)
         summary["mean"], summary["std"] = draws.mean(0), draws.std(0)
         summary["rank"] = posterior.rank(seen)
-        arrays = {"draws": draws.numpy(), "names": np.array(posterior.names)}
+        arrays: dict[str, Any] = {"draws": draws.numpy(), "names": np.array(posterior.names)}
         if found is not None:
             arrays["repaired"] = found.repair.samples(draws).numpy()
         buffer = io.BytesIO()
@@ -110,10 +112,10 @@ def run_recipe(
     return summary
 
 
-def _from_file(recipe: Recipe) -> _Pairs:
+def _from_file(path: str, recipe: Recipe) -> _Pairs:
     data = recipe.data
-    theta, names = read_columns(data.path, data.theta, "theta")
-    x, _ = read_columns(data.path, data.x, "x")
+    theta, names = read_columns(path, data.theta, "theta")
+    x, _ = read_columns(path, data.x, "x")
     theta, x = as_pairs(theta, x)
     theta, x, excluded = leave_out_invalid(theta, x)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(recipe.train.seed))
@@ -123,9 +125,9 @@ def _from_file(recipe: Recipe) -> _Pairs:
     return _Pairs(theta[rows], x[rows], check, _bounds(data), data.names or names, excluded)
 
 
-def _simulated(recipe: Recipe) -> _Pairs:
+def _simulated(name: str, recipe: Recipe) -> _Pairs:
     data = recipe.data
-    task = simulators.get(data.simulator)
+    task = simulators.get(name)
     generator = torch.Generator().manual_seed(recipe.train.seed)
     theta, x = task.pairs(data.budget, generator)
     check = task.pairs(recipe.check.pairs, generator)

@@ -23,6 +23,10 @@ class Standardize(nn.Module):
             the time of a series, the pixels of an image).
     """
 
+    loc: Tensor
+    scale: Tensor
+    heavy: Tensor
+
     def __init__(self, shape: tuple[int, ...], shared: tuple[int, ...] = ()):
         super().__init__()
         self.shape, self.shared = tuple(shape), tuple(shared)

@@ -112,7 +112,11 @@ def fit(
         if folder is not None and not resume:
             remove_checkpoints(folder)
         loss = _loss_of(flow)
-        known = {"flow": getattr(flow, "name", None), "shape": list(flow.shape), "seed": seed}
+        known = {
+            "flow": getattr(flow, "name", None),
+            "shape": list(getattr(flow, "shape", ())),
+            "seed": seed,
+        }
         _initialize(flow, data)
         set_precision(flow, precision)
         try:
@@ -191,7 +195,8 @@ def _loss_of(flow) -> Loss:
     def loss(x: Tensor, *c: Tensor) -> Tensor:
         x = _dequantised(x)
         if noise is not None and not c:
-            x, *c = _noisy(x, *noise)
+            x, sigma = _noisy(x, *noise)
+            c = (sigma,)
         if of_its_own:
             return flow.training_loss(x, *c).expand(len(x))
         return -flow.log_prob(x, *c)
@@ -205,7 +210,7 @@ def _initialize(flow, data: Rows | Loader) -> None:
         return
     count = max(_INITIAL // math.prod(flow.shape), 2)
     device = next(flow.parameters()).device
-    x, *c = (t.to(device) for t in data.first(min(count, 20_000)))
+    x, *c = [t.to(device) for t in data.first(min(count, 20_000))]
     x = _dequantised(x)
     if getattr(flow, "noise_range", None) is not None and not c:
         x, *c = _noisy(x, *flow.noise_range)
