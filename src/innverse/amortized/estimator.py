@@ -22,7 +22,7 @@ class Estimator(nn.Module):
 
     Args:
         transform: of the parameters.
-        x_shape: of one measurement.
+        x_shape: of one observation.
         density: see `build_density`.
         summary: one of `innverse.nets.summary.SUMMARIES`, or a module (B, *x_shape) -> (B, k) of
             one's own.

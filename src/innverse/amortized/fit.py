@@ -67,7 +67,7 @@ def fit(
     ``prior`` and a ``budget``.
 
     Args:
-        theta, x: parameters (N, D) drawn from the prior, and measurements (N, ...); arrays, tensors,
+        theta, x: parameters (N, D) drawn from the prior, and observations (N, ...); arrays, tensors,
             tables or lists. Draws of the posterior have the type of theta: float64 keeps all digits
             of float64, whole numbers and lists.
         simulator: theta (B, D) -> x (B, ...), or one at a time unless ``vectorized``.

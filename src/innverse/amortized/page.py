@@ -22,7 +22,7 @@ _SHOWN = 4  # observations with a figure of their own
 def write_page(
     path: str | Path,
     posterior: Posterior,
-    found: Assessment | None,
+    assessment: Assessment | None,
     *,
     title: str,
     seen: Tensor | None = None,
@@ -31,7 +31,7 @@ def write_page(
     """A single HTML file.
 
     Args:
-        found: what `assess` returned, None if nothing was checked.
+        assessment: what `assess` returned, None if nothing was checked.
         seen, draws: observations (B, *x_shape) and their draws (L, B, D), if some were inferred.
 
     Raises:
@@ -41,10 +41,10 @@ def write_page(
     with warnings.catch_warnings():  # letters of a name that the font lacks are drawn as boxes
         warnings.filterwarnings("ignore", "Glyph .* missing")
         _training(page, posterior)
-        if found is not None:
-            _calibration(page, found)
-            _learned(page, found)
-            _likelihood(page, found)
+        if assessment is not None:
+            _calibration(page, assessment)
+            _learned(page, assessment)
+            _likelihood(page, assessment)
         if draws is not None and seen is not None:
             _observations(page, posterior, seen, draws)
     return page.save(path)
@@ -70,12 +70,12 @@ def _training(page: Report, posterior: Posterior) -> None:
     )
 
 
-def _calibration(page: Report, found: Assessment) -> None:
-    before, after = found.before, found.after
+def _calibration(page: Report, assessment: Assessment) -> None:
+    before, after = assessment.before, assessment.after
     page.heading("Calibration")
     page.text(
-        f"Tested on {found.pairs} fresh pairs, and repaired by conformal recalibration of the "
-        f"intervals, learned from {found.repair.n} others. A credible interval of 90 % should hold "
+        f"Tested on {assessment.pairs} fresh pairs, and repaired by conformal recalibration of the "
+        f"intervals, learned from {assessment.repair.n} others. A credible interval of 90 % should hold "
         "the truth in 90 % of the pairs; by chance of the pairs the share misses that by one "
         "standard error in a third of such tests, even if the posterior is exact."
     )
@@ -96,16 +96,16 @@ def _calibration(page: Report, found: Assessment) -> None:
         before.coverage.covered,
         after.coverage.covered,
         before.coverage.standard_error,
-        found.repair.standard_error(before.coverage.levels),
+        assessment.repair.standard_error(before.coverage.levels),
     )
     for level, covered, repaired, *chances in rows:
         misses = [float((t - level).abs().max()) for t in (covered, repaired)]
         means = [float(t.mean()) for t in (covered, repaired)]
         table.add(f"{100 * float(level):.0f} %", *means, *map(float, chances), *misses)
     page.table(table)
-    if found.repair.n < ENOUGH:
+    if assessment.repair.n < ENOUGH:
         page.note(
-            f"The repair was learned from {found.repair.n} pairs only: it can make a posterior worse "
+            f"The repair was learned from {assessment.repair.n} pairs only: it can make a posterior worse "
             f"that was nearly right. Give it at least {ENOUGH} ([check] pairs = {2 * ENOUGH}).",
             warning=True,
         )
@@ -121,7 +121,7 @@ def _calibration(page: Report, found: Assessment) -> None:
                 for label, checks in (("before", before), ("after repair", after))
             },
             "share of truths inside",
-            found.pairs,
+            assessment.pairs,
         ),
         "Coverage",
         "Central intervals, averaged over the parameters. Below the diagonal: too narrow.",
@@ -133,50 +133,50 @@ def _calibration(page: Report, found: Assessment) -> None:
                 for label, checks in (("before", before), ("after repair", after))
             },
             "expected coverage",
-            found.pairs,
+            assessment.pairs,
         ),
         "TARP",
         "Balls around random points (Lemos et al. 2023): it sees all parameters together.",
     )
     for label, checks in (("before", before), ("after repair", after)):
-        p = ", ".join(f"{n} {float(v):.3g}" for n, v in zip(found.names, checks.sbc.p_values))
+        p = ", ".join(f"{n} {float(v):.3g}" for n, v in zip(assessment.names, checks.sbc.p_values))
         page.figure(
-            rank_histograms(checks.sbc.ranks, checks.sbc.draws, found.names),
+            rank_histograms(checks.sbc.ranks, checks.sbc.draws, assessment.names),
             f"Simulation-based calibration, {label}",
             f"Ranks of the truth; the band holds 95 % of the bars of an exact posterior. p: {p}.",
         )
 
 
-def _learned(page: Report, found: Assessment) -> None:
+def _learned(page: Report, assessment: Assessment) -> None:
     page.heading("What the data taught")
-    contraction, z = found.learned.contraction, found.learned.z_score
+    contraction, z = assessment.learned.contraction, assessment.learned.z_score
     table = Table(["parameter", "contraction", "z-score, mean", "z-score, deviation"])
-    columns = zip(found.names, contraction.mean(0), z.mean(0), z.std(0))
+    columns = zip(assessment.names, contraction.mean(0), z.mean(0), z.std(0))
     for name, *values in columns:
         table.add(name, *map(float, values))
     page.table(table)
     page.figure(
-        contraction_plot(contraction, z, found.names),
+        contraction_plot(contraction, z, assessment.names),
         "Contraction and z-score",
-        "Contraction 1: the measurement tells the parameter; 0: it says nothing. |z| above 2 in "
+        "Contraction 1: the observation determines the parameter; 0: it says nothing. |z| above 2 in "
         "more than a few points: too sure.",
     )
-    if found.resimulation is not None:
-        posterior, prior = (float(t.median()) for t in found.resimulation)
+    if assessment.resimulation is not None:
+        posterior, prior = (float(t.median()) for t in assessment.resimulation)
         page.text(
             "Re-simulation: simulations at draws of the posterior lie at a median squared distance "
-            f"of {posterior:.4g} from the measurement, those at draws of the prior at {prior:.4g}."
+            f"of {posterior:.4g} from the observation, those at draws of the prior at {prior:.4g}."
         )
-    for k in range(found.draws.shape[1]):
+    for k in range(assessment.draws.shape[1]):
         page.figure(
-            pair_plot({"posterior": found.draws[:, k]}, found.names, found.theta[k]),
+            pair_plot({"posterior": assessment.draws[:, k]}, assessment.names, assessment.theta[k]),
             f"Test pair {k + 1}",
             "Draws of the posterior; lines mark the true parameters.",
         )
 
 
-def _likelihood(page: Report, found: Assessment) -> None:
-    if found.corrections is None:
+def _likelihood(page: Report, assessment: Assessment) -> None:
+    if assessment.corrections is None:
         return
     page.heading("Against the exact likelihood")
     page.text(
@@ -184,7 +184,7 @@ def _likelihood(page: Report, found: Assessment) -> None:
         "size per draw, 1 for an exact posterior; weights can be trusted where Pareto k is below 0.7."
     )
     table = Table(["observation", "efficiency", "Pareto k", "log evidence", "to be trusted"])
-    for k, made in enumerate(found.corrections, 1):
+    for k, made in enumerate(assessment.corrections, 1):
         i = made.importance
         table.add(k, made.efficiency, i.pareto_k, i.log_evidence, i.trustworthy)
     page.table(table)

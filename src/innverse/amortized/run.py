@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..fitting import History
 from ..progress import Progress
 from .assess import Assessment, assess
-from .checks import as_measurements, as_pairs, leave_out_invalid
+from .checks import as_observations, as_pairs, leave_out_invalid
 from .fit import fit
 from .posterior import Posterior
 from .recipe import Recipe, Simulations
@@ -55,7 +55,7 @@ def run_recipe(
     name, path = recipe.data.simulator, recipe.data.path
     pairs = _from_file(path, recipe) if path is not None else _simulated(name or "", recipe)
     if seen is not None:
-        seen = as_measurements(seen, tuple(pairs.x.shape[1:]))
+        seen = as_observations(seen, tuple(pairs.x.shape[1:]))
         if not len(seen):
             raise InputError(f"{recipe.infer.path} holds no observations: leave [infer] out")
     posterior = fit(
@@ -82,12 +82,12 @@ def run_recipe(
         "checked_pairs": 0,
     }
     generator = torch.Generator().manual_seed(recipe.train.seed)
-    found = None
+    assessment = None
     if len(pairs.check[0]) >= _FEWEST_CHECKED:
         with Progress(f"checking on {len(pairs.check[0])} pairs", quiet=not progress):
-            found = _assessed(posterior, pairs, recipe.check.draws, generator)
-        summary |= found.summary()
-        write_json(folder / "recalibration.json", found.repair.to_json())
+            assessment = _assessed(posterior, pairs, recipe.check.draws, generator)
+        summary |= assessment.summary()
+        write_json(folder / "recalibration.json", assessment.repair.to_json())
     draws = None
     if seen is not None:
         with Progress(f"drawing for {len(seen)} observations", quiet=not progress):
@@ -95,8 +95,8 @@ def run_recipe(
         summary["mean"], summary["std"] = draws.mean(0), draws.std(0)
         summary["rank"] = posterior.rank(seen)
         arrays: dict[str, Any] = {"draws": draws.numpy(), "names": np.array(posterior.names)}
-        if found is not None:
-            arrays["repaired"] = found.repair.samples(draws).numpy()
+        if assessment is not None:
+            arrays["repaired"] = assessment.repair.samples(draws).numpy()
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         atomic_write(folder / "draws.npz", buffer.getvalue())
@@ -104,10 +104,10 @@ def run_recipe(
     if _can_plot():
         from .page import write_page
 
-        title = f"p(parameters given measurement): {folder.name}"
+        title = f"p(parameters given observation): {folder.name}"
         with Progress("writing the report", quiet=not progress):
             write_page(
-                folder / "report.html", posterior, found, title=title, seen=seen, draws=draws
+                folder / "report.html", posterior, assessment, title=title, seen=seen, draws=draws
             )
     return summary
 

@@ -69,7 +69,7 @@ def fit(
         patience: epochs without progress that end the training.
         max_epochs, minutes: its budget, whichever is used up first.
         weight_decay: fixed; by default .1, and another on trial near the end, see `Schedule`.
-        average: epochs over which weights are averaged.
+        average: epochs over which weights are averaged; 0 for none.
         precision: ``"bf16"`` lets the networks compute in bfloat16 while they train.
         device: where to train, and where the flow is afterwards: "auto", "cpu", "cuda"; by default
             where it is.
