@@ -38,21 +38,10 @@ from ..flows.flow import Flow
 from ..metrics.mmd import inverse_multiquadratic, mmd2
 from ..seeding import seeded
 from . import files
-from .checks import (
-    as_observations,
-    as_pairs,
-    as_rows,
-    as_shape,
-    check_inside,
-    check_names,
-    check_pairs,
-    check_seed,
-    leave_out_invalid,
-)
-from .fit import learned_region
+from .checks import as_observations, as_rows, as_shape, check_seed
+from .fit import checked_pairs
 from .parameters import ParameterTransform
 from .standardize import Standardize
-from .supports import ask_prior
 
 _FLOWS = {  # the name of each, and its options
     "affine": ("realnvp", {"mix": "permute", "norm": False, "standardize": False}),
@@ -306,16 +295,10 @@ def fit_bidirectional(
         couplings = "spline" if loss == "ml" else "affine"
     if couplings not in _FLOWS:
         raise UsageError(f"couplings={couplings!r}: choose affine or spline")
-    theta, x = as_pairs(theta, x)
+    pairs = checked_pairs(theta, x, prior, bounds, names)
+    theta, x, region, n = pairs.theta, pairs.x, pairs.region, len(pairs.theta)
     if x.dim() != 2:
         raise ShapeError(f"the bi-directional INN takes vectors x (N, m), not {tuple(x.shape)}")
-    theta, x, _ = leave_out_invalid(theta, x)
-    n, d = theta.shape
-    names = check_names(names, d)
-    region = learned_region(prior, bounds, theta)
-    check_pairs(theta, x, names, region)
-    check_inside(theta, region, names)
-    ask_prior(prior, region, theta)
     d = region.free
     transform = ParameterTransform(region, dtype=theta.dtype)
     standardize = Standardize(tuple(x.shape[1:]))
@@ -351,4 +334,4 @@ def fit_bidirectional(
         schedule = Schedule(*limits, weight_decay=1e-4, heavy_decay=None, light_decay=None)
         data, held_out = (u[rows], y[rows]), (u[test], y[test])
         history = train(network, objective, data, held_out, schedule, seed=seed, progress=progress)
-    return BidirectionalPosterior(network, transform, standardize, names, history)
+    return BidirectionalPosterior(network, transform, standardize, pairs.names, history)

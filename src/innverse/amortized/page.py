@@ -75,7 +75,8 @@ def _calibration(page: Report, assessment: Assessment) -> None:
     page.heading("Calibration")
     page.text(
         f"Tested on {assessment.pairs} fresh pairs, and repaired by conformal recalibration of the "
-        f"intervals, learned from {assessment.repair.n} others. A credible interval of 90 % should hold "
+        f"intervals, learned from {assessment.repair.n} others. A credible interval of 90 % should "
+        "hold "
         "the truth in 90 % of the pairs; by chance of the pairs the share misses that by one "
         "standard error in a third of such tests, even if the posterior is exact."
     )
@@ -105,7 +106,8 @@ def _calibration(page: Report, assessment: Assessment) -> None:
     page.table(table)
     if assessment.repair.n < ENOUGH:
         page.note(
-            f"The repair was learned from {assessment.repair.n} pairs only: it can make a posterior worse "
+            f"The repair was learned from {assessment.repair.n} pairs only: it can make a posterior "
+            "worse "
             f"that was nearly right. Give it at least {ENOUGH} ([check] pairs = {2 * ENOUGH}).",
             warning=True,
         )
