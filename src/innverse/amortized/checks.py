@@ -115,7 +115,7 @@ def leave_out_invalid(theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor, int]:
         warnings.warn(
             f"{bad} of {len(x)} simulations ({share:.2g} %) contain NaN or infinite values and are "
             "left out; if failing depends on the parameters, the posterior is one given success",
-            stacklevel=3,
+            stacklevel=4,
         )
         theta, x = theta[valid], x[valid]
     return theta, x, bad
