@@ -16,7 +16,6 @@ written to --out from the cells. sbi's columns stay empty where sbi is not insta
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -43,16 +42,13 @@ BY_TASK = {"sbibm": sbibm.PUBLISHED, "kinematics": kinematics.PUBLISHED}
 
 def main() -> None:
     root = Path(__file__).parents[1]
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.Arguments(__doc__, threads=2)
     parser.add_argument("part", nargs="?", choices=PARTS, help="all of them by default")
     parser.add_argument("--task", help="one task of sbibm or kinematics")
     parser.add_argument("--density", default="nsf")
     parser.add_argument("--epochs", type=int, default=1000, help="most epochs of a training")
     parser.add_argument("--minutes", type=float, help="most minutes of a training")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="only show that it runs")
     parser.add_argument("--cells", type=Path, default=root / "runs" / "amortized")
-    parser.add_argument("--out", type=Path, help="folder of the tables; none with --quick")
     args = parser.parse_args()
     for name in [args.part] if args.part else PARTS:
         if args.task and args.task not in BY_TASK.get(name, ()):

@@ -2,18 +2,15 @@
 
     python benchmarks/bf16.py [--quick] [--seeds 3] [--steps 600] [--out FOLDER]
 
-Glow 3x32x32, L = 3, K = 4, hidden 64 on random 1/f pictures; Adam with warm-up; held-out bits/dim
+Glow 3x32x32, L = 3, K = 4, hidden 64 on random 1/f pictures by `innverse.fit`; held-out bits/dim
 are computed in float32 in both cases, on the same 512 pictures.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import os
 import statistics
 import time
-from pathlib import Path
 
 import harness
 
@@ -24,31 +21,24 @@ def train(cell: dict) -> dict:
     import glows
     import torch
 
-    from innverse import nets
+    import innverse
 
     torch.set_num_threads(cell["threads"])
     torch.set_flush_denormal(True)
     torch.manual_seed(cell["seed"])
-    model = glows.Innverse(3, 4, 64, bf16=cell["bf16"])
+    model = glows.Innverse(3, 4, 64)
     model.to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(cell["seed"])
 
     def batch(n: int):
         return glows.textures(n, generator).contiguous(memory_format=torch.channels_last)
 
-    model.prepare(batch(64))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    x, held_out = batch(32 * cell["steps"]), batch(64)
+    options = {"precision": "bf16" if cell["bf16"] else "fp32", "weight_decay": 0.0}
+    options |= {"batch_size": 32, "max_epochs": 1, "average": 0.02, "progress": False}
     begin = time.perf_counter()
-    for i in range(cell["steps"]):
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1.0, (i + 1) / 50, 2 * (1 - i / cell["steps"]))
-        loss = -model.log_prob(batch(32)).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1e3)
-        optimizer.step()
+    innverse.fit(model.flow, x, held_out=held_out, **options)
     took = time.perf_counter() - begin
-    nets.set_precision(model, "fp32").eval()
     generator = torch.Generator().manual_seed(10_000)
     x = batch(512)
     with torch.inference_mode():
@@ -57,12 +47,9 @@ def train(cell: dict) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="short: does it run?")
+    parser = harness.Arguments(__doc__, threads=0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
     args = parser.parse_args()
     steps, seeds = (10, 1) if args.quick else (args.steps, args.seeds)
     cells = [{"seed": s, "bf16": b, "steps": steps} for s in range(seeds) for b in (False, True)]
@@ -86,12 +73,8 @@ def main() -> None:
     )
     print(text)
     data = {"machine": info, "cells": rows, "difference": statistics.mean(lost)}
-    harness.write("bf16", text, data, args.out or (Path("runs/bench") if args.quick else None))
+    harness.write("bf16", text, data, args.out)
 
 
 if __name__ == "__main__":
-    asked = harness.cell()
-    if asked is None:
-        main()
-    else:
-        harness.answer(train(asked))
+    harness.start(main, train)

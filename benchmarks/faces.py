@@ -8,7 +8,6 @@ Test images are celebahq/ of the archive, other images birds12/ and flowers12/, 
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
@@ -42,14 +41,11 @@ def read(data: str, subsets: tuple[str, ...], shape: tuple[int, int, int], each:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.Arguments(__doc__, threads=1)
     parser.add_argument("data")
     parser.add_argument("--models", nargs="+", default=MODELS, help="names or folders")
-    parser.add_argument("--quick", action="store_true", help="few draws and steps: does it run?")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--grid", type=Path, help="PNG for 36 samples of the INN")
     parser.add_argument("--page", type=Path, help="folder for report.html")
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
@@ -60,7 +56,7 @@ def main() -> None:
     settings = settings if args.quick else Settings(importance=64, restarts=2)
     test = read(args.data, (TEST,), shape, 8 if args.quick else None)
     other = read(args.data, OTHERS, shape, max(1, settings.searched // len(OTHERS)))
-    begun, spent = time.perf_counter(), time.process_time()
+    started, spent = time.perf_counter(), time.process_time()
 
     def progress(done: int, total: int, note: str) -> None:
         print(f"{time.process_time() - spent:6.0f} s  {note}", flush=True)
@@ -86,7 +82,7 @@ def main() -> None:
     results = {"machine": info, "settings": vars(settings), "models": list(args.models)}
     results |= {"test": test[1], "other": other[1], "table": table_of(found)}
     results |= {"bytes_by_depth": found.depth, "frechet_between_halves": found.frechet_floor}
-    results |= {"seconds": time.perf_counter() - begun}
+    results |= {"seconds": time.perf_counter() - started}
     print(text)
     harness.write("faces", text, results, args.out)
     if args.grid:

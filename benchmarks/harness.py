@@ -8,13 +8,16 @@ machine hits every library alike.
 
 A benchmark is a script with ``main`` (the parent) and cells (the children):
 
+    harness.Arguments(__doc__)                         the command line that all of them share
     harness.run(__file__, {"library": "FrEIA", ...})   in the parent, gives the child's dictionary
-    harness.cell()                                     in the child, the cell asked for, or None
+    harness.start(main, measure)                       main in the parent, measure(cell) in the child
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 import os
 import platform
 import resource
@@ -38,6 +41,51 @@ ALLOCATOR = {
 }
 
 OTHERS_MAY_USE = 0.05  # of the machine, for a stretch to count
+
+
+# ---- the command line ---------------------------------------------------------------------------
+
+
+class Arguments(argparse.ArgumentParser):
+    """A parser with the options that benchmarks share: --quick, --out and, if wanted, others.
+
+    Args:
+        doc: of the script; its first line is the help.
+        threads: the default of --threads, 0 for all cores.
+        rounds: how many rounds a run has, and a quick one.
+    """
+
+    def __init__(
+        self,
+        doc: str | None,
+        *,
+        threads: int | None = None,
+        rounds: tuple[int, int] | None = None,
+    ):
+        super().__init__(description=(doc or "").splitlines()[0])
+        self._rounds = rounds
+        self.add_argument("--quick", action="store_true", help="small and short: does it run?")
+        self.add_argument("--out", type=Path, help="folder (default: results, quick: runs/bench)")
+        if threads is not None:
+            self.add_argument("--threads", type=int, default=threads or os.cpu_count() or 1)
+        if rounds is not None:
+            self.add_argument("--rounds", type=int)
+
+    def parse_args(self, *given):
+        args = super().parse_args(*given)
+        args.out = args.out or (Path("runs/bench") if args.quick else None)
+        if self._rounds is not None:
+            args.rounds = args.rounds or self._rounds[args.quick]
+        return args
+
+
+def start(main: Callable[[], object], measure: Callable[[dict], dict]) -> None:
+    """``main`` in the parent; in a child, the answer of ``measure`` to the cell it is to run."""
+    text = os.environ.get("BENCHMARK_CELL")
+    if text:
+        print(json.dumps(measure(json.loads(text))))
+    else:
+        main()
 
 
 # ---- the parent ---------------------------------------------------------------------------------
@@ -170,15 +218,32 @@ def with_earlier(name: str, rows: list[dict], key, same: dict, folder: Path | No
 # ---- the child ----------------------------------------------------------------------------------
 
 
-def cell() -> dict | None:
-    """The cell this process is to run, or None in the parent."""
-    text = os.environ.get("BENCHMARK_CELL")
-    return json.loads(text) if text else None
+def train(
+    parameters, loss: Callable, budget: float, *, lr: float, clip: float, warm_up: int = 1
+) -> dict:
+    """The same training for every library: Adam with half a cosine over processor seconds.
 
+    ``loss()`` is that of a fresh batch. A step with a gradient that is not finite is left out.
+    """
+    import torch
 
-def answer(result: dict) -> None:
-    """Hand the child's result to the parent."""
-    print(json.dumps(result))
+    parameters = list(parameters)
+    optimizer = torch.optim.Adam(parameters, lr, fused=True)
+    steps = skipped = 0
+    begin = time.process_time()
+    while (spent := (time.process_time() - begin) / budget) < 1:
+        rate = min(1.0, (steps + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * spent))
+        optimizer.param_groups[0]["lr"] = lr * rate
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
+        steps += 1
+        if math.isfinite(norm):
+            optimizer.step()
+        else:
+            skipped += 1
+    took = time.process_time() - begin
+    return {"training_seconds": took, "training_steps": steps, "skipped": skipped}
 
 
 def seconds(step: Callable[[], object], warm_up: int = 3, enough: float = 3.0) -> dict:

@@ -8,10 +8,7 @@ are frozen, and innverse is told that they stay constant, both as in `solve`.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import os
-from pathlib import Path
 
 import harness
 
@@ -98,14 +95,10 @@ def text_of(rows: list[dict], batch: int, k: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one short round: does it run?")
-    parser.add_argument("--rounds", type=int, default=None)
+    parser = harness.Arguments(__doc__, threads=0, rounds=(5, 1))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
     args = parser.parse_args()
-    rounds = args.rounds or (1 if args.quick else 5)
+    rounds = args.rounds
     k = 4 if args.quick else 16
     common = {"steps": k, "enough": 0.5 if args.quick else 2.0, "threads": args.threads}
     info = harness.machine(PACKAGES, args.threads)
@@ -124,13 +117,9 @@ def main() -> None:
         parts.append(text_of([r for r in rows if r["batch"] == batch], batch, k))
     text = "\n".join(parts)
     print(text)
-    out = args.out or (Path("runs/bench") if args.quick else None)
+    out = args.out
     harness.write("inverse_loop", text, {"machine": info, "rounds": rounds, "cells": rows}, out)
 
 
 if __name__ == "__main__":
-    asked = harness.cell()
-    if asked is None:
-        main()
-    else:
-        harness.answer(measure(asked))
+    harness.start(main, measure)

@@ -8,10 +8,6 @@ Glow with L = 3 and hidden 64: depth K = 8 .. 128 on 3x32x32 (batch 8), then siz
 
 from __future__ import annotations
 
-import argparse
-import os
-from pathlib import Path
-
 import harness
 
 LEVELS, HIDDEN = 3, 64
@@ -73,13 +69,9 @@ def growth(rows: list[dict], mode: str, first: int, last: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small: does it run?")
-    parser.add_argument("--rounds", type=int, default=None)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
+    parser = harness.Arguments(__doc__, threads=0, rounds=(3, 1))
     args = parser.parse_args()
-    rounds = args.rounds or (1 if args.quick else 3)
+    rounds = args.rounds
     depths, sizes = ((2, 4), (32, 64)) if args.quick else (DEPTHS, SIZES)
     common = {"threads": args.threads, "enough": 0.3 if args.quick else 1.0}
     info = harness.machine(PACKAGES, args.threads)
@@ -107,13 +99,9 @@ def main() -> None:
         ]
     )
     print(text)
-    out = args.out or (Path("runs/bench") if args.quick else None)
+    out = args.out
     harness.write("memory", text, {"machine": info, "rounds": rounds, "cells": rows}, out)
 
 
 if __name__ == "__main__":
-    asked = harness.cell()
-    if asked is None:
-        main()
-    else:
-        harness.answer(measure(asked))
+    harness.start(main, measure)

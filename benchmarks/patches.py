@@ -13,7 +13,6 @@ or for 100 iterations.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from pathlib import Path
@@ -110,27 +109,19 @@ def _fit_flow(cell: dict, train):
     flow, log_prob = FLOWS[cell["model"]](train.shape[1])
     if cell["model"].startswith("innverse"):
         initialize(flow, train[:4096])
-    optimizer = torch.optim.Adam(flow.parameters(), LR, fused=True)
     draw = torch.Generator().manual_seed(cell["seed"])
-    steps, start, budget = 0, time.process_time(), cell["budget"]
-    while (spent := (time.process_time() - start) / budget) < 1:
-        rate = min(1.0, (steps + 1) / 100) * 0.5 * (1 + math.cos(math.pi * spent))
-        optimizer.param_groups[0]["lr"] = LR * rate
-        x = train[torch.randint(len(train), (BATCH,), generator=draw)]
-        loss = -log_prob(x).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(flow.parameters(), 5.0)
-        optimizer.step()
-        steps += 1
-    seconds = time.process_time() - start
+
+    def loss():
+        return -log_prob(train[torch.randint(len(train), (BATCH,), generator=draw)]).mean()
+
+    options = {"lr": LR, "clip": 5.0, "warm_up": 100}
+    trained = harness.train(flow.parameters(), loss, cell["budget"], **options)
 
     @torch.no_grad()
     def score(x):
         return torch.cat([log_prob(part).double() for part in x.split(1000)])
 
-    facts = {"parameters": _count(flow), "training_steps": steps, "training_seconds": seconds}
-    return score, facts
+    return score, {"parameters": _count(flow), **trained}
 
 
 def _fit_mixture(cell: dict, train):
@@ -193,14 +184,12 @@ def text_of(rows: list[dict], info: dict, shared: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.Arguments(__doc__)
     parser.add_argument("--data", required=True, help="folder or archive of photographs")
     parser.add_argument("--subset", default=None, help="a folder in it")
-    parser.add_argument("--quick", action="store_true", help="a few seconds each: does it run?")
     parser.add_argument("--models", default=None, help="the beginnings of some names, by commas")
     parser.add_argument("--budget", type=float, default=None, help="processor seconds of training")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
     args = parser.parse_args()
     asked = tuple(args.models.split(",")) if args.models else ("",)
     models = [name for name in (*FLOWS, MIXTURE) if name.startswith(asked)]
@@ -217,7 +206,7 @@ def main() -> None:
     }
     cells = [{"model": name} | shared for name in models]
     info = harness.machine(PACKAGES, 1)
-    out = args.out or (Path("runs/bench") if args.quick else None)
+    out = args.out
     rows: list[dict] = []
     for cell in cells:  # written after each: they take long, and with --models more come later
         name = {"data": Path(args.data).name}
@@ -233,8 +222,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    asked = harness.cell()
-    if asked is None:
-        main()
-    else:
-        harness.answer(measure(asked))
+    harness.start(main, measure)

@@ -9,10 +9,6 @@ batch 32, float32.
 
 from __future__ import annotations
 
-import argparse
-import os
-from pathlib import Path
-
 import harness
 
 PACKAGES = ("torch", "innverse", "FrEIA", "normflows")
@@ -67,13 +63,9 @@ def step(cell: dict) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small: does it run?")
-    parser.add_argument("--rounds", type=int, default=None)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
+    parser = harness.Arguments(__doc__, threads=0, rounds=(3, 1))
     args = parser.parse_args()
-    rounds = args.rounds or (1 if args.quick else 3)
+    rounds = args.rounds
     common = {"threads": args.threads, "enough": 0.3 if args.quick else 2.0}
     cells = [{"kind": "peak"}]
     for name in LIBRARIES:
@@ -112,12 +104,12 @@ def main() -> None:
     )
     print(text)
     data = {"machine": info, "rounds": rounds, "peak": peak, "cells": rows, "profile": profile}
-    harness.write("peak", text, data, args.out or (Path("runs/bench") if args.quick else None))
+    harness.write("peak", text, data, args.out)
+
+
+def measure(cell: dict) -> dict:
+    return {"peak": convolution_peak, "step": step}[cell["kind"]](cell)
 
 
 if __name__ == "__main__":
-    asked = harness.cell()
-    if asked is None:
-        main()
-    else:
-        harness.answer({"peak": convolution_peak, "step": step}[asked["kind"]](asked))
+    harness.start(main, measure)

@@ -14,10 +14,8 @@ must go on and end below its loss before the first of them.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
-from pathlib import Path
 
 import harness
 
@@ -59,8 +57,8 @@ def _run(cell: dict, seed: int, poison: bool) -> dict:
 
     from innverse import flows
     from innverse.bijections import initialize
-    from innverse.fitting.guard import Guard
     from innverse.train.config import TrainConfig
+    from innverse.train.trainer import descent
 
     settings = TrainConfig()
     torch.manual_seed(seed)
@@ -69,17 +67,12 @@ def _run(cell: dict, seed: int, poison: bool) -> dict:
     flow = flows.build(cell["flow"], shape, **cell["options"])
     initialize(flow, batch(512))
     held_out = batch(256)
-    parameters = [p for p in flow.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
-    )
-    guard = Guard(settings.skip_factor, settings.skip_jump)
+    descended = descent(flow, settings)
+    guard = descended.guard
     dims, given, refused, before = math.prod(shape), 0, 0, math.nan
     steps = cell["poisoned_steps"] if poison else cell["steps"]
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = (
-            cell["factor"] * settings.lr * min(1, (step + 1) / WARM_UP)
-        )
+        lr = cell["factor"] * settings.lr * min(1, (step + 1) / WARM_UP)
         x = batch(BATCH)
         bad = poison and step % EVERY == EVERY - 1
         if bad:
@@ -88,12 +81,8 @@ def _run(cell: dict, seed: int, poison: bool) -> dict:
             x[0].view(-1)[0] = math.nan if given % 2 == 0 else 1e4
             given += 1
         loss = _loss(flow, x, dims)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip).item()
-        if guard.judge(loss.item(), norm) is None:
-            optimizer.step()
-        else:
+        norm = descended.gradient(loss)
+        if descended.step(step, loss.item(), norm, lr) is not None:
             refused += bad
     finite = all(bool(p.isfinite().all()) for p in flow.parameters())
     after = _held_out(flow, held_out)
@@ -184,13 +173,11 @@ def main() -> None:
     known += [("images", n, o) for n, o in IMAGES.items()]
     if missing := set(flows.names()) - {name for _, name, _ in known}:
         raise SystemExit(f"not covered: {', '.join(sorted(missing))}")
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a few steps each: does it run?")
+    parser = harness.Arguments(__doc__)
     parser.add_argument("--flows", default=None, help="comma-separated names")
     parser.add_argument(
         "--factor", type=float, default=2.0, help="times the trainer's default rate"
     )
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
     args = parser.parse_args()
     names = args.flows.split(",") if args.flows else flows.names()
     if unknown := set(names) - set(flows.names()):
@@ -211,7 +198,7 @@ def main() -> None:
     info = harness.machine(PACKAGES, 1)
     found = harness.interleaved(__file__, cells, 1, 1)
     rows = [cell | results[0] for cell, results in zip(cells, found, strict=True)]
-    out = args.out or (Path("runs/bench") if args.quick else None)
+    out = args.out
     if args.flows:
         rows = harness.with_earlier("robustness", rows, lambda r: (r["kind"], r["flow"]), {}, out)
     text = text_of(rows, info, shared)
@@ -220,8 +207,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    asked = harness.cell()
-    if asked is None:
-        main()
-    else:
-        harness.answer(measure(asked))
+    harness.start(main, measure)

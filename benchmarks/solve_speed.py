@@ -9,8 +9,6 @@ steps. Both from z = 0 with gamma = 0, on the same flow and the same gradient, a
 
 from __future__ import annotations
 
-import argparse
-import os
 from pathlib import Path
 
 import harness
@@ -87,12 +85,9 @@ def _torch_lbfgs(prior, physics, y, steps):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.Arguments(__doc__, threads=0)
     parser.add_argument("--data", help="default: the faces inside scikit-image")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="5 steps, to see that it runs")
-    parser.add_argument("--out", type=Path, help="folder (default: results)")
     args = parser.parse_args()
     shared = {"threads": args.threads, "data": args.data} | chosen()
     shared |= {"steps": 5} if args.quick else {}
@@ -125,8 +120,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cell = harness.cell()
-    if cell is None:
-        main()
-    else:
-        harness.answer(measure(cell))
+    harness.start(main, measure)

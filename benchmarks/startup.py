@@ -7,7 +7,6 @@ Whole processes, start included, in turns; files are in the page cache.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -58,12 +57,9 @@ def help_imports_torch() -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one round: does it run?")
-    parser.add_argument("--rounds", type=int, default=None)
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
+    parser = harness.Arguments(__doc__, rounds=(9, 1))
     args = parser.parse_args()
-    rounds = args.rounds or (1 if args.quick else 9)
+    rounds = args.rounds
     Image.fromarray(skimage.data.camera()[:256, :256]).save(PHOTOGRAPH)
     for command in COMMANDS.values():
         seconds(command)  # fills the page cache
@@ -89,7 +85,7 @@ def main() -> None:
     )
     print(text)
     data = {"machine": info, "rounds": rounds, "cells": cells, "help_without_torch": lazy}
-    harness.write("startup", text, data, args.out or (Path("runs/bench") if args.quick else None))
+    harness.write("startup", text, data, args.out)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import os
 import time
-from pathlib import Path
 
 import harness
 
@@ -236,22 +233,16 @@ def roundtrip_text(rows: list[dict], k: int, train: int, lr: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small and rough: does it run?")
+    parser = harness.Arguments(__doc__, threads=0, rounds=(5, 1))
     kinds = ["speed", "memory", "roundtrip"]
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
-    parser.add_argument("--rounds", type=int, default=None)
-    parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--lr", type=float, default=5e-4, help="of the round trip's training")
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
     args = parser.parse_args()
 
-    threads = args.threads or os.cpu_count() or 1
-    rounds = args.rounds or (1 if args.quick else 5)
+    threads, rounds, out = args.threads, args.rounds, args.out
     enough = 0.5 if args.quick else 2.0
     k_speed, k_memory, k_round = (2, 4, 2) if args.quick else (8, 64, 32)
     train = 10 if args.quick else 200
-    out = args.out or (Path("runs/bench") if args.quick else None)
 
     info = harness.machine(PACKAGES, threads)
     # with --only, the other parts stay as an earlier run on the same machine left them
@@ -279,11 +270,9 @@ def main() -> None:
     harness.write("step", text, data, out)
 
 
+def measure(cell: dict) -> dict:
+    return {"speed": speed, "memory": memory, "roundtrip": roundtrip}[cell["kind"]](cell)
+
+
 if __name__ == "__main__":
-    asked = harness.cell()
-    if asked is None:
-        main()
-    else:
-        harness.answer(
-            {"speed": speed, "memory": memory, "roundtrip": roundtrip}[asked["kind"]](asked)
-        )
+    harness.start(main, measure)

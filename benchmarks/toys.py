@@ -13,10 +13,7 @@ than a cell of the grid: read it beside the loss.
 
 from __future__ import annotations
 
-import argparse
-import math
 import tempfile
-import time
 from pathlib import Path
 
 import harness
@@ -95,22 +92,11 @@ def measure(cell: dict) -> dict:
     flow, log_prob, sample = FLOWS[cell["flow"]]()
     if cell["flow"].startswith("innverse"):
         initialize(flow, toys.sample(toy, 4096, draw))
-    optimizer = torch.optim.Adam(flow.parameters(), LR, fused=True)
 
-    steps = skipped = 0
-    start, budget = time.process_time(), cell["budget"]
-    while (spent := (time.process_time() - start) / budget) < 1:
-        optimizer.param_groups[0]["lr"] = LR * 0.5 * (1 + math.cos(math.pi * spent))
-        loss = -log_prob(toys.sample(toy, BATCH, draw)).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(flow.parameters(), 10.0)
-        if math.isfinite(norm):
-            optimizer.step()
-        else:
-            skipped += 1
-        steps += 1
-    seconds = time.process_time() - start
+    def loss():
+        return -log_prob(toys.sample(toy, BATCH, draw)).mean()
+
+    trained = harness.train(flow.parameters(), loss, cell["budget"], lr=LR, clip=10.0)
 
     flow.eval()
     with torch.no_grad():
@@ -133,9 +119,7 @@ def measure(cell: dict) -> dict:
         "gap": nll - entropy,
         "paired": (toys.log_prob(toy, held_out.double()) - log_q).mean().item(),
         "integral": total.item(),
-        "training_seconds": seconds,
-        "training_steps": steps,
-        "skipped": skipped,
+        **trained,
         "parameters": sum(p.numel() for p in flow.parameters()),
     }
 
@@ -227,13 +211,11 @@ def text_of(rows: list[dict], toy: str) -> str:
 def main() -> None:
     from innverse.data import toys
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a second each: does it run?")
+    parser = harness.Arguments(__doc__)
     parser.add_argument("--flows", default=",".join(SPLINES), help=f"among {', '.join(FLOWS)}")
     parser.add_argument("--toys", default=",".join(toys.names()), help="comma-separated names")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=float, default=None, help="processor seconds of training")
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
     args = parser.parse_args()
     names, toy_names = args.flows.split(","), args.toys.split(",")
     for asked, known in ((names, list(FLOWS)), (toy_names, toys.names())):
@@ -242,7 +224,7 @@ def main() -> None:
     budget = args.budget or (1.0 if args.quick else 45.0)
     threads = 1  # processor time is only then the same for all
     info = harness.machine(PACKAGES, threads)
-    out = args.out or (Path("runs/bench") if args.quick else harness.RESULTS)
+    out = args.out or harness.RESULTS
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         cells = [
@@ -278,8 +260,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    asked = harness.cell()
-    if asked is None:
-        main()
-    else:
-        harness.answer(measure(asked))
+    harness.start(main, measure)

@@ -9,10 +9,6 @@ Splines have 8 bins on [-5, 5].
 
 from __future__ import annotations
 
-import argparse
-import os
-from pathlib import Path
-
 import harness
 
 SIZES = {64: (12, 256), 6: (8, 128)}
@@ -91,20 +87,16 @@ def ratios(rows: list[dict]) -> str:
 
 def main() -> None:
     every = [f"{kind}-{d}" for kind, d in QUESTIONS]
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one short round: does it run?")
+    parser = harness.Arguments(__doc__, threads=0, rounds=(5, 1))
     parser.add_argument("--only", nargs="+", choices=every, default=every)
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=LIBRARIES)
-    parser.add_argument("--rounds", type=int, default=None)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
     args = parser.parse_args()
-    rounds = args.rounds or (1 if args.quick else 5)
+    rounds = args.rounds
     common = {"threads": args.threads, "enough": 0.5 if args.quick else 0.8}
     asked = cells(args.only, args.libraries)
     full = [cell | common for cell in asked]
     rows = harness.summaries(asked, harness.interleaved(__file__, full, rounds, args.threads))
-    out = args.out or (Path("runs/bench") if args.quick else None)
+    out = args.out
     if args.only != every:
         question = lambda row: (row["kind"], row["d"])  # noqa: E731
         rows = harness.with_earlier("vectors", rows, question, {"rounds": rounds}, out)
@@ -120,8 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    asked = harness.cell()
-    if asked is None:
-        main()
-    else:
-        harness.answer(measure(asked))
+    harness.start(main, measure)

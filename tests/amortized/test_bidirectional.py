@@ -155,7 +155,7 @@ def test_bad_input_is_one_line():
             fit_bidirectional(**{"theta": theta, "x": x} | options, progress=False)
         assert "\n" not in str(caught.value)
     made = fit_bidirectional(theta, x, layers=2, width=8, max_epochs=1, progress=False)
-    with pytest.raises(ShapeError, match="one measurement"):
+    with pytest.raises(ShapeError, match="one observation"):
         made.sample((2,), x=x)
     with pytest.raises(ShapeError, match="theta must be"):
         made.predict(x)

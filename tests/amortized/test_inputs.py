@@ -101,7 +101,7 @@ def test_shapes_of_samples(learned):
             as_shape(bad)
 
 
-def test_bad_parameters_and_measurements_are_one_line(learned):
+def test_bad_parameters_and_observations_are_one_line(learned):
     theta, x = pairs()
     for kind, words, call in (
         (ShapeError, "0 observations", lambda: learned.sample((2,), x=x[:0])),

@@ -45,6 +45,12 @@ def test_it_reaches_the_entropy_of_a_gaussian():
     assert len(history.training) == len(history.held_out) == history.epochs
 
 
+def test_without_an_average_the_weights_of_now_are_judged():
+    x, _ = gaussian(300)
+    history = small().fit(x, lr=5e-3, average=0, max_epochs=6, progress=False)
+    assert history.held_out[-1] < history.held_out[0]
+
+
 def test_the_method_of_a_flow_is_the_same_training():
     x, _ = gaussian(300)
     one, other = small(), small()

@@ -1,4 +1,4 @@
-"""Amortised inference: p(parameters given measurement) from simulations, for every measurement."""
+"""Amortised inference: p(parameters given observation) from simulations, for every observation."""
 
 from .assess import Assessment, assess
 from .bidirectional import BidirectionalINN, BidirectionalPosterior, fit_bidirectional

@@ -57,13 +57,13 @@ class Checks:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What `assess` found; ``before`` and ``after`` conformal repair, on the same ``pairs``.
+    """What `assess` gives; ``before`` and ``after`` conformal repair, on the same ``pairs``.
 
     Attributes:
         names: of the parameters.
         repair: what widens or narrows credible intervals, learned from as many other pairs.
         learned: posterior contraction and z-score.
-        resimulation: mean squared distance of new simulations to the measurement, (N,), and that of
+        resimulation: mean squared distance of new simulations to the observation, (N,), and that of
             simulations at prior draws to it; None without a simulator.
         corrections: importance weights of some observations; None without a likelihood.
         draws, theta: of the first tested observations, to be looked at.
@@ -82,7 +82,7 @@ class Assessment:
 
     def summary(self) -> dict[str, Any]:
         """The numbers, for a JSON file."""
-        found: dict[str, Any] = {
+        numbers: dict[str, Any] = {
             "checked_pairs": self.pairs,
             "repair_pairs": self.repair.n,
             "repair_standard_error": self.repair.standard_error(self.before.coverage.levels),
@@ -93,15 +93,15 @@ class Assessment:
         }
         if self.resimulation is not None:
             posterior, prior = self.resimulation
-            found["resimulation_error"] = posterior.median()
-            found["resimulation_error_of_the_prior"] = prior.median()
+            numbers["resimulation_error"] = posterior.median()
+            numbers["resimulation_error_of_the_prior"] = prior.median()
         if self.corrections is not None:
-            found["importance"] = {
+            numbers["importance"] = {
                 "efficiency": [c.efficiency for c in self.corrections],
                 "pareto_k": [c.importance.pareto_k for c in self.corrections],
                 "log_evidence": [c.importance.log_evidence for c in self.corrections],
             }
-        return found
+        return numbers
 
 
 def assess(
@@ -141,7 +141,7 @@ def assess(
         )
     half = len(theta) // 2
     teaching = posterior.sample_batched((draws,), x[:half], generator=generator)
-    found = posterior.sample_batched((draws,), x[half:], generator=generator)
+    tested = posterior.sample_batched((draws,), x[half:], generator=generator)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         repair = calibration.recalibrate(teaching, theta[:half])
@@ -152,11 +152,11 @@ def assess(
     if simulator is not None:
         few = slice(0, 200)
         prior = theta[torch.randint(len(theta), (100, len(x[few])), generator=generator)]
-        errors = (
+        of_posterior, of_prior = (
             calibration.resimulation_error(t, x[few], simulator, generator=generator)
-            for t in (found[:100, few], prior)
+            for t in (tested[:100, few], prior)
         )
-        resimulation = tuple(errors)
+        resimulation = of_posterior, of_prior
     corrections = None
     if log_joint is not None:
         exact = CorrectedPosterior(posterior, log_joint)
@@ -166,12 +166,12 @@ def assess(
     return Assessment(
         names=list(names or getattr(posterior, "names", None) or map(str, range(theta.shape[1]))),
         pairs=len(theta),
-        before=Checks.of(found, theta),
-        after=Checks.of(repair.samples(found), theta),
+        before=Checks.of(tested, theta),
+        after=Checks.of(repair.samples(tested), theta),
         repair=repair,
-        learned=calibration.contraction(found, theta),
+        learned=calibration.contraction(tested, theta),
         resimulation=resimulation,
         corrections=corrections,
-        draws=found[:, :2],
+        draws=tested[:, :2],
         theta=theta[:2],
     )

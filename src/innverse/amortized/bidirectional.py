@@ -1,7 +1,7 @@
 """The bi-directional INN: approximate the simulator by an invertible network, get the inverse free.
 
 Ardizzone et al. 2018 (arXiv 1808.04730). With u the (unbounded, standardised) parameters, y the
-standardised measurement, z latent variables that catch what y does not tell, and zeros as padding:
+standardised observation, z latent variables that hold what y leaves open, and zeros as padding:
 
     [y, z, 0] = f([u, 0])           forward: a simulator, learned from pairs
     [u, 0]    = f^-1([y, z, 0])     backward, with z ~ N(0, I): draws of p(u | y)
@@ -10,7 +10,7 @@ Losses: y is supervised; MMD on (y, z), with the gradient to y blocked, makes z 
 independent of y; MMD on u backwards speeds this up; padding is kept at zero, and inverting a
 slightly moved (z, padding) must give the same u. One term is ours: what comes out backwards, its
 padding set to zero again, must give y forwards. Without it f may send a wrong u to y by means of
-what lies in the padding, and modes end up at the wrong measurement.
+what lies in the padding, and modes end up at the wrong observation.
 
 The maximum-likelihood variant (Kruse et al. 2021) replaces both MMDs by the change of variables:
 
@@ -38,21 +38,10 @@ from ..flows.flow import Flow
 from ..metrics.mmd import inverse_multiquadratic, mmd2
 from ..seeding import seeded
 from . import files
-from .checks import (
-    as_measurements,
-    as_pairs,
-    as_rows,
-    as_shape,
-    check_inside,
-    check_names,
-    check_pairs,
-    check_seed,
-    leave_out_invalid,
-)
-from .fit import learned_region
+from .checks import as_observations, as_rows, as_shape, check_seed
+from .fit import checked_pairs
 from .parameters import ParameterTransform
 from .standardize import Standardize
-from .supports import ask_prior
 
 _FLOWS = {  # the name of each, and its options
     "affine": ("realnvp", {"mix": "permute", "norm": False, "standardize": False}),
@@ -83,7 +72,7 @@ class Weights:
 
 
 class BidirectionalINN(nn.Module):
-    """f and its losses for ``d`` parameters, ``m`` measured numbers, ``k`` latents.
+    """f and its losses for ``d`` parameters, ``m`` observed numbers, ``k`` latents.
 
     The width is max(d, m + k) and at least ``width``; both sides are padded up to it. ``flow`` holds
     options of the flow of ``"affine"`` or ``"spline"`` couplings.
@@ -190,7 +179,7 @@ class BidirectionalPosterior:
         transform: ParameterTransform,
         standardize: Standardize,
         names: list[str],
-        history: History,
+        history: History | None,
     ):
         self.network = network.eval().requires_grad_(False)
         self.transform, self.standardize = transform, standardize
@@ -224,7 +213,7 @@ class BidirectionalPosterior:
         return nn.ModuleDict(parts | {"standardize": self.standardize})
 
     def predict(self, theta) -> Tensor:
-        """The measurement (B, m) that belongs to parameters theta (B, D)."""
+        """The observation (B, m) that belongs to parameters theta (B, D)."""
         theta = as_rows(theta, "theta")
         if theta.shape[1:] != (len(self.names),):
             raise ShapeError(f"theta must be (B, {len(self.names)}), got {tuple(theta.shape)}")
@@ -238,17 +227,17 @@ class BidirectionalPosterior:
     def sample(
         self, sample_shape=(), x=None, *, generator=None, show_progress_bars=False
     ) -> Tensor:
-        """Draws (*sample_shape, D) of p(theta | x) for one measurement x (m,) or (1, m)."""
-        x = as_measurements(x, self.x_shape)
+        """Draws (*sample_shape, D) of p(theta | x) for one observation x (m,) or (1, m)."""
+        x = as_observations(x, self.x_shape)
         if len(x) != 1:
-            raise ShapeError(f"x must be one measurement {self.x_shape}, got {tuple(x.shape)}")
+            raise ShapeError(f"x must be one observation {self.x_shape}, got {tuple(x.shape)}")
         return self.sample_batched(sample_shape, x, generator=generator).squeeze(-2)
 
     def sample_batched(
         self, sample_shape, x, *, generator=None, show_progress_bars: bool = False
     ) -> Tensor:
-        """Draws (*sample_shape, B, D) for measurements x (B, m)."""
-        x, shape = as_measurements(x, self.x_shape), as_shape(sample_shape)
+        """Draws (*sample_shape, B, D) for observations x (B, m)."""
+        x, shape = as_observations(x, self.x_shape), as_shape(sample_shape)
         with torch.no_grad():
             y = self.standardize(x)
             y = y.expand(shape.numel(), *y.shape).reshape(-1, y.shape[1])
@@ -304,16 +293,10 @@ def fit_bidirectional(
         couplings = "spline" if loss == "ml" else "affine"
     if couplings not in _FLOWS:
         raise UsageError(f"couplings={couplings!r}: choose affine or spline")
-    theta, x = as_pairs(theta, x)
+    pairs = checked_pairs(theta, x, prior, bounds, names)
+    theta, x, region, n = pairs.theta, pairs.x, pairs.region, len(pairs.theta)
     if x.dim() != 2:
         raise ShapeError(f"the bi-directional INN takes vectors x (N, m), not {tuple(x.shape)}")
-    theta, x, _ = leave_out_invalid(theta, x)
-    n, d = theta.shape
-    names = check_names(names, d)
-    region = learned_region(prior, bounds, theta)
-    check_pairs(theta, x, names, region)
-    check_inside(theta, region, names)
-    ask_prior(prior, region, theta)
     d = region.free
     transform = ParameterTransform(region, dtype=theta.dtype)
     standardize = Standardize(tuple(x.shape[1:]))
@@ -349,4 +332,4 @@ def fit_bidirectional(
         schedule = Schedule(*limits, weight_decay=1e-4, heavy_decay=None, light_decay=None)
         data, held_out = (u[rows], y[rows]), (u[test], y[test])
         history = train(network, objective, data, held_out, schedule, seed=seed, progress=progress)
-    return BidirectionalPosterior(network, transform, standardize, names, history)
+    return BidirectionalPosterior(network, transform, standardize, pairs.names, history)

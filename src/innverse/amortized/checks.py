@@ -20,7 +20,7 @@ FEWEST = 50  # simulations below which nothing can be learned, let alone held ou
 def as_pairs(theta, x) -> tuple[Tensor, Tensor]:
     """Float tensors theta (N, D) and x (N, ...) from arrays, tensors or lists.
 
-    A vector theta (N,) is one parameter, a vector x (N,) one measured number.
+    A vector theta (N,) is one parameter, a vector x (N,) one observed number.
 
     Raises:
         InputError, ShapeError: not numbers, no parameters, different lengths.
@@ -68,8 +68,8 @@ def as_shape(sample_shape) -> torch.Size:
     return torch.Size(shape)
 
 
-def as_measurements(x, shape: tuple[int, ...]) -> Tensor:
-    """x as (B, *shape): one measurement or B of them, finite.
+def as_observations(x, shape: tuple[int, ...]) -> Tensor:
+    """x as (B, *shape): one observation or B of them, finite.
 
     Raises:
         InputError, ShapeError: one line that says what is wrong.
@@ -78,7 +78,7 @@ def as_measurements(x, shape: tuple[int, ...]) -> Tensor:
     if tuple(x.shape) == shape or (x.dim() == 0 and shape == (1,)):
         x = x.reshape(1, *shape)
     elif x.dim() == 1 and shape == (1,):
-        x = x.unsqueeze(1)  # as many measurements of one number
+        x = x.unsqueeze(1)  # as many observations of one number
     elif x.dim() == 2 and x.shape == (*shape, 1):
         x = x.reshape(1, -1)  # a vector (d,) that was taken for d rows of one number
     if tuple(x.shape[1:]) != shape or x.dim() == 0:
@@ -115,7 +115,7 @@ def leave_out_invalid(theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor, int]:
         warnings.warn(
             f"{bad} of {len(x)} simulations ({share:.2g} %) contain NaN or infinite values and are "
             "left out; if failing depends on the parameters, the posterior is one given success",
-            stacklevel=3,
+            stacklevel=4,
         )
         theta, x = theta[valid], x[valid]
     return theta, x, bad

@@ -60,10 +60,10 @@ class CorrectedPosterior:
     def correct(self, x, n: int | None = None, *, generator=None) -> Correction:
         """``n`` weighted draws for one observation x (*x_shape)."""
         x = as_floats(x, "x")
-        found = reweight(
+        weighted = reweight(
             self.posterior, x, self.log_joint, draws=n or self.proposals, generator=generator
         )
-        return Correction(*found)
+        return Correction(*weighted)
 
     def sample(
         self, sample_shape=(), x=None, *, generator=None, show_progress_bars: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import flows
 from ..bijections import ActNorm, Affine, Bijection, Chain, RationalQuadraticSpline
@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..flows.base import standard_normal
 from ..flows.flow_matching import ContinuousFlow
 from ..nets import MLP
-from .mdn import MixtureDensity
+from .mdn import Density, MixtureDensity
 
 DENSITIES = ("nsf", "realnvp", "mdn", "flow_matching")
 
@@ -23,7 +23,7 @@ DENSITIES = ("nsf", "realnvp", "mdn", "flow_matching")
 class ConditionalMap(Bijection):
     """z_i = transform(x_i; net(c)_i): each coordinate for itself, under parameters from the condition.
 
-    With the affine map it is a location and a scale that follow the measurement; alone it is the
+    With the affine map it is a location and a scale that follow the observation; alone it is the
     whole flow of a single parameter.
     """
 
@@ -42,15 +42,17 @@ class ConditionalMap(Bijection):
         x, log_derivative = self.transform.inverse(z, self._params(c))
         return x, sum_per_item(log_derivative)
 
-    def _params(self, c: Tensor) -> Tensor:
+    def _params(self, c: Tensor | None) -> Tensor:
         return self.net(c, None).unflatten(1, (self.transform.n_params, self.channels))
 
     def extra_repr(self) -> str:
         return f"{self.channels}, {self.transform}"
 
 
-class FlowDensity(nn.Module):
-    """A conditional flow with the interface of a density: `log_prob(u, c)` and `sample(c)`."""
+class FlowDensity(Density):
+    """A conditional flow as a density."""
+
+    flow: flows.Flow
 
     def __init__(self, flow: flows.Flow):
         super().__init__()
@@ -60,7 +62,7 @@ class FlowDensity(nn.Module):
 
     def loss(self, u: Tensor, c: Tensor) -> Tensor:
         """What training minimises, (B,): -log q(u | c), or for flow matching its regression."""
-        if self.by_likelihood:
+        if not isinstance(self.flow, ContinuousFlow):
             return -self.log_prob(u, c)
         # held-out pairs always get the same noise and times, so that epochs can be compared
         generator = None if self.training else torch.Generator().manual_seed(0)
@@ -80,7 +82,7 @@ class FlowDensity(nn.Module):
         self.flow.initialize_(u, c)
 
 
-def build_density(name: str, d: int, condition: int, size: dict[str, Any]) -> nn.Module:
+def build_density(name: str, d: int, condition: int, size: dict[str, Any]) -> Density:
     """The density ``name`` of u (B, d) given c (B, condition).
 
     Args:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..nets.summary import summary_network
 from .density import build_density
+from .mdn import Density
 from .parameters import ParameterTransform
 from .standardize import Standardize
 
@@ -21,12 +22,17 @@ class Estimator(nn.Module):
 
     Args:
         transform: of the parameters.
-        x_shape: of one measurement.
+        x_shape: of one observation.
         density: see `build_density`.
         summary: one of `innverse.nets.summary.SUMMARIES`, or a module (B, *x_shape) -> (B, k) of
             one's own.
         size: see `choose_size`.
     """
+
+    density: Density
+    summary: nn.Module
+    transform: ParameterTransform
+    standardize: Standardize
 
     def __init__(
         self,

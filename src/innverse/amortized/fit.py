@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def fit(
     ``prior`` and a ``budget``.
 
     Args:
-        theta, x: parameters (N, D) drawn from the prior, and measurements (N, ...); arrays, tensors,
+        theta, x: parameters (N, D) drawn from the prior, and observations (N, ...); arrays, tensors,
             tables or lists. Draws of the posterior have the type of theta: float64 keeps all digits
             of float64, whole numbers and lists.
         simulator: theta (B, D) -> x (B, ...), or one at a time unless ``vectorized``.
@@ -109,15 +110,8 @@ def fit(
             raise UsageError("fit needs theta and x, or a simulator with a prior and a budget")
         elif budget is not None:
             raise UsageError("budget goes with a simulator: leave it out, or pass simulator=")
-        theta, x = as_pairs(_flattened(theta, prior), x)
-        theta, x, excluded = leave_out_invalid(theta, x)
-        n, d = theta.shape
-        names = check_names(names, d)
-        region = learned_region(prior, bounds, theta)
-        check_pairs(theta, x, names, region)
-        check_inside(theta, region, names)
-        ask_prior(prior, region, theta)
-
+        pairs = checked_pairs(theta, x, prior, bounds, names)
+        theta, x, region, n = pairs.theta, pairs.x, pairs.region, len(pairs.theta)
         shape = tuple(x.shape[1:])
         summary = _choose_summary(summary, shape)
         size = with_overrides(choose_size(n, region.free), size)
@@ -162,7 +156,8 @@ def fit(
             if folder
             else None,
         )
-    return Posterior(estimator, training_range, names, shape, config, history, n, excluded)
+    counts = n, pairs.excluded
+    return Posterior(estimator, training_range, pairs.names, shape, config, history, *counts)
 
 
 def _flattened(theta, prior):
@@ -173,11 +168,33 @@ def _flattened(theta, prior):
     return theta
 
 
-def learned_region(prior, bounds, theta: Tensor) -> Regions:
-    """Where the parameters theta (N, D) may lie: within ``bounds``, else where the prior is."""
+@dataclass(frozen=True)
+class Pairs:
+    """Simulations that can be learned from: theta (N, D) within ``region``, and x (N, ...)."""
+
+    theta: Tensor
+    x: Tensor
+    region: Regions
+    names: list[str]
+    excluded: int
+
+
+def checked_pairs(theta, x, prior, bounds, names: Sequence[str] | None) -> Pairs:
+    """Pairs as they are given, checked; parameters lie within ``bounds``, else where the prior is.
+
+    Raises:
+        InputError, ShapeError, UsageError: one line that says what is wrong with them.
+    """
+    theta, x = as_pairs(_flattened(theta, prior), x)
+    theta, x, excluded = leave_out_invalid(theta, x)
     d = theta.shape[1]
+    names = check_names(names, d)
     region = region_of(prior, d) if bounds is None else Regions([Box(*as_bounds(bounds, d))])
-    return region.widened(theta.dtype)
+    region = region.widened(theta.dtype)
+    check_pairs(theta, x, names, region)
+    check_inside(theta, region, names)
+    ask_prior(prior, region, theta)
+    return Pairs(theta, x, region, names, excluded)
 
 
 def _simulated(theta, x, simulator, prior, budget, vectorized, progress) -> tuple[Tensor, Tensor]:
@@ -192,7 +209,7 @@ def _simulated(theta, x, simulator, prior, budget, vectorized, progress) -> tupl
     else:
         theta = as_rows(theta, "theta")
     with Progress("simulating", len(theta), unit="simulation", quiet=not progress) as bar:
-        shape = getattr(prior, "event_shape", theta.shape[1:])
+        shape = torch.Size(getattr(prior, "event_shape", theta.shape[1:]))
         matrices = len(shape) > 1 and shape.numel() == theta.shape[1]
         given = theta.unflatten(1, shape) if matrices else theta
         return theta, simulate(simulator, given, vectorized=vectorized, report=bar)

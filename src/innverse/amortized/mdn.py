@@ -10,7 +10,29 @@ from ..gaussian import HALF_LOG_2PI
 from ..nets import MLP
 
 
-class MixtureDensity(nn.Module):
+class Density(nn.Module):
+    """q(u | c): parameters u (B, d) on the whole line, given features c (B, k)."""
+
+    by_likelihood = True
+    """Whether `loss` is -log q, so that losses are nats."""
+
+    def loss(self, u: Tensor, c: Tensor) -> Tensor:
+        """What training minimises, (B,)."""
+        return -self.log_prob(u, c)
+
+    def log_prob(self, u: Tensor, c: Tensor) -> Tensor:
+        """log q(u | c), (B,)."""
+        raise NotImplementedError
+
+    def sample(self, c: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One draw (B, d) for each row of c."""
+        raise NotImplementedError
+
+    def initialize_(self, u: Tensor, c: Tensor) -> None:
+        """Set from one batch what depends on data."""
+
+
+class MixtureDensity(Density):
     """q(u | c) = sum_k w_k(c) N(u; m_k(c), (L_k L_k^T)(c)^-1), with full covariances.
 
     The network gives, for each of ``components``, a logit, a mean and the lower-triangular factor
@@ -20,6 +42,9 @@ class MixtureDensity(nn.Module):
         d, condition: dimensions of u and of c.
         components, width, depth: of the mixture and of the network.
     """
+
+    rows: Tensor
+    columns: Tensor
 
     def __init__(self, d: int, condition: int, components: int, width: int, depth: int):
         super().__init__()
@@ -32,14 +57,7 @@ class MixtureDensity(nn.Module):
         # the components start apart, or they would all learn the same
         nn.init.normal_(self.net.last.bias.data.view(components, -1)[:, 1 : 1 + d])
 
-    by_likelihood = True
-
-    def loss(self, u: Tensor, c: Tensor) -> Tensor:
-        """What training minimises: -log q(u | c), (B,)."""
-        return -self.log_prob(u, c)
-
     def log_prob(self, u: Tensor, c: Tensor) -> Tensor:
-        """log q(u | c); u (B, d), c (B, condition) -> (B,)."""
         log_w, mean, factor = self._mixture(c)
         # white = L^T (u - m), so log N = -|white|^2 / 2 + log|L|
         white = (factor.mT @ (u.unsqueeze(1) - mean).unsqueeze(-1)).squeeze(-1)
@@ -48,16 +66,12 @@ class MixtureDensity(nn.Module):
         return (log_w + log_n).logsumexp(1)
 
     def sample(self, c: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One draw for each row of c (B, condition) -> (B, d)."""
         log_w, mean, factor = self._mixture(c)
         k = torch.multinomial(log_w.exp(), 1, generator=generator)[:, 0]
         row = torch.arange(len(c))
         e = torch.randn(len(c), self.d, 1, generator=generator, dtype=c.dtype)
         step = torch.linalg.solve_triangular(factor[row, k].mT, e, upper=True)
         return mean[row, k] + step.squeeze(-1)
-
-    def initialize_(self, u: Tensor, c: Tensor) -> None:
-        """Nothing to set: u is standardised already."""
 
     def _mixture(self, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         p = self.net(c, None).view(len(c), self.components, self.n_each)

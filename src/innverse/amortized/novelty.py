@@ -10,7 +10,7 @@ _MARGIN = 1.25  # squared distance beyond the farthest simulation at which a fla
 
 
 class TrainingRange(nn.Module):
-    """log N(z; m, C) of standardised measurements z, ranked among the training simulations.
+    """log N(z; m, C) of standardised observations z, ranked among the training simulations.
 
     m and C are the mean and the covariance of the training data (shrunk to its diagonal, the more
     the fewer the simulations; a diagonal above 256 dimensions). The rank needs no normality: it is
@@ -18,8 +18,13 @@ class TrainingRange(nn.Module):
     uniform.
 
     Args:
-        n: dimensions of a flattened measurement.
+        n: dimensions of a flattened observation.
     """
+
+    mean: Tensor
+    whiten: Tensor
+    log_scale: Tensor
+    distances: Tensor
 
     def __init__(self, n: int):
         super().__init__()
@@ -30,7 +35,7 @@ class TrainingRange(nn.Module):
         self.register_buffer("distances", torch.zeros(1001, dtype=torch.float64))
 
     def learn(self, z: Tensor) -> None:
-        """From standardised measurements z (N, ...)."""
+        """From standardised observations z (N, ...)."""
         z = z.flatten(1).double()
         self.mean.copy_(z.mean(0))
         centred = z - self.mean
@@ -41,7 +46,7 @@ class TrainingRange(nn.Module):
             self.log_scale.copy_(self.whiten.log().sum())
         else:
             covariance = centred.T @ centred / len(z)
-            # few simulations of many numbers do not tell their correlations: forget them then
+            # few simulations of many numbers do not determine their correlations: forget them then
             share = min(1.0, 10 * len(variance) / len(z))
             covariance = (1 - share) * covariance + torch.diag(share * variance)
             covariance = covariance + torch.diag(floor + 1e-3 * variance)

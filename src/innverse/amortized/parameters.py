@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +25,10 @@ class ParameterTransform(nn.Module):
         dtype: of the parameters: draws are rounded to it.
     """
 
-    def __init__(
-        self, low: Tensor | Regions, high: Tensor | None = None, dtype: torch.dtype = torch.float32
-    ):
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, low: Tensor | Regions, high: Any = None, dtype: torch.dtype = torch.float32):
         super().__init__()
         self.region = low if isinstance(low, Regions) else Regions([Box(low, high)])
         self.dtype = dtype

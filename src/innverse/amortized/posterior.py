@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import InnverseError, InputError, ShapeError
 from ..fitting.schedule import History
 from . import files
-from .checks import any_true, as_floats, as_measurements, as_shape
+from .checks import any_true, as_floats, as_observations, as_shape
 from .estimator import Estimator
 from .novelty import TrainingRange
 
@@ -37,7 +37,7 @@ class Posterior:
 
     Attributes:
         names: of the parameters.
-        x_shape: of one measurement.
+        x_shape: of one observation.
         n_simulations, n_excluded: used for training and testing; left out as NaN or infinite.
         history: of the training.
     """
@@ -73,7 +73,7 @@ class Posterior:
 
     def set_default_x(self, x) -> Posterior:
         """Let ``x`` be the observation wherever none is given; returns itself."""
-        self.default_x = self._measurements(x, one=True).detach()
+        self.default_x = self._observations(x, one=True).detach()
         return self
 
     # ---- draws and density ------------------------------------------------------------------
@@ -97,9 +97,9 @@ class Posterior:
             show_progress_bars: accepted for sbi; there is nothing to wait for.
 
         Raises:
-            InputError, ShapeError: x is not one valid measurement.
+            InputError, ShapeError: x is not one valid observation.
         """
-        x = self._measurements(x, one=True)
+        x = self._observations(x, one=True)
         shape = as_shape(sample_shape)
         self._flag(x)
         with torch.no_grad():
@@ -117,7 +117,7 @@ class Posterior:
         show_progress_bars: bool = False,
     ) -> Tensor:
         """Draws (*sample_shape, B, D) for B observations x (B, *x_shape) at once."""
-        x, shape = self._measurements(x), as_shape(sample_shape)
+        x, shape = self._observations(x), as_shape(sample_shape)
         self._flag(x)
         with torch.no_grad():
             n = shape.numel() * len(x)
@@ -143,7 +143,7 @@ class Posterior:
         Raises:
             InputError, ShapeError: theta or x do not fit; one line.
         """
-        theta, x = self._parameters(theta), self._measurements(x)
+        theta, x = self._parameters(theta), self._observations(x)
         lead = theta.shape[:-1]
         if len(x) != 1 and lead != (len(x),):
             raise ShapeError(
@@ -159,7 +159,7 @@ class Posterior:
         self, theta, x, *, track_gradients: bool | None = None, norm_posterior: bool = True
     ) -> Tensor:
         """log q(theta[..., i, :] | x[i]): theta (..., B, D), x (B, *x_shape) -> (..., B)."""
-        theta, x = self._parameters(theta), self._measurements(x)
+        theta, x = self._parameters(theta), self._observations(x)
         if theta.dim() < 2 or theta.shape[-2] != len(x):
             raise ShapeError(f"theta {tuple(theta.shape)} does not fit {len(x)} observations")
         with _tracking(track_gradients):
@@ -184,7 +184,7 @@ class Posterior:
         """
         from ..optim.lbfgs import minimize
 
-        x = self._measurements(x, one=True).detach()
+        x = self._observations(x, one=True).detach()
         self._flag(x)
         transform, density = self.estimator.transform, self.estimator.density
         with torch.no_grad():
@@ -210,7 +210,7 @@ class Posterior:
         x (B, *x_shape) -> (B,); values near 0 say that x lies at the edge of the training data,
         see `TrainingRange`.
         """
-        z = self.estimator.standardize(self._measurements(x).detach())
+        z = self.estimator.standardize(self._observations(x).detach())
         return self.training_range.rank(z)
 
     # ---- files ------------------------------------------------------------------------------
@@ -304,13 +304,13 @@ class Posterior:
             raise InputError("theta contains NaN: no density belongs to it")
         return theta
 
-    def _measurements(self, x, one: bool = False) -> Tensor:
+    def _observations(self, x, one: bool = False) -> Tensor:
         """x as (B, *x_shape), valid; B = 1 with ``one``."""
         if x is None:
             if self.default_x is None:
                 raise InputError("which observation? pass x=, or set_default_x(x) first")
             return self.default_x
-        x = as_measurements(x, self.x_shape)
+        x = as_observations(x, self.x_shape)
         if one and len(x) != 1:
             raise ShapeError(
                 f"x holds {len(x)} observations: give one, or use sample_batched((n,), x)"
@@ -320,7 +320,8 @@ class Posterior:
     def _flag(self, x: Tensor) -> None:
         """Warn of observations that the training did not prepare for."""
         x = x.detach()
-        if "rounds" in self.config and not torch.equal(x, self.default_x):
+        learned_for = self.default_x
+        if "rounds" in self.config and (learned_for is None or not torch.equal(x, learned_for)):
             warnings.warn(
                 "this posterior was learned in rounds for one observation and holds at no other: "
                 "leave x out, or learn with fit",

@@ -43,7 +43,8 @@ class Model(_Table):
     """What is learned, see `innverse.amortized.fit`."""
 
     density: Literal["nsf", "realnvp", "mdn", "flow_matching"] = "nsf"
-    summary: Literal["auto", *SUMMARIES] = "auto"
+    # pydantic reads the names of the registry, the type checker cannot
+    summary: Literal["auto", *SUMMARIES] = "auto"  # ty: ignore[invalid-type-form]
     size: dict[str, int] | None = None
 
 

@@ -15,6 +15,8 @@ lies on the very end of a region has a coordinate too, close to that of its neig
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +29,30 @@ _EDGE = 1e-9  # fraction of the range that a draw on the very bound is moved inw
 _OFF = 1e-5  # by how much a sum or a symmetry may be missed by rounding
 
 
-class Box(nn.Module):
+class Region(nn.Module):
+    """One set of parameters with the map described above, between ``low`` and ``high`` (size,)."""
+
+    kind: str
+    size: int
+    free: int
+
+    def learn(self, theta: Tensor) -> None:
+        """Set from draws theta (N, size) what the map needs to know of them."""
+
+    def to_line(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def from_line(self, v: Tensor, dtype: torch.dtype) -> Tensor:
+        raise NotImplementedError
+
+    def log_det_at(self, v: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def inside(self, theta: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class Box(Region):
     """low <= theta <= high, coordinate by coordinate; -inf and inf where there is no bound.
 
     The map is the probit (the normal quantile) of the fraction of the range between two finite
@@ -39,6 +64,9 @@ class Box(nn.Module):
     """
 
     kind = "box"
+    low: Tensor
+    high: Tensor
+    floor: Tensor
 
     def __init__(self, low: Tensor, high: Tensor):
         super().__init__()
@@ -118,7 +146,7 @@ class Box(nn.Module):
         return lower & upper, lower ^ upper, ~lower & upper
 
 
-class Simplex(nn.Module):
+class Simplex(Region):
     """theta >= 0 with sum 1, by breaking a stick: n - 1 coordinates.
 
     With R_k what is left before the k-th piece, v_k is the normal quantile of
@@ -127,6 +155,7 @@ class Simplex(nn.Module):
     """
 
     kind = "simplex"
+    floor: Tensor
 
     def __init__(self, n: int):
         super().__init__()
@@ -179,7 +208,7 @@ class Simplex(nn.Module):
         return torch.arange(self.free, 0, -1, dtype=torch.float64)
 
 
-class _Matrices(nn.Module):
+class _Matrices(Region):
     """Square matrices (n, n), flattened row by row, whose lower triangle says all."""
 
     def __init__(self, n: int, size: int, free: int):
@@ -193,9 +222,6 @@ class _Matrices(nn.Module):
     @property
     def high(self) -> Tensor:
         return -self.low
-
-    def learn(self, theta: Tensor) -> None:
-        pass
 
     def _square(self, theta: Tensor) -> Tensor:
         return theta.unflatten(1, (self.n, self.n))
@@ -310,7 +336,7 @@ class PositiveDefinite(Symmetric):
         return super().inside(theta) & (failed == 0).unsqueeze(1)
 
 
-class Through(nn.Module):
+class Through(Region):
     """What a transform of torch makes of another region: theta = T(base).
 
     Args:
@@ -320,7 +346,7 @@ class Through(nn.Module):
 
     kind = "transform"
 
-    def __init__(self, transform, base: nn.Module, in_shape: torch.Size, out_shape: torch.Size):
+    def __init__(self, transform, base: Region, in_shape: torch.Size, out_shape: torch.Size):
         super().__init__()
         self.transform, self.base = transform, base
         self.in_shape, self.out_shape = in_shape, out_shape
@@ -387,13 +413,16 @@ class CorrelationCholesky(Through):
         return (lower & positive & unit).unsqueeze(1).expand(theta.shape)
 
 
-class Regions(nn.Module):
+class Regions(Region):
     """Regions one after the other, over consecutive columns of theta."""
 
-    def __init__(self, parts: list[nn.Module]):
+    parts: Any  # an nn.ModuleList, whose items are regions
+
+    def __init__(self, parts: Sequence[Region]):
         super().__init__()
-        self.parts = nn.ModuleList(_merged(parts))
-        self.size, self.free = (sum(getattr(p, k) for p in self.parts) for k in ("size", "free"))
+        merged = _merged(parts)
+        self.parts = nn.ModuleList(merged)
+        self.size, self.free = sum(p.size for p in merged), sum(p.free for p in merged)
 
     @property
     def low(self) -> Tensor:
@@ -409,13 +438,13 @@ class Regions(nn.Module):
 
     def to_line(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         v, log_det = zip(*(part.to_line(t) for part, t in self._split(theta)))
-        return torch.cat(v, 1), sum(log_det)
+        return torch.cat(v, 1), torch.stack(log_det).sum(0)
 
     def from_line(self, v: Tensor, dtype: torch.dtype) -> Tensor:
         return torch.cat([p.from_line(t, dtype) for p, t in self._split(v, "free")], 1)
 
     def log_det_at(self, v: Tensor) -> Tensor:
-        return sum(part.log_det_at(t) for part, t in self._split(v, "free"))
+        return torch.stack([p.log_det_at(t) for p, t in self._split(v, "free")]).sum(0)
 
     def inside(self, theta: Tensor) -> Tensor:
         return torch.cat([part.inside(t) for part, t in self._split(theta)], 1)
@@ -468,12 +497,13 @@ _KINDS = {
 }
 
 
-def _merged(parts: list[nn.Module]) -> list[nn.Module]:
+def _merged(parts: Sequence[Region]) -> list[Region]:
     """Neighbouring boxes as one."""
-    merged: list[nn.Module] = []
+    merged: list[Region] = []
     for part in parts:
-        if merged and isinstance(part, Box) and isinstance(merged[-1], Box):
-            last = merged.pop()
+        last = merged[-1] if merged else None
+        if isinstance(part, Box) and isinstance(last, Box):
+            merged.pop()
             part = Box(torch.cat((last.low, part.low)), torch.cat((last.high, part.high)))
         merged.append(part)
     return merged

@@ -1,4 +1,4 @@
-"""The posterior as a scikit-learn regressor: X are measurements, y are parameters."""
+"""The posterior as a scikit-learn regressor: X are observations, y are parameters."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class PosteriorRegressor(RegressorMixin, BaseEstimator):
         if quantiles is not None:
             if return_std:
                 raise UsageError("predict: ask for return_std or for quantiles, not both")
-            found = np.quantile(draws, quantiles, axis=0)
-            return found[..., 0] if self._flat else found
+            values = np.quantile(draws, quantiles, axis=0)
+            return values[..., 0] if self._flat else values
         mean, std = draws.mean(0), draws.std(0)
         mean, std = (t[..., 0] if self._flat else t for t in (mean, std))
         return (mean, std) if return_std else mean

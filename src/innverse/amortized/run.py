@@ -17,9 +17,10 @@ from ..data import simulators
 from ..data.atomic import atomic_write, write_json
 from ..data.columns import read_columns
 from ..errors import InputError
+from ..fitting import History
 from ..progress import Progress
 from .assess import Assessment, assess
-from .checks import as_measurements, as_pairs, leave_out_invalid
+from .checks import as_observations, as_pairs, leave_out_invalid
 from .fit import fit
 from .posterior import Posterior
 from .recipe import Recipe, Simulations
@@ -58,9 +59,10 @@ def run_recipe(
     seen = None
     if recipe.infer.path is not None:  # before the training: a wrong path should not waste it
         seen, _ = read_columns(recipe.infer.path, recipe.data.x, "x")
-    pairs = _simulated(recipe) if recipe.data.simulator else _from_file(recipe)
+    name, path = recipe.data.simulator, recipe.data.path
+    pairs = _from_file(path, recipe) if path is not None else _simulated(name or "", recipe)
     if seen is not None:
-        seen = as_measurements(seen, tuple(pairs.x.shape[1:]))
+        seen = as_observations(seen, tuple(pairs.x.shape[1:]))
         if not len(seen):
             raise InputError(f"{recipe.infer.path} holds no observations: leave [infer] out")
     posterior = fit(
@@ -75,7 +77,7 @@ def run_recipe(
         resume=resume,
     )
     posterior.save(folder)
-    history = posterior.history
+    history = posterior.history or History()
     summary: dict[str, Any] = {
         "simulations": posterior.n_simulations,
         "excluded": pairs.excluded,
@@ -87,36 +89,36 @@ def run_recipe(
         "checked_pairs": 0,
     }
     generator = torch.Generator().manual_seed(recipe.train.seed)
-    found = None
+    assessment = None
     if len(pairs.check[0]) >= _FEWEST_CHECKED:
         with Progress(f"checking on {len(pairs.check[0])} pairs", quiet=not progress):
-            found = _assessed(posterior, pairs, recipe.check.draws, generator)
-        summary |= found.summary()
-        write_json(folder / "recalibration.json", found.repair.to_json())
+            assessment = _assessed(posterior, pairs, recipe.check.draws, generator)
+        summary |= assessment.summary()
+        write_json(folder / "recalibration.json", assessment.repair.to_json())
     draws = None
     if seen is not None:
         with Progress(f"drawing for {len(seen)} observations", quiet=not progress):
             draws = posterior.sample_batched((recipe.infer.draws,), seen, generator=generator)
         summary["mean"], summary["std"] = draws.mean(0), draws.std(0)
         summary["rank"] = posterior.rank(seen)
-        arrays = {"draws": draws.numpy(), "names": np.array(posterior.names)}
-        if found is not None:
-            arrays["repaired"] = found.repair.samples(draws).numpy()
+        arrays: dict[str, Any] = {"draws": draws.numpy(), "names": np.array(posterior.names)}
+        if assessment is not None:
+            arrays["repaired"] = assessment.repair.samples(draws).numpy()
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         atomic_write(folder / "draws.npz", buffer.getvalue())
     write_json(folder / "calibration.json", summary)
     if page is not None:
-        title = f"p(parameters given measurement): {folder.name}"
+        title = f"p(parameters given observation): {folder.name}"
         with Progress("writing the report", quiet=not progress):
-            page(folder / "report.html", posterior, found, title=title, seen=seen, draws=draws)
+            page(folder / "report.html", posterior, assessment, title=title, seen=seen, draws=draws)
     return summary
 
 
-def _from_file(recipe: Recipe) -> _Pairs:
+def _from_file(path: str, recipe: Recipe) -> _Pairs:
     data = recipe.data
-    theta, names = read_columns(data.path, data.theta, "theta")
-    x, _ = read_columns(data.path, data.x, "x")
+    theta, names = read_columns(path, data.theta, "theta")
+    x, _ = read_columns(path, data.x, "x")
     theta, x = as_pairs(theta, x)
     theta, x, excluded = leave_out_invalid(theta, x)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(recipe.train.seed))
@@ -126,9 +128,9 @@ def _from_file(recipe: Recipe) -> _Pairs:
     return _Pairs(theta[rows], x[rows], check, _bounds(data), data.names or names, excluded)
 
 
-def _simulated(recipe: Recipe) -> _Pairs:
+def _simulated(name: str, recipe: Recipe) -> _Pairs:
     data = recipe.data
-    task = simulators.get(data.simulator)
+    task = simulators.get(name)
     generator = torch.Generator().manual_seed(recipe.train.seed)
     theta, x = task.pairs(data.budget, generator)
     check = task.pairs(recipe.check.pairs, generator)

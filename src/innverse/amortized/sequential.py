@@ -52,7 +52,7 @@ def fit_sequential(
 
     Raises:
         UsageError: rounds or budget that do not fit together.
-        InputError, ShapeError: as `fit`; or x is not one valid measurement.
+        InputError, ShapeError: as `fit`; or x is not one valid observation.
     """
     check_seed(seed)
     if rounds < 1 or budget < rounds:

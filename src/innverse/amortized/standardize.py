@@ -1,4 +1,4 @@
-"""Measurements of any unit to features of about unit size; learned once and saved."""
+"""Observations of any unit to features of about unit size; learned once and saved."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ class Standardize(nn.Module):
     close to the identity near 0 and loses nothing.
 
     Args:
-        shape: of one measurement.
-        shared: the axes of a measurement over which one scale is shared (the members of a set,
+        shape: of one observation.
+        shared: the axes of an observation over which one scale is shared (the members of a set,
             the time of a series, the pixels of an image).
     """
+
+    loc: Tensor
+    scale: Tensor
+    heavy: Tensor
 
     def __init__(self, shape: tuple[int, ...], shared: tuple[int, ...] = ()):
         super().__init__()
@@ -32,7 +36,7 @@ class Standardize(nn.Module):
         self.register_buffer("heavy", torch.zeros(size, dtype=torch.bool))
 
     def learn(self, x: Tensor) -> None:
-        """Set location, scale and the heavy-tailed features from measurements (N, *shape)."""
+        """Set location, scale and the heavy-tailed features from observations (N, *shape)."""
         x = x.double()
         # (values, features), the features in the order of the buffers
         kept = [i + 1 for i in range(len(self.shape)) if i not in self.shared]

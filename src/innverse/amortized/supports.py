@@ -6,7 +6,7 @@ import math
 import warnings
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch import distributions as td
 from torch.distributions import constraints, transforms
 
@@ -17,6 +17,7 @@ from .regions import (
     LowerCholesky,
     LowerTriangular,
     PositiveDefinite,
+    Region,
     Regions,
     Simplex,
     Symmetric,
@@ -137,7 +138,7 @@ def ask_prior(prior, region: Regions, theta: Tensor) -> None:
 # ---- distributions ------------------------------------------------------------------------------
 
 
-def _of_distribution(d: td.Distribution, shape: torch.Size) -> list[nn.Module] | None:
+def _of_distribution(d: td.Distribution, shape: torch.Size) -> list[Region] | None:
     """The regions of one draw of ``shape``, flattened; None if the distribution does not say."""
     if isinstance(d, td.Independent):
         return _of_distribution(d.base_dist, shape)
@@ -164,7 +165,7 @@ def _support(prior):
         return None
 
 
-def _of_mixture(d: td.MixtureSameFamily, shape: torch.Size) -> list[nn.Module]:
+def _of_mixture(d: td.MixtureSameFamily, shape: torch.Size) -> list[Region]:
     """One interval around those of the components, if they overlap or are equal."""
     components = d.component_distribution
     parts = _of_distribution(components, components.batch_shape + components.event_shape)
@@ -190,14 +191,14 @@ def _of_mixture(d: td.MixtureSameFamily, shape: torch.Size) -> list[nn.Module]:
     return [Box(low.amin(0), high.amax(0))]
 
 
-def _transformed(parts: list[nn.Module], shape: torch.Size, chain) -> list[nn.Module]:
+def _transformed(parts: list[Region], shape: torch.Size, chain) -> list[Region]:
     """The image of regions under transforms, one after the other."""
     for t in chain:
         parts, shape = _image(parts, shape, t)
     return parts
 
 
-def _image(parts, shape: torch.Size, t) -> tuple[list[nn.Module], torch.Size]:
+def _image(parts, shape: torch.Size, t) -> tuple[list[Region], torch.Size]:
     after = t.forward_shape(shape)
     if isinstance(t, transforms.ComposeTransform):
         return _transformed(parts, shape, t.parts), after
@@ -244,7 +245,7 @@ def _ends_of_image(t, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     return torch.minimum(first, last), torch.maximum(first, last)
 
 
-def _piecewise(t, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+def _piecewise(t, low: Tensor, high: Tensor) -> list[Tensor]:
     """The ends under several transforms side by side."""
     stacked = isinstance(t, transforms.StackTransform)
     sizes = [1] * len(t.transforms) if stacked else list(t.lengths)
@@ -254,13 +255,13 @@ def _piecewise(t, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         region = Regions(parts)
         made[0].append(region.low.view(a.shape))
         made[1].append(region.high.view(a.shape))
-    return tuple(torch.cat(ends, t.dim).flatten() for ends in made)
+    return [torch.cat(ends, t.dim).flatten() for ends in made]
 
 
 # ---- constraints --------------------------------------------------------------------------------
 
 
-def _of_constraint(c, shape: torch.Size) -> list[nn.Module]:
+def _of_constraint(c, shape: torch.Size) -> list[Region]:
     """The regions of one value of ``shape`` under a constraint, flattened."""
     if isinstance(c, _C._IndependentConstraint):
         return _of_constraint(c.base_constraint, shape)
@@ -289,9 +290,9 @@ def _of_constraint(c, shape: torch.Size) -> list[nn.Module]:
     if type(c) in _FREE:
         return [whole_line(shape.numel())]
     if isinstance(c, type(_C.simplex)):
-        return [Simplex(shape[-1]) for _ in range(shape[:-1].numel())]
+        return [Simplex(shape[-1]) for _ in range(math.prod(shape[:-1]))]
     if type(c) in _MATRICES:
-        size = shape[-1] if len(shape) == 1 else shape[-2:].numel()
+        size = shape[-1] if len(shape) == 1 else math.prod(shape[-2:])
         if math.isqrt(size) ** 2 != size:
             raise ShapeError(f"the prior's support {_name(c)} needs square matrices, not {shape}")
         return [_MATRICES[type(c)](size) for _ in range(shape.numel() // size)]
@@ -306,7 +307,7 @@ def _of_constraint(c, shape: torch.Size) -> list[nn.Module]:
         ) from None
 
 
-def _side_by_side(c, shape: torch.Size) -> list[nn.Module]:
+def _side_by_side(c, shape: torch.Size) -> list[Region]:
     """The parts of cat and stack."""
     dim = c.dim % len(shape)
     sizes = c.lengths if isinstance(c, _C._Cat) else [1] * len(c.cseq)

@@ -76,16 +76,16 @@ class TruncatedPrior:
 
     def _rejected(self, n: int) -> Tensor:
         parts: list[Tensor] = []
-        found = tried = 0
-        while found < n:
-            if tried > 1e6 and found < _HOPELESS * tried:
+        kept = tried = 0
+        while kept < n:
+            if tried > 1e6 and kept < _HOPELESS * tried:
                 raise InnverseError(
-                    f"only {found} of {tried} prior draws lie where the last round's posterior has "
+                    f"only {kept} of {tried} prior draws lie where the last round's posterior has "
                     "its mass: give the prior a log_prob, fewer rounds, or a narrower prior"
                 )
             theta = draw_prior(self.prior, _CHUNK)
             parts.append(theta[self.inside(theta)])
-            found, tried = found + len(parts[-1]), tried + len(theta)
+            kept, tried = kept + len(parts[-1]), tried + len(theta)
         return torch.cat(parts)[:n]
 
     def _resampled(self, n: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""``innverse amortize``: learn p(parameters given measurement) from a file of simulations."""
+"""``innverse amortize``: learn p(parameters given observation) from a file of simulations."""
 
 from __future__ import annotations
 

@@ -116,8 +116,8 @@ def _from_csv(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
 
 def _from_parquet(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
     try:
-        import pyarrow
-        from pyarrow import parquet
+        import pyarrow  # ty: ignore[import-not-found] - optional
+        from pyarrow import parquet  # ty: ignore[import-not-found]
     except ImportError:
         raise InnverseError(f'{path} needs pyarrow: pip install "innverse[parquet]"') from None
     try:

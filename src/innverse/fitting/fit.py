@@ -68,7 +68,7 @@ def fit(
         patience: epochs without progress that end the training.
         max_epochs, minutes: its budget, whichever is used up first.
         weight_decay: fixed; by default .1, and another on trial near the end, see `Schedule`.
-        average: epochs over which weights are averaged.
+        average: epochs over which weights are averaged; 0 for none.
         precision: ``"bf16"`` lets the networks compute in bfloat16 while they train.
         device: where to train, and where the flow is afterwards: "auto", "cpu", "cuda"; by default
             where it is.
@@ -111,7 +111,11 @@ def fit(
         if folder is not None and not resume:
             remove_checkpoints(folder)
         loss = _loss_of(flow)
-        known = {"flow": getattr(flow, "name", None), "shape": list(flow.shape), "seed": seed}
+        known = {
+            "flow": getattr(flow, "name", None),
+            "shape": list(getattr(flow, "shape", ())),
+            "seed": seed,
+        }
         _initialize(flow, data)
         set_precision(flow, precision)
         try:
@@ -190,7 +194,8 @@ def _loss_of(flow) -> Loss:
     def loss(x: Tensor, *c: Tensor) -> Tensor:
         x = _dequantised(x)
         if noise is not None and not c:
-            x, *c = _noisy(x, *noise)
+            x, sigma = _noisy(x, *noise)
+            c = (sigma,)
         if of_its_own:
             return flow.training_loss(x, *c).expand(len(x))
         return -flow.log_prob(x, *c)
@@ -204,7 +209,7 @@ def _initialize(flow, data: Rows | Loader) -> None:
         return
     count = max(_INITIAL // math.prod(flow.shape), 2)
     device = next(flow.parameters()).device
-    x, *c = (t.to(device) for t in data.first(min(count, 20_000)))
+    x, *c = [t.to(device) for t in data.first(min(count, 20_000))]
     x = _dequantised(x)
     if getattr(flow, "noise_range", None) is not None and not c:
         x, *c = _noisy(x, *flow.noise_range)

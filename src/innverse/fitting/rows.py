@@ -93,12 +93,12 @@ class Loader:
 
     def first(self, n: int) -> tuple[Tensor, ...]:
         """About ``n`` rows from the start of an epoch."""
-        found: list[Batch] = []
+        batches: list[Batch] = []
         k = 0
-        while k < self.per_epoch and sum(len(b[0]) for b in found) < n:
-            found.append(self.batch(0, k))
+        while k < self.per_epoch and sum(len(b[0]) for b in batches) < n:
+            batches.append(self.batch(0, k))
             k += 1
-        return tuple(torch.cat(parts)[:n] for parts in zip(*found, strict=True))
+        return tuple(torch.cat(parts)[:n] for parts in zip(*batches, strict=True))
 
 
 def as_batch(batch) -> Batch:

@@ -43,7 +43,7 @@ class Training:
 
     Args:
         data: the batches of every epoch, or tensors of equal length to cut them from.
-        held_out: tensors of equal length; like those of a batch they are handed to ``loss``.
+        held_out: tensors of equal length; like those of a batch they are arguments of ``loss``.
         device: where batches are moved to.
     """
 
@@ -106,7 +106,7 @@ class Training:
         if losses and not any(map(math.isfinite, losses)):
             raise NotConvergedError(
                 f"training diverged: the held-out loss was not finite after any of {len(losses)} "
-                "epochs; lower lr, or look for extreme values in theta or x"
+                "epochs; lower lr, or look for extreme values in the data"
             )
         self.model.load_state_dict(self.best)
         self.model.eval()

@@ -258,7 +258,7 @@ class Recalibration:
     factors: Tensor
     n: int
 
-    def standard_error(self, levels: Sequence[float] = LEVELS) -> Tensor:
+    def standard_error(self, levels: Sequence[float] | Tensor = LEVELS) -> Tensor:
         """By how much the coverage of the repaired intervals misses ``levels`` by chance of the
         pairs it was learned from: the deviation of the law Beta(k, n + 1 - k), k = ceil((n + 1)
         level), that the coverage of a conformal interval follows."""

@@ -15,6 +15,7 @@ from ..catalog import Method
 from ..errors import UsageError
 from ..optim import lbfgs
 from ..options import LEVEL, array, real, whole
+from ..protocols import Density, multiple_of
 from .levels import priors_at
 from .problem import Problem
 from .reconstruction import Reconstruction
@@ -37,11 +38,11 @@ class Constrained(Method):
     init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
-        if not hasattr(prior, "log_prob"):
+        if not isinstance(prior, Density):
             raise UsageError("method 'constrained' needs a flow: the prior has no log_prob")
         prior = priors_at(prior, self.sigma)[-1]
         physics = problem.physics
-        multiple = getattr(prior, "multiple", 1)
+        multiple = multiple_of(prior)
         if problem.padded_shape(multiple) != problem.shape:
             raise UsageError(
                 f"method 'constrained' needs sides that divide by {multiple}, got "

@@ -17,6 +17,7 @@ from ..catalog import Method
 from ..errors import UsageError
 from ..optim import adam, lbfgs
 from ..options import LEVEL, SEEDS, array, choice, real, whole
+from ..protocols import Density, multiple_of, noise_range
 from .coverage import coverage
 from .discrepancy import choose_gamma
 from .levels import latent_level, priors_at
@@ -78,7 +79,7 @@ class Latent(Method):
                 f"take start={' or '.join(map(repr, RANDOM))}, without init"
             )
         sigma = self.sigma
-        if sigma is None and getattr(prior, "noise_range", None) is not None:
+        if sigma is None and noise_range(prior) is not None:
             cover = coverage(problem)
             sigma = latent_level(cover.ratio, cover.holes)
         priors = priors_at(prior, sigma)

@@ -21,6 +21,7 @@ from ..errors import UsageError
 from ..flows.padding import pad_to_multiple
 from ..optim import lbfgs
 from ..options import LEVEL, array, choice, real, switch, whole
+from ..protocols import Density, multiple_of, noise_range
 from .choose import map_start
 from .coverage import coverage
 from .latent import latent_guess
@@ -58,14 +59,14 @@ class MAP(Method):
     init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
-        if not hasattr(prior, "log_prob"):
+        if not isinstance(prior, Density):
             raise UsageError("method 'map' needs a flow: the prior has no log_prob")
         start, sigma, steps = self.start, self.sigma, self.steps
         if start is None or sigma is None:
             cover = coverage(problem)
             start = map_start(problem, prior, cover) if start is None else start
             sigma = map_level(cover.ratio) if sigma is None else sigma
-        multiple = getattr(prior, "multiple", 1)
+        multiple = multiple_of(prior)
         weight = 0.5 / problem.noise_level().square()
         watch = Watch(problem, steps)
         if self.init is None and start == "latent":

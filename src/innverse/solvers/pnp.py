@@ -18,6 +18,7 @@ from torch import Tensor
 from ..catalog import Method
 from ..errors import UsageError
 from ..options import LEVEL, array, real, whole
+from ..protocols import noise_range
 from .judge import noise_ratio
 from .posterior_mean import knows_posterior_mean, solve_denoising
 from .problem import NOISELESS, Problem
@@ -70,7 +71,7 @@ class PlugAndPlay(Method):
 
     def search(self, problem: Problem, prior) -> Reconstruction:
         """The iteration, for plain denoising too."""
-        if getattr(prior, "noise_range", None) is None:
+        if noise_range(prior) is None:
             raise UsageError(
                 "method 'pnp' needs a noise-conditional prior (natural-gray, natural-color, or one "
                 "trained with noise = [low, high]): use method 'map' or 'latent' with this one"

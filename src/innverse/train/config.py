@@ -335,10 +335,10 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or key.count(".") != 1:
         raise UsageError(f"{text!r} is no setting; write table.key=value, e.g. train.ema=0.99")
     try:
-        found = parse_toml(f"v = {value}")
+        parsed = parse_toml(f"v = {value}")
     except ValueError:
         return key, value.strip()
-    return key, found["v"] if len(found) == 1 else value.strip()
+    return key, parsed["v"] if len(parsed) == 1 else value.strip()
 
 
 def _line(error: dict[str, Any], where: str, schema: type[BaseModel]) -> str:

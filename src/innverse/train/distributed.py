@@ -54,7 +54,7 @@ class World:
                 dist.broadcast(data, 0)
                 tensor.data.copy_(data)
 
-    def tell(self, value):
+    def broadcast_value(self, value):
         """Rank 0's value, for everybody (the other machines may not see rank 0's disk)."""
         if self.size > 1:
             box = [value]

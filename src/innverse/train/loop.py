@@ -151,7 +151,7 @@ class _Run:
                     "another --out"
                 ) from None
         newest = latest_checkpoint(self.checkpoints) if self.world.first else None
-        checkpoint = self.world.tell(load_checkpoint(newest) if newest else None)
+        checkpoint = self.world.broadcast_value(load_checkpoint(newest) if newest else None)
         if checkpoint is None:
             self.trainer.initialize()
         else:

@@ -11,6 +11,7 @@ likelihood.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,8 @@ class Objective(nn.Module):
     All randomness comes in as arguments: ``forward`` is a pure function, but for flows that draw
     something themselves in training mode, from torch's global generator.
     """
+
+    flow: Any  # a flow or a VAE: its `log_prob` or `training_loss`
 
     def __init__(self, flow: nn.Module):
         super().__init__()

@@ -44,7 +44,7 @@ class TrainingImages:
                 self._train, self._test = split(source, n, 0)
         self.n_train, self.n_held_out = len(self._train), len(source) - len(self._train)
         self._crops_type = Crops
-        self._crops: dict[tuple[int, int], object] = {}
+        self._crops: dict[tuple[int, int], Crops] = {}
 
     def batch(self, step: int, world: World | None = None) -> Tensor:
         """(B / world.size, C, s, s) uint8: this process's share of the crops of a step."""
@@ -53,7 +53,7 @@ class TrainingImages:
         if key not in self._crops:
             d, t = self.config.data, self.config.train
             self._crops[key] = self._crops_type(
-                self._train, d.crop, t.batch_size, flip=d.flip, transpose=d.transpose,
+                self._train, self.config.shape[1], t.batch_size, flip=d.flip, transpose=d.transpose,
                 seed=t.seed, rank=world.rank, world=world.size,
             )  # fmt: skip
         return self._crops[key].batch(step)
@@ -64,7 +64,7 @@ class TrainingImages:
             return []
         size = min(n, 32)
         crops = self._crops_type(
-            self._test, self.config.data.crop, size, flip=False, transpose=False,
+            self._test, self.config.shape[1], size, flip=False, transpose=False,
             seed=self.config.train.seed + 1, rank=0, world=1,
         )  # fmt: skip
         return [crops.batch(step) for step in range(max(n // size, 1))]

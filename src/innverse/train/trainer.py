@@ -191,7 +191,7 @@ class Trainer:
     def trouble(self) -> str | None:
         """Why the weights are of no use: they, or what they give, are not finite; None if they are.
 
-        The latest loss tells nothing of them: it is from before the latest update, and where it is
+        The latest loss says nothing of them: it is from before the latest update, and where it is
         not finite the batch may be to blame.
         """
         for model, kind in ((self.model, "weight"), (self.ema, "averaged weight")):

@@ -18,6 +18,7 @@ from ...flows.padding import pad_to_multiple
 from ...metrics.chains import effective_size, effective_size_of_tails, r_hat
 from ...options import LEVEL, SEEDS, array, real, whole
 from ...physics import PoissonNoise
+from ...protocols import Density, multiple_of, noise_range
 from ..levels import priors_at
 from ..problem import Problem
 from ..reconstruction import Reconstruction
@@ -53,7 +54,7 @@ class PosteriorDraws(Method):
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
-        if not hasattr(prior, "log_prob"):
+        if not isinstance(prior, Density):
             raise UsageError(
                 f"method 'posterior' needs a density: {type(prior).__name__} has no log_prob; "
                 "choose a flow"
@@ -68,7 +69,7 @@ class PosteriorDraws(Method):
         streams = Streams(problem.y, self.chains, self.seed)
         start = pad_to_multiple(
             _start(problem, prior) if self.init is None else self.init,
-            getattr(prior, "multiple", 1),
+            multiple_of(prior),
         )
         level, scale = _scale(density, prior, start)
         start, scale = start.repeat_interleave(self.chains, 0), scale.repeat_interleave(self.chains)
@@ -138,7 +139,7 @@ def _start(problem: Problem, prior) -> Tensor:
     from ..pnp import PlugAndPlay
 
     quiet = dataclasses.replace(problem, progress=lambda *_: None)
-    if getattr(prior, "noise_range", None) is not None:
+    if noise_range(prior) is not None:
         return PlugAndPlay(views=1).search(quiet, prior).x
     return MAP().solve(quiet, prior).x
 
