@@ -35,6 +35,12 @@ class Crops:
     Raises:
         InputError: an image too small.
         UsageError: sizes that do not fit together.
+
+    Example:
+        >>> import numpy as np
+        >>> source = ImageSource(["a", "b"], np.zeros((2, 1, 32, 32), np.uint8))
+        >>> Crops(source, 16, batch_size=4).batch(0).shape
+        torch.Size([4, 1, 16, 16])
     """
 
     def __init__(
@@ -151,6 +157,11 @@ def dequantize(
         generator: for the noise, on the device of ``values``.
         noise: the uniform noise itself, same shape, in [0, 1).
         levels: of grey, 2 to 65536.
+
+    Example:
+        >>> x = dequantize(torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8))
+        >>> bool(x.min() >= 0), bool(x.max() < 1)
+        (True, True)
     """
     if noise is None:
         noise = torch.rand(values.shape, generator=generator, device=values.device)
