@@ -18,13 +18,6 @@ class Autoregressive(Bijection):
     the longest chain of dependencies, ``net.passes``, n for a full ordering and 2 for two groups.
 
     ``net`` is a `MADE` with as many parameters per element as ``map`` has.
-
-    Example:
-        >>> layer = Autoregressive(innverse.nets.MADE(3, 2))  # a scale and a shift each
-        >>> x = torch.rand(5, 3)
-        >>> z, log_det = layer(x)
-        >>> torch.allclose(layer.inverse(z)[0], x, atol=1e-5)
-        True
     """
 
     def __init__(self, net: MADE, map: Elementwise | None = None):

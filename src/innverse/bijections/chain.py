@@ -32,13 +32,6 @@ class Chain(Bijection):
 
     `torch.compile` compiles a chain of more than four layers layer by layer, which takes seconds
     where one graph takes minutes; fullgraph=True makes it one graph all the same.
-
-    Example:
-        >>> chain = Chain(ActNorm(4), Invertible1x1(4))
-        >>> x = torch.rand(2, 4)
-        >>> z, log_det = chain(x)
-        >>> torch.allclose(chain.inverse(z)[0], x, atol=1e-5)
-        True
     """
 
     def __init__(self, *layers: Bijection, memory: str = "store", anchor_every: int | None = None):
@@ -164,11 +157,6 @@ def set_memory(module: nn.Module, mode: str, anchor_every: int | None = None) ->
     """Set the memory mode of every chain in ``module``; returns ``module``.
 
     In reversible mode the outermost chain walks back through those inside it.
-
-    Example:
-        >>> chain = Chain(ActNorm(4), Coupling.build(4, innverse.nets.MLP))
-        >>> set_memory(chain, "reversible").memory
-        'reversible'
     """
 
     def visit(m: nn.Module, inside: bool) -> None:

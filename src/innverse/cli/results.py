@@ -109,7 +109,10 @@ def _of_item(step: dict[str, Any], rows: slice, batch: int) -> dict[str, Any]:
 
 def _quality(x: Tensor, clean: Tensor) -> dict[str, float | None]:
     small = min(clean.shape[-2:]) < 11  # SSIM's window
-    return {"psnr": float(psnr(x, clean)), "ssim": None if small else float(ssim(x, clean))}
+    return {
+        "psnr": float(psnr(x, clean)),
+        "ssim": None if small else float(ssim(x, clean)),
+    }
 
 
 def _comparable(seen: Tensor, clean: Tensor) -> Tensor:

@@ -18,22 +18,12 @@ ALIASES = {
 
 
 def names() -> list[str]:
-    """The names that `build` knows.
-
-    Example:
-        >>> "inpainting" in names()
-        True
-    """
+    """The names that `build` knows."""
     return list(_BUILDERS)
 
 
 def options(name: str) -> dict[str, object]:
-    """The options of an operator with their defaults.
-
-    Example:
-        >>> "sigma" in options("denoising")
-        True
-    """
+    """The options of an operator with their defaults."""
     parameters = inspect.signature(_builder(name)).parameters.values()
     return {p.name: p.default for p in parameters if p.name != "shape"} | {
         "sigma": None,
@@ -58,10 +48,6 @@ def build(name: str, image_shape, **given):
 
     Raises:
         UsageError: an unknown name or option, or a value of the wrong kind.
-
-    Example:
-        >>> build("downsampling", (1, 16, 16), factor=2).A(torch.rand(1, 1, 16, 16)).shape
-        torch.Size([1, 1, 8, 8])
     """
     from .noise import GaussianNoise, NoNoise, PoissonNoise
 

@@ -166,12 +166,7 @@ class OutConfig(_Table):
 
 
 class TrainingConfig(_Table):
-    """A whole training run.
-
-    Example:
-        >>> load_config(None, {"data.path": "photos"}).train.steps
-        10000
-    """
+    """A whole training run."""
 
     data: DataConfig
     model: ModelConfig = ModelConfig()
@@ -237,11 +232,6 @@ def load_config(
         InputError: the file cannot be read.
         UsageError: bad TOML, an unknown key or a wrong type; one line per fault, each naming the
             key and the file.
-
-    Example:
-        >>> config = load_config(None, {"data.path": "photos", "train.lr": 1e-3})
-        >>> config.model.name
-        'glow'
     """
     where = str(path) if path is not None else "the command line"
     raw: dict[str, Any] = {}
