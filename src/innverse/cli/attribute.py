@@ -100,8 +100,9 @@ def attribute(
     else:
         level = noise_level(flow, level_asked, SIGMA)
         with Progress("finding the direction", quiet=quiet):
-            sets = (read_pictures(data, None, flow.shape)[0] for data in (with_, without))
-            found = Attribute.between(flow, *sets, level)
+            there = read_pictures(str(with_), None, flow.shape)[0]
+            not_there = read_pictures(str(without), None, flow.shape)[0]
+            found = Attribute.between(flow, there, not_there, level)
     files = [] if save is None else [found.save(save)]
     if apply is not None:
         x = read_picture(apply, flow.shape[0], found.direction.shape[-2:]).to(target)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import io
 import logging
 import os
 import sys
@@ -49,15 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = _take_verbose(arguments)
     for stream in (sys.stdout, sys.stderr):  # a terminal without these letters gets "?"
-        with contextlib.suppress(AttributeError, ValueError):
-            stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError):
+                stream.reconfigure(errors="replace")
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(name)s: %(message)s",
         stream=sys.stderr,
     )
     if not verbose:
-        warnings.formatwarning = _one_line
+        # the documented way to change it
+        warnings.formatwarning = _one_line  # ty: ignore[invalid-assignment]
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -96,7 +99,13 @@ def _line(message: object) -> str:
     return f"innverse: {' '.join(str(message).split())}"
 
 
-def _one_line(message, category, filename, lineno, line=None) -> str:
+def _one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
     """A warning of ours without the line of code that gave it, of which a user knows nothing."""
     if issubclass(category, UserWarning):
         return f"{_line(message)}\n"

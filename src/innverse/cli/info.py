@@ -106,7 +106,7 @@ def describe(flow: Flow | Generator) -> Node:
             node = _network(net, flow.shape if net.of_images else flow.latent_shape)
             top.children.append(dataclasses.replace(node, label=f"{name}: {node.label}"))
         return top
-    if flow.noise is not None:
+    if flow.noise is not None and flow.noise_range is not None:
         low, high = flow.noise_range
         label = f"NoiseLevel {low:g} .. {high:g} -> {flow.noise.net[-2].out_features} features"
         top.children.append(Node(label, None, _size(flow.noise)))
@@ -123,9 +123,9 @@ def _bijection(layer: nn.Module, shape: tuple[int, ...]) -> Node:
     node = Node(_label(layer), shape, _size(layer))
     if isinstance(layer, Chain):
         node.children = collapse([_bijection(inner, shape) for inner in layer.layers])
-    elif hasattr(layer, "down"):  # squeeze, wavelet, patches
-        inside = tuple(layer.down(torch.zeros(1, *shape)).shape[1:])
-        node.children = _without_chain(_bijection(layer.inner, inside))
+    elif callable(down := getattr(layer, "down", None)):  # squeeze, wavelet, patches
+        inside = tuple(down(torch.zeros(1, *shape)).shape[1:])
+        node.children = _without_chain(_bijection(layer.get_submodule("inner"), inside))
     elif isinstance(layer, Partial):
         node.children = _without_chain(_bijection(layer.inner, (layer.k, *shape[1:])))
     elif isinstance(layer, Coupling):
@@ -133,7 +133,7 @@ def _bijection(layer: nn.Module, shape: tuple[int, ...]) -> Node:
     elif isinstance(layer, MaskedCoupling):
         node.children = [_network(layer.net, shape)]
     elif hasattr(layer, "inner"):
-        node.children = _without_chain(_bijection(layer.inner, shape))
+        node.children = _without_chain(_bijection(layer.get_submodule("inner"), shape))
     return node
 
 

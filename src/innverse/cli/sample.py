@@ -182,7 +182,7 @@ def sample(
         ]
         if grid:
             written.append(write_picture(out / "grid.png", draw_grid(x, columns)))
-    result = {
+    result: dict[str, Any] = {
         "model": model, "n": n, "shape": list(x.shape[1:]), "temperature": temperature,
         "truncation": truncation, "sigma": level, "denoised": denoise, "seed": seed,
         "files": written,

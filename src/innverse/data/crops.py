@@ -74,7 +74,8 @@ class Crops:
             raise UsageError(f'small={small!r} is unknown; use "reflect" or "error"')
         for i, shape in source.known_sizes().items():
             self._check(shape, source.name(i))
-        self._whole = source.size == (self.height, self.width)
+        whole = source.size == (self.height, self.width)
+        self._base, self._index = (source.base, source.index) if whole else (None, None)
         self._epoch = (-1, np.empty(0))
 
     @property
@@ -95,8 +96,8 @@ class Crops:
         rows = range(self.rank * local, (self.rank + 1) * local)
         picked = [self._image(step * self.batch_size + row) for row in rows]
 
-        if self._whole:
-            out = self.source.base[self.source.index[picked]]
+        if self._base is not None and self._index is not None:
+            out = self._base[self._index[picked]]
         else:
             out = np.empty((local, *self.shape), np.uint8)
             for k, row in enumerate(rows):

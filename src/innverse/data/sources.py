@@ -50,7 +50,7 @@ class ImageSource:
     def __init__(
         self,
         names: Sequence[str],
-        items: Sequence[np.ndarray] | np.ndarray,
+        items: arrays.Items | np.ndarray,
         failures: list[tuple[str, str]] | None = None,
         index: np.ndarray | None = None,
     ):
@@ -259,7 +259,7 @@ class _Bytes:
         return read_file(self.path)
 
 
-class _Files(Sequence):
+class _Files:
     """Encoded images, of which the first ones are kept decoded and the others decoded at each
     use."""
 
