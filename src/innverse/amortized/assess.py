@@ -163,12 +163,11 @@ def assess(
     if simulator is not None:
         few = slice(0, 200)
         prior = theta[torch.randint(len(theta), (100, len(x[few])), generator=generator)]
-        resimulation = (
-            calibration.resimulation_error(
-                found[:100, few], x[few], simulator, generator=generator
-            ),
-            calibration.resimulation_error(prior, x[few], simulator, generator=generator),
+        of_posterior, of_prior = (
+            calibration.resimulation_error(t, x[few], simulator, generator=generator)
+            for t in (found[:100, few], prior)
         )
+        resimulation = of_posterior, of_prior
     corrections = None
     if log_joint is not None:
         exact = CorrectedPosterior(posterior, log_joint)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import io
 import logging
 import os
 import sys
@@ -50,9 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = _take_verbose(arguments)
     for stream in (sys.stdout, sys.stderr):  # a terminal without these letters gets "?"
-        if isinstance(stream, io.TextIOWrapper):
-            with contextlib.suppress(ValueError):
-                stream.reconfigure(errors="replace")
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")  # ty: ignore[missing-union-attribute]
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(name)s: %(message)s",
