@@ -28,7 +28,6 @@ MOVING = {
 BACK_ARROWS = {
     ("flows", "pretrained"),
     ("generators", "pretrained"),
-    ("solvers", "zoo"),
 }
 CIRCLES = [
     {"native.bfloat16", "native.perceptron"},

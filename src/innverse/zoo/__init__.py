@@ -55,7 +55,12 @@ def load(name: str | Path, **options):
 
 
 def card(name: str | Path) -> str:
-    """The model card: data, licence, settings, command, metrics."""
+    """The model card: data, licence, settings, command, metrics.
+
+    Example:
+        >>> "licence" in card("digits").lower()
+        True
+    """
     path = folder(name) / "README.md"
     if not os.path.isfile(path):
         return ""
