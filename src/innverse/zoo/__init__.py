@@ -58,7 +58,7 @@ def card(name: str | Path) -> str:
     """The model card: data, licence, settings, command, metrics.
 
     Example:
-        >>> "licence" in card("digits").lower()
+        >>> "# digits" in card("digits")
         True
     """
     path = folder(name) / "README.md"
