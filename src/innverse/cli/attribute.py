@@ -100,9 +100,8 @@ def attribute(
     else:
         level = noise_level(flow, level_asked, SIGMA)
         with Progress("finding the direction", quiet=quiet):
-            there = read_pictures(str(with_), None, flow.shape)[0]
-            not_there = read_pictures(str(without), None, flow.shape)[0]
-            found = Attribute.between(flow, there, not_there, level)
+            sets = (read_pictures(data, None, flow.shape)[0] for data in (with_, without) if data)
+            found = Attribute.between(flow, *sets, level)
     files = [] if save is None else [found.save(save)]
     if apply is not None:
         x = read_picture(apply, flow.shape[0], found.direction.shape[-2:]).to(target)

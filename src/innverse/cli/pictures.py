@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +34,15 @@ def is_of_images(model) -> bool:
     return len(model.shape) == 3 and model.shape[0] in (1, 3)
 
 
-def read_picture(path: str | Path, channels: int, size: Sequence[int]) -> Tensor:
+def read_picture(path: str | Path, channels: int, size: tuple[int, ...]) -> Tensor:
     """One file as (C, H, W) in [0, 1], by `fit`."""
     image = read_image(path, "L" if channels == 1 else "RGB")
     return fit(image.tensor[None], (size[0], size[1]))[0]
 
 
-def read_pictures(data: str, subset: str | None, shape: Sequence[int]) -> tuple[Tensor, list[str]]:
+def read_pictures(
+    data: str, subset: str | None, shape: tuple[int, ...]
+) -> tuple[Tensor, list[str]]:
     """All images of a folder, archive, ..., uint8 (N, *shape), and their names."""
     source = open_images(data, subset=subset, channels=shape[0])
     return fit_all(source, (shape[1], shape[2])), source.names
