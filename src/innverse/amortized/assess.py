@@ -132,6 +132,17 @@ def assess(
 
     Raises:
         InputError: too few pairs; ShapeError: shapes that do not fit.
+
+    Example:
+        >>> class Prior:
+        ...     def sample(self, shape, x):
+        ...         return torch.rand(*shape, 1)
+        ...
+        ...     def sample_batched(self, shape, x, generator=None):
+        ...         return torch.rand(*shape, len(x), 1)
+        >>> found = assess(Prior(), torch.rand(800, 1), torch.rand(800, 1), draws=50)
+        >>> bool(found.before.error < 0.1)  # without a measurement the prior is right
+        True
     """
     theta, x = as_pairs(theta, x)
     if len(theta) < _FEWEST:

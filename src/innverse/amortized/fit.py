@@ -98,6 +98,13 @@ def fit(
     Raises:
         UsageError: arguments that do not fit together.
         InputError, ShapeError: simulations that cannot be used; one line says why.
+
+    Example:
+        >>> theta = torch.rand(200, 1)
+        >>> x = theta + 0.1 * torch.randn(200, 1)
+        >>> posterior = fit(theta, x, max_epochs=1, progress=False)
+        >>> posterior.sample((5,), x=x[0]).shape
+        torch.Size([5, 1])
     """
     check_seed(seed)
     if not 0 < held_out < 1:

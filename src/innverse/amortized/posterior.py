@@ -40,6 +40,14 @@ class Posterior:
         x_shape: of one observation.
         n_simulations, n_excluded: used for training and testing; left out as NaN or infinite.
         history: of the training.
+
+    Example:
+        >>> theta = torch.rand(200, 2)
+        >>> posterior = fit(theta, theta + 0.1, max_epochs=1, progress=False)
+        >>> posterior.sample((5,), x=theta[0]).shape
+        torch.Size([5, 2])
+        >>> posterior.log_prob(theta[:3], x=theta[:3]).shape
+        torch.Size([3])
     """
 
     def __init__(

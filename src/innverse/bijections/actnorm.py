@@ -23,6 +23,12 @@ class ActNorm(ChannelLinear):
 
     The identity until `initialize` makes each channel of a batch zero-mean with unit variance.
     Shapes: x, z (B, C, *space) with C = ``channels``.
+
+    Example:
+        >>> layer = ActNorm(4)
+        >>> z, log_det = layer(torch.rand(2, 4, 8, 8))
+        >>> log_det.shape
+        torch.Size([2])
     """
 
     initialized: Tensor
@@ -78,6 +84,12 @@ class ConditionalScale(Bijection):
 
     Starts as the identity; before an `ActNorm` it lets the normalisation follow the condition,
     a noise level for example.
+
+    Example:
+        >>> layer = ConditionalScale(4, condition=2)
+        >>> z, log_det = layer(torch.rand(3, 4, 8, 8), torch.rand(3, 2))
+        >>> log_det.shape
+        torch.Size([3])
     """
 
     def __init__(self, channels: int, condition: int):

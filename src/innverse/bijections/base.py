@@ -31,6 +31,17 @@ class Bijection(Part, nn.Module):
     not initialise itself inside ``forward``; `initialize` calls `initialize_` once instead.
     Everything else (memory-saving back-propagation, checks) follows from the two methods;
     `innverse.bijections.check_bijection` tests that they keep the contract.
+
+    Example:
+        >>> import math
+        >>> class Double(Bijection):
+        ...     def forward(self, x, c=None):
+        ...         return 2 * x, x.new_full((len(x),), x[0].numel() * math.log(2))
+        ...
+        ...     def inverse(self, z, c=None):
+        ...         return z / 2, z.new_full((len(z),), -z[0].numel() * math.log(2))
+        >>> Double()(torch.ones(1, 2))
+        (tensor([[2., 2.]]), tensor([1.3863]))
     """
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -69,6 +80,14 @@ def initialize(flow: Any, batch: Tensor, c: Tensor | None = None) -> None:
 
     Raises:
         InputError: an empty batch, or NaN or Inf in it.
+
+    Example:
+        >>> layer = ActNorm(2)
+        >>> x = 100 + 5 * torch.randn(1000, 2)
+        >>> initialize(layer, x)  # or a whole flow, layer by layer
+        >>> z, _ = layer(x)
+        >>> bool((z.std(0) - 1).abs().max() < 0.01)
+        True
     """
     batch = flow.as_data(batch) if hasattr(flow, "as_data") else batch
     _check_batch(batch)

@@ -17,6 +17,12 @@ class Causal(Bijection):
     pass forward; the inverse goes position by position and keeps the keys and values of the
     attention, so it costs h w small steps. ``net`` is a causal `ViT` from C to transform.n_params * C
     channels; ``net.backwards`` turns the order round, which alternate layers should.
+
+    Example:
+        >>> layer = Causal(innverse.nets.ViT(3, 6, width=8, heads=2, causal=True))
+        >>> z, log_det = layer(torch.rand(2, 3, 4, 4))
+        >>> z.shape, log_det.shape
+        (torch.Size([2, 3, 4, 4]), torch.Size([2]))
     """
 
     def __init__(self, net: ViT, transform: Elementwise | None = None):

@@ -19,6 +19,10 @@ class ChannelLinear(Bijection):
     shape (...); the leading dimensions let a chain evaluate its layers in one batch. And
     ``inverse_matrix() -> W^-1`` without them (float64 is welcome: it is rounded once, when
     applied). The log-determinant of an image is log|det W| times its number of pixels.
+
+    Example:
+        >>> isinstance(Permute(4), ChannelLinear), isinstance(ActNorm(4), ChannelLinear)
+        (True, True)
     """
 
     def arguments(self) -> tuple[Tensor, ...]:

@@ -48,6 +48,11 @@ def check_bijection(
 
     Raises:
         BijectionError: naming the first check that fails.
+
+    Example:
+        >>> report = check_bijection(Permute(4), torch.rand(3, 4))  # raises where something is wrong
+        >>> max(report.values()) < 1e-3
+        True
     """
     probe = _Probe(layer, x, c, perturb, seed)
     errors: dict[str, float] = {}

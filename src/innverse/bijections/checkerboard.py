@@ -15,6 +15,12 @@ class Checkerboard(MaskedCoupling):
 
     Pixels with i + j even are kept and drive the others, with ``swap`` those with i + j odd.
     ``net`` maps (B, C, H, W) to (B, n_params * C, H, W).
+
+    Example:
+        >>> layer = Checkerboard(innverse.nets.ConvNet(2, 4, hidden=8))  # sees 2 channels, maps 2
+        >>> z, log_det = layer(torch.rand(1, 2, 6, 6))
+        >>> z.shape
+        torch.Size([1, 2, 6, 6])
     """
 
     def __init__(self, net: nn.Module, transform: Elementwise | None = None, *, swap: bool = False):

@@ -22,6 +22,13 @@ class Coupling(Bijection):
     ``net`` takes (a, c) with ``keep`` channels and gives transform.n_params * (channels - keep)
     channels. ``keep`` defaults to half (rounded up); with ``swap`` the last channels are kept
     instead of the first.
+
+    Example:
+        >>> layer = Coupling.build(6, innverse.nets.MLP)
+        >>> x = torch.rand(2, 6)
+        >>> z, log_det = layer(x)
+        >>> torch.equal(z[:, :3], x[:, :3])  # these are kept, and drive the map of the others
+        True
     """
 
     def __init__(
@@ -95,6 +102,13 @@ class MaskedCoupling(Bijection):
 
     Elements where the mask is 1 are kept; z = m x + (1 - m) transform(x; net(m x, c)). ``net`` maps
     (B, C, *space) to (B, n_params * C, *space).
+
+    Example:
+        >>> mask = torch.tensor([1, 0, 1, 0])  # 1: kept
+        >>> layer = MaskedCoupling(mask, innverse.nets.MLP(4, 8))
+        >>> x = torch.rand(2, 4)
+        >>> torch.equal(layer(x)[0][:, ::2], x[:, ::2])
+        True
     """
 
     mask: Tensor
@@ -146,7 +160,13 @@ class MaskedCoupling(Bijection):
 
 
 class Diagonal(Bijection):
-    """The same learned map of one variable at every position, one per channel."""
+    """The same learned map of one variable at every position, one per channel.
+
+    Example:
+        >>> z, log_det = Diagonal(4)(torch.rand(2, 4))
+        >>> log_det.shape
+        torch.Size([2])
+    """
 
     def __init__(self, channels: int, transform: Elementwise | None = None):
         super().__init__()

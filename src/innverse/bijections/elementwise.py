@@ -22,6 +22,12 @@ class Elementwise(Part):
     x, z: (B, C, *space); p: (B, n_params, C, *space), unconstrained reals, and p = 0 is (close
     to) the identity. ``forward`` and ``inverse`` return the image and the elementwise log of the
     derivative, both in the shape of x.
+
+    Example:
+        >>> issubclass(RationalQuadraticSpline, Elementwise)
+        True
+        >>> RationalQuadraticSpline(bins=5).n_params  # widths, heights, slopes of one number
+        14
     """
 
     n_params: int
@@ -53,7 +59,14 @@ class Elementwise(Part):
 
 
 class Additive(Elementwise):
-    """z = x + t (NICE, Dinh et al. 2014, arXiv 1410.8516)."""
+    """z = x + t (NICE, Dinh et al. 2014, arXiv 1410.8516).
+
+    Example:
+        >>> layer = Coupling.build(6, innverse.nets.MLP, Additive())
+        >>> z, log_det = layer(torch.rand(2, 6))
+        >>> log_det
+        tensor([0., 0.])
+    """
 
     n_params = 1
 
@@ -65,7 +78,13 @@ class Additive(Elementwise):
 
 
 class Affine(Elementwise):
-    """z = x exp(s) + t, with s bounded to (-bound, bound) (RealNVP, Dinh et al. 2016)."""
+    """z = x exp(s) + t, with s bounded to (-bound, bound) (RealNVP, Dinh et al. 2016).
+
+    Example:
+        >>> Affine().n_params  # a scale and a shift
+        2
+        >>> layer = Coupling.build(6, innverse.nets.MLP, Affine(bound=1.0))
+    """
 
     n_params = 2
     kernel = affine
@@ -89,6 +108,12 @@ class RationalQuadraticSpline(Elementwise):
 
     Durkan et al. 2019, arXiv 1906.04032, section 3. Knot derivatives at the two ends are 1, so
     the map is continuously differentiable on the whole line. ``n_params`` = 3 bins - 1.
+
+    Example:
+        >>> spline = RationalQuadraticSpline(bins=8, bound=3.0)
+        >>> layer = Coupling.build(6, innverse.nets.MLP, spline)
+        >>> layer(torch.randn(2, 6))[0].shape
+        torch.Size([2, 6])
     """
 
     kernel = spline

@@ -21,6 +21,12 @@ class Gaussianize(Bijection):
     bin for each grey level this map leaves them a marginal they can deal with. `initialize` takes
     the histogram of a batch; until then x is taken to be uniform. All channels share ``bins``.
     x outside [0, 1] has no image and gives NaN.
+
+    Example:
+        >>> layer = Gaussianize(bins=4)
+        >>> z, log_det = layer(torch.tensor([[0.5, 0.75]]))
+        >>> [round(v, 2) for v in z.flatten().tolist()]  # quantiles of a uniform variable
+        [0.0, 0.67]
     """
 
     initialized: Tensor

@@ -15,6 +15,11 @@ class Logit(Bijection):
 
     ``alpha`` in (0, 0.5) keeps 0 and 1 finite. x outside [-a, 1 + a], a = alpha / (1 - 2 alpha),
     has no image and gives NaN.
+
+    Example:
+        >>> z, log_det = Logit()(torch.rand(2, 4))
+        >>> log_det.shape
+        torch.Size([2])
     """
 
     def __init__(self, alpha: float = 0.05):

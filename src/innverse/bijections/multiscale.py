@@ -45,7 +45,13 @@ class _Resampled(Bijection):
 
 
 class Squeezed(_Resampled):
-    """``inner`` on (B, 4C, H/2, W/2): every 2x2 block of pixels becomes four channels."""
+    """``inner`` on (B, 4C, H/2, W/2): every 2x2 block of pixels becomes four channels.
+
+    Example:
+        >>> layer = Squeezed(ActNorm(12))  # 3 channels at half the resolution are 12
+        >>> layer(torch.rand(2, 3, 8, 8))[0].shape
+        torch.Size([2, 3, 8, 8])
+    """
 
     def down(self, x: Tensor) -> Tensor:
         _check_even(x)
@@ -60,6 +66,11 @@ class Haar(_Resampled):
 
     Channels come as [averages, horizontal, vertical, diagonal details], C of each, so the first
     channels are the half-resolution image (times 2).
+
+    Example:
+        >>> layer = Haar(ActNorm(12))  # 3 channels at half the resolution are 12
+        >>> layer(torch.rand(2, 3, 8, 8))[0].shape
+        torch.Size([2, 3, 8, 8])
     """
 
     def down(self, x: Tensor) -> Tensor:
@@ -79,7 +90,14 @@ class Haar(_Resampled):
 
 
 class Partial(Bijection):
-    """``inner`` on the first ``k`` channels; the rest pass as they are (factored out)."""
+    """``inner`` on the first ``k`` channels; the rest pass as they are (factored out).
+
+    Example:
+        >>> layer = Partial(ActNorm(2), 2)  # of four channels the first two
+        >>> x = torch.rand(3, 4)
+        >>> torch.equal(layer(x)[0][:, 2:], x[:, 2:])
+        True
+    """
 
     def __init__(self, inner: Bijection, k: int):
         super().__init__()

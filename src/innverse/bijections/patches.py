@@ -10,7 +10,13 @@ from .multiscale import _Resampled, shuffle, unshuffle
 
 
 class Patches(_Resampled):
-    """``inner`` on (B, C size^2, H / size, W / size): every patch of pixels is one position."""
+    """``inner`` on (B, C size^2, H / size, W / size): every patch of pixels is one position.
+
+    Example:
+        >>> layer = Patches(ActNorm(12), 2)  # 3 channels in patches of 2x2 are 12
+        >>> layer(torch.rand(2, 3, 8, 8))[0].shape
+        torch.Size([2, 3, 8, 8])
+    """
 
     def __init__(self, inner: Bijection, size: int):
         super().__init__(inner)

@@ -50,6 +50,12 @@ class Residual(Bijection):
 
     Raises:
         NotConvergedError: the inverse does not converge, so g is no contraction in this precision.
+
+    Example:
+        >>> layer = Residual(innverse.nets.LipschitzMLP(3, width=8))
+        >>> z, log_det = layer(torch.rand(2, 3))
+        >>> z.shape, log_det.shape
+        (torch.Size([2, 3]), torch.Size([2]))
     """
 
     seed: Tensor

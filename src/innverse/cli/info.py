@@ -123,9 +123,9 @@ def _bijection(layer: Any, shape: tuple[int, ...]) -> Node:
     node = Node(_label(layer), shape, _size(layer))
     if isinstance(layer, Chain):
         node.children = collapse([_bijection(inner, shape) for inner in layer.layers])
-    elif hasattr(layer, "down"):  # squeeze, wavelet, patches
-        inside = tuple(layer.down(torch.zeros(1, *shape)).shape[1:])
-        node.children = _without_chain(_bijection(layer.inner, inside))
+    elif callable(down := getattr(layer, "down", None)):  # squeeze, wavelet, patches
+        inside = tuple(down(torch.zeros(1, *shape)).shape[1:])
+        node.children = _without_chain(_bijection(layer.get_submodule("inner"), inside))
     elif isinstance(layer, Partial):
         node.children = _without_chain(_bijection(layer.inner, (layer.k, *shape[1:])))
     elif isinstance(layer, Coupling):
@@ -133,7 +133,7 @@ def _bijection(layer: Any, shape: tuple[int, ...]) -> Node:
     elif isinstance(layer, MaskedCoupling):
         node.children = [_network(layer.net, shape)]
     elif hasattr(layer, "inner"):
-        node.children = _without_chain(_bijection(layer.inner, shape))
+        node.children = _without_chain(_bijection(layer.get_submodule("inner"), shape))
     return node
 
 

@@ -53,7 +53,8 @@ def tar_images(
                 if plain and not member.issparse():
                     found[name] = _Slice(path, member.offset_data, member.size)
                 else:
-                    found[name] = _Kept(archive.extractfile(member).read())
+                    inside = archive.extractfile(member)
+                    found[name] = _Kept(b"" if inside is None else inside.read())
         except InputError:
             raise
         except _BROKEN as error:

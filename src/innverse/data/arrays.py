@@ -7,8 +7,8 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -17,7 +17,15 @@ from .expansion import check_arrays, check_expansion, file_size
 from .image_io import read_file
 
 
-class Rows(Sequence):
+class Items(Protocol):
+    """Images by their index, uint8 (C, H, W) each."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> np.ndarray: ...
+
+
+class Rows:
     """An array of images seen as uint8 (C, H, W) items, converted when they are asked for.
 
     Args:

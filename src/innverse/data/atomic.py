@@ -64,6 +64,15 @@ def atomic_path(path: str | os.PathLike) -> Generator[Path]:
 
     Raises:
         InnverseError: no permission, disk full, a name that cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> folder = tempfile.mkdtemp()
+        >>> with atomic_path(folder + "/x.txt") as temporary:
+        ...     _ = temporary.write_text("all of it, or nothing")
+        >>> Path(folder, "x.txt").read_text()
+        'all of it, or nothing'
     """
     _check_name(path)
     temporary = None
@@ -105,6 +114,11 @@ def atomic_write(
     Raises:
         InnverseError: no permission, disk full, a name that cannot be written. The old file, if
             there was one, is untouched, and no temporary file is left.
+
+    Example:
+        >>> import tempfile
+        >>> atomic_write(tempfile.mkdtemp() + "/x.txt", "all of it, or nothing").name
+        'x.txt'
     """
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         if callable(content):
@@ -138,7 +152,14 @@ def write_together(folder: str | os.PathLike, contents: dict[str, bytes | str]) 
 
 
 def write_json(path: str | os.PathLike, value: Any) -> Path:
-    """Write ``value`` as indented JSON, atomically, see `dumps`."""
+    """Write ``value`` as indented JSON, atomically, see `dumps`.
+
+    Example:
+        >>> import tempfile
+        >>> file = write_json(tempfile.mkdtemp() + "/x.json", {"loss": float("nan")})
+        >>> "null" in file.read_text()
+        True
+    """
     return atomic_write(path, dumps(value, indent=2) + "\n")
 
 

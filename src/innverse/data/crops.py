@@ -35,6 +35,12 @@ class Crops:
     Raises:
         InputError: an image too small.
         UsageError: sizes that do not fit together.
+
+    Example:
+        >>> import numpy as np
+        >>> source = ImageSource(["a", "b"], np.zeros((2, 1, 32, 32), np.uint8))
+        >>> Crops(source, 16, batch_size=4).batch(0).shape
+        torch.Size([4, 1, 16, 16])
     """
 
     def __init__(
@@ -68,7 +74,8 @@ class Crops:
             raise UsageError(f'small={small!r} is unknown; use "reflect" or "error"')
         for i, shape in source.known_sizes().items():
             self._check(shape, source.name(i))
-        self._whole = source.size == (self.height, self.width)
+        whole = source.size == (self.height, self.width)
+        self._base, self._index = (source.base, source.index) if whole else (None, None)
         self._epoch = (-1, np.empty(0))
 
     @property
@@ -89,8 +96,8 @@ class Crops:
         rows = range(self.rank * local, (self.rank + 1) * local)
         picked = [self._image(step * self.batch_size + row) for row in rows]
 
-        if self._whole:
-            out = self.source.base[self.source.index[picked]]
+        if self._base is not None and self._index is not None:
+            out = self._base[self._index[picked]]
         else:
             out = np.empty((local, *self.shape), np.uint8)
             for k, row in enumerate(rows):
@@ -151,6 +158,11 @@ def dequantize(
         generator: for the noise, on the device of ``values``.
         noise: the uniform noise itself, same shape, in [0, 1).
         levels: of grey, 2 to 65536.
+
+    Example:
+        >>> x = dequantize(torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8))
+        >>> bool(x.min() >= 0), bool(x.max() < 1)
+        (True, True)
     """
     if noise is None:
         noise = torch.rand(values.shape, generator=generator, device=values.device)

@@ -40,6 +40,11 @@ class Image:
         mode: the Pillow mode of the file ("L", "RGBA", "I;16", "P", ...).
         bits: precision per channel that was kept: 1, 8, 16, or 32 for float files.
         notes: what was changed on the way, in words (alpha flattened, rotated, ...).
+
+    Example:
+        >>> image = Image(torch.zeros(1, 4, 4), "black.png", "L", 8)
+        >>> image.tensor.shape
+        torch.Size([1, 4, 4])
     """
 
     tensor: Tensor
@@ -97,6 +102,12 @@ def read_image(
     Raises:
         InputError: the file is missing, empty, cut off, not an image, or too large.
         UsageError: an unknown ``mode``.
+
+    Example:
+        >>> import tempfile
+        >>> file = write_image(tempfile.mkdtemp() + "/x.png", torch.zeros(3, 4, 4))
+        >>> read_image(file).tensor.shape
+        torch.Size([3, 4, 4])
     """
     return decode_image(read_file(path), os.fspath(path), mode, x_range)
 
@@ -107,7 +118,14 @@ def decode_image(
     mode: str | None = None,
     x_range: tuple[float, float] | None = None,
 ) -> Image:
-    """Like `read_image` for the bytes of a file; ``label`` names it in errors."""
+    """Like `read_image` for the bytes of a file; ``label`` names it in errors.
+
+    Example:
+        >>> import tempfile
+        >>> file = write_image(tempfile.mkdtemp() + "/x.png", torch.rand(3, 8, 8))
+        >>> decode_image(file.read_bytes()).tensor.shape
+        torch.Size([3, 8, 8])
+    """
     with quiet():
         decoded = decode(data, label, mode, x_range is not None)
     if x_range is not None and decoded.bits != 32:
@@ -132,6 +150,11 @@ def write_image(path: str | os.PathLike, tensor: Tensor, bits: int = 8) -> Path:
     Raises:
         InnverseError: the place cannot be written to.
         InputError: NaN in the image. ShapeError: not an image. UsageError: suffix or bits.
+
+    Example:
+        >>> import tempfile
+        >>> write_image(tempfile.mkdtemp() + "/x.png", torch.rand(3, 8, 8)).name
+        'x.png'
     """
     suffix = Path(path).suffix.lower()
     formats = {"": "PNG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
@@ -153,6 +176,10 @@ def to_pil(tensor: Tensor, bits: int = 8) -> PIL.Image.Image:
     Raises:
         InputError: NaN in the image. ShapeError: not one image. UsageError: bits not 8, or 16 for
         gray.
+
+    Example:
+        >>> to_pil(torch.rand(3, 4, 6)).size
+        (6, 4)
     """
     x = tensor.detach().to("cpu", torch.float64)
     if x.ndim == 4 and x.shape[0] == 1:
@@ -307,7 +334,7 @@ def _eight_bit(image: PIL.Image.Image, mode: str | None, notes: list[str]) -> np
     gray = image.mode in ("1", "L", "LA", "La")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        if rgba.getchannel("A").getextrema()[0] < 255:
+        if int(np.asarray(rgba.getchannel("A")).min()) < 255:
             white = PIL.Image.new("RGBA", rgba.size, "white")
             rgba = PIL.Image.alpha_composite(white, rgba)
             notes.append("alpha channel dropped: transparent pixels are shown over white")

@@ -31,6 +31,10 @@ def read_mask(source, size: tuple[int, int] | None = None, invert: bool = False)
     Raises:
         InputError: unreadable file, or a mask without a single measured pixel.
         ShapeError: not a picture, or another size than ``size``.
+
+    Example:
+        >>> read_mask(torch.tensor([[1.0, 0.0], [1.0, 1.0]])).shape
+        torch.Size([1, 2, 2])
     """
     is_path = isinstance(source, (str, os.PathLike))
     name = os.fspath(source) if is_path else "mask"

@@ -24,6 +24,12 @@ def natural_patches(source: ImageSource, n: int, seed: int = 0, side: int = 8) -
     Raises:
         InputError: colour images, or an image smaller than a patch.
         UsageError: ``n`` or ``side`` out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> pixels = np.random.default_rng(0).integers(0, 255, (1, 1, 32, 32)).astype(np.uint8)
+        >>> natural_patches(ImageSource(["a"], pixels), 5).shape
+        torch.Size([5, 63])
     """
     if n < 1 or side < 2:
         raise UsageError(f"n={n}, side={side}: at least 1 patch of side 2")

@@ -14,6 +14,10 @@ def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
 
     Float images (B, C, h, w) in [0, 1] to (B, C, H, W). Down by averaging over areas, up by cubic
     interpolation; images of that size are returned as they are.
+
+    Example:
+        >>> fit(torch.rand(2, 1, 20, 30), (8, 8)).shape
+        torch.Size([2, 1, 8, 8])
     """
     (h, w), (height, width) = x.shape[-2:], size
     rows = min(h, max(1, round(w * height / width)))
@@ -28,7 +32,14 @@ def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def fit_all(source: ImageSource, size: tuple[int, int]) -> Tensor:
-    """All images of a source, each by `fit`, rounded to 8 bits: uint8 (N, C, H, W)."""
+    """All images of a source, each by `fit`, rounded to 8 bits: uint8 (N, C, H, W).
+
+    Example:
+        >>> import numpy as np
+        >>> source = ImageSource(["a", "b"], np.zeros((2, 3, 32, 32), np.uint8))
+        >>> fit_all(source, (8, 8)).shape
+        torch.Size([2, 3, 8, 8])
+    """
     if source.size == tuple(size):
         return source.stack()
     images = (fit(source[i][None].float() / 255, size) for i in range(len(source)))

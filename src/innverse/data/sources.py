@@ -39,12 +39,18 @@ class ImageSource:
         failures: (name, reason) of every image that could not be read and is left out.
         base: (M, C, H, W) uint8 array that holds all images when they are in memory and of one
             size, else None; image i is ``base[index[i]]``.
+
+    Example:
+        >>> import numpy as np
+        >>> source = ImageSource(["a", "b"], np.zeros((2, 1, 32, 32), np.uint8))
+        >>> len(source), source[0].shape, source.channels
+        (2, torch.Size([1, 32, 32]), 1)
     """
 
     def __init__(
         self,
         names: Sequence[str],
-        items: Sequence[np.ndarray] | np.ndarray,
+        items: arrays.Items | np.ndarray,
         failures: list[tuple[str, str]] | None = None,
         index: np.ndarray | None = None,
     ):
@@ -147,6 +153,13 @@ def open_images(
         InputError: nothing there, nothing readable, or a wrong type of data, in one line.
         InnverseError: the package that holds a built-in is not installed.
         UsageError: a wrong option.
+
+    Example:
+        >>> import tempfile
+        >>> _ = write_image((folder := tempfile.mkdtemp()) + "/x.png", torch.rand(3, 8, 8))
+        >>> source = open_images(folder)
+        >>> len(source), source[0].shape, source[0].dtype
+        (1, torch.Size([3, 8, 8]), torch.uint8)
     """
     if channels not in (None, 1, 3):
         raise UsageError(f"channels={channels} is not supported; use 1 (gray) or 3 (colour)")
@@ -195,6 +208,13 @@ def split(
 
     Raises:
         UsageError: a fraction out of range, or nothing left to train on.
+
+    Example:
+        >>> import numpy as np
+        >>> source = ImageSource(list("abcdefghij"), np.zeros((10, 1, 4, 4), np.uint8))
+        >>> train, held_out = split(source, 2)
+        >>> len(train), len(held_out)
+        (8, 2)
     """
     if isinstance(held_out, float) and not 0 < held_out < 1:
         raise UsageError(f"held_out={held_out} is not a fraction in (0, 1); or give a whole number")
@@ -239,7 +259,7 @@ class _Bytes:
         return read_file(self.path)
 
 
-class _Files(Sequence):
+class _Files:
     """Encoded images, of which the first ones are kept decoded and the others decoded at each
     use."""
 

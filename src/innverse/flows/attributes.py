@@ -38,6 +38,12 @@ class Attribute:
         counts: (images with, images without).
         sigma: noise level of the flow at which images are encoded, None for plain flows.
         model: fingerprint of the flow's weights.
+
+    Example:
+        >>> flow = innverse.flows.build("nice", (4,))
+        >>> smiling = Attribute.between(flow, torch.rand(9, 4) + 1, torch.rand(9, 4))
+        >>> smiling.direction.shape
+        torch.Size([4])
     """
 
     direction: Tensor

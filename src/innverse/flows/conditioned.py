@@ -32,6 +32,12 @@ class ConditionedFlow:
 
     It has all that the flow has, without the argument ``c``. What gives the flow itself, such as
     ``to`` and ``eval``, gives this view of it.
+
+    Example:
+        >>> flow = innverse.flows.build("realnvp", (2,), condition=3)
+        >>> at = flow.at(torch.rand(3))
+        >>> at.sample(5).shape, at.log_prob(torch.rand(4, 2)).shape
+        (torch.Size([5, 2]), torch.Size([4]))
     """
 
     def __init__(self, flow, c: Tensor | float):

@@ -61,6 +61,14 @@ class Flow(Part, nn.Module):
 
     Raises (all methods): ShapeError for a shape that does not fit; InputError for integer pixels,
     a noise level outside the range, complex numbers, parameters in half precision; each in one line.
+
+    Example:
+        >>> flow = innverse.flows.build("realnvp", (2,))
+        >>> x = torch.randn(16, 2)
+        >>> flow.log_prob(x).shape, flow.sample(3).shape
+        (torch.Size([16]), torch.Size([3, 2]))
+        >>> torch.allclose(flow.decode(flow.encode(x)), x, atol=1e-4)
+        True
     """
 
     format = "innverse-flow"

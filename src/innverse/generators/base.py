@@ -24,6 +24,10 @@ class Generator(Part, nn.Module):
 
     Images live on [0, 1]. ``name`` and ``config`` are what `innverse.generators.build` needs to
     make the same model again.
+
+    Example:
+        >>> isinstance(gan((1, 8, 8), latent=4, width=8), Generator)
+        True
     """
 
     format = "innverse-generator"

@@ -27,6 +27,11 @@ class GAN(Generator):
         shape, latent: of an image and k.
 
     It has no ``encode`` and no ``log_prob``: what needs one says so.
+
+    Example:
+        >>> model = gan((1, 8, 8), latent=4, width=8)
+        >>> model.sample(3).shape, model.decode(torch.randn(3, 4)).shape
+        (torch.Size([3, 1, 8, 8]), torch.Size([3, 1, 8, 8]))
     """
 
     def __init__(
@@ -67,6 +72,10 @@ def gan(
     ``critic_width``) channels at the finest level and ``growth`` times as many at each coarser one.
     Choose it for sharp samples where neither a likelihood nor a code is needed; nothing tells
     which images it cannot make.
+
+    Example:
+        >>> gan((3, 8, 8), latent=4, width=8).sample(2).shape
+        torch.Size([2, 3, 8, 8])
     """
     critic_width = width if critic_width is None else critic_width
     if min(latent, width, critic_width, growth) < 1:

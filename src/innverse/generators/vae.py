@@ -43,6 +43,12 @@ class VAE(Generator):
         beta: weight of KL(q || p) in training, at least 1 (beta-VAE, Higgins et al. 2017). Above 1
             the codes fill the prior better, so samples are more coherent, at some cost of detail
             and likelihood. The bounds are those of the model itself, whatever the weight was.
+
+    Example:
+        >>> model = vae((1, 8, 8), latent=4, width=8)
+        >>> x = torch.rand(3, 1, 8, 8)
+        >>> model.encode(x).shape, model.log_prob_bound(x).shape
+        (torch.Size([3, 4]), torch.Size([3]))
     """
 
     def __init__(
@@ -199,6 +205,10 @@ def vae(
     a level. ``scale`` is s, learned or (``learn_scale=False``) fixed; ``beta`` is the weight of the
     KL in training. Choose it for a compact code
     and an encoder that is one pass; its samples are smooth, and what G cannot make is lost.
+
+    Example:
+        >>> vae((3, 8, 8), latent=4, width=8).latent_shape
+        (4,)
     """
     if min(latent, width, growth) < 1:
         raise UsageError("vae: latent, width and growth must be >= 1")

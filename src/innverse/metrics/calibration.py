@@ -148,11 +148,11 @@ def coverage(
     """How often credible sets hold the truth: central intervals of each parameter, and regions of
     highest density where ``source`` has ``log_prob_batched`` (Hermans et al. 2021).
     """
-    levels = _levels(levels)
+    wanted = _levels(levels)
     given = _draw(source, x, draws, generator)
     kind = given.dtype
     truth, samples = _inputs(given, theta, x, draws, generator)
-    low, high = central_intervals(samples, levels)
+    low, high = central_intervals(samples, wanted)
     covered = ((truth >= low) & (truth <= high)).double().mean(1)
     joint = None
     if hasattr(source, "log_prob_batched"):
@@ -160,8 +160,8 @@ def coverage(
         drawn = source.log_prob_batched(samples.to(kind), x).double()
         at_truth = source.log_prob_batched(truth.to(kind).unsqueeze(0), x)[0].double()
         mass = (drawn > at_truth).double().mean(0)
-        joint = (mass <= levels.unsqueeze(1)).double().mean(1)
-    return Coverage(levels, covered, joint, len(truth))
+        joint = (mass <= wanted.unsqueeze(1)).double().mean(1)
+    return Coverage(wanted, covered, joint, len(truth))
 
 
 def central_intervals(samples: Tensor, levels) -> tuple[Tensor, Tensor]:
@@ -271,11 +271,11 @@ class Recalibration:
     ) -> tuple[Tensor, Tensor]:
         """Repaired central intervals, ends (levels, N, D), for a posterior and measurements x, or
         for draws (L, N, D)."""
-        levels = _levels(levels)
+        wanted = _levels(levels)
         samples = _flat(_draw(source, x, draws, generator), 2)
-        low, high = central_intervals(samples, levels)
+        low, high = central_intervals(samples, wanted)
         middle = samples.median(0).values
-        f = self.factors_at(levels).unsqueeze(1)
+        f = self.factors_at(wanted).unsqueeze(1)
         return middle + f * (low - middle), middle + f * (high - middle)
 
     def samples(self, samples) -> Tensor:

@@ -19,6 +19,11 @@ def frechet(a: Tensor, b: Tensor) -> float:
 
     Raises:
         ShapeError: not two matrices of one width. InputError: fewer than 2 rows.
+
+    Example:
+        >>> x = torch.randn(1000, 2)
+        >>> round(frechet(x, x + 3.0), 1)  # the squared distance of the means
+        18.0
     """
     if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1]:
         raise ShapeError(f"features (n, d) and (m, d), not {tuple(a.shape)} and {tuple(b.shape)}")

@@ -18,5 +18,10 @@ def bits_per_dim(log_prob: Tensor, n_dims: int, levels: int = 256) -> Tensor:
         log_prob: natural log-densities of x, any shape.
         n_dims: dimensions of one item, C * H * W.
         levels: number of values per dimension, 256 for 8 bits.
+
+    Example:
+        >>> log_prob = torch.zeros(2)  # a uniform density on [0, 1]^12
+        >>> bits_per_dim(log_prob, 12)
+        tensor([8., 8.])
     """
     return -log_prob / (n_dims * math.log(2)) + math.log2(levels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import torch
 
@@ -34,7 +34,7 @@ def peak_tensor_bytes(step: Callable[[], object]) -> int:
 
 
 @contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
+def _silent_stderr() -> Generator[None]:
     """The profiler announces itself there from C++, whatever one sets."""
     sys.stderr.flush()
     before = os.dup(2)

@@ -24,13 +24,17 @@ def inverse_multiquadratic(widths: Sequence[float] = WIDTHS) -> Kernel:
     it has a gradient at every scale; 0 <= k <= 1.
     """
     _check(widths)
-    return lambda d2: sum(h * h / (h * h + d2) for h in widths) / len(widths)
+    return lambda d2: (
+        sum((h * h / (h * h + d2) for h in widths), torch.zeros_like(d2)) / len(widths)
+    )
 
 
 def gaussian(widths: Sequence[float] = (1.0,)) -> Kernel:
     """k = mean_h exp(-d^2 / (2 h^2))."""
     _check(widths)
-    return lambda d2: sum((d2 * (-0.5 / (h * h))).exp() for h in widths) / len(widths)
+    return lambda d2: (
+        sum(((d2 * (-0.5 / (h * h))).exp() for h in widths), torch.zeros_like(d2)) / len(widths)
+    )
 
 
 def mmd2(x: Tensor, y: Tensor, kernel: Kernel | None = None, *, unbiased: bool = True) -> Tensor:
@@ -53,11 +57,11 @@ def mmd2(x: Tensor, y: Tensor, kernel: Kernel | None = None, *, unbiased: bool =
 def mmd2_large(x: Tensor, y: Tensor, kernel: Kernel | None = None, *, chunk: int = 2048) -> float:
     """The unbiased MMD^2 of any number of samples, in blocks, summed in float64, no gradient."""
     _check_samples(x, y)
-    kernel = kernel or inverse_multiquadratic()
-    one = float(kernel(torch.zeros(1, dtype=torch.float64)))
+    k = kernel or inverse_multiquadratic()
+    one = float(k(torch.zeros(1, dtype=torch.float64)))
 
     def total(a: Tensor, b: Tensor) -> float:
-        blocks = (kernel(_distances(p, q)) for p in a.split(chunk) for q in b.split(chunk))
+        blocks = (k(_distances(p, q)) for p in a.split(chunk) for q in b.split(chunk))
         return sum(float(block.sum(dtype=torch.float64)) for block in blocks)
 
     with torch.no_grad():

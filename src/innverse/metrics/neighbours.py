@@ -21,6 +21,12 @@ def nearest(x: Tensor, images: Tensor, k: int = 1, *, chunk: int = 2048) -> tupl
 
     Raises:
         ShapeError: items of different shape. InputError: k outside 1 .. N.
+
+    Example:
+        >>> images = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+        >>> distance, which = nearest(torch.tensor([[0.9, 1.0]]), images)
+        >>> which
+        tensor([[1]])
     """
     if x.shape[1:] != images.shape[1:]:
         raise ShapeError(

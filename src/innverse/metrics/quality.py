@@ -24,6 +24,11 @@ def psnr(x: Tensor, ref: Tensor, data_range: float = 1.0, clip: bool = True) -> 
 
     Raises:
         ShapeError: different shapes, or not (B, C, H, W).
+
+    Example:
+        >>> x = torch.zeros(1, 1, 8, 8)
+        >>> round(float(psnr(x + 0.1, x)), 2)
+        20.0
     """
     _check(x, ref)
     x, ref = x.double(), ref.double()
@@ -42,6 +47,11 @@ def psnr8(x: Tensor, ref: Tensor, quantize: bool = False) -> Tensor:
 
     Returns:
         (B,) float64 in dB.
+
+    Example:
+        >>> x = torch.zeros(1, 1, 8, 8)
+        >>> round(float(psnr8(x + 0.1, x)), 2)
+        20.0
     """
     _check(x, ref)
     x, ref = 255 * x.double().clamp(0, 1), 255 * ref.double()
@@ -67,6 +77,11 @@ def ssim(x: Tensor, ref: Tensor, data_range: float = 1.0, clip: bool = True) -> 
 
     Raises:
         ShapeError: different shapes, not (B, C, H, W), or smaller than the window.
+
+    Example:
+        >>> x = torch.rand(1, 1, 16, 16)
+        >>> round(float(ssim(x, x)), 3)
+        1.0
     """
     _check(x, ref)
     if min(x.shape[-2:]) < 11:

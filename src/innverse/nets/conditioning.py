@@ -17,6 +17,10 @@ def concatenate(x: Tensor, c: Tensor | None) -> Tensor:
 
     A vector (B, k) is repeated at every position; a map (B, k, h, w) of any resolution is
     averaged down or interpolated up to that of x. A batch of one serves all items.
+
+    Example:
+        >>> concatenate(torch.rand(5, 2, 8, 8), torch.rand(5, 3)).shape
+        torch.Size([5, 5, 8, 8])
     """
     if c is None:
         return x
@@ -56,6 +60,11 @@ class FiLM(nn.Module):
     """Feature-wise scale and shift, linear in a vector: h * (1 + s(c)) + t(c) (Perez et al. 2017).
 
     ``c`` (B, k), ``h`` (B, channels, *space). Starts as the identity.
+
+    Example:
+        >>> film = FiLM(3, channels=8)
+        >>> film(torch.rand(5, 8), torch.rand(5, 3)).shape
+        torch.Size([5, 8])
     """
 
     def __init__(self, k: int, channels: int):

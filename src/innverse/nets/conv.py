@@ -38,7 +38,12 @@ class ZeroConv2d(nn.Conv2d):
 
 
 class SingleConv(ConditionerNet):
-    """One 3x3 convolution that starts at zero; a condition (vector or map) is concatenated."""
+    """One 3x3 convolution that starts at zero; a condition (vector or map) is concatenated.
+
+    Example:
+        >>> SingleConv(2, 4)(torch.rand(5, 2, 8, 8)).shape
+        torch.Size([5, 4, 8, 8])
+    """
 
     axes, maps = (4,), True
 
@@ -59,6 +64,11 @@ class ConvNet(ConditionerNet):
 
     Raises:
         ShapeError: x or c of another shape.
+
+    Example:
+        >>> net = ConvNet(2, 4, hidden=8)
+        >>> net(torch.rand(5, 2, 8, 8)).shape
+        torch.Size([5, 4, 8, 8])
     """
 
     axes = (4,)
@@ -117,7 +127,13 @@ class ConvNet(ConditionerNet):
 
 
 class ConvResNet(ConditionerNet):
-    """Residual 3x3 blocks (RealNVP, Dinh et al. 2016); same interface as `ConvNet`."""
+    """Residual 3x3 blocks (RealNVP, Dinh et al. 2016); same interface as `ConvNet`.
+
+    Example:
+        >>> net = ConvResNet(2, 4, hidden=8, blocks=1)
+        >>> net(torch.rand(5, 2, 8, 8)).shape
+        torch.Size([5, 4, 8, 8])
+    """
 
     axes = (4,)
 

@@ -185,7 +185,14 @@ class LipschitzNet(Part, nn.Module):
 
 
 class LipschitzMLP(LipschitzNet):
-    """``depth`` hidden layers of ``width`` for vectors (B, n) -> (B, n)."""
+    """``depth`` hidden layers of ``width`` for vectors (B, n) -> (B, n).
+
+    Example:
+        >>> net = LipschitzMLP(3, width=16, lipschitz=0.9)
+        >>> x, y = torch.rand(2, 5, 3)
+        >>> bool(((net(x) - net(y)).norm(dim=1) <= 0.9 * (x - y).norm(dim=1)).all())
+        True
+    """
 
     axes = (2,)
 
@@ -211,7 +218,13 @@ class LipschitzMLP(LipschitzNet):
 
 
 class LipschitzConv(LipschitzNet):
-    """3x3 - 1x1 - 3x3 convolutions with zero padding, (B, n, H, W) -> (B, n, H, W)."""
+    """3x3 - 1x1 - 3x3 convolutions with zero padding, (B, n, H, W) -> (B, n, H, W).
+
+    Example:
+        >>> net = LipschitzConv(2, hidden=8, lipschitz=0.9)
+        >>> net(torch.rand(5, 2, 8, 8)).shape
+        torch.Size([5, 2, 8, 8])
+    """
 
     axes = (4,)
 

@@ -30,6 +30,11 @@ class MADE(ConditionerNet):
         dependency: (n, n) bool, whether the parameters of element i (row) depend on element j.
         depth_of: (n,) int, the longest chain of dependencies that ends at each element.
         passes: how many evaluations it takes to invert, 1 + the largest ``depth_of``; at most n.
+
+    Example:
+        >>> net = MADE(3, 2)  # for each of 3 numbers 2 parameters, from those before it
+        >>> net(torch.rand(5, 3)).shape
+        torch.Size([5, 6])
     """
 
     dependency: Tensor

@@ -21,6 +21,11 @@ class MLP(ConditionerNet):
 
     Raises:
         ShapeError: x or c of another shape.
+
+    Example:
+        >>> net = MLP(4, 6, width=32, depth=2)
+        >>> net(torch.rand(5, 4)).shape
+        torch.Size([5, 6])
     """
 
     axes = (2,)

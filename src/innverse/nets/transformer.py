@@ -68,6 +68,11 @@ class ViT(ConditionerNet):
 
     Raises:
         ShapeError: x or c of another shape.
+
+    Example:
+        >>> net = ViT(3, 6, width=8, heads=2)
+        >>> net(torch.rand(5, 3, 4, 4)).shape
+        torch.Size([5, 6, 4, 4])
     """
 
     axes = (4,)

@@ -35,6 +35,11 @@ class UNet(ConditionerNet):
 
     Raises:
         ShapeError: x or c of another shape.
+
+    Example:
+        >>> net = UNet(1, 1, hidden=8, condition=2)
+        >>> net(torch.rand(5, 1, 16, 16), torch.rand(5, 2)).shape
+        torch.Size([5, 1, 16, 16])
     """
 
     axes = (4,)

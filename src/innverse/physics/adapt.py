@@ -37,6 +37,11 @@ def as_physics(obj, image_shape=None, noise=None) -> LinearPhysics:
 
     Measurements may be complex; images are real (`ComplexAsChannels` serves complex ones). The
     operator need not be differentiable: gradients go through its adjoint.
+
+    Example:
+        >>> physics = as_physics(torch.eye(4)[:2], image_shape=(1, 2, 2))  # a matrix, say
+        >>> physics.A(torch.rand(3, 1, 2, 2)).shape
+        torch.Size([3, 2])
     """
     if isinstance(obj, LinearPhysics):
         return obj

@@ -33,6 +33,16 @@ class LinearPhysics(nn.Module):
             the same way.
         is_diagonal: whether A multiplies each pixel by a number, see `diagonal`.
         items: of how many items its masks or kernels are; 1 serves any batch.
+
+    Example:
+        >>> class Double(LinearPhysics):
+        ...     def A(self, x):
+        ...         return 2 * x
+        ...
+        ...     def A_adjoint(self, y):
+        ...         return 2 * y
+        >>> check_adjoint(Double(), torch.rand(1, 1, 4, 4)) < 1e-3
+        True
     """
 
     image_shape: tuple[int, ...] | None = None

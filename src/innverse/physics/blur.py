@@ -34,6 +34,11 @@ def gaussian_kernel(sigma: float, size: int | None = None) -> Tensor:
     Args:
         sigma: standard deviation in pixels, > 0.
         size: width in pixels, odd or even.
+
+    Example:
+        >>> kernel = gaussian_kernel(1.0)
+        >>> kernel.shape, round(float(kernel.sum()), 3)
+        (torch.Size([7, 7]), 1.0)
     """
     if not 0 < sigma <= _WIDEST:
         raise UsageError(
@@ -53,6 +58,11 @@ def motion_kernel(length: float, angle: float = 0.0, size: int | None = None) ->
         length: of the motion in pixels, > 0.
         angle: direction in degrees, counter-clockwise from the horizontal.
         size: width in pixels; defaults to what the line needs.
+
+    Example:
+        >>> kernel = motion_kernel(9, angle=30)
+        >>> round(float(kernel.sum()), 3)
+        1.0
     """
     if not 0 < length <= _WIDEST:
         raise UsageError(
@@ -87,6 +97,11 @@ class Blur(LinearPhysics):
         boundary: "circular", "reflect" (without repeating the edge), "replicate", "zero", "valid".
         noise: sigma or a noise model.
         image_shape: (C, H, W), or None for any image.
+
+    Example:
+        >>> physics = Blur(gaussian_kernel(1.5), noise=0.01)
+        >>> physics(torch.rand(2, 1, 16, 16)).shape  # blurred, and noise of deviation 0.01
+        torch.Size([2, 1, 16, 16])
     """
 
     def __init__(self, kernel: Tensor, boundary: str = "circular", noise=None, image_shape=None):

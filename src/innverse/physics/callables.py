@@ -19,6 +19,11 @@ class CallablePhysics(LinearPhysics):
         complex_image: whether the functions see complex images; else the adjoint's real part
             counts, since that is the adjoint on real images.
         guarded: whether the functions get and give copies, for they write where they should not.
+
+    Example:
+        >>> physics = CallablePhysics(lambda x: 2 * x, lambda y: 2 * y, (1, 8, 8))
+        >>> physics.A(torch.ones(1, 1, 8, 8)).mean()
+        tensor(2.)
     """
 
     complex_image = False

@@ -30,6 +30,10 @@ def check_adjoint(physics, x, tol: float = _TOL, trials: int = 2, seed: int = 0)
     Raises:
         InputError: NaN or Inf, or the two differ; names the operator, prints both inner products
             and says what it is instead, if it is a scaled adjoint, an inverse, not linear, ...
+
+    Example:
+        >>> check_adjoint(Denoising(), torch.rand(1, 1, 8, 8)) < 1e-6
+        True
     """
     u, v, generator = _random(physics, x, seed), None, torch.Generator().manual_seed(seed + 1)
     worst = 0.0
@@ -70,6 +74,9 @@ def check_operator(physics, x: Tensor, tol: float = _TOL, seed: int = 0) -> None
 
     Raises:
         InputError: says in one line which of them fails.
+
+    Example:
+        >>> check_operator(Downsampling(2), torch.rand(1, 1, 8, 8))  # raises where it is none
     """
     u = _random(physics, x, seed)
     generator = torch.Generator().manual_seed(seed + 1)
@@ -188,7 +195,11 @@ def _explain(physics, u: Tensor, v: Tensor, tol: float) -> str:
 
 
 def check_measurement(y: Tensor) -> None:
-    """Raise InputError if the measurement is empty or holds NaN or Inf, with their number."""
+    """Raise InputError if the measurement is empty or holds NaN or Inf, with their number.
+
+    Example:
+        >>> check_measurement(torch.rand(1, 1, 8, 8))  # raises where it is not a batch of numbers
+    """
     bad = int((~torch.isfinite(y)).sum())
     if bad:
         nan = int(torch.isnan(y).sum())

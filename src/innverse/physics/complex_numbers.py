@@ -71,6 +71,11 @@ class ComplexAsChannels(LinearPhysics):
         operator: whatever `as_physics` takes; its functions see and give complex images.
         image_shape: (C, H, W) of the complex image.
         noise: sigma (of each part) or a noise model.
+
+    Example:
+        >>> fourier = CallablePhysics(torch.fft.fft2, lambda y: 64 * torch.fft.ifft2(y))
+        >>> check_adjoint(ComplexAsChannels(fourier), torch.rand(1, 2, 8, 8)) < 1e-3
+        True
     """
 
     physics: LinearPhysics
@@ -110,6 +115,12 @@ class Magnitudes(LinearPhysics):
         phase: in radians, broadcasts against (B, C, H, W).
         image_shape: (C, H, W).
         noise: sigma (of each part) or a noise model.
+
+    Example:
+        >>> fourier = CallablePhysics(torch.fft.fft2, lambda y: 64 * torch.fft.ifft2(y))
+        >>> physics = Magnitudes(fourier, phase=torch.zeros(8, 8))
+        >>> check_adjoint(physics, torch.rand(1, 1, 8, 8)) < 1e-3
+        True
     """
 
     physics: LinearPhysics

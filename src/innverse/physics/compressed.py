@@ -34,6 +34,11 @@ class CompressedSensing(MatrixPhysics):
         image_shape: (C, H, W), n = C * H * W.
         generator, seed: source of the matrix; a generator wins over the seed.
         noise: sigma or a noise model.
+
+    Example:
+        >>> physics = CompressedSensing(16, (1, 8, 8), noise=0.01)
+        >>> physics(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([2, 16])
     """
 
     def __init__(self, m: int, image_shape, generator=None, seed: int = 0, noise=None):
@@ -56,6 +61,11 @@ class FastCompressedSensing(TightFrame):
     E ||A x||^2 = ||x||^2, as for `CompressedSensing` (Do et al., IEEE TSP 60(1), 2012).
 
     Args: as for `CompressedSensing`.
+
+    Example:
+        >>> physics = FastCompressedSensing(16, (1, 8, 8))
+        >>> physics.A(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([2, 16])
     """
 
     signs: Tensor

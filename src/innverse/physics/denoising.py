@@ -15,6 +15,11 @@ class Denoising(LinearPhysics):
     Args:
         noise: sigma or a noise model.
         image_shape: (C, H, W), or None for any image.
+
+    Example:
+        >>> y = Denoising(noise=0.1)(torch.zeros(1, 1, 64, 64))
+        >>> round(float(y.std()), 1)
+        0.1
     """
 
     direct = measures_images = acts_per_channel = is_diagonal = True

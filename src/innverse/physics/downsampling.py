@@ -33,6 +33,10 @@ class Downsampling(LinearPhysics):
             pixel), or a 1-D tensor of weights.
         boundary: "reflect", "replicate", "circular" or "zero".
         noise: sigma or a noise model.
+
+    Example:
+        >>> Downsampling(4).A(torch.rand(1, 3, 16, 16)).shape
+        torch.Size([1, 3, 4, 4])
     """
 
     direct = measures_images = acts_per_channel = True

@@ -25,6 +25,12 @@ class SubsampledFourier(LinearPhysics):
         complex_image: whether images are complex, two channels.
         noise: sigma (of each of the two parts) or a noise model.
         image_shape: (C, H, W); defaults to one channel of the mask's size (two if complex).
+
+    Example:
+        >>> physics = SubsampledFourier(cartesian_mask((8, 8), 2.0))
+        >>> y = physics.A(torch.rand(1, 1, 8, 8))
+        >>> physics.A_adjoint(y).shape
+        torch.Size([1, 1, 8, 8])
     """
 
     direct = True
@@ -126,6 +132,11 @@ def cartesian_mask(size, acceleration: float = 4.0, center: float = 0.08, seed: 
         acceleration: about 1 / (fraction of columns measured), >= 1.
         center: fraction of the columns, lowest frequencies first, that are always measured.
         seed: of the random columns.
+
+    Example:
+        >>> mask = cartesian_mask((64, 64), acceleration=4.0)
+        >>> round(float(mask.float().mean()), 2)
+        0.25
     """
     if not acceleration >= 1:
         raise UsageError(f"the acceleration must be >= 1, got {acceleration}")

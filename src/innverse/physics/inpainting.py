@@ -21,6 +21,13 @@ class Inpainting(LinearPhysics):
             (B, 1 or C, H, W). Floating-point numbers between 0 and 1 are weights.
         noise: sigma or a noise model.
         image_shape: (C, H, W); needed only by callers that ask the operator for it.
+
+    Example:
+        >>> mask = (torch.rand(8, 8) > 0.5).float()  # 1: measured
+        >>> physics = Inpainting(mask)
+        >>> x = torch.rand(1, 1, 8, 8)
+        >>> torch.equal(physics.A(x), mask * x)
+        True
     """
 
     direct = measures_images = acts_per_channel = is_diagonal = True

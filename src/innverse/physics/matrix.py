@@ -21,6 +21,11 @@ class MatrixPhysics(LinearPhysics):
         matrix: (m, n), real, or complex: images are real all the same.
         image_shape: shape of one image with n entries; None means vectors (B, n).
         noise: sigma or a noise model.
+
+    Example:
+        >>> physics = MatrixPhysics(torch.rand(10, 16), (1, 4, 4))
+        >>> physics.A(torch.rand(2, 1, 4, 4)).shape
+        torch.Size([2, 10])
     """
 
     matrix: Tensor

@@ -30,6 +30,12 @@ class MRI(LinearPhysics):
     Raises:
         ShapeError: a mask of another size than the sensitivities.
         InputError: NaN or Inf in them, or real ones.
+
+    Example:
+        >>> coils = torch.ones(2, 8, 8, dtype=torch.complex64) / 2**0.5
+        >>> physics = MRI(coils, cartesian_mask((8, 8), 2.0))
+        >>> check_adjoint(physics, torch.rand(1, 1, 8, 8)) < 1e-3
+        True
     """
 
     sensitivities: Tensor
@@ -141,6 +147,11 @@ def estimate_sensitivities(
 
     Raises:
         InputError: lines of the calibration region were not measured.
+
+    Example:
+        >>> kspace = torch.fft.fft2(torch.rand(2, 32, 32))
+        >>> estimate_sensitivities(kspace, calibration=16).shape
+        torch.Size([2, 32, 32])
     """
     if kspace.ndim != 3 or not kspace.is_complex():
         raise InputError(

@@ -53,7 +53,13 @@ class NoiseModel(nn.Module):
 
 
 class NoNoise(NoiseModel):
-    """y = Ax exactly."""
+    """y = Ax exactly.
+
+    Example:
+        >>> y = torch.rand(1, 4)
+        >>> torch.equal(NoNoise()(y), y)
+        True
+    """
 
     sigma = None
 
@@ -71,6 +77,11 @@ class GaussianNoise(NoiseModel):
         sigma: standard deviation on the scale of the measurement, >= 0: one number, one per item
             (B,), or a map that broadcasts against the measurement, such as (B, 1, H, W) or
             (H, W). In a map, Inf marks values that were not measured.
+
+    Example:
+        >>> y = GaussianNoise(0.1)(torch.zeros(1, 1, 64, 64))
+        >>> round(float(y.std()), 1)
+        0.1
     """
 
     def __init__(self, sigma: float | Tensor):
@@ -136,6 +147,11 @@ class PoissonNoise(NoiseModel):
 
     Args:
         gain: intensity of one photon, > 0.
+
+    Example:
+        >>> y = PoissonNoise(gain=0.01)(torch.full((1, 1, 64, 64), 0.5))  # a count is worth 0.01
+        >>> round(float(y.std()), 2)  # the square root of gain times mean
+        0.07
     """
 
     depends_on_signal = True
@@ -168,6 +184,11 @@ class PoissonGaussianNoise(PoissonNoise):
     Args:
         gain: intensity of one photon, > 0.
         sigma: standard deviation of the Gaussian part, >= 0.
+
+    Example:
+        >>> y = PoissonGaussianNoise(gain=0.01, sigma=0.02)(torch.full((1, 1, 64, 64), 0.5))
+        >>> round(float(y.mean()), 1)
+        0.5
     """
 
     def __init__(self, gain: float | Tensor, sigma: float | Tensor):

@@ -24,6 +24,12 @@ class Stacked(LinearPhysics):
     Args:
         parts: the operators.
         image_shape: (C, H, W); by default that of the first part that knows one.
+
+    Example:
+        >>> both = Stacked([Denoising(), Downsampling(2)])
+        >>> x = torch.rand(1, 1, 8, 8)
+        >>> both.A(x).shape  # one vector of 64 + 16 numbers
+        torch.Size([1, 80])
     """
 
     parts: Any  # a list of operators, to PyTorch a ModuleList

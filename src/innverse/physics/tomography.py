@@ -39,6 +39,11 @@ class Tomography(LinearPhysics):
     Raises:
         UsageError: a geometry that cannot be: no views, radians for degrees, an axis off the
             detector, a source inside the slice.
+
+    Example:
+        >>> physics = Tomography((1, 16, 16), angles=12)
+        >>> physics.A(torch.rand(1, 1, 16, 16)).shape
+        torch.Size([1, 1, 12, 25])
     """
 
     acts_per_channel = True

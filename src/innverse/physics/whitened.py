@@ -27,6 +27,11 @@ class Whitened(LinearPhysics):
         physics: A.
         weight: W, broadcasts against the measurement; one per item, or one for all (1, ...).
         noise: deviation of the noise of W y, one number or (B,).
+
+    Example:
+        >>> weight = torch.rand(1, 1, 8, 8)
+        >>> check_adjoint(Whitened(Denoising(), weight), torch.rand(1, 1, 8, 8)) < 1e-6
+        True
     """
 
     physics: LinearPhysics
@@ -127,6 +132,12 @@ def whiten(y: Tensor, physics: LinearPhysics, noise=None) -> tuple[Tensor, Linea
     Raises:
         InputError: NaN in the level, or nothing that was measured. ShapeError: a level that does
             not fit the measurement.
+
+    Example:
+        >>> physics = Denoising(noise=torch.full((1, 1, 8, 8), 0.1))
+        >>> y, white = whiten(physics(torch.rand(1, 1, 8, 8)), physics)
+        >>> white.A(torch.rand(1, 1, 8, 8)).shape
+        torch.Size([1, 1, 8, 8])
     """
     model = as_noise(physics.noise if noise is None else noise)
     if model.sigma is None and not model.depends_on_signal:

@@ -88,8 +88,9 @@ class Report:
 
     Example:
         >>> page = Report("Half of the pixels missing", "cameraman, seed 0")
-        >>> page.heading("Result").text("Total variation against the flow.")  # doctest: +SKIP
-        >>> page.save("report.html")  # doctest: +SKIP
+        >>> _ = page.heading("Result").text("Total variation against the flow.")
+        >>> page.save("report.html").name
+        'report.html'
     """
 
     def __init__(self, title: str, subtitle: str = ""):

@@ -42,6 +42,10 @@ def panel(
 
     Raises:
         UsageError: no images.
+
+    Example:
+        >>> panel([("truth", "", torch.rand(1, 8, 8)), ("flow", "31 dB", torch.rand(1, 8, 8))]).mode
+        'RGB'
     """
     if not images:
         raise UsageError("a panel needs at least one image")
@@ -98,6 +102,10 @@ def grid(
 
     Raises:
         UsageError: not a batch of images, or none in it.
+
+    Example:
+        >>> grid(torch.rand(6, 3, 8, 8), columns=3).size
+        (32, 22)
     """
     if tensor.ndim != 4 or len(tensor) == 0:
         raise UsageError(f"a grid needs images (N, C, H, W), not {tuple(tensor.shape)}")

@@ -75,6 +75,11 @@ def curves(
 
     Raises:
         InnverseError: matplotlib is not installed.
+
+    Example:
+        >>> figure = curves({"loss": ([1, 2, 3], [0.5, 0.3, 0.2])}, "epoch", "nats")
+        >>> len(figure.axes)
+        1
     """
     figure = new_figure(size)
     axes = figure.add_subplot()

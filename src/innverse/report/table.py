@@ -23,6 +23,13 @@ class Table:
         title: shown above.
         digits: decimals of floats.
         best: {header: "max" or "min"} of columns in which the best number is set in bold.
+
+    Example:
+        >>> table = Table(["method", "dB"], best={"dB": "max"})
+        >>> table.add("flow", 31.0)
+        >>> table.add("tv", 29.5)
+        >>> print(table.markdown().splitlines()[2])
+        | flow   | **31.00** |
     """
 
     headers: Sequence[str]

@@ -15,6 +15,11 @@ class EachChannel(nn.Module):
     Args:
         prior: a flow or generator of images with one channel.
         channels: how many channels the images have.
+
+    Example:
+        >>> gray = innverse.flows.build("glow", (1, 8, 8), levels=1, steps=1, hidden=4)
+        >>> EachChannel(gray, 3).shape
+        (3, 8, 8)
     """
 
     def __init__(self, prior, channels: int):

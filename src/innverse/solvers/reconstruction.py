@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 class SolveWarning(UserWarning):
-    """A doubt about a result that `solve` returns all the same; also in ``Reconstruction.notes``."""
+    """A doubt about a result that `solve` returns all the same; also in ``Reconstruction.notes``.
+
+    Example:
+        >>> issubclass(SolveWarning, UserWarning)
+        True
+    """
 
 
 @dataclass
@@ -47,6 +52,12 @@ class Reconstruction:
         notes: per item, doubts in words: a region that is too large to be filled, a noise level or
             a scale that the data contradict, an estimated noise level.
         seconds: how long it took (the whole batch).
+
+    Example:
+        >>> y = torch.rand(2, 1, 8, 8)
+        >>> r = solve(y, innverse.physics.Denoising(noise=0.1), method="tv", lam=0.05)
+        >>> r.x.shape, r.residual.shape, len(r.status)
+        (torch.Size([2, 1, 8, 8]), torch.Size([2]), 2)
     """
 
     x: Tensor

@@ -84,6 +84,12 @@ def solve(
         InputError: NaN in y, a wrong adjoint, data on quite another scale than the prior's images.
         ShapeError: shapes that do not fit.
         UsageError: an unknown method, option or value; a noise level that cannot be estimated.
+
+    Example:
+        >>> physics = innverse.physics.Inpainting((torch.rand(8, 8) > 0.2).float(), noise=0.01)
+        >>> y = physics(torch.full((2, 1, 8, 8), 0.5))
+        >>> solve(y, physics, method="tv", lam=0.01).x.shape
+        torch.Size([2, 1, 8, 8])
     """
     given = checked(method, given)
     estimate = _is_auto(noise)
@@ -183,7 +189,13 @@ def _inside(frame) -> bool:
 
 
 def method_for(y: Tensor, physics, prior=None, *, noise=None, asked: Collection[str] = ()) -> str:
-    """The method that ``"auto"`` takes, without solving; ``asked`` are options to be given."""
+    """The method that ``"auto"`` takes, without solving; ``asked`` are options to be given.
+
+    Example:
+        >>> physics = innverse.physics.Denoising(noise=0.1)
+        >>> method_for(torch.rand(1, 1, 8, 8), physics)
+        'tv'
+    """
     level = None if isinstance(noise, str) else noise
     problem = Problem.build(y, physics, prior, level)
     return choose(problem, prior, asked, options).method
@@ -194,6 +206,10 @@ def options(method: str) -> dict[str, Any]:
 
     Raises:
         UsageError: an unknown method.
+
+    Example:
+        >>> "lam" in options("tv")
+        True
     """
     return {name: option.default for name, option in _declared(method).items()}
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..amortized.assess import Assessment
 from ..amortized.posterior import Posterior
+from ..fitting import History
 from ..metrics.calibration import ENOUGH
 from ..report import Report, Table, curves
 from ..report.posteriors import contraction_plot, coverage_curves, pair_plot, rank_histograms
@@ -46,20 +47,17 @@ def write_page(
             _calibration(page, found)
             _learned(page, found)
             _likelihood(page, found)
-        if seen is not None and draws is not None:
+        if draws is not None and seen is not None:
             _observations(page, posterior, seen, draws)
     return page.save(path)
 
 
 def _training(page: Report, posterior: Posterior) -> None:
+    history = posterior.history or History()  # a posterior made by hand has none
     table = Table(["", "value"])
     table.add("simulations", posterior.n_simulations)
     table.add("left out as NaN or infinite", posterior.n_excluded)
     table.add("weights of the network", posterior.n_parameters)
-    history = posterior.history
-    if history is None:
-        page.heading("Training").table(table)
-        return
     table.add("epochs", history.epochs)
     table.add("seconds", round(history.seconds))
     table.add("held-out loss, nats", f"{history.best:.4f}")

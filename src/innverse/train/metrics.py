@@ -21,6 +21,14 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 
     Raises:
         InputError: there is something, but no file that can be read.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> file = Path(tempfile.mkdtemp()) / "metrics.jsonl"
+        >>> _ = file.write_text('{"step": 1, "loss": 0.5}')
+        >>> read_metrics(file)
+        [{'step': 1, 'loss': 0.5}]
     """
     rows = []
     path = Path(path)

@@ -9,17 +9,29 @@ from pathlib import Path
 from ..errors import UsageError
 from ..reading import read_bytes
 
+__all__ = ["card", "folder", "load", "names", "training"]
+
 _LONGEST_CARD = 16 << 20  # bytes
 _HOME = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The models that ship with this package."""
+    """The models that ship with this package.
+
+    Example:
+        >>> "faces64" in names()
+        True
+    """
     return sorted(p.parent.name for p in _HOME.glob("*/config.json"))
 
 
 def folder(name: str | Path) -> Path:
-    """Where the weights of a shipped model, or of a user's own, lie."""
+    """Where the weights of a shipped model, or of a user's own, lie.
+
+    Example:
+        >>> folder("faces64").name
+        'faces64'
+    """
     shipped = _HOME / str(name)
     return shipped if str(name) in names() else Path(name)
 
@@ -29,6 +41,10 @@ def load(name: str | Path, **options):
 
     In eval mode, parameters frozen (``trainable=True`` thaws them). Raises UsageError for an
     unknown name, InputError for damaged files.
+
+    Example:
+        >>> load("digits").shape
+        (1, 8, 8)
     """
     from ..models.store import load as read
 
@@ -39,7 +55,12 @@ def load(name: str | Path, **options):
 
 
 def card(name: str | Path) -> str:
-    """The model card: data, licence, settings, command, metrics."""
+    """The model card: data, licence, settings, command, metrics.
+
+    Example:
+        >>> "# digits" in card("digits")
+        True
+    """
     path = folder(name) / "README.md"
     if not os.path.isfile(path):
         return ""
@@ -50,6 +71,10 @@ def training(name: str | Path) -> dict[str, float]:
     """What the card tells of the training, or nothing: "steps", "batch_size" and "minutes".
 
     Minutes are those of the processor, or on older cards those of the clock.
+
+    Example:
+        >>> sorted(training("faces64"))
+        ['batch_size', 'minutes', 'steps']
     """
     work = r"(?:, ([\d.]+) of processor time)?"
     pattern = r"(\d+) steps of (\d+) crops (?:on .{1,40}? )?in ([\d.]+) minutes" + work

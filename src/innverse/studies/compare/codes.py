@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ def closest(contestant: Contestant, x: Tensor, restarts: int, steps: int, seed: 
     """
     if contestant.label == "INN":
         return contestant.decode(contestant.encode(x))
-    starts = [{"start": "zero"}]
+    starts: list[dict[str, Any]] = [{"start": "zero"}]
     if restarts > 1:
         starts.append({"start": "random", "restarts": restarts - 1, "seed": seed})
     if contestant.encodes:

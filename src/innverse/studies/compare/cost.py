@@ -21,12 +21,17 @@ _DEPTH_PIXELS = 2**13  # of the batch whose gradient is measured: two images of 
 MODES = ("store", "reversible")
 
 
-def training_step(contestant: Contestant, x: Tensor) -> Callable[[], object]:
+def training_step(
+    contestant: Contestant, x: Tensor, memory: str | None = None
+) -> Callable[[], nn.Module]:
     """A function that computes all gradients of one training step on x (B, C, H, W) in [0, 1].
 
-    It works on a copy of the model. One step of a GAN is one of its critic and one of its generator.
+    It works on a copy of the model, which it returns; ``memory`` is the mode of an INN, by
+    default its own. One step of a GAN is one of its critic and one of its generator.
     """
     model = copy.deepcopy(contestant.model).requires_grad_(True).train()
+    if contestant.label == "INN" and memory is not None:
+        set_memory(model, memory)
     x = x.to(contestant.device)
 
     def likelihood() -> Tensor:
@@ -40,20 +45,17 @@ def training_step(contestant: Contestant, x: Tensor) -> Callable[[], object]:
     losses = {"INN": likelihood, "VAE": lambda: model.training_loss(x), "GAN": adversarial}
     loss = losses[contestant.label]
 
-    def step() -> None:
+    def step() -> nn.Module:
         model.zero_grad(set_to_none=True)
         loss().backward()
+        return model
 
-    step.model = model
     return step
 
 
 def step_bytes(contestant: Contestant, x: Tensor, memory: str = "store") -> int:
     """Peak bytes of a training step on x, beyond the parameters; gradients included."""
-    step = training_step(contestant, x)
-    if contestant.label == "INN":
-        set_memory(step.model, memory)
-    return peak_tensor_bytes(step)
+    return peak_tensor_bytes(training_step(contestant, x, memory))
 
 
 def bytes_by_depth(flow: Flow, x: Tensor, sigma: float | None) -> dict[str, dict[int, int]] | None:
@@ -63,7 +65,7 @@ def bytes_by_depth(flow: Flow, x: Tensor, sigma: float | None) -> dict[str, dict
     flow has times `DEPTHS`. x (B, C, H, W) is repeated or cut to some thousand pixels. None for a
     flow that has no option ``steps``.
     """
-    if "steps" not in flow.config:
+    if flow.name is None or "steps" not in flow.config:
         return None
     n = max(2, _DEPTH_PIXELS // (x.shape[-1] * x.shape[-2]))
     x = x.repeat(n // len(x) + 1, 1, 1, 1)[:n]
@@ -72,7 +74,7 @@ def bytes_by_depth(flow: Flow, x: Tensor, sigma: float | None) -> dict[str, dict
         depth = factor * flow.config["steps"]
         options = {**flow.config, "steps": depth}
         deep = flows.build(flow.name, flow.shape, **options).to(x.device)
-        initialize(deep, x, sigma)
+        initialize(deep, x, None if sigma is None else x.new_tensor(sigma))
         for mode in MODES:
             contestant = Contestant("INN", "", deep, sigma)
             found[mode][depth] = step_bytes(contestant, x, mode) - _bytes(deep)

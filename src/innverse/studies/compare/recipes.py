@@ -50,7 +50,8 @@ def recipes(data: str, subset: str | None, source: ImageSource, seed: int = 0) -
     The three arguments are what `prepare` gives. The INN is a Glow. VAE and GAN get k = n / 8
     latents (8 to 128), and the width that brings them nearest to its number of parameters.
     """
-    shape = (source.channels, *source.size)
+    channels, (height, width) = source.channels, source.size or (0, 0)
+    shape = (channels, height, width)
     levels = 3 if shape[1] % 8 == 0 and shape[1] >= 16 else 2
     small = shape[1] < 16
     glow = {"levels": levels, "steps": 4 if small else 8, "hidden": 48 if small else 96}
@@ -91,13 +92,12 @@ def train_three(
     """
     found = []
     for label in LABELS:
-        steps = max(
-            20, int(60 * minutes / _seconds_of_a_step(_config(settings[label], 20), device))
-        )
+        seconds = _seconds_of_a_step(_config(settings[label], 20), device)
+        steps = max(20, int(60 * minutes / seconds))
         say(f"training the {label}: {steps} steps in about {minutes:g} minutes")
         config = _config(settings[label], steps)
         outcome = train(config, folder / label.lower(), resume=False, device=device, quiet=quiet)
-        if not outcome.complete:
+        if not outcome.complete or outcome.model is None:
             return None
         found.append(outcome.model)
     return found

@@ -131,8 +131,8 @@ def _likelihoods(found: Findings, c: Contestant, out: dict[str, Any]) -> None:
             continue
         out[f"{kind}bits_per_dim"] = float(bits.mean())
         out[f"{kind}bits_per_dim_error"] = float(bits.std() / len(bits) ** 0.5)
-    if c.label == "VAE":
-        elbo = likelihood.bits(c, kinds[""], 1, s.seed)
+    elbo = likelihood.bits(c, kinds[""], 1, s.seed) if c.label == "VAE" else None
+    if elbo is not None:
         out["elbo_bits_per_dim"] = float(elbo.mean())
 
 

@@ -26,7 +26,7 @@ def table(results: Results, experiment: str, about: dict[str, str]) -> Table:
             if not counts:
                 continue
             n = counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-            row = [about[group], setting, n]
+            row: list[Any] = [about[group], setting, n]
             row += [results.mean(experiment, setting, group, name) for name in methods]
             row += [theirs.get(group, {}).get("flow", {}).get(setting)] * bool(theirs)
             found.add(*row)
@@ -116,7 +116,7 @@ def z0_norm(results: Results) -> Any:
     """PSNR against the length of z0."""
     place, names = _first(results, "z0_norm"), results.methods("z0_norm")
     xs = [float(name) for name in names]
-    ys = [results.mean(*place, name) for name in names]
+    ys: list[Any] = [results.mean(*place, name) for name in names]
     bars = {(label := f"m/n = {place[1]}"): [results.error(*place, name) for name in names]}
     return curves({label: (xs, ys)}, "||z0|| / sqrt(n)", "PSNR, dB", errors=bars)
 
