@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, ShapeError
+from ..errors import InputError, ShapeError, warn
 from .tape import Tape
 
 
@@ -84,10 +82,9 @@ def _check_batch(x: Tensor) -> None:
         constant = (x.amax(over) == x.amin(over)).nonzero().flatten().tolist()
         if constant:
             what = "column" if x.dim() == 2 else "channel"
-            warnings.warn(
+            warn(
                 f"{what} {', '.join(map(str, constant))} of x is constant in the batch to "
                 "initialize from: it has no density, so leave it out or give more data",
-                stacklevel=3,
             )
 
 
