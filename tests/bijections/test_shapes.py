@@ -16,6 +16,7 @@ ANY_CHANNELS = {"logit", "gaussianize", "empty chain"}
 ANY_SPACE = (
     "diagonal",
     "actnorm",
+    "standardize",
     "invertible",
     "permute",
     "householder",
