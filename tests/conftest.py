@@ -34,6 +34,7 @@ def _seeded():
     torch.manual_seed(0)
     torch.set_num_threads(int(THREADS))  # a test may have set another number
     torch.set_flush_denormal(False)  # a training run in this process may have left it on
+    torch.distributions.Distribution.set_default_validate_args(True)  # the compiler turns it off
 
 
 @pytest.fixture

@@ -5,6 +5,10 @@ The message of every error is one line that says what is wrong, where, and what 
 
 from __future__ import annotations
 
+import sys
+import warnings
+from types import FrameType
+
 
 class InnverseError(Exception):
     """Base of all errors that innverse raises on purpose (exit code 1)."""
@@ -36,6 +40,19 @@ class InputError(InnverseError, ValueError):
 
 class ShapeError(InputError):
     """A tensor whose shape does not fit the operator, the flow or the mask (exit code 4)."""
+
+
+def warn(text: str, category: type[Warning] = UserWarning) -> None:
+    """Show a warning at the line that called this package, not at one of ours or of PyTorch's."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and _inside(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)
+
+
+def _inside(frame: FrameType) -> bool:
+    """Whether a frame is of this package, or of a decorator or a module call of PyTorch around it."""
+    return f"{frame.f_globals.get('__name__')}.".startswith(("innverse.", "torch."))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -17,6 +17,7 @@ ANY_SPACE = (
     "diagonal",
     "standardize",
     "actnorm",
+    "standardize",
     "invertible",
     "permute",
     "householder",

@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", ["npz", "csv"])
+@pytest.mark.parametrize("kind", [pytest.param("npz", marks=pytest.mark.slow), "csv"])
 def test_from_a_file_to_a_posterior(run, folder, kind):
     (folder / "c.toml").write_text(CONFIG.format(path=f"pairs.{kind}"))
     code, out, err = run("amortize", "c.toml", "--json", "--quiet")

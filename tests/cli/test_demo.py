@@ -11,7 +11,7 @@ pytest.importorskip("skimage")
 pytest.importorskip("matplotlib")
 
 
-@pytest.mark.parametrize("prior", ["gray", "color"])
+@pytest.mark.parametrize("prior", ["gray", pytest.param("color", marks=pytest.mark.slow)])
 def test_quick_demo_writes_page_panel_and_results(run, models, photos, prior):
     code, out, err = run("demo", "--quick", "--prior", models / prior, "--json")
     assert code == 0

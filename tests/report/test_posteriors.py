@@ -7,6 +7,8 @@ import torch
 
 pytest.importorskip("matplotlib")
 
+from matplotlib.patches import Rectangle
+
 from innverse.report import Report
 from innverse.report.posteriors import (
     contraction_plot,
@@ -38,7 +40,7 @@ def test_rank_histograms_count_every_pair_once():
     ranks[:2] = torch.tensor([[0], [100]])  # both ends belong to a bar
     figure = rank_histograms(ranks, 100, ["a", "b"], bins=20)
     for axes in figure.axes:
-        bars = [p for p in axes.patches if p.get_width() < 0.5]
+        bars = [p for p in axes.patches if isinstance(p, Rectangle) and p.get_width() < 0.5]
         assert len(bars) == 20 and sum(bar.get_height() for bar in bars) == 500
 
 

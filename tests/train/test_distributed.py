@@ -54,6 +54,7 @@ def test_two_processes_have_the_gradients_of_one(config, tmp_path):
     assert sum(p.grad.abs().sum() for p in trainer.model.parameters()) > 1
 
 
+@pytest.mark.slow  # test_interruption.py kills a single one
 def test_a_killed_process_and_the_same_command_again(config, tmp_path, curve):
     out = tmp_path / "run"
     result = start(2, "die", config, out)

@@ -153,11 +153,7 @@ def assess(
     half = len(theta) // 2
     teaching = posterior.sample_batched((draws,), x[:half], generator=generator)
     tested = posterior.sample_batched((draws,), x[half:], generator=generator)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        repair = calibration.recalibrate(teaching, theta[:half])
-    for warning in caught:
-        warnings.warn(str(warning.message), stacklevel=2)
+    repair = calibration.recalibrate(teaching, theta[:half])
     theta, x = theta[half:], x[half:]
     resimulation = None
     if simulator is not None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numbers
 import operator
-import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ..data import floats
-from ..errors import InputError, ShapeError, UsageError
+from ..errors import InputError, ShapeError, UsageError, warn
 from .regions import Regions
 
 FEWEST = 50  # simulations below which nothing can be learned, let alone held out
@@ -112,10 +111,9 @@ def leave_out_invalid(theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor, int]:
         raise InputError(f"all {bad} simulations contain NaN or infinite values: none can be used")
     if bad:
         share = 100 * bad / len(x)
-        warnings.warn(
+        warn(
             f"{bad} of {len(x)} simulations ({share:.2g} %) contain NaN or infinite values and are "
             "left out; if failing depends on the parameters, the posterior is one given success",
-            stacklevel=4,
         )
         theta, x = theta[valid], x[valid]
     return theta, x, bad

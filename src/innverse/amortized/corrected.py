@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError, UsageError
+from ..errors import ShapeError, UsageError, warn
 from ..metrics.calibration import reweight
 from ..metrics.importance import Importance
 from .checks import as_floats, as_shape
@@ -73,11 +72,10 @@ class CorrectedPosterior:
         n = shape.numel()
         made = self.correct(x, max(self.proposals, self.oversample * n), generator=generator)
         if not made.importance.trustworthy:
-            warnings.warn(
+            warn(
                 f"importance weights cannot be trusted (Pareto k {made.importance.pareto_k:.2f}, "
                 f"ESS {made.importance.ess:.0f} of {len(made.theta)}): the network misses part of "
                 "this posterior; train longer or on more simulations",
-                stacklevel=2,
             )
         draws = made.importance.resample(made.theta, n, generator) if n else made.theta[:0]
         return draws.reshape(*shape, draws.shape[-1])

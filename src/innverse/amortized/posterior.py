@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InnverseError, InputError, ShapeError
+from ..errors import InnverseError, InputError, ShapeError, warn
 from ..fitting.schedule import History
 from . import files
 from .checks import any_true, as_floats, as_observations, as_shape
@@ -330,10 +329,9 @@ class Posterior:
         x = x.detach()
         learned_for = self.default_x
         if "rounds" in self.config and (learned_for is None or not torch.equal(x, learned_for)):
-            warnings.warn(
+            warn(
                 "this posterior was learned in rounds for one observation and holds at no other: "
                 "leave x out, or learn with fit",
-                stacklevel=3,
             )
         z = self.estimator.standardize(x)
         far = self.training_range.far_outside(z)
@@ -341,8 +339,7 @@ class Posterior:
             worst = float(self.training_range.log_density(z[far]).min())
             some = f"{int(far.sum())} of {len(x)} observations lie"
             what = "the observation lies" if len(x) == 1 else some
-            warnings.warn(
+            warn(
                 f"{what} far outside the training data: log-density {worst:.4g}, rank 0 of "
                 f"{self.n_simulations} simulations; the posterior there is a guess",
-                stacklevel=3,
             )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 from torch import Tensor
 from torch import distributions as td
 from torch.distributions import constraints, transforms
 
-from ..errors import InputError, ShapeError
+from ..errors import InputError, ShapeError, warn
 from .regions import (
     Box,
     CorrelationCholesky,
@@ -128,10 +127,9 @@ def ask_prior(prior, region: Regions, theta: Tensor) -> None:
     except ValueError:  # torch's validation
         empty, share = 1, "everywhere"
     if empty:
-        warnings.warn(
+        warn(
             f"the prior does not have density {share} of what its bounds or support allow: the "
             "posterior may draw there; give bounds= (or a prior whose support says where it ends)",
-            stacklevel=3,
         )
 
 

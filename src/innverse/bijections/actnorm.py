@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor, nn
 
 from ..accelerate.autocast import without_autocast
 from ..accelerate.constant import remember
+from ..errors import warn
 from ..shapes import check_channels, check_condition, positions
 from .base import Bijection
 from .bounded import inverse_soft_bound, soft_bound
@@ -71,10 +70,9 @@ def _log_spread(spread: Tensor, mean: Tensor) -> Tensor:
     log_spread = torch.where(spread > rounding, spread, 1.0).log()
     beyond = (log_spread.abs() > 0.999 * _LIMIT).nonzero().flatten().tolist()
     if beyond:
-        warnings.warn(
+        warn(
             f"ActNorm scales by e^-{_LIMIT:g} to e^{_LIMIT:g}, and the spread of channel "
             f"{', '.join(map(str, beyond))} is further from 1: put a Standardize layer before it",
-            stacklevel=2,
         )
     return log_spread
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..accelerate.tape import Tape
-from ..errors import InputError, ShapeError
+from ..errors import InputError, ShapeError, warn
 from ..models.parts import Part
 
 
@@ -105,10 +104,9 @@ def _check_batch(x: Tensor) -> None:
         constant = (x.amax(over) == x.amin(over)).nonzero().flatten().tolist()
         if constant:
             what = "column" if x.dim() == 2 else "channel"
-            warnings.warn(
+            warn(
                 f"{what} {', '.join(map(str, constant))} of x is constant in the batch to "
                 "initialize from: it has no density, so leave it out or give more data",
-                stacklevel=3,
             )
 
 

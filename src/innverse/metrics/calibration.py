@@ -9,14 +9,13 @@ simulator. Images and other shapes are flattened to (N, D). Everything is comput
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError, ShapeError, UsageError
+from ..errors import InputError, ShapeError, UsageError, warn
 from ..seeding import drawn_seed, seeded
 from .importance import Importance as Importance
 from .importance import importance_weights as importance_weights
@@ -340,11 +339,10 @@ def recalibrate(source, theta, x=None, *, draws: int = 1000, generator=None) -> 
     table = sorted({*(0.05 * k for k in range(1, 20)), *LEVELS, 0.975, 0.99})
     if n < ENOUGH:
         chance = 100 * math.sqrt(0.25 / (n + 2))
-        warnings.warn(
+        warn(
             f"a repair learned from {n} pairs is uncertain: its intervals of 50 % may hold "
             f"{50 - chance:.0f} to {50 + chance:.0f} % of the truths, and it can make a good "
             f"posterior worse; give at least {ENOUGH} pairs",
-            stacklevel=2,
         )
     # the k-th smallest of n scores, k = ceil((n + 1) level), must exist, and draws must reach
     top = min(n / (n + 1), 1 - 2 / (len(samples) + 1))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ..errors import NotConvergedWarning
+from ..errors import NotConvergedWarning, warn
 
 MAX_ITER = 2000
 
@@ -126,7 +125,7 @@ def _judged(x, what: str, advice: str, squares: Tensor, limit: Tensor, tol, max_
     if bool((left & ~lost).any()):
         # one digit: a warning whose text is new each time would be shown each time
         ratio = tol * float((squares / limit)[left & ~lost].max().sqrt())
-        warnings.warn(
+        warn(
             f"{what} stopped at a relative residual of {ratio:.0e}, tolerance {tol:.0e}, for "
             f"{int((left & ~lost).sum())} of {left.numel()} items (max_iter={max_iter}): the operator "
             f"is badly conditioned; raise max_iter or take {advice}",

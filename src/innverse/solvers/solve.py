@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
-import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from ..accelerate.constant import constant_parameters
 from ..catalog import METHODS
-from ..errors import ShapeError, UsageError
+from ..errors import ShapeError, UsageError, warn
 from ..options import Option
 from ..physics import Denoising
 from ..progress import Report
@@ -176,16 +174,8 @@ def _noise(problem: Problem, prior, notes, estimate: bool, x_range) -> set[str]:
 
 
 def _warn(notes: list[list[str]], told: set[str]) -> None:
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and _inside(frame):
-        level, frame = level + 1, frame.f_back  # the first caller who is not of this package
     for text in dict.fromkeys(text for row in notes for text in row if text not in told):
-        warnings.warn(text, SolveWarning, stacklevel=level)
-
-
-def _inside(frame) -> bool:
-    """Whether a frame is of this package, or of a decorator of PyTorch around it."""
-    return frame.f_globals.get("__name__", "").startswith(("innverse.", "torch."))
+        warn(text, SolveWarning)
 
 
 def method_for(y: Tensor, physics, prior=None, *, noise=None, asked: Collection[str] = ()) -> str:
