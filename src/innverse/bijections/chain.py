@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from ..accelerate.compiled import layer_by_layer
 from ..accelerate.matrices import ByStep, Matrices, Steps, apply_matrix, per_item
-from ..accelerate.memory import MODES, run_chain
-from ..accelerate.memory import set_memory as set_memory
+from ..accelerate.modes import MODES, run_chain
+from ..accelerate.modes import set_memory as set_memory
 from ..accelerate.tape import Tape
 from ..shapes import positions
 from .base import Bijection, zero_logdet
