@@ -52,8 +52,8 @@ def tar_images(
                     continue
                 if plain and not member.issparse():
                     found[name] = _Slice(path, member.offset_data, member.size)
-                else:
-                    found[name] = _Kept(archive.extractfile(member).read())
+                elif (file := archive.extractfile(member)) is not None:
+                    found[name] = _Kept(file.read())
         except InputError:
             raise
         except _BROKEN as error:

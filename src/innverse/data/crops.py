@@ -89,8 +89,9 @@ class Crops:
         rows = range(self.rank * local, (self.rank + 1) * local)
         picked = [self._image(step * self.batch_size + row) for row in rows]
 
-        if self._whole:
-            out = self.source.base[self.source.index[picked]]
+        base = self.source.base
+        if self._whole and base is not None:
+            out = base[self.source.index[picked]]
         else:
             out = np.empty((local, *self.shape), np.uint8)
             for k, row in enumerate(rows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def check_arrays(path: Path) -> None:
             return
 
 
-def _declared(file: BinaryIO) -> int:
+def _declared(file: IO[bytes]) -> int:
     """The bytes of an array by the header of its .npy file; 0 where it has none."""
     try:
         version = np.lib.format.read_magic(file)

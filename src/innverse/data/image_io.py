@@ -307,7 +307,7 @@ def _eight_bit(image: PIL.Image.Image, mode: str | None, notes: list[str]) -> np
     gray = image.mode in ("1", "L", "LA", "La")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        if rgba.getchannel("A").getextrema()[0] < 255:
+        if np.asarray(rgba.getchannel("A")).min() < 255:
             white = PIL.Image.new("RGBA", rgba.size, "white")
             rgba = PIL.Image.alpha_composite(white, rgba)
             notes.append("alpha channel dropped: transparent pixels are shown over white")

@@ -114,7 +114,8 @@ def _miniboone(path: Path) -> Parts:
 
 def _bsds300(path: Path) -> Parts:
     file = _find(path, "BSDS300", "BSDS300", (".hdf5", ".h5"))
-    return tuple(read_numbers(file, key) for key in ("train", "validation", "test"))
+    train, held_out, test = (read_numbers(file, key) for key in ("train", "validation", "test"))
+    return train, held_out, test
 
 
 _TABLES: dict[str, Callable[[Path], Parts]] = {

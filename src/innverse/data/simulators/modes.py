@@ -29,12 +29,13 @@ class EightModes(Simulator):
 
     def __init__(self, std: float = 0.1, noise: float = 0.01):
         self.noise = float(noise)
-        self.prior = ModesPrior(std)
+        self.prior = prior = ModesPrior(std)
+        self.centres = prior.centres
         self.colours = torch.tensor(LABELS)
 
     def nearest(self, theta: Tensor) -> Tensor:
         """The index 0..7 of the nearest mode, (B,)."""
-        return torch.cdist(self._theta(theta), self.prior.centres).argmin(1)
+        return torch.cdist(self._theta(theta), self.centres).argmin(1)
 
     def forward(self, theta: Tensor) -> Tensor:
         """The one-hot colour without noise, (B, 4)."""
