@@ -11,7 +11,13 @@ from torch import nn
 
 import innverse
 from innverse import flows
-from innverse.bijections import Affine, Elementwise, RationalQuadraticSpline, check_bijection
+from innverse.bijections import (
+    ActNorm,
+    Affine,
+    Elementwise,
+    RationalQuadraticSpline,
+    check_bijection,
+)
 from innverse.errors import InnverseError, UsageError
 
 MODULE = """
@@ -159,6 +165,9 @@ def test_the_command_line_imports_a_module(own, tmp_path):
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     assert "own_flow" in run("--import", "own_flows").stdout
+    flows.Flow(ActNorm(3), (3,)).save_pretrained(tmp_path / "model")
+    assert "built by hand, 6 parameters" in run().stdout
+    flows.build("own_flow", (3,)).save_pretrained(tmp_path / "model")
     for words, code, message in [
         ((), 4, "no flow is called 'own_flow'"),
         (("--import", "no_such_module"), 2, "--import no_such_module: ModuleNotFoundError"),

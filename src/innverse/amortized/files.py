@@ -109,5 +109,6 @@ def _history(given: dict[str, Any] | None, path: Path) -> History | None:
         if all(isinstance(v, list) and all(x is None or fits(x, float) for x in v)
                for v in lists.values()):  # fmt: skip
             lists = {k: [math.inf if x is None else x for x in v] for k, v in lists.items()}
-            return History(**given | lists)
+            values: dict[str, Any] = given | lists
+            return History(**values)
     raise InputError(f"{path} is damaged (its history): save the posterior again")

@@ -35,6 +35,7 @@ def info(model: str | None = None, /, *, json: Json = False) -> int:
     if model is None:
         return _overview(json)
     from .. import flows, generators
+    from ..models.store import described
     from ..zoo import card, names
 
     if model in flows.names() + generators.names() and model not in names():
@@ -47,7 +48,7 @@ def info(model: str | None = None, /, *, json: Json = False) -> int:
     facts = {
         "model": model,
         "architecture": flow.name,
-        "config": flow.config,
+        "config": described(flow),
         "shape": list(flow.shape),
         "noise_range": flow.noise_range,
         "multiple": flow.multiple,
@@ -231,7 +232,7 @@ def render(tree: Node) -> list[str]:
 
 def _summary(flow: Flow) -> str:
     shape = " x ".join(map(str, flow.shape))
-    text = f"{flow.name}, {flow.n_parameters:,} parameters, trained on {shape}"
+    text = f"{flow.name or 'built by hand'}, {flow.n_parameters:,} parameters, trained on {shape}"
     if flow.latent_shape != flow.shape:
         text += f"; {flow.latent_shape[0]} latents, this size only"
     elif len(flow.shape) == 3:
@@ -267,18 +268,10 @@ def _overview(json: bool) -> int:
 
 
 def _architecture(name: str, json: bool) -> int:
-    import inspect
+    from ..flows.registry import FLOWS
+    from ..generators.registry import GENERATORS
 
-    from .. import flows, generators
-
-    room = generators if name in generators.names() else flows
-    builder = room.registry.builder(name)
-    options = {
-        p.name: p.default
-        for p in inspect.signature(builder).parameters.values()
-        if p.default is not p.empty
-    }
-    text = inspect.cleandoc(builder.__doc__ or "")
+    text, options = (GENERATORS if name in GENERATORS.names() else FLOWS).about(name)
     if json:
         print_json({"architecture": name, "options": options, "help": text})
     else:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from .flow_matching import ContinuousFlow as ContinuousFlow
     from .flow_matching import Integral as Integral
     from .flow_matching import Velocity as Velocity
+    from .registry import about as about
     from .registry import build as build
-    from .registry import builder as builder
     from .registry import names as names
     from .registry import register as register
     from .registry import register_network as register_network

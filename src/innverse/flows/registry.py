@@ -14,7 +14,7 @@ _MODULES = (
     ".tarflow",
 )
 FLOWS = Registry("flow", "innverse.flows", _MODULES)
-register, names, build, builder = FLOWS.register, FLOWS.names, FLOWS.build, FLOWS.builder
+register, names, build, about = FLOWS.register, FLOWS.names, FLOWS.build, FLOWS.about
 
 TRANSFORMS = Registry("transform", "innverse.flows", (".transforms",))
 register_transform = TRANSFORMS.register

@@ -87,6 +87,14 @@ class Registry:
             raise UsageError(f"{name} is for {kinds}, got shape {tuple(shape or ())}")
         return found
 
+    def about(self, name: str) -> tuple[str, dict[str, Any]]:
+        """The documentation of a name, and its options with their defaults."""
+        self.builder(name)
+        builders = list(dict.fromkeys(self._builders[name].values()))
+        text = "\n\n".join(inspect.cleandoc(b.__doc__ or "") for b in builders)
+        options = [p for b in builders for p in inspect.signature(b).parameters.values()]
+        return text, {p.name: p.default for p in options if p.default is not p.empty}
+
     def _all(self) -> dict[str, dict[int | None, Callable]]:
         modules, self._modules = self._modules, ()
         for module in modules:

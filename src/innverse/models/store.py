@@ -116,11 +116,9 @@ def save(model, folder: Path, card: str | None = None) -> None:
         NotConvergedError: weights that are NaN or infinite.
     """
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    config = described(model)
     if model.name is None:
-        config = describe(model)
         _check_description(model, config)
-    else:
-        config = {key: describe(value, key) for key, value in model.config.items()}
     facts = {
         "name": model.name,
         "shape": list(model.shape),
@@ -132,6 +130,13 @@ def save(model, folder: Path, card: str | None = None) -> None:
     name = model.name or f"{type(model).__name__} built by hand"
     card = card or f"# {name}\n\nA model saved by innverse {__version__}.\n"
     write(folder, Format(model.format, 1, _MODEL), model, facts, card)
+
+
+def described(model) -> dict[str, Any]:
+    """JSON of what a model is built of: the options of its builder, or all its layers."""
+    if model.name is None:
+        return describe(model)
+    return {key: describe(value, key) for key, value in model.config.items()}
 
 
 def load(path_or_id: str | Path, *, trainable: bool = False):
