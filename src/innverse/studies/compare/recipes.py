@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,8 @@ def train_three(
 def _config(settings: dict[str, Any], steps: int) -> TrainingConfig:
     often = dict.fromkeys(("eval_every", "sample_every", "checkpoint_every"), steps)
     paced = {"steps": steps, "warmup": min(100, steps // 10), **often}
-    return load_config(None, {f"train.{key}": value for key, value in paced.items()} | settings)
+    given = {f"train.{key}": value for key, value in paced.items()} | settings
+    return cast("TrainingConfig", load_config(None, given))  # the data are images
 
 
 def _seconds_of_a_step(config: TrainingConfig, device: str) -> float:
