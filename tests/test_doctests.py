@@ -17,7 +17,7 @@ import torch
 import innverse
 
 SOURCE = Path(innverse.__file__).parent
-ROOMS = sorted(innverse._ROOMS | {"report"})
+ROOMS = sorted(n for n in [*innverse.__all__, "fitting", "report"] if (SOURCE / n).is_dir())
 
 # Public names without an example: it may only fall.
 WITHOUT = 37
