@@ -2,7 +2,7 @@
 #   make demo    reconstruct real photographs; writes runs/demo/report.html
 #   make test    the tests          make test-slow   those that take minutes
 #   make test-matrix   the tests under other versions and processors, by hand (benchmarks/versions.py)
-#   make lint    ruff               make types       ty, for information
+#   make lint    ruff               make types       ty, part of lint
 #   make bench   speed and memory beside other libraries, in .venv-bench
 #   make bench-amortized   posteriors beside sbi, in cells that continue (ARGS="sbibm --task slcp")
 #   make bench-guard   is it still faster than a textbook version of the same flows?
@@ -36,7 +36,7 @@ test-asan: setup
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(g++ -print-file-name=libasan.so) $(THREADS) \
 	$(PY) -m pytest -p no:cacheprovider tests/accelerate/test_native.py $(ARGS)
 
-lint: setup
+lint: setup types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 

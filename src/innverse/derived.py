@@ -21,8 +21,7 @@ def register_derived(module: nn.Module, **buffers: Tensor) -> None:
 def _derive_again(module: Any, incompatible_keys) -> None:
     tensors = [*module.parameters(), *module.buffers()]
     device = next((t.device for t in tensors if not t.is_meta), None)
-    # a method of the class, where checkers see Module.__getattr__ only
-    for name, value in module.derive().items():  # ty: ignore[not-callable]
+    for name, value in module.derive().items():
         old = getattr(module, name)
         dtype = old.dtype if value.is_floating_point() else value.dtype
         if device is not None:

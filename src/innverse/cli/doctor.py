@@ -154,7 +154,7 @@ def _flow() -> list[Finding]:
 
     def gradients(memory: str) -> tuple[torch.Tensor, ...]:
         set_memory(flow, memory)
-        return list(torch.autograd.grad(flow.log_prob(x).sum(), list(flow.parameters())))
+        return tuple(torch.autograd.grad(flow.log_prob(x).sum(), list(flow.parameters())))
 
     pairs = zip(gradients("store"), gradients("reversible"))
     worst = max(float((a - b).abs().max()) for a, b in pairs)

@@ -47,7 +47,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.array)
 
-    def __getitem__(self, i: int) -> np.ndarray:  # ty: ignore[incompatible-method-override]: no slices
+    def __getitem__(self, i: int) -> np.ndarray:
         return self._convert(self.array[i : i + 1])[0]
 
     @property

@@ -270,7 +270,7 @@ class _Files:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, i: int) -> np.ndarray:  # ty: ignore[incompatible-method-override]: no slices
+    def __getitem__(self, i: int) -> np.ndarray:
         if i < len(self.cached):
             return self.cached[i]
         for k in range(len(self)):  # a file that breaks later on is replaced by the next good one

@@ -376,7 +376,7 @@ class Flow(Part, nn.Module):
 
     def _between(self, c: Tensor | float | None, t: Tensor) -> Tensor | float | None:
         """The conditions along a path t (steps, 1) in [0, 1], of which c holds those of the ends."""
-        if isinstance(c, (int, float)):
+        if c is None or isinstance(c, (int, float)):
             return c
         noisy = self.noise is not None
         ends = as_sigma(c, 2, t) if noisy else self._condition_as_given(c, 2, t)

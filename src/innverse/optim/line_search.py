@@ -68,7 +68,7 @@ class LineSearch:
             if self.hi is None:
                 self.step = _extrapolate(before, self.lo)
         if self.hi is not None:
-            self.step = self._interpolate()
+            self.step = self._interpolate(self.hi)
         width = math.inf if self.hi is None else abs(self.hi[0] - self.lo[0])
         hopeless = -self.slope0 * max(self.step, self.lo[0] + width) <= 0.1 * self.rounding
         if self.trials >= MAX_TRIALS or hopeless or width <= 1e-12 * max(self.lo[0], t):
@@ -94,8 +94,8 @@ class LineSearch:
         flat = CURVATURE * self.slope0 <= slope <= (2 * ARMIJO - 1) * self.slope0
         return value <= self.value0 + self.rounding and flat
 
-    def _interpolate(self):
-        (a, fa, da), (b, fb, db) = self.lo, self.hi
+    def _interpolate(self, hi: tuple[float, float, float]) -> float:
+        (a, fa, da), (b, fb, db) = self.lo, hi
         if not math.isfinite(fb):
             # outside the domain: only the side is known
             return a + 0.1 * (b - a) if self.trials > 1 else a + 0.25 * (b - a)
