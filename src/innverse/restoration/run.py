@@ -21,7 +21,7 @@ from ..solvers.solve import AUTO
 from .jobs import Job, gather, prepare
 from .priors import Priors
 from .results import Restored, result_of, write
-from .setting import Setting, check_method, split_options
+from .setting import Setting, split_options
 
 # Pixels solved side by side. pnp cuts large batches itself; the others keep all in memory.
 _BATCH_PIXELS, _BATCH_PIXELS_PNP = 2**18, 2**22
@@ -83,7 +83,6 @@ def restore(
         >>> result.image.shape, result.converged
         (torch.Size([1, 16, 16]), True)
     """
-    check_method(method)
     target = choose_device(device) if isinstance(device, str) else device
     own, asked = split_options(physics, method, options)
     setting = Setting.of(

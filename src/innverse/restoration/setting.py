@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from ..catalog import METHODS, OPERATORS, Operator
-from ..errors import UsageError
 from ..options import OptionError, as_number
 from ..physics import GaussianNoise, LinearPhysics, NoNoise
 from ..physics.noise import as_noise
@@ -114,6 +113,7 @@ def split_options(physics: Any, method: str, given: Mapping[str, Any]) -> tuple[
     Raises:
         UsageError: an option that neither knows, or a value that makes no sense.
     """
+    checked(method, {})  # is there such a method?
     given = {name: value for name, value in given.items() if value is not None}
     known = OPERATORS[physics].declared if isinstance(physics, str) else {}
     own = {name: value for name, value in given.items() if name in known}
@@ -143,9 +143,3 @@ def _level(noise: Any) -> Any:
     if not 0 <= number < float("inf"):
         raise OptionError("noise", f" {number:g}: must be finite and >= 0")
     return number
-
-
-def check_method(method: str) -> None:
-    """Raise UsageError for a method that nobody knows."""
-    if method != AUTO and method not in METHODS:
-        raise UsageError(f"method={method!r}: choose one of {', '.join(METHODS)}, or {AUTO}")
