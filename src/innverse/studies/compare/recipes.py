@@ -7,8 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
