@@ -37,7 +37,7 @@ def by_kernel(net: Any, x: Tensor, c: Tensor | None) -> Callable[[Tensor], Tenso
     """``lambda x: net(x, c)`` for x like this one, each time one node of the graph, if
     ``net.as_plain`` says that it is `Plain` and a kernel serves it. What is made of the weights is
     made once. Differentiable twice, by its formula."""
-    if not (memory.plain(x) and handwritten.applies()) or (found := net.as_plain(x, c)) is None:
+    if not (handwritten.applies() and memory.plain(x)) or (found := net.as_plain(x, c)) is None:
         return None
     kind, tensors, condition = found
     given = x.shape[1] + (0 if condition is None else condition.shape[1])
