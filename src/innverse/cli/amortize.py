@@ -56,17 +56,16 @@ def amortize(
     int
         The exit code.
     """
-    from innverse.amortized.recipe import load_recipe
+    from ..amortized.recipe import load_recipe
 
     overrides = {"train.seed": seed, "train.minutes": minutes}
     recipe = load_recipe(config, overrides)
     folder = out or Path(recipe.out.dir or Path("runs") / config.stem)
 
-    from innverse.amortized.run import run_recipe
-    from innverse.metrics.calibration import ENOUGH
-    from innverse.studies.posteriors import write_page
-
+    from ..amortized.run import run_recipe
     from ..data.lock import only_writer
+    from ..metrics.calibration import ENOUGH
+    from ..studies.posteriors import write_page
     from .options import check_writable, note, print_json, start
 
     check_writable(folder)

@@ -87,7 +87,7 @@ def train(
     int
         The exit code: 0 when complete, 3 when diverged, 130 when interrupted (all is saved).
     """
-    from innverse.train.config import load_config, parse_setting
+    from ..train.config import load_config, parse_setting
 
     overrides = {
         "data.path": data,
@@ -108,9 +108,9 @@ def train(
     name = config.stem if config is not None else settings.model.name
     folder = out or Path(settings.out.dir or Path("runs") / name)
 
-    from innverse.cli.options import print_json
-    from innverse.train.allocator import keep_buffers
-    from innverse.train.loop import train as run
+    from ..train.allocator import keep_buffers
+    from ..train.loop import train as run
+    from .options import print_json
 
     keep_buffers()
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from torch import Tensor
 
-from innverse.data.atomic import atomic_write
-from innverse.errors import InnverseError, InputError
-from innverse.reading import parse_json, read_bytes
+from ..data.atomic import atomic_write
+from ..errors import InnverseError, InputError
+from ..reading import parse_json, read_bytes
 
 __all__ = [
     "FORMAT",

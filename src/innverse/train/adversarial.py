@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from innverse.fitting.descent import Descent
-from innverse.seeding import stream
-from innverse.train.trainer import Trainer, descent
+from ..fitting.descent import Descent
+from ..seeding import stream
+from .trainer import Trainer, descent
 
 __all__ = ["AdversarialTrainer"]
 

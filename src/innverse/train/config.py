@@ -23,8 +23,8 @@ from pydantic import (
     model_validator,
 )
 
-from innverse.errors import UsageError
-from innverse.reading import parse_toml, read_toml
+from ..errors import UsageError
+from ..reading import parse_toml, read_toml
 
 __all__ = [
     "DataConfig",
@@ -296,7 +296,7 @@ def _is_table(path: Any) -> bool:
     suffix = Path(path).suffix.lower() if isinstance(path, str) else ""
     if suffix not in (".npy", ".npz"):
         return suffix in (".csv", ".txt", ".parquet", ".pq")
-    from innverse.data.expansion import array_axes  # loads torch
+    from ..data.expansion import array_axes  # loads torch
 
     return array_axes(Path(path)) == 2
 

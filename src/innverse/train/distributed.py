@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from innverse.errors import UsageError
+from ..errors import UsageError
 
 __all__ = ["World", "distributed"]
 

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from innverse.data import dequantize
-from innverse.seeding import stream
-from innverse.train.losses import Objective, log_uniform, to_bits
+from ..data import dequantize
+from ..seeding import stream
+from .losses import Objective, log_uniform, to_bits
 
 __all__ = ["DENOISING_SIGMA", "evaluate", "sample_images"]
 

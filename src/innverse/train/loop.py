@@ -10,24 +10,24 @@ from typing import Any
 
 import torch
 
-from innverse.data.atomic import atomic_write, write_json
-from innverse.data.lock import only_writer
-from innverse.device import choose_device
-from innverse.errors import InputError, NotConvergedError, UsageError
-from innverse.fitting.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from innverse.fitting.interrupt import stop_requests
-from innverse.progress import Progress
-from innverse.seeding import seeded
-from innverse.train.adversarial import AdversarialTrainer
-from innverse.train.config import TableTrainingConfig, TrainingConfig
-from innverse.train.distributed import World, distributed
-from innverse.train.losses import measure, to_bits
-from innverse.train.metrics import MetricsFile
-from innverse.train.model import save_model
-from innverse.train.outcome import Outcome
-from innverse.train.sources import TrainingImages
-from innverse.train.tables import train_table
-from innverse.train.trainer import Trainer
+from ..data.atomic import atomic_write, write_json
+from ..data.lock import only_writer
+from ..device import choose_device
+from ..errors import InputError, NotConvergedError, UsageError
+from ..fitting.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from ..fitting.interrupt import stop_requests
+from ..progress import Progress
+from ..seeding import seeded
+from .adversarial import AdversarialTrainer
+from .config import TableTrainingConfig, TrainingConfig
+from .distributed import World, distributed
+from .losses import measure, to_bits
+from .metrics import MetricsFile
+from .model import save_model
+from .outcome import Outcome
+from .sources import TrainingImages
+from .tables import train_table
+from .trainer import Trainer
 
 __all__ = ["train"]
 
@@ -212,7 +212,7 @@ class _Run:
         return self._smooth
 
     def _picture(self, step: int) -> None:
-        from innverse.report.panel import grid
+        from ..report.panel import grid
 
         images = self.trainer.sample()
         picture = grid(images, scale=max(1, 64 // images.shape[-1]))

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from innverse.data import dequantize
-from innverse.gaussian import HALF_LOG_2PI
+from ..data import dequantize
+from ..gaussian import HALF_LOG_2PI
 
 __all__ = ["Objective", "gaussian_entropy", "log_uniform", "measure", "to_bits"]
 

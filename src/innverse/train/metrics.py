@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from innverse.data.atomic import atomic_write, dumps, write_error
-from innverse.reading import read_bytes
+from ..data.atomic import atomic_write, dumps, write_error
+from ..reading import read_bytes
 
 __all__ = ["MetricsFile", "read_metrics"]
 

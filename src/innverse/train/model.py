@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innverse import __version__, flows, generators
-from innverse.errors import InnverseError, UsageError
-from innverse.models.store import load
+from .. import __version__, flows, generators
+from ..errors import InnverseError, UsageError
+from ..models.store import load
 
 if TYPE_CHECKING:
-    from innverse.train.config import TableTrainingConfig, TrainingConfig
+    from .config import TableTrainingConfig, TrainingConfig
 
 __all__ = ["build_model", "built", "model_card", "save_model"]
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from innverse.train.distributed import World
+from .distributed import World
 
 if TYPE_CHECKING:
-    from innverse.train.config import TrainingConfig
+    from .config import TrainingConfig
 
 __all__ = ["TrainingImages"]
 
@@ -29,7 +29,7 @@ class TrainingImages:
     """
 
     def __init__(self, config: TrainingConfig, world: World | None = None):
-        from innverse.data import Crops, open_images, split
+        from ..data import Crops, open_images, split
 
         self._world, d = world or World(), config.data
         source = open_images(d.path, subset=d.subset, channels=d.channels)

@@ -8,19 +8,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from innverse import flows
-from innverse.data.atomic import write_json
-from innverse.data.columns import read_columns
-from innverse.errors import InputError, UsageError
-from innverse.fitting import History, fit
-from innverse.fitting.checkpoint import latest_checkpoint, load_checkpoint
-from innverse.fitting.rows import choose_batch
-from innverse.progress import Progress
-from innverse.seeding import seeded, stream_seed
-from innverse.train.config import TableDataConfig, TableTrainingConfig
-from innverse.train.metrics import MetricsFile
-from innverse.train.model import built, model_card
-from innverse.train.outcome import Outcome
+from .. import flows
+from ..data.atomic import write_json
+from ..data.columns import read_columns
+from ..errors import InputError, UsageError
+from ..fitting import History, fit
+from ..fitting.checkpoint import latest_checkpoint, load_checkpoint
+from ..fitting.rows import choose_batch
+from ..progress import Progress
+from ..seeding import seeded, stream_seed
+from .config import TableDataConfig, TableTrainingConfig
+from .metrics import MetricsFile
+from .model import built, model_card
+from .outcome import Outcome
 
 __all__ = ["read_table", "train_table"]
 

@@ -15,21 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innverse.bijections import initialize, set_memory
-from innverse.errors import InputError, UsageError
-from innverse.fitting.average import average_
-from innverse.fitting.checkpoint import Checkpoint
-from innverse.fitting.descent import Descent
-from innverse.fitting.guard import Guard
-from innverse.models.tensors import not_finite
-from innverse.nets import set_precision
-from innverse.seeding import stream, stream_seed
-from innverse.train.config import TrainConfig, TrainingConfig
-from innverse.train.distributed import World
-from innverse.train.evaluate import evaluate, sample_images
-from innverse.train.losses import Objective, log_uniform
-from innverse.train.model import build_model
-from innverse.train.sources import TrainingImages
+from ..bijections import initialize, set_memory
+from ..errors import InputError, UsageError
+from ..fitting.average import average_
+from ..fitting.checkpoint import Checkpoint
+from ..fitting.descent import Descent
+from ..fitting.guard import Guard
+from ..models.tensors import not_finite
+from ..nets import set_precision
+from ..seeding import stream, stream_seed
+from .config import TrainConfig, TrainingConfig
+from .distributed import World
+from .evaluate import evaluate, sample_images
+from .losses import Objective, log_uniform
+from .model import build_model
+from .sources import TrainingImages
 
 __all__ = ["Trainer"]
 
