@@ -109,7 +109,7 @@ class TableModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
-    name: str = "spline"
+    name: str = "nsf"
 
     @property
     def options(self) -> dict[str, Any]:
