@@ -48,9 +48,12 @@ class Chain(Bijection):
     def _steps(self) -> tuple[Bijection, ...]:
         """The layers with neighbours folded; made again when ``layers`` has changed."""
         layers = tuple(self.layers)
-        if layers != self._folded[0]:
-            self._folded = layers, _fold_neighbours(layers)
-        return self._folded[1]
+        if layers == self._folded[0]:
+            return self._folded[1]
+        folded = _fold_neighbours(layers)
+        if not torch.compiler.is_compiling():  # an export may set no attribute
+            self._folded = layers, folded
+        return folded
 
     @property
     def memory(self) -> str:

@@ -18,7 +18,10 @@ def reference(module: nn.Module) -> Tensor | None:
         p for m in module.modules() for p in getattr(m, "_former_parameters", {}).values()
     )
     everything = itertools.chain(module.parameters(), replicated, module.buffers())
-    return next((t for t in everything if t.is_floating_point()), None)
+    for tensor in everything:  # not next(): old compilers do not know its default
+        if tensor.is_floating_point():
+            return tensor
+    return None
 
 
 def as_tensor(value: Any, what: str) -> Tensor:
