@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -210,6 +211,9 @@ def main() -> int:
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--jobs", type=int, default=1, help="processes of pytest")
     arguments = parser.parse_args(own)
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored in the background, and tested
     ENVIRONMENTS.mkdir(exist_ok=True)
     bad = False
     for row in (r for r in ROWS if arguments.only in r.name):

@@ -108,12 +108,12 @@ def test_a_condition_tells_what_it_knows():
     assert known.best < alone - 1
 
 
-@pytest.mark.parametrize("name", ["realnvp", "maf", "matching"])
+@pytest.mark.parametrize("name", ["realnvp", "maf", "flow_matching"])
 def test_units_of_data_and_condition_make_no_difference(name):
     x, _ = gaussian(600)
     c = x @ torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
     units, origin = torch.tensor([1e6, 1e-6, 1.0]).double(), torch.tensor([1e9, 0, -5e3]).double()
-    options = {"width": 16} if name != "matching" else {"hidden": 16, "evaluations": 8}
+    options = {"width": 16} if name != "flow_matching" else {"hidden": 16, "evaluations": 8}
 
     def learned(x, c):
         torch.manual_seed(0)
@@ -122,7 +122,7 @@ def test_units_of_data_and_condition_make_no_difference(name):
 
     flow, plain = learned(x, c)
     other, scaled = learned(x.double() * 1e-8 + 3e2, c * units + origin)
-    shift = 0.0 if name == "matching" else 2 * math.log(1e-8)  # its loss is no likelihood
+    shift = 0.0 if name == "flow_matching" else 2 * math.log(1e-8)  # its loss is no likelihood
     assert scaled == pytest.approx(plain + shift, abs=2e-3)
     # raw x and c give the density in their units, now and from the file
     want = flow.log_prob(x[:20], c[:20]).double() - 2 * math.log(1e-8)

@@ -49,6 +49,9 @@ class Plain(torch.nn.Module):
     def checked(self, sigma):
         return sigma
 
+    def embedding(self, sigma, count):
+        return self(sigma).expand(count, -1)
+
 
 def gaussian_prior(noise_conditional=True):
     flow = Flow(Gaussian(), (1, 8, 8))

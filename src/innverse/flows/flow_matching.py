@@ -133,6 +133,9 @@ class Integral(Bijection):
 
     def _with_divergence(self, x: Tensor, t: float, c: Tensor | None, probes: Tensor):
         """v (B, ...) and div v (B,): probes^T J probes, summed over the probes (K, 1, ...)."""
+        if torch.is_inference_mode_enabled():  # in which old versions have no vmap of jvp
+            with torch.inference_mode(False), torch.no_grad():
+                return self._with_divergence(x, t, c, probes)
 
         def product(v: Tensor) -> tuple[Tensor, Tensor]:
             value, tangent = torch.func.jvp(lambda x: self._at(x, t, c), (x,), (v,))[:2]

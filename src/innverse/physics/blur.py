@@ -238,7 +238,8 @@ class Blur(LinearPhysics):
 
 
 def _multiply(x: Tensor, spectrum: Tensor) -> Tensor:
-    return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum, s=x.shape[-2:])
+    z = torch.fft.rfft2(x.contiguous())  # old MKLs transform no expanded tensor
+    return torch.fft.irfft2(z * spectrum, s=x.shape[-2:])
 
 
 def _line(n: int, k: int, boundary: str, device) -> Tensor:

@@ -194,8 +194,8 @@ class _Sparse(torch.autograd.Function):
 @functools.lru_cache(maxsize=4)
 def _pair(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """The matrix of the line integrals, and its transpose."""
-    with warnings.catch_warnings():  # PyTorch calls its sparse matrices a beta, once
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+    with warnings.catch_warnings():  # PyTorch calls its sparse matrices a beta, and unchecked, once
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
         back = back_projection_matrix(geometry).to(device=device, dtype=dtype)
         return transposed(back), back
 
