@@ -59,6 +59,13 @@ def test_slow_python_blocks_run_as_pasted_too(page, tmp_path, monkeypatch):
 
 
 def run(code: list[str], page: Path, folder: Path, monkeypatch) -> None:
+    from innverse.flows import registry
+
+    registry.FLOWS.names()  # loads what is registered by the package itself
+    for name in ("FLOWS", "NETWORKS", "TRANSFORMS"):  # what a page registers is forgotten again
+        monkeypatch.setattr(
+            getattr(registry, name), "_builders", dict(getattr(registry, name)._builders)
+        )
     monkeypatch.chdir(folder)
     scope = {"__name__": "__main__"}
     for block in code:
