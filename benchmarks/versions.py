@@ -32,7 +32,7 @@ import harness
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = ROOT / ".venv-matrix"
 LOCK = ROOT / "requirements" / "dev.lock"
-LOWEST = "2.6.0"  # the oldest torch that pyproject.toml admits
+LOWEST = "2.11.0"  # the oldest torch that pyproject.toml admits
 PROBE = """
 import json, platform, numpy, torch
 print(json.dumps({"python": platform.python_version(), "torch": torch.__version__,

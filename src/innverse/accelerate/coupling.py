@@ -148,12 +148,12 @@ class Fused:
         )
         if condition is None:
             return g_x, None, found
-        self.split(g_x)[0].add_(to.tensor[:, : self.split.keep])
+        self.split.apart(g_x)[0].add_(to.tensor[:, : self.split.keep])
         return g_x, to.tensor[:, self.split.keep :], found
 
     def formula(self, direction: str, x: Tensor, condition: Tensor | None, *tensors: Tensor):
         """``"forward"`` or ``"inverse"`` in PyTorch's own operations."""
-        a, b = self.split(x)
+        a, b = self.split.apart(x)
         given = a if condition is None else torch.cat((a, condition), 1)
         p = perceptron.formula(self.kind, given, *tensors)
         p = p.unflatten(1, (self.transform.n_params, -1))
@@ -163,7 +163,7 @@ class Fused:
     def _rows(self, x: Tensor, condition: Tensor | None) -> perceptron.Rows:
         if condition is None:
             return perceptron.Rows(x, self.split.first_kept, self.split.keep)
-        given = torch.cat((self.split(x)[0], condition), 1)
+        given = torch.cat((self.split.apart(x)[0], condition), 1)
         return perceptron.Rows(given, 0, given.shape[1])
 
     def _needs_graph(self, x: Tensor) -> bool:

@@ -19,7 +19,7 @@ class Split(NamedTuple):
     def first_kept(self) -> int:
         return self.channels - self.keep if self.swap else 0
 
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(kept, mapped) channels of x (B, C, ...), as views."""
         if self.swap:
             b, a = x.split((self.channels - self.keep, self.keep), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ..accelerate.compiled import layer_by_layer
@@ -46,9 +47,12 @@ class Chain(Bijection):
     def _steps(self) -> Steps:
         """The layers with neighbours folded; made again when ``layers`` has changed."""
         layers = tuple(self.layers)
-        if layers != self._folded.layers:
-            self._folded = Steps(layers)
-        return self._folded
+        if layers == self._folded.layers:
+            return self._folded
+        steps = Steps(layers)
+        if not torch.compiler.is_compiling():  # an export may set no attribute
+            self._folded = steps
+        return steps
 
     @property
     def memory(self) -> str:

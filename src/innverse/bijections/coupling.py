@@ -65,19 +65,19 @@ class Coupling(Bijection):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_channels(self, x, self.channels)
-        a, b = self.split(x)
+        a, b = self.split.apart(x)
         b, log_derivative = self.transform.forward(b, self._params(a, c))
         return self.split.merge(a, b), sum_per_item(log_derivative)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_channels(self, z, self.channels)
-        a, b = self.split(z)
+        a, b = self.split.apart(z)
         b, log_derivative = self.transform.inverse(b, self._params(a, c))
         return self.split.merge(a, b), sum_per_item(log_derivative)
 
     def pull_back(self, z, g_z, g_logdet, c, tape):
         # a passes unchanged, so one evaluation of the network serves inversion and gradient
-        (a, b_out), (g_a, g_b) = self.split(z), self.split(g_z)
+        (a, b_out), (g_a, g_b) = self.split.apart(z), self.split.apart(g_z)
         with tape.recompute():
             a = a.detach().requires_grad_()
             p = self._params(a, c)

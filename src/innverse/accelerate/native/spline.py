@@ -91,8 +91,8 @@ def coupling_inverse(transform, split: Split, z: Tensor, p: Tensor) -> tuple[Ten
 
 def coupling_backward(transform, split: Split, x: Tensor, p: Tensor, g_z: Tensor, g_logdet: Tensor):
     """(g_x, g_p) of `coupling_forward`."""
-    a, b = (t.contiguous() for t in split(g_z))
-    mapped, p = split(x)[1].contiguous(), _parameters(transform, p)
+    a, b = (t.contiguous() for t in split.apart(g_z))
+    mapped, p = split.apart(x)[1].contiguous(), _parameters(transform, p)
     g_log = g_logdet.view(-1, *[1] * (b.dim() - 1)).expand_as(b).contiguous()
     g_b, g_p = torch.empty_like(b), torch.empty_like(p)
     _call("spline_backward", transform, mapped, p, b, g_log, g_b, g_p)
@@ -100,7 +100,7 @@ def coupling_backward(transform, split: Split, x: Tensor, p: Tensor, g_z: Tensor
 
 
 def _coupling(name: str, transform, split: Split, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    a, b = split(x)
+    a, b = split.apart(x)
     b = b.contiguous()
     out, log_derivative = torch.empty_like(b), torch.empty_like(b)
     _call(name, transform, b, _parameters(transform, p), out, log_derivative)
