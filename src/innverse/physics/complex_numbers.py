@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..errors import InputError, ShapeError
 from .base import LinearPhysics
+from .cg import MAX_ITER
 from .noise import GaussianNoise, NoiseModel
 
 
@@ -36,7 +37,7 @@ class RealMeasurements(LinearPhysics):
     def A_dagger(self, y):
         return self.physics.A_dagger(torch.view_as_complex(y.contiguous()))
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
+    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
         return self.physics.solve_normal(rhs, rho, x0, tol=tol, max_iter=max_iter)
 
     def norms_squared(self, x_shape, iters=30):

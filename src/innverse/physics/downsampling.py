@@ -12,6 +12,7 @@ from ..catalog import Operator
 from ..errors import ShapeError, UsageError
 from ..options import anything, choice, whole
 from .base import LinearPhysics, per_item
+from .cg import MAX_ITER
 from .convolution import BOUNDARIES, fold
 
 FILTERS = ("box", "bicubic", "gaussian", "none")
@@ -76,7 +77,7 @@ class Downsampling(LinearPhysics):
             self.check_data(y, (c, math.ceil(rows / f), math.ceil(columns / f)))
         return self._matrix(rows, y).T @ y @ self._matrix(columns, y)
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
+    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
         self.check_image(rhs)
         # A^T A = (R^T R) kron (C^T C): divide in the basis of the two sets of eigenvectors
         lam, u = self._eigen(rhs.shape[-2], rhs)

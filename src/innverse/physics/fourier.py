@@ -10,6 +10,7 @@ from ..data.masks import read_mask
 from ..errors import ShapeError, UsageError
 from ..options import SEEDS, anything, real, whole
 from .base import LinearPhysics, checked_shape, per_item
+from .cg import MAX_ITER
 from .mask import as_weights
 
 
@@ -84,7 +85,7 @@ class SubsampledFourier(LinearPhysics):
         k = _fft(self._image_to_complex(self.A_adjoint(y)))
         return self._back(torch.where(power > 0, k / torch.where(power > 0, power, 1), 0))
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
+    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
         self.check_image(rhs, self.mask.shape[-2:])
         k = _fft(self._image_to_complex(rhs))
         return self._back(k / (self._power(rhs) + per_item(rho, rhs)))

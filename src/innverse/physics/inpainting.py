@@ -10,6 +10,7 @@ from ..data.masks import read_mask
 from ..errors import ShapeError, UsageError
 from ..options import SEEDS, anything, real, whole
 from .base import LinearPhysics, per_item
+from .cg import MAX_ITER
 from .mask import as_weights
 
 
@@ -100,7 +101,7 @@ class Inpainting(LinearPhysics):
         known = self.mask != 0
         return torch.where(known, y / torch.where(known, self.mask, 1).to(y.dtype), 0)
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
+    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
         return rhs / (self.mask.to(rhs.dtype) ** 2 + per_item(rho, rhs))
 
     def select(self, idx):

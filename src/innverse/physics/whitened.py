@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .base import LinearPhysics, TightFrame, per_item
-from .cg import conjugate_gradient
+from .cg import MAX_ITER, conjugate_gradient
 from .noise import GaussianNoise, NoiseModel, as_noise
 
 _SLOPE = 0.05  # how much neighbouring pixels of an image differ
@@ -74,7 +74,7 @@ class Whitened(LinearPhysics):
     def diagonal(self, x):
         return self.weight.to(x.dtype) * self.physics.diagonal(x)
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=500):
+    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
         rho = per_item(rho, rhs)
         if self.uniform:
             square = self.weight.to(rhs.dtype).square().reshape(-1, *[1] * (rhs.ndim - 1))
