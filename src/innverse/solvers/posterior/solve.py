@@ -49,7 +49,7 @@ class PosteriorDraws(Method):
     draws: int = whole(400, "Draws that are kept, of all chains together.", 8)
     chains: int = whole(4, "Chains that make them.", 2, 4096)
     warmup: int = whole(100, "Transitions before, which adapt the step size.", 0)
-    steps: int = whole(15, "Iterations.")
+    steps: int = whole(15, "Leapfrog steps of a transition, on average.")
     init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
