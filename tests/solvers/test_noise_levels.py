@@ -5,58 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gaussian_prior import S, gaussian_prior
 from innverse import physics as P
-from innverse.bijections import Bijection
 from innverse.errors import InputError, ShapeError
-from innverse.flows import Flow
 from innverse.physics import whiten
 from innverse.solvers import EachChannel, solve
 from innverse.solvers.baselines import lasso, tv
 from innverse.solvers.problem import Problem
-
-S = 0.3  # standard deviation of the Gaussian prior
-
-
-class Gaussian(Bijection):
-    """f(x; sigma) = (x - 1/2) / sqrt(S^2 + sigma^2): the density of N(1/2, S^2) plus noise."""
-
-    def _scale(self, x, c):
-        sigma = torch.zeros(len(x), dtype=x.dtype) if c is None else c[:, 0]
-        return (S**2 + sigma.square()).rsqrt().expand(len(x)).view(-1, 1, 1, 1)
-
-    def forward(self, x, c=None):
-        scale = self._scale(x, c)
-        return (x - 0.5) * scale, scale.log().flatten() * x[0].numel()
-
-    def inverse(self, z, c=None):
-        scale = self._scale(z, c)
-        return z / scale + 0.5, -scale.log().flatten() * z[0].numel()
-
-
-class Plain(torch.nn.Module):
-    """The noise level itself as the condition."""
-
-    low, high = 0.01, 0.4
-
-    def forward(self, sigma):
-        return sigma.view(-1, 1)
-
-    def check(self, sigma):
-        pass
-
-    def checked(self, sigma):
-        return sigma
-
-    def embedding(self, sigma, count):
-        return self(sigma).expand(count, -1)
-
-
-def gaussian_prior(noise_conditional=True):
-    flow = Flow(Gaussian(), (1, 8, 8))
-    if noise_conditional:
-        flow.noise = Plain()
-    flow.register_parameter("nothing", torch.nn.Parameter(torch.zeros(1), requires_grad=False))
-    return flow.eval()
 
 
 def measurement(batch=3, noise=0.05, spread=S):
