@@ -316,3 +316,10 @@ def test_what_cannot_be_used_is_said_in_one_line(x, options, error, words):
     with pytest.raises(error, match=words) as caught:
         small().fit(x, progress=False, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_it_trains_where_the_caller_needs_no_gradient():
+    x, _ = gaussian(300)
+    want = small().fit(x, **QUICK).held_out
+    with torch.no_grad():
+        assert small().fit(x, **QUICK).held_out == want

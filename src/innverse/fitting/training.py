@@ -245,6 +245,7 @@ class Training:
             self.waited = 0
 
 
+@torch.enable_grad()  # also where the caller needs none
 def train(
     model: nn.Module,
     loss: Loss,
