@@ -20,8 +20,8 @@ import pytest
 
 from innverse.cli import main
 from innverse.data import open_images, read_image, read_mask, split, write_json
-from innverse.data.arrays import load_numpy
 from innverse.data.columns import read_columns
+from innverse.data.npy import load_numpy
 from innverse.data.numbers import read_numbers
 from innverse.errors import InnverseError, InputError, is_out_of_memory
 from innverse.reading import parse_json, parse_toml, read_bytes
@@ -163,8 +163,7 @@ def test_arrays_that_declare_gigabytes(tmp_path, memory):
     os.rename(path, tmp_path / "b.npy")  # a .npz under another name
     with zipfile.ZipFile(tmp_path / "b.npy", "w") as archive:
         archive.writestr("x.npy", npy_head((2, 2)) + bytes(4))
-    with pytest.raises(InputError, match="npz"):
-        read_numbers(tmp_path / "b.npy")
+    assert read_numbers(tmp_path / "b.npy").tolist() == [[0, 0], [0, 0]]
 
 
 def test_gzipped_files_that_swell(tmp_path, memory):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -144,11 +143,9 @@ def _read(path: Path, flow, level: float | None, as_is: bool, seed: int):
 def _items(path: Path, flow):
     import torch
 
-    from ..data.arrays import load_numpy
     from ..data.columns import read_columns
+    from ..data.npy import load_numpy
 
-    if not os.path.isfile(path):
-        raise InputError(f"no such file: {path}; check the path")
     table = path.suffix.lower() in _TABLES
     array = read_columns(path)[0].numpy() if table else load_numpy(path)
     if array.dtype.kind not in "fiub":

@@ -1,4 +1,4 @@
-"""Images stored as arrays: .npy, .npz, IDX, and the digits of scikit-learn."""
+"""Images stored as arrays: seen as images, in the IDX format, and the digits of scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import InnverseError, InputError, ShapeError, UsageError
-from .expansion import check_arrays, check_expansion, file_size
+from .expansion import check_expansion, file_size
 from .image_io import read_file
 
 
@@ -118,40 +118,6 @@ def _check_values(array: np.ndarray, label: str) -> None:
                 f"{label} has float values from {low:g} to {high:g}; rescale them to [0, 1] or "
                 "save them as uint8 (0..255)"
             )
-
-
-def load_numpy(path: Path, key: str | None = None) -> np.ndarray:
-    """The array of a .npy file (memory-mapped) or of a .npz file (``key`` if it has several)."""
-    check_arrays(path)
-    try:
-        data = np.load(path, mmap_mode="r" if path.suffix.lower() == ".npy" else None)
-    except Exception as error:
-        raise InputError(_broken(path, error)) from error
-    if isinstance(data, np.ndarray):
-        if key is not None:
-            raise UsageError(f"{path} is a single array and has no subset {key!r}; leave it out")
-        return data
-    with data:
-        keys = list(data.files)
-        if key is None:
-            usual = [name for name in ("images", "x", "data", "x_train", "arr_0") if name in keys]
-            key = keys[0] if len(keys) == 1 else (usual or [None])[0]
-        if key not in keys:
-            which = "which array?" if key is None else f"no array {key!r};"
-            raise InputError(
-                f"{path}: {which} it has: {', '.join(keys)} (choose one as the subset)"
-            )
-        try:
-            return data[key]
-        except Exception as error:
-            raise InputError(_broken(path, error)) from error
-
-
-def _broken(path: Path, error: Exception) -> str:
-    if "pickle" in str(error) or "Python objects" in str(error):
-        return f"{path} is not a plain numeric numpy array; save images as uint8 with numpy.save"
-    reason = " ".join(str(error).split())[:100] or type(error).__name__
-    return f"{path} is damaged or not a numpy file ({reason}); save it again"
 
 
 def is_idx(path: Path) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -15,10 +13,10 @@ from torch import Tensor
 
 from ..errors import InnverseError, InputError, UsageError
 from ..reading import open_regular
-from .expansion import check_arrays
 from .floats import as_floats
+from .npy import array_names, load_numpy
+from .text import exact_number, read_csv
 
-_EXACT = 2**53  # float64 holds all whole numbers up to here
 Columns = str | Sequence[str] | None
 
 
@@ -42,11 +40,7 @@ def read_columns(
     path = Path(path)
     which = default if which is None else which
     suffix = path.suffix.lower()
-    if os.path.lexists(path):
-        open_regular(path).close()  # a pipe would be waited for
     if suffix in (".npz", ".npy"):
-        if os.path.isfile(path):
-            check_arrays(path)
         return _from_arrays(path, which), None
     if suffix in (".csv", ".txt"):
         return _from_csv(path, which)
@@ -56,61 +50,25 @@ def read_columns(
 
 
 def _from_arrays(path: Path, which: Columns) -> Tensor:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            array, which = loaded, "array"
-        else:
-            with loaded as arrays:
-                if which is None and len(arrays.files) == 1:
-                    which = arrays.files[0]
-                if not isinstance(which, str):
-                    has = ", ".join(arrays.files)
-                    raise UsageError(f"{path}: name one array of the .npz, which has {has}")
-                if which not in arrays.files:
-                    has = ", ".join(arrays.files)
-                    raise InputError(f"{path} has no array {which!r}: it has {has}")
-                array = arrays[which]
-    except (UsageError, InputError):
-        raise
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or 'not an array file'}") from None
-    except Exception:  # numpy has many ways to say so
-        raise InputError(f"cannot read {path}: not a file of numeric arrays") from None
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{path}: array {which!r} holds {array.dtype}, not numbers")
-    return as_floats(array, f"{path}: {which}")
+    names = array_names(path)
+    if names and not isinstance(which, str) and (which is not None or len(names) > 1):
+        raise UsageError(f"{path}: name one array of the .npz, which has {', '.join(names)}")
+    which = which if names and isinstance(which, str) else None  # a .npy has but one
+    return as_floats(load_numpy(path, which), f"{path}: {which or 'the array'}")
 
 
 def _from_csv(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise InputError(f"cannot read {path}: not a text table") from None
-    rows = [row for row in rows if row]
-    if len(rows) < 2:
-        raise InputError(f"{path}: give a header line and one line per row")
-    header = [name.strip() for name in rows[0]]
+    header, rows = read_csv(path)
     names = _columns(header, which, path)
     place = {name: k for k, name in enumerate(header)}
     index = [place[name] for name in names]
-    values = np.empty((len(rows) - 1, len(index)))
-    for i, row in enumerate(rows[1:], start=2):
-        if len(row) != len(header):
-            raise InputError(f"{path}, line {i}: {len(row)} values for {len(header)} columns")
+    values = np.empty((len(rows), len(index)))
+    for i, row in enumerate(rows):
         for j, k in enumerate(index):
-            text = row[k].strip()
             try:
-                value = values[i - 2, j] = float(text) if text else np.nan
-            except ValueError:
-                raise InputError(f"{path}, line {i}, {header[k]}: {text!r} is no number") from None
-            if len(text) > 15 and abs(value) >= _EXACT and _is_other_integer(text, value):
-                raise InputError(
-                    f"{path}, line {i}, {header[k]}: float64 cannot hold all digits of {text}"
-                )
+                values[i, j] = exact_number(row[k])
+            except ValueError as error:
+                raise InputError(f"{path}, line {i + 2}, {header[k]}: {error}") from None
     return torch.from_numpy(values), names
 
 
@@ -120,6 +78,7 @@ def _from_parquet(path: Path, which: Columns) -> tuple[Tensor, list[str]]:
         from pyarrow import parquet  # ty: ignore[import-not-found]
     except ImportError:
         raise InnverseError(f'{path} needs pyarrow: pip install "innverse[parquet]"') from None
+    open_regular(path).close()  # a pipe would be waited for
     try:
         names = _columns(parquet.read_schema(path).names, which, path)
         table = parquet.read_table(path, columns=names)
@@ -174,14 +133,6 @@ def _columns(header: list[str], which: Columns, path: Path) -> list[str]:
         if times > 1:
             raise InputError(f"{path}: column {name!r} is asked for {times} times")
     return found
-
-
-def _is_other_integer(text: str, value: float) -> bool:
-    """Whether a whole number lost digits on its way to float64."""
-    try:
-        return int(text) != int(value)
-    except (ValueError, OverflowError):
-        return False
 
 
 def _flat(numbers: list) -> list:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
-import zipfile
 from pathlib import Path
-from typing import IO
-
-import numpy as np
 
 from ..errors import InputError
-from ..reading import open_regular
 
 HARMLESS = 1 << 28  # bytes that any machine has
 _TIMES = 200  # more than images and tables compress; black ones do, but hardly so large ones
@@ -28,60 +22,6 @@ def check_expansion(label: str, expanded: int, stored: int) -> None:
             f"{label} would grow from {_size(stored)} to {_size(expanded)}, which is refused lest it "
             "fill the memory: save it again in smaller parts"
         )
-
-
-def check_arrays(path: Path) -> None:
-    """`check_expansion` of a .npy file, or of every array in a .npz; other files pass.
-
-    Raises:
-        InputError: no regular file, or one that declares too much.
-    """
-    with open_regular(path) as file:
-        try:
-            if file.read(2) != b"PK":
-                file.seek(0)
-                check_expansion(str(path), _declared(file), file_size(path))
-                return
-            with zipfile.ZipFile(file) as archive:
-                for member in archive.infolist():
-                    with archive.open(member) as inside:
-                        declared = max(member.file_size, _declared(inside))
-                    check_expansion(f"{path}: {member.filename}", declared, member.compress_size)
-        except InputError:
-            raise
-        except Exception:  # damaged: whoever reads it says so
-            return
-
-
-def array_axes(path: Path) -> int | None:
-    """How many axes the array of a .npy has, or the first of a .npz; None where there is none."""
-    try:
-        with open_regular(path) as file:
-            if file.read(2) != b"PK":
-                file.seek(0)
-                return len(_header(file)[0])
-            with zipfile.ZipFile(file) as archive, archive.open(archive.infolist()[0]) as inside:
-                return len(_header(inside)[0])
-    except Exception:  # missing or damaged: whoever reads it says so
-        return None
-
-
-def _declared(file: IO[bytes]) -> int:
-    """The bytes of an array by the header of its .npy file; 0 where it has none."""
-    try:
-        shape, dtype = _header(file)
-    except Exception:  # damaged: whoever reads it says so
-        return 0
-    return dtype.itemsize * math.prod(int(n) for n in shape)
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }[np.lib.format.read_magic(file)]
-    shape, _, dtype = read(file)
-    return shape, dtype
 
 
 def _size(n: int) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import InputError
 
-_EXACT = 2**53  # float64 holds all whole numbers up to here
+EXACT = 2**53  # float64 holds all whole numbers up to here
 
 
 def as_floats(values, name: str) -> Tensor:
@@ -32,7 +32,7 @@ def as_floats(values, name: str) -> Tensor:
         return t
     if t.is_floating_point():
         return t.float()
-    if t.dtype == torch.int64 and bool(((t > _EXACT) | (t < -_EXACT)).any()):
+    if t.dtype == torch.int64 and bool(((t > EXACT) | (t < -EXACT)).any()):
         raise InputError(
             f"{name} holds whole numbers beyond 2^53, whose last digits float64 cannot hold: "
             "subtract a constant first"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InnverseError, InputError
-from .expansion import check_arrays, check_expansion, file_size
+from .expansion import check_expansion, file_size
+from .floats import as_floats
+from .npy import load_numpy
+from .text import read_numbers_of_text
 
+_SUFFIXES = (".npy", ".csv", ".txt", ".h5", ".hdf5")
 _UNPICKLE = (
     "is a pickle, which can run any code when it is opened, so innverse does not; if you trust it, "
     'convert it once: python -c "import pandas, numpy; '
@@ -34,16 +37,18 @@ def read_numbers(path: Path, key: str | None = None, columns: int | None = None)
     suffix = path.suffix.lower()
     if suffix in (".pickle", ".pkl", ".p"):
         raise InputError(f"{path} {_UNPICKLE.format(stem=path.stem, name=path.name)}")
-    if suffix not in _READERS:
-        raise InputError(f"{path}: tables are read from {', '.join(_READERS)}; convert it to .npy")
+    if suffix not in _SUFFIXES:
+        raise InputError(f"{path}: tables are read from {', '.join(_SUFFIXES)}; convert it to .npy")
     if not os.path.isfile(path):
         raise InputError(f"no such file: {path}")
-    table = np.asarray(_READERS[suffix](path, key, columns))
+    if suffix == ".npy":
+        table = load_numpy(path)
+    else:
+        text = suffix in (".csv", ".txt")
+        table = np.asarray(read_numbers_of_text(path, columns) if text else _hdf5(path, key))
     if table.ndim != 2 or table.size == 0 or table.dtype.kind not in "fiub":
         raise InputError(f"{path} holds {table.dtype} of shape {table.shape}, not rows of numbers")
-    if table.dtype.kind in "iu" and bool((np.abs(table) > 2**53).any()):
-        raise InputError(f"{path} holds whole numbers beyond 2^53, which float64 cannot hold")
-    table = table.astype(np.float64)
+    table = as_floats(table, str(path)).double().numpy()
     bad = np.argwhere(~np.isfinite(table))
     if len(bad):
         row, column = bad[0]
@@ -53,39 +58,7 @@ def read_numbers(path: Path, key: str | None = None, columns: int | None = None)
     return table
 
 
-def _npy(path: Path, key, columns) -> np.ndarray:
-    check_arrays(path)
-    try:
-        table = np.load(path, allow_pickle=False)
-        if not isinstance(table, np.ndarray):
-            raise ValueError("it is a .npz")
-        return table
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        if "allow_pickle" in str(error):
-            raise InputError(f"{path} {_UNPICKLE.format(stem=path.stem, name=path.name)}") from None
-        raise InputError(
-            f"{path} is damaged or not a numpy file ({error}); save it again"
-        ) from None
-
-
-def _text(path: Path, key, columns: int | None) -> np.ndarray:
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            first, second = file.readline(), file.readline()
-        delimiter = "," if "," in (second or first) else None
-        header = not all(_is_number(word) for word in first.split(delimiter) if word.strip())
-        chosen = None if columns is None else range(columns)
-        return np.loadtxt(
-            path, delimiter=delimiter, skiprows=int(header), usecols=chosen, ndmin=2,
-            encoding="utf-8-sig",
-        )  # fmt: skip
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"{path} is not a table of numbers: {error}") from None
-
-
-def _hdf5(path: Path, key: str | None, columns) -> np.ndarray:
+def _hdf5(path: Path, key: str | None) -> np.ndarray:
     try:
         import h5py
     except ImportError:
@@ -103,14 +76,3 @@ def _hdf5(path: Path, key: str | None, columns) -> np.ndarray:
             return file[key][()]
     except OSError as error:
         raise InputError(f"{path} is damaged or not HDF5 ({error})") from None
-
-
-_READERS = {".npy": _npy, ".csv": _text, ".txt": _text, ".h5": _hdf5, ".hdf5": _hdf5}
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

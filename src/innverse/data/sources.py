@@ -16,6 +16,7 @@ from ..errors import InnverseError, InputError, ShapeError, UsageError
 from ..reading import open_regular, read_error
 from . import archives, arrays
 from .image_io import IMAGE_SUFFIXES, decode, quiet, read_file
+from .npy import load_numpy
 
 CACHE_BYTES = 4 << 30
 
@@ -183,7 +184,7 @@ def open_images(
     if path.is_dir():
         return _from_files(_folder(path, subset), channels, cache_bytes, name)
     if path.suffix.lower() in (".npy", ".npz"):
-        array = arrays.load_numpy(path, subset)
+        array = load_numpy(path, subset)
         return _from_array(array, name, channels, layout, cache_bytes)
     if archives.is_tar(path):
         members, failures = archives.tar_images(path, subset)

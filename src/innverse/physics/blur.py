@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..catalog import Operator
-from ..data.arrays import load_numpy
 from ..data.image_io import read_image
+from ..data.npy import load_numpy
 from ..errors import InputError, ShapeError, UsageError
 from ..options import OptionError, anything, as_number, choice, real
 from .base import LinearPhysics, per_item

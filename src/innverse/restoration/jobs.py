@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..data import Image, read_image
-from ..data.arrays import load_numpy
+from ..data.npy import load_numpy
 from ..data.sources import image_files
 from ..errors import InnverseError, InputError, ShapeError
 from ..options import OptionError
@@ -150,12 +150,7 @@ def prepare(job: Job, setting: Setting, choose: Choose) -> Measured:
         values = picture.tensor[None]
     else:
         if isinstance(source, Path):
-            if not os.path.isfile(source):
-                raise InputError(f"no such file: {source}; check the path")
-            array = load_numpy(source)
-            if array.dtype.kind not in "fiubc":
-                raise InputError(f"{source} holds {array.dtype}; save real numbers (float32)")
-            source = _tensor(array)
+            source = _tensor(load_numpy(source))
         if not setting.simulate and (setting.image_shape or not setting.measures_images):
             return _measurement(job, source, setting, choose)
         values = _picture(job, source)

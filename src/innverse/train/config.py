@@ -296,7 +296,7 @@ def _is_table(path: Any) -> bool:
     suffix = Path(path).suffix.lower() if isinstance(path, str) else ""
     if suffix not in (".npy", ".npz"):
         return suffix in (".csv", ".txt", ".parquet", ".pq")
-    from ..data.expansion import array_axes  # loads torch
+    from ..data.npy import array_axes  # loads torch
 
     return array_axes(Path(path)) == 2
 
