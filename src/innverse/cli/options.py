@@ -121,17 +121,16 @@ def check_writable(folder: Path) -> None:
     """
     import tempfile
 
-    from ..data.atomic import write_error
+    from ..data.atomic import check_name, write_error
 
+    check_name(folder)
     try:
-        if "\0" in str(folder):
-            raise ValueError("the name contains a NUL byte")
         place = folder.absolute()
         while not place.exists() and place != place.parent:
             place = place.parent
         with tempfile.TemporaryFile(dir=place):
             pass
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise write_error(folder, error) from None
 
 

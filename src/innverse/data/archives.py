@@ -8,11 +8,13 @@ import posixpath
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 
 from ..errors import InputError
+from ..reading import read_error
 from .expansion import check_expansion, file_size
-from .image_io import IMAGE_SUFFIXES
+from .image_io import is_image_name
 
 _BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
 
@@ -46,15 +48,13 @@ def tar_images(
                 expanded += member.size
                 check_expansion(str(path), expanded, stored)
                 name = posixpath.normpath(member.name)
-                pure = PurePosixPath(name)
-                image = pure.suffix.lower() in IMAGE_SUFFIXES and not pure.name.startswith(".")
-                if not member.isfile() or not image:
+                if not member.isfile() or not is_image_name(name):
                     continue
                 if plain and not member.issparse():
-                    found[name] = _Slice(path, member.offset_data, member.size)
+                    found[name] = partial(_slice, path, member.offset_data, member.size)
                 else:
                     inside = archive.extractfile(member)
-                    found[name] = _Kept(b"" if inside is None else inside.read())
+                    found[name] = partial(bytes, b"" if inside is None else inside.read())
         except InputError:
             raise
         except _BROKEN as error:
@@ -80,22 +80,10 @@ def listing(names: Iterable[str]) -> str:
     return "it has: " + ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
 
 
-class _Slice:
-    def __init__(self, path: Path, offset: int, size: int):
-        self.path, self.offset, self.size = path, offset, size
-
-    def __call__(self) -> bytes:
-        try:
-            with open(self.path, "rb") as file:
-                file.seek(self.offset)
-                return file.read(self.size)
-        except OSError as error:
-            raise InputError(f"cannot read {self.path}: {error.strerror}") from error
-
-
-class _Kept:
-    def __init__(self, data: bytes):
-        self.data = data
-
-    def __call__(self) -> bytes:
-        return self.data
+def _slice(path: Path, offset: int, size: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+    except OSError as error:
+        raise read_error(path, error) from error

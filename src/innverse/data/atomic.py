@@ -43,7 +43,7 @@ def write_error(path: str | os.PathLike, error: BaseException) -> InnverseError:
     return InnverseError(f"cannot write {repr(name) if chr(0) in name else name}: {reason}")
 
 
-def _check_name(path: str | os.PathLike) -> None:
+def check_name(path: str | os.PathLike) -> None:
     """Refuse what no file can be called; how Python words that changes with its versions."""
     try:
         name = os.fsencode(path)
@@ -74,10 +74,8 @@ def atomic_path(path: str | os.PathLike) -> Generator[Path]:
         >>> Path(folder, "x.txt").read_text()
         'all of it, or nothing'
     """
-    _check_name(path)
+    check_name(path)
     temporary = None
-    if "\0" in os.fspath(path):
-        raise write_error(path, ValueError("the name contains a NUL byte"))
     try:
         target = Path(os.path.realpath(path))  # write through a symbolic link, do not replace it
         if target.is_dir():

@@ -83,10 +83,6 @@ class Crops:
         """(C, height, width) of one crop."""
         return self.source.channels, self.height, self.width
 
-    @property
-    def steps_per_epoch(self) -> float:
-        return len(self.source) / self.batch_size
-
     def batch(self, step: int) -> Tensor:
         """The crops of this process at ``step``: uint8 (batch_size / world, C, height, width)."""
         rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, step]))

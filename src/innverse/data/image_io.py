@@ -6,8 +6,10 @@ import io
 import os
 import threading
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import PIL.Image
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, ShapeError, UsageError, is_out_of_memory
+from ..reading import read_bytes
 from .atomic import atomic_write
 from .expansion import check_expansion
 
@@ -201,23 +204,21 @@ def to_pil(tensor: Tensor, bits: int = 8) -> PIL.Image.Image:
     return PIL.Image.fromarray(array[0] if x.shape[0] == 1 else np.moveaxis(array, 0, -1).copy())
 
 
+def is_image_name(name: str) -> bool:
+    """Whether a file name is that of an image (hidden files are not)."""
+    pure = PurePosixPath(name)
+    return pure.suffix.lower() in IMAGE_SUFFIXES and not pure.name.startswith(".")
+
+
 def read_file(path: str | os.PathLike) -> bytes:
     """The bytes of a file, or an InputError that says why there are none."""
-    name = os.fspath(path)
     try:
-        if os.path.isdir(path):
-            raise InputError(f"{name} is a folder; give an image file")
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise InputError(f"{name} is not a regular file; give an image file")
-        return Path(path).read_bytes()
-    except InputError:
-        raise
+        os.lstat(path)
     except FileNotFoundError:
-        raise InputError(f"no such file: {name}; check the path") from None
-    except PermissionError:
-        raise InputError(f"no permission to read {name}; change its permissions") from None
-    except (OSError, ValueError, MemoryError) as error:
-        raise InputError(f"cannot read {name!r}: {_reason(error)}") from error
+        raise InputError(f"no such file: {os.fspath(path)}; check the path") from None
+    except (OSError, ValueError):
+        pass  # the reading of it says why
+    return read_bytes(path)
 
 
 # Python's warning filters are one global list: two threads leaving `catch_warnings` in the wrong
@@ -225,19 +226,13 @@ def read_file(path: str | os.PathLike) -> bytes:
 _QUIET = threading.RLock()
 
 
-class quiet:
+@contextmanager
+def quiet() -> Generator[None]:
     """Silence Pillow's warnings (about size and metadata): what matters becomes an error or a
     note."""
-
-    def __enter__(self):
-        _QUIET.acquire()
-        self._filters = warnings.catch_warnings()
-        self._filters.__enter__()
+    with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-
-    def __exit__(self, *exception):
-        self._filters.__exit__(*exception)
-        _QUIET.release()
+        yield
 
 
 def decode(data: bytes, label: str, mode: str | None = None, any_scale: bool = False) -> Decoded:
@@ -276,9 +271,7 @@ def decode(data: bytes, label: str, mode: str | None = None, any_scale: bool = F
         ) from error
 
 
-def _convert(
-    file: PIL.Image.Image, label: str, mode: str | None, any_scale: bool = False
-) -> Decoded:
+def _convert(file: PIL.Image.Image, label: str, mode: str | None, any_scale: bool) -> Decoded:
     original, notes = file.mode, []
     deep = ";16" in repr(getattr(file, "tile", ""))
     if file.format != "MPO" and _frames(file) > 1:
@@ -307,9 +300,7 @@ def _convert(
     return Decoded(np.ascontiguousarray(pixels), maximum, original, bits, tuple(notes))
 
 
-def _deep_gray(
-    image: PIL.Image.Image, label: str, any_scale: bool = False
-) -> tuple[np.ndarray, int, int]:
+def _deep_gray(image: PIL.Image.Image, label: str, any_scale: bool) -> tuple[np.ndarray, int, int]:
     """(pixels, what stands for 1.0, bits) of a file with more than 8 bits of gray."""
     pixels = np.asarray(image)
     if not np.isfinite(pixels).all():

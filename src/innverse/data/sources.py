@@ -6,7 +6,8 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,9 +16,10 @@ from torch import Tensor
 from ..errors import InnverseError, InputError, ShapeError, UsageError
 from ..reading import open_regular, read_error
 from . import archives, arrays
-from .image_io import IMAGE_SUFFIXES, decode, quiet, read_file
+from .image_io import decode, is_image_name, quiet, read_file
 from .npy import load_numpy
 
+Entry = tuple[str, Callable[[], bytes]]  # a name, and what gives the bytes
 CACHE_BYTES = 4 << 30
 
 # Photographs inside the scikit-image wheel: no download is ever needed for them.
@@ -193,7 +195,7 @@ def open_images(
     if arrays.is_idx(path):
         return _from_array(arrays.load_idx(path), name, channels, "NCHW", cache_bytes)
     decode(read_file(path), name)  # the error of a single file is the error of the source
-    return _from_files([(path.name, _Bytes(path))], channels, cache_bytes, name)
+    return _from_files([(path.name, partial(read_file, path))], channels, cache_bytes, name)
 
 
 def split(
@@ -250,16 +252,6 @@ def _no_subset(name: str, subset: str | None) -> None:
         raise UsageError(f"{name} has no subsets; leave out the subset {subset!r}")
 
 
-class _Bytes:
-    """The bytes of a file, read when called."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __call__(self) -> bytes:
-        return read_file(self.path)
-
-
 class _Files:
     """Encoded images, of which the first ones are kept decoded and the others decoded at each
     use."""
@@ -288,7 +280,7 @@ class _Files:
 
 
 def _from_files(
-    entries: Sequence[tuple[str, Callable[[], bytes]]],
+    entries: Sequence[Entry],
     channels: int | None,
     cache_bytes: int,
     label: str,
@@ -341,12 +333,6 @@ def _from_array(array, label, channels, layout, cache_bytes) -> ImageSource:
     return ImageSource(names, items)
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file name is that of an image (hidden files are not)."""
-    pure = PurePosixPath(name)
-    return pure.suffix.lower() in IMAGE_SUFFIXES and not pure.name.startswith(".")
-
-
 def image_files(path: str | os.PathLike) -> list[Path]:
     """The pictures in a folder, in the order of their names; a file stands for itself.
 
@@ -365,7 +351,7 @@ def image_files(path: str | os.PathLike) -> list[Path]:
     return inside
 
 
-def _folder(root: Path, subset: str | None) -> list[tuple[str, _Bytes]]:
+def _folder(root: Path, subset: str | None) -> list[Entry]:
     start = root / subset if subset else root
     if not start.is_dir():
         inside = sorted(p.name for p in root.iterdir() if p.is_dir())
@@ -381,10 +367,11 @@ def _folder(root: Path, subset: str | None) -> list[tuple[str, _Bytes]]:
         found += [Path(folder, name) for name in files if is_image_name(name)]
     if not found:
         raise InputError(f"{start} has no image files; give a folder with PNG, JPEG, ... in it")
-    return sorted((path.relative_to(root).as_posix(), _Bytes(path)) for path in found)
+    named = {path.relative_to(root).as_posix(): path for path in found}
+    return [(name, partial(read_file, path)) for name, path in sorted(named.items())]
 
 
-def _photographs(subset: str | None) -> list[tuple[str, _Bytes]]:
+def _photographs(subset: str | None) -> list[Entry]:
     from importlib.util import find_spec
 
     spec = find_spec("skimage")
@@ -398,4 +385,4 @@ def _photographs(subset: str | None) -> list[tuple[str, _Bytes]]:
     for name in wanted:
         if name not in found:
             raise InputError(f"skimage has no photograph {name!r}; {archives.listing(found)}")
-    return [(name, _Bytes(found[name])) for name in wanted]
+    return [(name, partial(read_file, found[name])) for name in wanted]

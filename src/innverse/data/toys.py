@@ -26,6 +26,19 @@ _BOX = 5.0
 _CHUNK = 512  # points whose integrals are computed at once
 
 
+def _by_quadrature(toy) -> float:
+    """-sum p log p h^2 on a grid of h = s / 2: for smooth p the error falls like e^-(2 pi s/h)^2/2.
+
+    The toys look the same from both sides of the origin, so half of the grid is enough.
+    """
+    h = toy.s / 2
+    n = math.ceil(_BOX / h)
+    rows = h * (torch.arange(n, dtype=torch.float64) + 0.5)
+    columns = h * (torch.arange(2 * n, dtype=torch.float64) + 0.5 - n)
+    log_p = toy.log_prob(torch.cartesian_prod(rows, columns))
+    return float(-2 * h**2 * (log_p.exp() * log_p).nan_to_num(0.0).sum())
+
+
 @dataclass(frozen=True)
 class _Checkerboard:
     """Uniform on the 8 squares of side 2 with i + j even, of the 4 x 4 on [-4, 4]^2."""
@@ -65,8 +78,7 @@ class _Gaussians:
         logs = _log_normal(x, self.centres(), self.s)
         return logs.logsumexp(1) - math.log(self.n)
 
-    def entropy(self) -> float:
-        return _entropy_by_quadrature(self)
+    entropy = _by_quadrature
 
 
 @dataclass(frozen=True)
@@ -93,8 +105,7 @@ class _Rings:
         logs = bessel - (r - radii).square() / (2 * self.s**2)
         return logs.logsumexp(1) - math.log(2 * math.pi * self.s**2 * len(radii))
 
-    def entropy(self) -> float:
-        return _entropy_by_quadrature(self)
+    entropy = _by_quadrature
 
 
 @dataclass(frozen=True)
@@ -135,8 +146,7 @@ class _Arms:
         log_weight = (weight / 2 * density / 2).log()  # of the quadrature, and of two curves
         return torch.cat((first, self.turn(first))), log_weight.repeat(2)
 
-    def entropy(self) -> float:
-        return _entropy_by_quadrature(self)
+    entropy = _by_quadrature
 
 
 def _half_circle(t: Tensor) -> Tensor:
@@ -199,16 +209,3 @@ def _log_normal(x: Tensor, centres: Tensor, s: float) -> Tensor:
     # float64 leaves room for the cancellation, and a product of matrices is the fast way
     half_squares = x.square().sum(1, keepdim=True) / 2 + centres.square().sum(1) / 2
     return (x @ centres.T - half_squares) / s**2 - math.log(2 * math.pi * s**2)
-
-
-def _entropy_by_quadrature(toy) -> float:
-    """-sum p log p h^2 on a grid of h = s / 2: for smooth p the error falls like e^-(2 pi s/h)^2/2.
-
-    The toys look the same from both sides of the origin, so half of the grid is enough.
-    """
-    h = toy.s / 2
-    n = math.ceil(_BOX / h)
-    rows = h * (torch.arange(n, dtype=torch.float64) + 0.5)
-    columns = h * (torch.arange(2 * n, dtype=torch.float64) + 0.5 - n)
-    log_p = toy.log_prob(torch.cartesian_prod(rows, columns))
-    return float(-2 * h**2 * (log_p.exp() * log_p).nan_to_num(0.0).sum())

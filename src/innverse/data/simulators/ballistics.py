@@ -7,15 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from .base import Simulator, normal_log_prob
-from .kinematics import by_distance
+from .base import Noisy, normal_log_prob
 from .priors import Prior
 
 _G, _DRAG, _MASS = 9.81, 0.25, 0.2  # m/s^2, kg/s, kg
 _ANGLES = (0.05 * math.pi, 0.45 * math.pi)
 
 
-class InverseBallistics(Simulator):
+class InverseBallistics(Noisy):
     """Where a throw with air drag hits the ground.
 
     theta = (x0, y0, angle, speed): x0 ~ N(0, 1/4), y0 ~ max(0, N(3/2, 1/4)), the angle uniform
@@ -28,7 +27,6 @@ class InverseBallistics(Simulator):
     name = "inverse_ballistics"
     names = ["x0", "y0", "angle", "speed"]
     x_shape = (1,)
-    has_likelihood = has_reference = True
 
     def __init__(self, noise: float = 0.02, smooth: bool = False):
         self.noise = float(noise)
@@ -55,16 +53,6 @@ class InverseBallistics(Simulator):
         vx = theta[:, 3] * theta[:, 2].cos()
         place = theta[:, 0] - vx * _MASS / _DRAG * torch.expm1(-_DRAG * after / _MASS)
         return place.float().unsqueeze(1)
-
-    def simulate(self, theta, generator=None):
-        place = self.forward(theta)
-        return place + self.noise * torch.randn(place.shape, generator=generator)
-
-    def log_likelihood(self, theta, x):
-        return normal_log_prob(self._x(x), self.forward(theta), self.noise).sum(1)
-
-    def reference_posterior(self, x, n, generator=None):
-        return by_distance(self, x, n, generator)
 
 
 class ThrowPrior(Prior):

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...errors import InnverseError, ShapeError
 from ...gaussian import HALF_LOG_2PI
 from .priors import Prior
+from .reference import rejection
 
 
 class Simulator:
@@ -81,6 +82,35 @@ class Simulator:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.names)} parameters, x {self.x_shape})"
+
+
+class Noisy(Simulator):
+    """x ~ N(forward(theta), noise^2), each number for itself."""
+
+    noise: float
+    has_likelihood = has_reference = True
+
+    def forward(self, theta: Tensor) -> Tensor:
+        """The measurement without noise, (B, *x_shape)."""
+        raise NotImplementedError
+
+    def simulate(self, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        x = self.forward(theta)
+        return x + self.noise * torch.randn(x.shape, generator=generator)
+
+    def log_likelihood(self, theta: Tensor, x: Tensor) -> Tensor:
+        return normal_log_prob(self._x(x), self.forward(theta), self.noise).sum(1)
+
+    def reference_posterior(
+        self, x: Tensor, n: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """By rejection from the prior with probability exp(-|forward(theta) - x|^2 / (2 noise^2))."""
+        x = self._x(x)
+
+        def accept(theta: Tensor) -> Tensor:
+            return -0.5 * ((self.forward(theta) - x) / self.noise).square().sum(1)
+
+        return rejection(lambda m: self.prior.sample((m,), generator), accept, n, generator)
 
 
 def normal_log_prob(x: Tensor, mean: Tensor, std: float | Tensor) -> Tensor:

@@ -7,32 +7,27 @@ import math
 import torch
 from torch import Tensor
 
-from .base import Simulator, normal_log_prob
+from .base import Noisy, Simulator, normal_log_prob
 from .priors import Gaussian, Uniform
 from .reference import rejection
 
 
-class GaussianLinear(Simulator):
+class GaussianLinear(Noisy):
     """x ~ N(theta, 0.1 I), theta ~ N(0, 0.1 I), ten dimensions; posterior N(x / 2, 0.05 I)."""
 
     name = "gaussian_linear"
-    has_likelihood = has_reference = True
 
     def __init__(self, dim: int = 10, variance: float = 0.1):
         self.names = [f"theta[{i}]" for i in range(dim)]
-        self.x_shape, self.std = (dim,), math.sqrt(variance)
+        self.x_shape, self.noise = (dim,), math.sqrt(variance)
         self.prior = Gaussian(torch.zeros(dim), torch.full((dim,), variance))
 
-    def simulate(self, theta, generator=None):
-        theta = self._theta(theta)
-        return theta + self.std * torch.randn(theta.shape, generator=generator)
-
-    def log_likelihood(self, theta, x):
-        return normal_log_prob(self._x(x), self._theta(theta), self.std).sum(1)
+    def forward(self, theta):
+        return self._theta(theta)
 
     def reference_posterior(self, x, n, generator=None):
         e = torch.randn(n, *self.x_shape, generator=generator)
-        return self._x(x) / 2 + self.std / math.sqrt(2) * e
+        return self._x(x) / 2 + self.noise / math.sqrt(2) * e
 
 
 class GaussianLinearUniform(GaussianLinear):
@@ -47,9 +42,9 @@ class GaussianLinearUniform(GaussianLinear):
     def reference_posterior(self, x, n, generator=None):
         # by the inverse of the distribution function, in float64
         x = self._x(x).double()
-        low, high = (torch.special.ndtr((b.double() - x) / self.std) for b in self.bounds)
+        low, high = (torch.special.ndtr((b.double() - x) / self.noise) for b in self.bounds)
         u = torch.rand(n, *self.x_shape, generator=generator, dtype=torch.float64)
-        theta = x + self.std * torch.special.ndtri(low + (high - low) * u)
+        theta = x + self.noise * torch.special.ndtri(low + (high - low) * u)
         return torch.minimum(torch.maximum(theta.float(), self.bounds[0]), self.bounds[1])
 
 

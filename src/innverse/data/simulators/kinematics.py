@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Simulator, normal_log_prob
+from .base import Noisy
 from .priors import Gaussian
-from .reference import rejection
 
 _LENGTHS = (0.5, 0.5, 1.0)
 
 
-class InverseKinematics(Simulator):
+class InverseKinematics(Noisy):
     """The end point of an arm of three segments on a vertical rail.
 
     theta = (height on the rail, three joint angles) ~ N(0, diag(1/4, 1/2, 1/2, 1/2)^2); x (2,) is
@@ -23,7 +22,6 @@ class InverseKinematics(Simulator):
     name = "inverse_kinematics"
     names = ["height", "angle[0]", "angle[1]", "angle[2]"]
     x_shape = (2,)
-    has_likelihood = has_reference = True
 
     def __init__(self, noise: float = 0.01):
         self.noise = float(noise)
@@ -40,23 +38,3 @@ class InverseKinematics(Simulator):
     def forward(self, theta: Tensor) -> Tensor:
         """The end point without noise, (B, 2)."""
         return self.joints(theta)[:, -1]
-
-    def simulate(self, theta, generator=None):
-        end = self.forward(theta)
-        return end + self.noise * torch.randn(end.shape, generator=generator)
-
-    def log_likelihood(self, theta, x):
-        return normal_log_prob(self._x(x), self.forward(theta), self.noise).sum(1)
-
-    def reference_posterior(self, x, n, generator=None):
-        return by_distance(self, x, n, generator)
-
-
-def by_distance(simulator, x: Tensor, n: int, generator=None) -> Tensor:
-    """Rejection from the prior with probability exp(-|forward(theta) - x|^2 / (2 noise^2))."""
-    x = simulator._x(x)
-
-    def accept(theta: Tensor) -> Tensor:
-        return -0.5 * ((simulator.forward(theta) - x) / simulator.noise).square().sum(1)
-
-    return rejection(lambda m: simulator.prior.sample((m,), generator), accept, n, generator)

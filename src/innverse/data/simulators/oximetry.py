@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Simulator, normal_log_prob
+from .base import Noisy
 from .priors import Uniform
 from .reference import by_ensemble
 
@@ -22,7 +22,7 @@ _LAYERS = 3
 _MOLAR = 150.0 / 64_500.0  # mol/l of haemoglobin in blood
 
 
-class TissueOximetry(Simulator):
+class TissueOximetry(Noisy):
     """Reflectance of three layers of tissue in eight bands, normalised to its sum.
 
     theta per layer: oxygen saturation (0..1), blood volume fraction (0.005..0.1), scattering
@@ -39,7 +39,6 @@ class TissueOximetry(Simulator):
         for what in ("saturation", "blood_volume", "scattering", "thickness")
     ]
     x_shape = (8,)
-    has_likelihood = has_reference = True
 
     def __init__(self, noise: float = 0.01):
         self.noise = float(noise)
@@ -61,13 +60,6 @@ class TissueOximetry(Simulator):
         above = torch.cat((torch.ones_like(through[:, :1]), through[:, :-1].cumprod(1)), 1)
         reflectance = (above * albedo * (1 - through)).sum(1)
         return reflectance.log() - reflectance.sum(1, keepdim=True).log()
-
-    def simulate(self, theta, generator=None):
-        x = self.forward(theta)
-        return x + self.noise * torch.randn(x.shape, generator=generator)
-
-    def log_likelihood(self, theta, x):
-        return normal_log_prob(self._x(x), self.forward(theta), self.noise).sum(1)
 
     def reference_posterior(self, x, n, generator=None):
         return by_ensemble(self, x, n, generator)
