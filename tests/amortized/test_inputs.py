@@ -14,6 +14,7 @@ import torch
 from innverse import amortized
 from innverse.amortized.checks import as_floats, as_shape
 from innverse.errors import InnverseError, InputError, ShapeError, UsageError
+from innverse.fitting.schedule import schedule_of
 
 QUICK = {"max_epochs": 1, "size": {"layers": 2, "width": 8}, "progress": False}
 LONGER = QUICK | {"max_epochs": 20, "density": "realnvp", "lr": 5e-3}
@@ -255,6 +256,18 @@ def test_columns_of_very_different_scale_and_constant_ones():
     truth = theta[:50]
     assert float((draws.mean(0) - truth).square().mean().sqrt()) < 0.75  # .45 at best, prior 1
     assert found.log_prob(theta * scale, x=x[0]).isfinite().all()
+
+
+def test_options_of_the_training_are_those_of_its_schedule():
+    for train in (amortized.fit, amortized.fit_bidirectional):
+        with pytest.raises(UsageError, match="no option is called 'epochs'; .* max_epochs"):
+            train(*pairs(), epochs=3)
+        with pytest.raises(UsageError, match="patience=0"):
+            train(*pairs(), patience=0)
+    given = schedule_of(weight_decay=0.5, max_epochs=3)
+    assert (given.weight_decay, given.heavy_decay, given.light_decay) == (0.5, None, None)
+    assert schedule_of(max_epochs=3) == schedule_of(max_epochs=3, weight_decay=None)
+    assert schedule_of().heavy_decay is not None
 
 
 def test_names_of_ones_own(tmp_path):

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from .. import flows
 from ..errors import ShapeError, UsageError
-from ..fitting.schedule import History, Schedule
+from ..fitting.schedule import History, schedule_of
 from ..fitting.training import train
 from ..flows.flow import Flow
 from ..metrics.mmd import inverse_multiquadratic, mmd2
@@ -261,13 +261,9 @@ def fit_bidirectional(
     width: int = 64,
     pad_to: int = 16,
     weights: Weights | None = None,
-    lr: float = 1e-3,
-    batch_size: int = 512,
-    patience: int = Schedule.patience,
-    max_epochs: int = 100,
-    minutes: float | None = None,
     seed: int = 0,
     progress: bool = True,
+    **schedule: Any,
 ) -> BidirectionalPosterior:
     """Train the bi-directional INN on pairs theta (N, D) and x (N, m).
 
@@ -281,6 +277,7 @@ def fit_bidirectional(
         pad_to: least width of the INN. One that is just as wide as D or m + k ask for has no room
             to come apart, and may fail to train.
         weights: see `Weights`.
+        schedule: see `Schedule`; batches of 512 and at most 100 epochs by default.
         Others: as in `fit`.
 
     Raises:
@@ -289,6 +286,8 @@ def fit_bidirectional(
     check_seed(seed)
     if loss not in ("mmd", "ml"):
         raise UsageError(f"loss={loss!r}: choose mmd or ml")
+    # as published; a gap in nats, by which decays are tried, says nothing of the MMDs' terms
+    limits = schedule_of(**{"batch_size": 512, "max_epochs": 100, "weight_decay": 1e-4} | schedule)
     if couplings is None:
         couplings = "spline" if loss == "ml" else "affine"
     if couplings not in _FLOWS:
@@ -327,9 +326,6 @@ def fit_bidirectional(
                 len(u)
             )
 
-        # as published; a gap in nats, by which decays are tried, says nothing of the MMDs' terms
-        limits = (lr, batch_size, patience, max_epochs, minutes)
-        schedule = Schedule(*limits, weight_decay=1e-4, heavy_decay=None, light_decay=None)
         data, held_out = (u[rows], y[rows]), (u[test], y[test])
-        history = train(network, objective, data, held_out, schedule, seed=seed, progress=progress)
+        history = train(network, objective, data, held_out, limits, seed=seed, progress=progress)
     return BidirectionalPosterior(network, transform, standardize, pairs.names, history)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
 from ..fitting.checkpoint import remove_checkpoints
-from ..fitting.schedule import Schedule
+from ..fitting.schedule import schedule_of
 from ..fitting.training import signature, train
 from ..progress import Progress
 from ..seeding import seeded
@@ -51,15 +51,11 @@ def fit(
     summary: str | nn.Module = "auto",
     size: dict[str, int] | None = None,
     held_out: float = 0.1,
-    lr: float = 1e-3,
-    batch_size: int | None = None,
-    patience: int = Schedule.patience,
-    max_epochs: int = 1000,
-    minutes: float | None = None,
     seed: int = 0,
     progress: bool = True,
     checkpoint: str | Path | None = None,
     resume: bool = True,
+    **schedule: Any,
 ) -> Posterior:
     """Learn p(theta | x) from simulated pairs: neural posterior estimation with a conditional INN.
 
@@ -86,7 +82,6 @@ def fit(
         size: any of layers, width, depth, bins, components, features, summary_width instead of
             what is chosen from N and D.
         held_out: fraction of the pairs on which progress is judged (at most 20000 of them).
-        lr, batch_size, patience, max_epochs, minutes: see `Schedule`.
         seed: of the networks, the split and the batches.
         progress: on stderr.
         checkpoint: a folder in which the training is saved twice a minute and at Ctrl-C; the same
@@ -94,6 +89,8 @@ def fit(
             and is done at once if the training was; with more ``max_epochs`` or ``minutes`` it is
             lengthened.
         resume: False starts over in ``checkpoint``.
+        schedule: ``lr``, ``batch_size``, ``patience``, ``max_epochs``, ``minutes`` ..., see
+            `Schedule`.
 
     Raises:
         UsageError: arguments that do not fit together.
@@ -109,7 +106,7 @@ def fit(
     check_seed(seed)
     if not 0 < held_out < 1:
         raise UsageError(f"held_out={held_out:g}: give a fraction between 0 and 1")
-    schedule = Schedule(lr, batch_size, patience, max_epochs, minutes)
+    limits = schedule_of(**schedule)
     with seeded(seed):
         if simulator is not None:
             theta, x = _simulated(theta, x, simulator, prior, budget, vectorized, progress)
@@ -148,13 +145,13 @@ def fit(
             loss,
             (u[rows], z[rows], log_det[rows]),
             (u[test], z[test], log_det[test]),
-            schedule,
+            limits,
             seed=seed,
             progress=progress,
             folder=folder,
             signature=signature(
                 (theta, x),
-                schedule,
+                limits,
                 **config
                 | {"summary": summary if isinstance(summary, str) else type(summary).__name__},
                 held_out=held_out,

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from .regions import Box, Regions
-from .supports import as_bounds as as_bounds
-from .supports import bounds_of as bounds_of
 
 
 class ParameterTransform(nn.Module):
@@ -36,21 +34,11 @@ class ParameterTransform(nn.Module):
         self.register_buffer("loc", torch.zeros(self.region.free, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(self.region.free, dtype=torch.float64))
 
-    @property
-    def low(self) -> Tensor:
-        """Lower bounds (D,)."""
-        return self.region.low
-
-    @property
-    def high(self) -> Tensor:
-        """Upper bounds (D,)."""
-        return self.region.high
-
     def learn(self, theta: Tensor) -> None:
         """Set ``loc`` and ``scale`` to the mean and standard deviation of g over theta (N, D)."""
         theta = theta.double()
         self.region.learn(theta)
-        v = self._unbound(theta)
+        v, _ = self.region.to_line(theta)
         self.loc.copy_(v.mean(0))
         self.scale.copy_(v.std(0).clamp_min(1e-300))
 
@@ -73,11 +61,3 @@ class ParameterTransform(nn.Module):
     def inverse(self, u: Tensor) -> Tensor:
         """u (B, free) -> theta (B, D) of ``dtype``, inside the region, also after rounding."""
         return self.region.from_line(u.double() * self.scale + self.loc, self.dtype)
-
-    def inside(self, theta: Tensor) -> Tensor:
-        """Which entries of theta (N, D) lie within their bounds (ends included)."""
-        return self.region.inside(theta.double())
-
-    def _unbound(self, theta: Tensor) -> Tensor:
-        """g(theta)."""
-        return self.region.to_line(theta.double())[0]

@@ -75,8 +75,8 @@ class Posterior:
     @property
     def bounds(self) -> tuple[Tensor, Tensor]:
         """(low, high), each (D,), infinite where there is none."""
-        transform = self.estimator.transform
-        return transform.low.to(transform.dtype), transform.high.to(transform.dtype)
+        region, dtype = self.estimator.transform.region, self.estimator.transform.dtype
+        return region.low.to(dtype), region.high.to(dtype)
 
     def set_default_x(self, x) -> Posterior:
         """Let ``x`` be the observation wherever none is given; returns itself."""
@@ -107,12 +107,7 @@ class Posterior:
             InputError, ShapeError: x is not one valid observation.
         """
         x = self._observations(x, one=True)
-        shape = as_shape(sample_shape)
-        self._flag(x)
-        with torch.no_grad():
-            c = self.estimator.features(x)
-            draws = self._draw(c, shape.numel(), generator)
-        return draws.reshape(*shape, draws.shape[-1])
+        return self.sample_batched(sample_shape, x, generator=generator).squeeze(-2)
 
     def sample_batched(
         self,

@@ -208,12 +208,18 @@ class Simplex(Region):
         return torch.arange(self.free, 0, -1, dtype=torch.float64)
 
 
-class _Matrices(Region):
-    """Square matrices (n, n), flattened row by row, whose lower triangle says all."""
+class LowerTriangular(Region):
+    """Lower-triangular matrices (n, n), flattened row by row; the coordinates are their entries.
 
-    def __init__(self, n: int, size: int, free: int):
+    Others whose lower triangle says all are subclasses.
+    """
+
+    kind = "lower_triangular"
+
+    def __init__(self, size: int):
         super().__init__()
-        self.n, self.size, self.free = n, size, free
+        self.size, self.n = size, math.isqrt(size)
+        self.free = self.n * (self.n + 1) // 2
 
     @property
     def low(self) -> Tensor:
@@ -222,6 +228,19 @@ class _Matrices(Region):
     @property
     def high(self) -> Tensor:
         return -self.low
+
+    def to_line(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        v = self._entries(self._square(theta))
+        return v, self.log_det_at(v)
+
+    def from_line(self, v: Tensor, dtype: torch.dtype) -> Tensor:
+        return self._lower(v).flatten(1).to(dtype)
+
+    def log_det_at(self, v: Tensor) -> Tensor:
+        return torch.zeros_like(v[:, 0])
+
+    def inside(self, theta: Tensor) -> Tensor:
+        return (theta == self._square(theta).tril().flatten(1)).all(1, True).expand(theta.shape)
 
     def _square(self, theta: Tensor) -> Tensor:
         return theta.unflatten(1, (self.n, self.n))
@@ -241,29 +260,6 @@ class _Matrices(Region):
         """Which of the entries are on the diagonal."""
         rows, columns = torch.tril_indices(self.n, self.n)
         return rows == columns
-
-
-class LowerTriangular(_Matrices):
-    """Lower-triangular matrices, the coordinates are their entries."""
-
-    kind = "lower_triangular"
-
-    def __init__(self, size: int):
-        n = math.isqrt(size)
-        super().__init__(n, size, n * (n + 1) // 2)
-
-    def to_line(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        v = self._entries(self._square(theta))
-        return v, self.log_det_at(v)
-
-    def from_line(self, v: Tensor, dtype: torch.dtype) -> Tensor:
-        return self._lower(v).flatten(1).to(dtype)
-
-    def log_det_at(self, v: Tensor) -> Tensor:
-        return torch.zeros_like(v[:, 0])
-
-    def inside(self, theta: Tensor) -> Tensor:
-        return (theta == self._square(theta).tril().flatten(1)).all(1, True).expand(theta.shape)
 
 
 class LowerCholesky(LowerTriangular):
@@ -481,20 +477,8 @@ def whole_line(n: int) -> Box:
     return Box(-free, free)
 
 
-_KINDS = {
-    "box": whole_line,
-    **{
-        kind.kind: kind
-        for kind in (
-            Simplex,
-            LowerTriangular,
-            LowerCholesky,
-            Symmetric,
-            PositiveDefinite,
-            CorrelationCholesky,
-        )
-    },
-}
+_MATRICES = (LowerTriangular, LowerCholesky, Symmetric, PositiveDefinite, CorrelationCholesky)
+_KINDS = {"box": whole_line, **{kind.kind: kind for kind in (Simplex, *_MATRICES)}}
 
 
 def _merged(parts: Sequence[Region]) -> list[Region]:

@@ -53,13 +53,11 @@ class PosteriorRegressor(RegressorMixin, BaseEstimator):
     def fit(self, X, y):
         """Learn from X (n, k) and y (n,) or (n, D); errors are those of `innverse.amortized.fit`."""
         X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
-        self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
         self._flat = y.ndim == 1
-        free = self.low is None and self.high is None
         self.posterior_ = fit(
             torch.from_numpy(np.ascontiguousarray(y)),
             torch.from_numpy(X),
-            bounds=None if free else (self.low, self.high),
+            bounds=(self.low, self.high),
             density=self.density,
             size=self.size,
             batch_size=self.batch_size,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,9 +103,7 @@ def run_recipe(
         arrays: dict[str, Any] = {"draws": draws.numpy(), "names": np.array(posterior.names)}
         if assessment is not None:
             arrays["repaired"] = assessment.repair.samples(draws).numpy()
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        atomic_write(folder / "draws.npz", buffer.getvalue())
+        atomic_write(folder / "draws.npz", lambda file: np.savez(file, **arrays))
     write_json(folder / "calibration.json", summary)
     if page is not None:
         title = f"p(parameters given observation): {folder.name}"

@@ -64,12 +64,6 @@ def region_of(prior, n: int) -> Regions:
     return region
 
 
-def bounds_of(prior, n: int) -> tuple[Tensor, Tensor]:
-    """(low, high), each (n,), between which a prior has density; infinite where nothing is known."""
-    region = region_of(prior, n)
-    return region.low, region.high
-
-
 def as_bounds(bounds, n: int) -> tuple[Tensor, Tensor]:
     """(low, high), each (n,), from a pair of numbers or vectors; None in it means unbounded.
 

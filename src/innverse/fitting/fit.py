@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ..nets import set_precision
 from ..seeding import seeded, stream
 from .checkpoint import remove_checkpoints
 from .rows import Loader, Rows
-from .schedule import History, Schedule
+from .schedule import History, Schedule, schedule_of
 from .table import as_rows, is_loader
 from .training import Loss, signature, train
 
@@ -98,11 +97,9 @@ def fit(
             f"{type(flow).__name__} has neither a density nor a loss to minimise: fit trains flows "
             "and VAEs (`innverse train` trains GANs)"
         )
-    schedule = Schedule(lr, batch_size, patience, max_epochs, minutes, averaged=average)
-    if weight_decay is not None:
-        schedule = dataclasses.replace(
-            schedule, weight_decay=weight_decay, heavy_decay=None, light_decay=None
-        )
+    limits = {"patience": patience, "max_epochs": max_epochs, "minutes": minutes}
+    steps = {"lr": lr, "batch_size": batch_size, "weight_decay": weight_decay, "averaged": average}
+    schedule = schedule_of(**limits, **steps)
     if device is not None:
         flow.to(choose_device(str(device)))
     with seeded(seed):

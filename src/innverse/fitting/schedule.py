@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from ..errors import UsageError
 
@@ -56,6 +57,20 @@ class Schedule:
     def warmup(self, per_epoch: int) -> int:
         """Steps of the linear warm-up."""
         return min(100, 5 * per_epoch)
+
+
+def schedule_of(*, weight_decay: float | None = None, **options: Any) -> Schedule:
+    """A `Schedule`; ``weight_decay``, where it is given, stays, and no other is tried.
+
+    Raises:
+        UsageError: an option that it does not have, or a value that makes no sense.
+    """
+    if weight_decay is not None:
+        options |= {"weight_decay": weight_decay, "heavy_decay": None, "light_decay": None}
+    known = [f.name for f in fields(Schedule)]
+    if unknown := [name for name in options if name not in known]:
+        raise UsageError(f"no option is called {unknown[0]!r}; of the training: {', '.join(known)}")
+    return Schedule(**options)
 
 
 @dataclass
