@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
 
+from innverse.data.atomic import dumps
 from innverse.errors import InnverseError, InputError, UsageError
 from innverse.flows import Flow
 from innverse.train import Trainer, train
@@ -203,4 +205,4 @@ def test_bad_places(settings, tmp_path):
 
 def test_outcome_is_json(settings, tmp_path):
     outcome = run(settings(train_steps=2), tmp_path)
-    assert json.loads(json.dumps(outcome.to_json()))["step"] == 2
+    assert json.loads(dumps(asdict(outcome)))["step"] == 2

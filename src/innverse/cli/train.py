@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -117,7 +118,7 @@ def train(
     outcome = run(settings, folder, resume=resume, device=device, quiet=quiet, command=_command())
     if int(os.environ.get("RANK", "0")) == 0:
         if json:
-            print_json(outcome.to_json())
+            print_json(asdict(outcome))
         elif outcome.complete:
             numbers = ", ".join(f"{k} {v:.4f}" for k, v in outcome.held_out.items())
             print(f"{outcome.model}" + (f"  ({numbers})" if numbers else ""))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,14 @@ from typing import Any
 
 from torch import Tensor
 
-from ..data.atomic import atomic_write
+from ..data.atomic import atomic_write, write_error
 from ..errors import InnverseError, InputError
 from ..reading import parse_json, read_bytes
 
 __all__ = [
     "FORMAT",
     "Checkpoint",
+    "grouped",
     "latest_checkpoint",
     "load_checkpoint",
     "remove_checkpoints",
@@ -42,6 +44,19 @@ class Checkpoint:
     step: int
     tensors: dict[str, Tensor]
     state: dict[str, Any]
+
+    def groups(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors by what stands before and behind the first slash of their names."""
+        found: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        for name, tensor in self.tensors.items():
+            kind, _, rest = name.partition("/")
+            found[kind][rest] = tensor
+        return found
+
+
+def grouped(**groups: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint of which `Checkpoint.groups` gives ``groups`` back."""
+    return {f"{kind}/{name}": t for kind, named in groups.items() for name, t in named.items()}
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
@@ -89,10 +104,17 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Delete all checkpoints in ``folder``, to start over."""
-    for record in _records(folder):
-        record.unlink(missing_ok=True)
-    _sweep(folder)
+    """Delete all checkpoints in ``folder``, to start over.
+
+    Raises:
+        InnverseError: no permission.
+    """
+    try:
+        for record in _records(folder):
+            record.unlink(missing_ok=True)
+        _sweep(folder)
+    except OSError as error:
+        raise write_error(folder, error) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

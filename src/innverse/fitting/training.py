@@ -18,7 +18,7 @@ from ..errors import InputError, NotConvergedError
 from ..progress import Progress
 from ..seeding import stream_seed
 from .average import average_
-from .checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
+from .checkpoint import Checkpoint, grouped, latest_checkpoint, load_checkpoint, save_checkpoint
 from .descent import Descent
 from .interrupt import stop_requests
 from .rows import Loader, Rows
@@ -187,9 +187,7 @@ class Training:
 
     def checkpoint(self, signature: dict[str, Any]) -> Checkpoint:
         """All that `restore` needs; ``signature`` says what is trained on what."""
-        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"best/{k}": v for k, v in self.best.items()}
-        tensors |= {f"average/{k}": v for k, v in self.average.items()}
+        tensors = grouped(model=self.model.state_dict(), best=self.best, average=self.average)
         tensors |= self.descent.tensors()
         state = {
             "signature": signature,
@@ -217,12 +215,7 @@ class Training:
                     f"the training in {place} was started with {what}: set it back, choose another "
                     "folder, or start over with --no-resume (resume=False)"
                 )
-        groups: dict[str, dict[str, Tensor]] = {
-            kind: {} for kind in ("model", "best", "average", "adamw")
-        }
-        for name, tensor in checkpoint.tensors.items():
-            kind, _, rest = name.partition("/")
-            groups[kind][rest] = tensor
+        groups = checkpoint.groups()
         self.model.load_state_dict(groups["model"])
         self.best = {k: v.to(self.device) for k, v in groups["best"].items()}
         # in the order of the parameters

@@ -366,7 +366,8 @@ def _short(value: Any) -> str:
 
 
 def _hint(location: list[str], schema: type[BaseModel]) -> str:
-    tables = {name: list(_fields(field.annotation)) for name, field in schema.model_fields.items()}
+    kinds = {name: field.annotation for name, field in schema.model_fields.items()}
+    tables = {name: list(getattr(kind, "model_fields", ())) for name, kind in kinds.items()}
     if len(location) == 1:
         valid, prefix = list(tables), ""
     else:
@@ -380,7 +381,3 @@ def _hint(location: list[str], schema: type[BaseModel]) -> str:
     if len(location) == 1 and owners:
         return f"; write it under [{owners[0]}]"
     return f"; valid: {', '.join(prefix + v for v in valid)}"
-
-
-def _fields(table: Any) -> dict[str, Any]:
-    return getattr(table, "model_fields", {})

@@ -13,8 +13,13 @@ import torch
 from ..data.atomic import atomic_write, write_json
 from ..data.lock import only_writer
 from ..device import choose_device
-from ..errors import InputError, NotConvergedError, UsageError
-from ..fitting.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from ..errors import NotConvergedError, UsageError
+from ..fitting.checkpoint import (
+    latest_checkpoint,
+    load_checkpoint,
+    remove_checkpoints,
+    save_checkpoint,
+)
 from ..fitting.interrupt import stop_requests
 from ..progress import Progress
 from ..seeding import seeded
@@ -137,19 +142,11 @@ class _Run:
             raise NotConvergedError(f"{error} ({self._kept()})") from None
 
     def _open(self, resume: bool) -> None:
-        """Create the folder; continue from the newest checkpoint, or start."""
+        """Continue from the newest checkpoint, or start."""
         if self.world.first:
-            try:
-                self.out.mkdir(parents=True, exist_ok=True)
-                if not resume:
-                    for old in [*self.checkpoints.glob("*"), self.out / "metrics.jsonl"]:
-                        old.unlink(missing_ok=True)
-                write_json(self.out / "config.json", self.config.model_dump())
-            except (OSError, ValueError) as e:
-                raise InputError(
-                    f"cannot write to {self.out}: {getattr(e, 'strerror', None) or e}; choose "
-                    "another --out"
-                ) from None
+            if not resume:
+                remove_checkpoints(self.checkpoints)
+            write_json(self.out / "config.json", self.config.model_dump())
         newest = latest_checkpoint(self.checkpoints) if self.world.first else None
         checkpoint = self.world.broadcast_value(load_checkpoint(newest) if newest else None)
         if checkpoint is None:
@@ -173,7 +170,7 @@ class _Run:
         trainer, s = self.trainer, self.config.train
         step, last = trainer.step_number, trainer.step_number == s.steps
         rate = s.batch_size / elapsed
-        row = {key: value for key, value in row.items() if key not in ("stop",)}
+        row = {key: value for key, value in row.items() if key != "stop"}
         name = measure(trainer.model, self.config.model.noise)
         row[name] = to_bits(row["nll"]) if name.startswith("bits_per_dim") else row["nll"]
         reason = row.pop("skipped")

@@ -83,8 +83,9 @@ def model_card(
     settings = config.model_dump(mode="json", exclude={"out"}, exclude_none=True)
     # the folder on somebody's machine helps nobody
     settings["data"]["path"] = Path(config.data.path).name
+    # JSON is TOML but for inf and nan, which no setting is
     toml = "\n\n".join(
-        f"[{table}]\n" + "\n".join(f"{key} = {_toml(value)}" for key, value in entries.items())
+        f"[{table}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in entries.items())
         for table, entries in settings.items()
     )
     return f"""---
@@ -160,8 +161,3 @@ def _kind(model) -> tuple[str, str]:
 
 def _size(net) -> int:
     return sum(p.numel() for p in net.parameters())
-
-
-def _toml(value) -> str:
-    """A JSON value in TOML; the two agree but for inf and nan, which no setting is."""
-    return json.dumps(value)

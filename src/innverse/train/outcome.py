@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 __all__ = ["Outcome"]
 
@@ -19,13 +18,3 @@ class Outcome:
     out: Path
     model: Path | None
     held_out: dict[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "complete": self.complete,
-            "step": self.step,
-            "skipped": self.skipped,
-            "out": str(self.out),
-            "model": str(self.model) if self.model else None,
-            "held_out": self.held_out,
-        }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ..data import Crops, open_images, split
 from .distributed import World
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ class TrainingImages:
     """
 
     def __init__(self, config: TrainingConfig, world: World | None = None):
-        from ..data import Crops, open_images, split
-
         self._world, d = world or World(), config.data
         source = open_images(d.path, subset=d.subset, channels=d.channels)
         self.config = config.fitted(source.channels, source.size)
@@ -43,7 +42,6 @@ class TrainingImages:
             if n:
                 self._train, self._test = split(source, n, 0)
         self.n_train, self.n_held_out = len(self._train), len(source) - len(self._train)
-        self._crops_type = Crops
         self._crops: dict[tuple[int, int], Crops] = {}
 
     def batch(self, step: int, world: World | None = None) -> Tensor:
@@ -52,7 +50,7 @@ class TrainingImages:
         key = (world.rank, world.size)
         if key not in self._crops:
             d, t = self.config.data, self.config.train
-            self._crops[key] = self._crops_type(
+            self._crops[key] = Crops(
                 self._train, self.config.shape[1], t.batch_size, flip=d.flip, transpose=d.transpose,
                 seed=t.seed, rank=world.rank, world=world.size,
             )  # fmt: skip
@@ -63,7 +61,7 @@ class TrainingImages:
         if self._test is None:
             return []
         size = min(n, 32)
-        crops = self._crops_type(
+        crops = Crops(
             self._test, self.config.shape[1], size, flip=False, transpose=False,
             seed=self.config.train.seed + 1, rank=0, world=1,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..bijections import initialize, set_memory
 from ..errors import InputError, UsageError
 from ..fitting.average import average_
-from ..fitting.checkpoint import Checkpoint
+from ..fitting.checkpoint import Checkpoint, grouped
 from ..fitting.descent import Descent
 from ..fitting.guard import Guard
 from ..models.tensors import not_finite
@@ -214,8 +214,7 @@ class Trainer:
     # -- checkpoints ------------------------------------------------------------------------
 
     def checkpoint(self) -> Checkpoint:
-        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"ema/{k}": v for k, v in self.ema.state_dict().items()}
+        tensors = grouped(model=self.model.state_dict(), ema=self.ema.state_dict())
         for descent in self.descents.values():
             tensors |= descent.tensors()
         state = {
@@ -247,11 +246,8 @@ class Trainer:
                     f"{mine.get(key)!r}: set it back, choose another --out, or start over with "
                     "--no-resume"
                 )
-        groups: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "adamw": {}}
+        groups = checkpoint.groups()
         try:
-            for name, tensor in checkpoint.tensors.items():
-                kind, _, rest = name.partition("/")
-                groups[kind][rest] = tensor
             self.model.load_state_dict(groups["model"])
             self.ema.load_state_dict(groups["ema"])
             for key, descent in self.descents.items():
