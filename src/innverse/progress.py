@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-__all__ = ["Progress", "Report", "clock_time"]
+__all__ = ["Progress", "Report", "clock_time", "part"]
 
 Report = Callable[[float, float, str], None]  # report(done, total, note)
 
@@ -121,11 +121,7 @@ class Progress:
     def part(self, first: float, last: float, words: str = "") -> Report:
         """A ``report(done, total, note)`` for what leads from ``first`` to ``last`` of the whole."""
 
-        def report(done: float, total: float, note: str = "") -> None:
-            share = min(done / total, 1.0) if total else 0.0
-            self(first + share * (last - first), None, ", ".join(filter(None, (words, note))))
-
-        return report
+        return part(self, first, last, words)
 
     def say(self, line: str) -> None:
         """A line of its own, above the bar."""
@@ -174,6 +170,18 @@ class Progress:
     def _keep_beating(self) -> None:
         while not self._over.wait(max(0.05, self._every - (self._clock() - self._spoke))):
             self.beat()
+
+
+def part(
+    report: Callable, first: float, last: float, words: str = "", whole: float | None = None
+) -> Report:
+    """What tells ``report`` of something that leads from ``first`` to ``last`` of the ``whole``."""
+
+    def of_part(done: float, total: float, note: str = "") -> None:
+        share = min(done / total, 1.0) if total else 0.0
+        report(first + share * (last - first), whole, ", ".join(filter(None, (words, note))))
+
+    return of_part
 
 
 def clock_time(seconds: float) -> str:

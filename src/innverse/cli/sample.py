@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,9 +169,7 @@ def sample(
     if kind == ".npy":
         import numpy as np
 
-        buffer = io.BytesIO()
-        np.save(buffer, x.numpy())
-        written = [atomic_write(out, buffer.getvalue())]
+        written = [atomic_write(out, lambda file: np.save(file, x.numpy()))]
     elif kind:
         written = [write_picture(out, draw_grid(x, columns))]
     else:

@@ -173,8 +173,10 @@ def write_image(path: str | os.PathLike, tensor: Tensor, bits: int = 8) -> Path:
     return atomic_write(path, buffer.getvalue())
 
 
-def to_pil(tensor: Tensor, bits: int = 8) -> PIL.Image.Image:
+def to_pil(tensor: Tensor | PIL.Image.Image, bits: int = 8) -> PIL.Image.Image:
     """A Pillow image from (C, H, W), (1, C, H, W) or (H, W) in [0, 1] (clipped), C = 1 or 3.
+
+    One that is a Pillow image already is returned as it is.
 
     Raises:
         InputError: NaN in the image. ShapeError: not one image. UsageError: bits not 8, or 16 for
@@ -184,6 +186,8 @@ def to_pil(tensor: Tensor, bits: int = 8) -> PIL.Image.Image:
         >>> to_pil(torch.rand(3, 4, 6)).size
         (6, 4)
     """
+    if isinstance(tensor, PIL.Image.Image):
+        return tensor
     x = tensor.detach().to("cpu", torch.float64)
     if x.ndim == 4 and x.shape[0] == 1:
         x = x[0]

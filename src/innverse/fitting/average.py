@@ -8,8 +8,6 @@ from torch import Tensor
 
 from .. import torch_private
 
-__all__ = ["average_"]
-
 
 def average_(mean: Iterable[Tensor], now: Iterable[Tensor], step: int, memory: float) -> None:
     """Move ``mean`` towards ``now`` in place: an exponential average over about ``memory`` steps.

@@ -23,16 +23,6 @@ from ..data.atomic import atomic_write, write_error
 from ..errors import InnverseError, InputError
 from ..reading import parse_json, read_bytes
 
-__all__ = [
-    "FORMAT",
-    "Checkpoint",
-    "grouped",
-    "latest_checkpoint",
-    "load_checkpoint",
-    "remove_checkpoints",
-    "save_checkpoint",
-]
-
 FORMAT = 1
 """Version of the layout; a checkpoint of another version is refused."""
 

@@ -9,8 +9,6 @@ from .. import torch_private
 from ..errors import NotConvergedError
 from .guard import Guard
 
-__all__ = ["Descent"]
-
 
 class Descent:
     """AdamW on the parameters of a module, with clipped gradients.

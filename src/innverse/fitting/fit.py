@@ -21,8 +21,6 @@ from .schedule import History, Schedule, schedule_of
 from .table import as_rows, is_loader
 from .training import Loss, signature, train
 
-__all__ = ["fit"]
-
 _INITIAL = 2**22  # numbers from which data-dependent parameters are set
 _MOST_HELD_OUT = 20_000  # rows; more would only take time
 

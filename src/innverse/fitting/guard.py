@@ -7,8 +7,6 @@ from collections import deque
 from statistics import median
 from typing import Any
 
-__all__ = ["Guard"]
-
 
 class Guard:
     """Judges each step by its loss and gradient norm against running medians.

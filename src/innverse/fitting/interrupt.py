@@ -8,9 +8,6 @@ import sys
 import threading
 from contextlib import contextmanager
 
-__all__ = ["stop_requests"]
-
-
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 

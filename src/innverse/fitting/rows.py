@@ -11,8 +11,6 @@ from torch import Tensor
 from ..errors import InputError
 from ..seeding import stream, stream_seed
 
-__all__ = ["Loader", "Rows", "choose_batch"]
-
 Batch = list[Tensor]
 
 

@@ -11,8 +11,6 @@ from torch import Tensor
 from ..data.floats import as_floats
 from ..errors import InputError, ShapeError
 
-__all__ = ["as_rows", "is_loader"]
-
 
 def is_loader(data: Any) -> bool:
     """Whether ``data`` gives batches one after the other instead of being an array."""

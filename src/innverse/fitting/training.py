@@ -24,8 +24,6 @@ from .interrupt import stop_requests
 from .rows import Loader, Rows
 from .schedule import Budget, Decay, History, Schedule
 
-__all__ = ["Training", "evaluate", "signature", "train"]
-
 Loss = Callable[..., Tensor]
 
 _NO_MORE_EPOCHS, _NO_MORE_TIME = "max_epochs", "time is up"

@@ -7,6 +7,7 @@ config says which registry builds it.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -200,10 +201,7 @@ def _check_description(model: nn.Module, description: dict[str, Any]) -> None:
 def _shape(given: list, path: Path, largest: int) -> tuple[int, ...]:
     if not all(type(n) is int and n >= 1 for n in given) or not 1 <= len(given) <= 4:
         raise InputError(f"{path} gives the shape {str(given)[:60]}: it is (D,) or (C, H, W)")
-    numbers, most = 1, largest if len(given) == 1 else _LARGEST_ITEM
-    for n in given:
-        numbers = min(numbers * n, most + 1)
-    if numbers > most:
+    if math.prod(given) > (largest if len(given) == 1 else _LARGEST_ITEM):
         raise InputError(f"{path} gives the shape {str(given)[:60]}, which fits no memory")
     return tuple(given)
 

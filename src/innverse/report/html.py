@@ -157,7 +157,7 @@ class Report:
         """One image: a tensor (C, H, W) in [0, 1] or a Pillow image; ``pixels`` keeps enlarged
         pixels sharp. On a narrow screen one with words in it (``labelled``) scrolls sideways
         instead of shrinking."""
-        picture = _picture(image)
+        picture = to_pil(image)
         width = picture.width if labelled else None
         return self._add(_figure(_png(picture), title, caption, "pixels" if pixels else "", width))
 
@@ -176,7 +176,7 @@ class Report:
         kind, n = "pixels" if pixels else "", len(images)
         columns = columns or math.ceil(n / math.ceil(n / _MOST_IN_A_ROW))
         style = f"--columns: {columns}; --narrow: {1 if n % 2 else 2}; --first: {columns - n + 1}"
-        figures = [_figure(_png(_picture(i)), title, text, kind) for title, text, i in images]
+        figures = [_figure(_png(to_pil(i)), title, text, kind) for title, text, i in images]
         row = "row last" if columns > n else "row"
         return self._add(f'<div class="{row}" style="{style}">\n' + "\n".join(figures) + "\n</div>")
 
@@ -229,10 +229,6 @@ def _figure(uri: str, title: str, caption: str, kind: str, width: int | None = N
     kind, style = (kind, "") if width is None else (f"{kind} labelled", f"--width: {width}px")
     image = f'<img src="{uri}" alt="{alt}">'
     return f'<figure class="{kind.strip()}" style="{style}">{image}{below}</figure>'
-
-
-def _picture(image: Tensor | PIL.Image.Image) -> PIL.Image.Image:
-    return image if isinstance(image, PIL.Image.Image) else to_pil(image)
 
 
 def _png(picture: PIL.Image.Image) -> str:

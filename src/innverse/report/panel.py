@@ -49,7 +49,8 @@ def panel(
     """
     if not images:
         raise UsageError("a panel needs at least one image")
-    pictures = [_enlarge(_picture(image), cell) for _, _, image in images]
+    pictures = [to_pil(image).convert("RGB") for _, _, image in images]
+    pictures = [_enlarge(p, max(1, cell // p.width)) for p in pictures]
     columns = min(columns or len(images), len(images))
     rows = math.ceil(len(images) / columns)
     width = max(cell // 2, *(p.width for p in pictures))
@@ -116,33 +117,20 @@ def grid(
     for i, image in enumerate(tensor.detach()):
         top, left = pad + i // columns * (h + pad), pad + i % columns * (w + pad)
         sheet[:, top : top + h, left : left + w] = image
-    picture = to_pil(sheet)
-    return picture.resize(
-        (picture.width * scale, picture.height * scale), PIL.Image.Resampling.NEAREST
-    )
+    return _enlarge(to_pil(sheet), scale)
 
 
-def _picture(image: Tensor | PIL.Image.Image) -> PIL.Image.Image:
-    picture = image if isinstance(image, PIL.Image.Image) else to_pil(image)
-    return picture.convert("RGB")
-
-
-def _enlarge(picture: PIL.Image.Image, cell: int) -> PIL.Image.Image:
-    factor = max(1, cell // picture.width)
-    return picture.resize(
-        (picture.width * factor, picture.height * factor), PIL.Image.Resampling.NEAREST
-    )
-
-
-def _font(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
-    return PIL.ImageFont.load_default(size)
+def _enlarge(picture: PIL.Image.Image, factor: int) -> PIL.Image.Image:
+    """By a whole factor, without smoothing."""
+    size = picture.width * factor, picture.height * factor
+    return picture.resize(size, PIL.Image.Resampling.NEAREST)
 
 
 def _fit(text: str, size: int, width: int, ink: str) -> tuple:
     """(text, ink, font) with which it is no wider than ``width``."""
     text = _spell(text)
     for smaller in (size, round(0.9 * size), round(0.8 * size)):
-        font = _font(smaller)
+        font = PIL.ImageFont.load_default(smaller)
         if font.getlength(text) <= width:
             return text, ink, font
     while text and font.getlength(text + "...") > width:

@@ -56,7 +56,7 @@ class Table:
         """Whether a column holds numbers, also written ones such as "+0.50", and perhaps words that
         stand for one; it is then aligned right."""
         values = [row[column] for row in self.rows if row[column] not in (None, *_NO_NUMBER)]
-        return bool(values) and all(_reads_as_number(value) for value in values)
+        return bool(values) and all(_is_number(v) or _WRITTEN.fullmatch(str(v)) for v in values)
 
     def is_best(self, row: int, column: int) -> bool:
         """Whether this cell holds the best number of its column (ties are all best)."""
@@ -111,10 +111,6 @@ class Table:
         if not console.is_terminal:
             console.width = 10_000  # a pipe or a file: never cut to a width nobody has
         console.print(table)
-
-
-def _reads_as_number(value: Any) -> bool:
-    return _is_number(value) or (isinstance(value, str) and _WRITTEN.fullmatch(value) is not None)
 
 
 def _is_number(value: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,9 +125,8 @@ def write(found: Restored, measured: Measured, setting: Setting, folder: Path) -
         found.files.append(atomic_write(folder / "draws.npz", lambda file: np.savez(file, **kept)))
     deep = measured.picture is not None and measured.picture.bits > 8 and x.shape[1] == 1
     found.files.append(write_image(folder / "result.png", x, bits=16 if deep else 8))
-    buffer = io.BytesIO()
-    panel(pictures).save(buffer, "PNG")
-    found.files.append(atomic_write(folder / "panel.png", buffer.getvalue()))
+    sheet = panel(pictures)
+    found.files.append(atomic_write(folder / "panel.png", lambda file: sheet.save(file, "PNG")))
     if setting.x_range is not None:
         values = image.numpy()
         found.files.append(atomic_write(folder / "result.npy", lambda file: np.save(file, values)))

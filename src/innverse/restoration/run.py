@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from .. import solvers
 from ..catalog import METHODS, Operator
 from ..device import choose_device
 from ..errors import InnverseError, InputError, UsageError, is_out_of_memory
-from ..progress import Report
+from ..progress import Report, part
 from ..solvers import Reconstruction, SolveWarning, method_for
 from ..solvers.solve import AUTO
 from .jobs import Job, gather, prepare
@@ -124,7 +123,7 @@ def restore(
         if setting.noise == AUTO or not isinstance(setting.operator, Operator):
             call["noise"] = setting.noise
         call |= {"method": method, "x_range": setting.x_range}
-        call["progress"] = progress and partial(_part, progress, before, size, total, words)
+        call["progress"] = progress and part(progress, before, before + size, words, total)
         for some, result in _solve(batch, priors, target, call, failed):
             first = 0
             for job in some:
@@ -144,15 +143,6 @@ def restore(
 def _failure(job: Job) -> Restored:
     words = " ".join(str(job.error).split())
     return Restored(job.label, status=f"failed: {words}", error=job.error)
-
-
-def _part(
-    report: Report, before: int, size: int, total: int, words: str,
-    done: float, whole: float, note: str = "",
-) -> None:  # fmt: skip
-    """Tell of a batch as a part of the whole."""
-    share = min(done / whole, 1.0) if whole else 0.0
-    report(before + share * size, total, ", ".join(filter(None, (words, note))))
 
 
 Failed = Callable[[list[Job], InnverseError], None]

@@ -9,8 +9,6 @@ from torch import Tensor
 from ..data import open_images
 from ..errors import InnverseError
 
-__all__ = ["crop", "photograph", "small_faces"]
-
 
 def photograph(name: str, channels: int) -> Tensor:
     """(C, H, W) on [0, 1]."""

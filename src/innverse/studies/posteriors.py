@@ -16,8 +16,6 @@ from ..metrics.calibration import ENOUGH
 from ..report import Report, Table, curves
 from ..report.posteriors import contraction_plot, coverage_curves, pair_plot, rank_histograms
 
-__all__ = ["write_page"]
-
 _SHOWN = 4  # observations with a figure of their own
 
 

@@ -13,8 +13,6 @@ from ..data import write_json
 from ..errors import InnverseError
 from ..report import Report
 
-__all__ = ["command_line", "require_packages", "write"]
-
 
 def require_packages(who: str) -> None:
     """Before the computing, not after it.

@@ -6,8 +6,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_table"]
-
 
 def read_table(module: str, name: str) -> dict[str, Any]:
     """The table ``name`` beside the file of a module."""

@@ -17,8 +17,6 @@ from ..fitting.descent import Descent
 from ..seeding import stream
 from .trainer import Trainer, descent
 
-__all__ = ["AdversarialTrainer"]
-
 STANDING_BATCHES = 32
 """Batches of samples from which the averaged generator gets the statistics of its batch norms."""
 

@@ -26,22 +26,6 @@ from pydantic import (
 from ..errors import UsageError
 from ..reading import parse_toml, read_toml
 
-__all__ = [
-    "DataConfig",
-    "ModelConfig",
-    "OutConfig",
-    "TableDataConfig",
-    "TableModelConfig",
-    "TableTrainConfig",
-    "TableTrainingConfig",
-    "TrainConfig",
-    "TrainingConfig",
-    "load_config",
-    "parse_setting",
-    "validated",
-]
-
-
 Schema = TypeVar("Schema", bound=BaseModel)
 MOST_THREADS = max(256, 4 * (os.cpu_count() or 1))
 """More would only exhaust the process table of the system."""

@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 
-__all__ = ["World", "distributed"]
-
 
 @dataclass(frozen=True)
 class World:

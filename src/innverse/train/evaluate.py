@@ -11,8 +11,6 @@ from ..data import dequantize
 from ..seeding import stream
 from .losses import Objective, log_uniform, to_bits
 
-__all__ = ["DENOISING_SIGMA", "evaluate", "sample_images"]
-
 DENOISING_SIGMA = 25 / 255
 """The field's usual noise level for comparing denoisers."""
 

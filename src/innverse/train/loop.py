@@ -34,8 +34,6 @@ from .sources import TrainingImages
 from .tables import train_table
 from .trainer import Trainer
 
-__all__ = ["train"]
-
 
 def train(
     config: TrainingConfig | TableTrainingConfig,

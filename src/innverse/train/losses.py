@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from ..data import dequantize
 from ..gaussian import HALF_LOG_2PI
 
-__all__ = ["Objective", "gaussian_entropy", "log_uniform", "measure", "to_bits"]
-
 
 def gaussian_entropy(sigma: Tensor) -> Tensor:
     """Entropy of N(0, sigma^2) in nats: the floor of the noise-conditional loss per dimension."""

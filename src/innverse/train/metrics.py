@@ -13,8 +13,6 @@ from typing import Any
 from ..data.atomic import atomic_write, dumps, write_error
 from ..reading import read_bytes
 
-__all__ = ["MetricsFile", "read_metrics"]
-
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """Rows of a metrics file; a last line cut off by a killed process is left out.

@@ -13,8 +13,6 @@ from ..models.store import load
 if TYPE_CHECKING:
     from .config import TableTrainingConfig, TrainingConfig
 
-__all__ = ["build_model", "built", "model_card", "save_model"]
-
 
 def build_model(config: TrainingConfig):
     """The flow or generator of ``[model]`` for crops of ``[data]``.

@@ -12,8 +12,6 @@ from .distributed import World
 if TYPE_CHECKING:
     from .config import TrainingConfig
 
-__all__ = ["TrainingImages"]
-
 
 class TrainingImages:
     """Training crops as a function of the step, and fixed held-out crops.

@@ -22,8 +22,6 @@ from .metrics import MetricsFile
 from .model import built, model_card
 from .outcome import Outcome
 
-__all__ = ["read_table", "train_table"]
-
 
 def read_table(data: TableDataConfig) -> tuple[Tensor, Tensor | None, list[str] | None]:
     """Rows x (N, D), conditions (N, k) or None, and the names of the columns of x if they have any.

@@ -31,8 +31,6 @@ from .losses import Objective, log_uniform
 from .model import build_model
 from .sources import TrainingImages
 
-__all__ = ["Trainer"]
-
 _LOST = 10  # steps without a finite loss at the end of a run: more than bad batches explain
 
 

@@ -9,8 +9,6 @@ from typing import Any
 from ..table import read_table
 from .run import Findings
 
-__all__ = ["TABLE", "Claim", "Row", "claims", "table_of", "value"]
-
 TABLE = read_table(__file__, "claims.toml")
 _ROUNDING = 1e-3  # of pixels in [0, 1], after two passes through a deep network
 _SCALE = {"parameters": 1e-3, "step_bytes": 1e-6, "step_bytes_reversible": 1e-6}

@@ -10,8 +10,6 @@ from torch import Tensor
 from ...data import fit, fit_all, open_images
 from ..pictures import small_faces
 
-__all__ = ["faces", "photographs", "read"]
-
 
 def read(path: str, subset: str | None, shape: tuple[int, int, int]) -> tuple[Tensor, str]:
     """Images at a path, fitted, uint8 (N, *shape), and their name."""

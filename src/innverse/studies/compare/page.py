@@ -10,8 +10,6 @@ from ...report import Report, Table, curves, grid
 from .claims import TABLE, Claim, claims, value
 from .run import Findings
 
-__all__ = ["make_page", "make_table"]
-
 _SHOWN, _COLUMNS = 36, 12
 _PICTURE = 560  # pixels that a grid of samples should be wide
 _WORDS = {key: text.strip() for key, text in TABLE["page"].items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -38,9 +37,8 @@ def prepare(data: str, subset: str | None, folder: Path) -> tuple[str, str | Non
     if source.size == (side, side):
         return data, subset, source
     array = fit_all(source, (side, side)).numpy()
-    buffer = io.BytesIO()
-    np.save(buffer, array[:, 0] if source.channels == 1 else array)
-    path = atomic_write(folder / "images.npy", buffer.getvalue())
+    array = array[:, 0] if source.channels == 1 else array
+    path = atomic_write(folder / "images.npy", lambda file: np.save(file, array))
     return str(path), None, open_images(path)
 
 

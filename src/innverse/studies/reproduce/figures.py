@@ -8,11 +8,6 @@ from ...report import Table, curves, panel
 from .protocol import EXPERIMENTS, PUBLISHED
 from .results import Results
 
-__all__ = [
-    "evaluations", "pictures", "psnr_against_m", "published_against_m", "start_and_gamma", "table",
-    "z0_norm",
-]  # fmt: skip
-
 
 def table(results: Results, experiment: str, about: dict[str, str]) -> Table:
     """PSNR of every method, a row for each set and setting; the paper's flow beside it."""

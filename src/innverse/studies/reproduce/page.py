@@ -8,8 +8,6 @@ from .pictures import Pictures
 from .protocol import EXPERIMENTS, TABLE, tuned
 from .results import Results
 
-__all__ = ["make_page"]
-
 
 def make_page(
     results: Results, sets: dict[str, Pictures], missing: list[str], title: str, command: str

@@ -17,8 +17,6 @@ from ...data import open_images
 from ...errors import InputError
 from ..pictures import crop, photograph, small_faces
 
-__all__ = ["SHAPE", "SIDE", "Pictures", "picture_sets", "square"]
-
 SIDE = 64
 SHAPE = (3, SIDE, SIDE)
 

@@ -17,11 +17,6 @@ from typing import Any
 
 from ..table import read_table
 
-__all__ = [
-    "EXPERIMENTS", "METHODS", "PRIORS", "PUBLISHED", "SCALES", "TABLE", "Experiment", "Method",
-    "Scale", "options", "tuned",
-]  # fmt: skip
-
 _TUNED = Path(__file__).with_name("tuned.json")
 
 TABLE = read_table(__file__, "asim2020.toml")

@@ -14,8 +14,6 @@ from torch import Tensor
 from ...data import atomic_write
 from .cells import Cell, strip
 
-__all__ = ["Results"]
-
 _COLUMNS = (
     "psnr", "ssim", "residual", "z_norm", "log_prob", "evaluations", "converged", "status"
 )  # fmt: skip
