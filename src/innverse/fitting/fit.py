@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..bijections import initialize
 from ..bijections.standardize import standardizes
+from ..data import dequantize
 from ..device import choose_device
 from ..errors import ShapeError, UsageError
 from ..nets import set_precision
@@ -215,7 +216,7 @@ def _dequantised(x: Tensor) -> Tensor:
     """Bytes to x = (v + u) / 256, u uniform."""
     if x.dtype != torch.uint8:
         return x
-    return (x + torch.rand(x.shape).to(x.device)) / 256
+    return dequantize(x, noise=torch.rand(x.shape).to(x.device))
 
 
 def _noisy(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -34,61 +36,52 @@ def evaluate(flow, batches: list[Tensor], noise_range: tuple[float, float] | Non
         nats/dim above the entropy of the noise, and the Tweedie denoiser's PSNR in dB at
         sigma 25/255, averaged over crops.
     """
+    measure = partial(_density, noise_range=noise_range)
     if hasattr(flow, "log_prob_bound"):
-        return _bound(flow, batches, seed)
-    if hasattr(flow, "judge"):
-        return _verdict(flow, batches, seed)
-    objective = Objective(flow)
-    device = next(flow.parameters()).device
-    nats, psnr, count = 0.0, 0.0, 0
+        measure = _bound
+    elif hasattr(flow, "judge"):
+        measure = _verdict
+    device, sums, count = next(flow.parameters()).device, Counter(), 0
     for i, images in enumerate(batches):
-        n = len(images)
-        images = images.to(device)
-        g = stream(seed, i, "evaluate")
-        if noise_range is None:
-            noise, sigma = torch.rand(images.shape, generator=g), None
-        else:
-            # one level per crop, evenly spread, so that the mean has no luck in it
-            u = (torch.arange(count, count + n) * 0.618034) % 1
-            noise, sigma = torch.randn(images.shape, generator=g), log_uniform(u, *noise_range)
-            sigma = sigma.to(device)
-        noise = noise.to(device)
-        with torch.no_grad():
-            nats += objective(images, noise, sigma)[1].item() * n
-        if noise_range is not None:
-            clean = images.to(noise.dtype) / 255
-            denoised = flow.denoise(clean + DENOISING_SIGMA * noise, DENOISING_SIGMA)
-            psnr += _psnr(denoised, clean)
-        count += n
+        generator = stream(seed, i, "evaluate")
+        sums.update(measure(flow, images.to(device), generator, count))
+        count += len(images)
+    return {key: value / count for key, value in sums.items()}
+
+
+def _density(
+    flow, images: Tensor, g: torch.Generator, before: int, noise_range
+) -> dict[str, float]:
+    """Sums over a batch; ``before`` is how many images came before it."""
+    n = len(images)
     if noise_range is None:
-        return {"bits_per_dim": to_bits(nats / count)}
-    return {"gap": nats / count, "psnr": psnr / count}
+        noise, sigma = torch.rand(images.shape, generator=g).to(images.device), None
+    else:
+        # one level per crop, evenly spread, so that the mean has no luck in it
+        u = (torch.arange(before, before + n) * 0.618034) % 1
+        noise = torch.randn(images.shape, generator=g).to(images.device)
+        sigma = log_uniform(u, *noise_range).to(images.device)
+    with torch.no_grad():
+        nats = Objective(flow)(images, noise, sigma)[1].item()
+    if noise_range is None:
+        return {"bits_per_dim": n * to_bits(nats)}
+    clean = images.to(noise.dtype) / 255
+    denoised = flow.denoise(clean + DENOISING_SIGMA * noise, DENOISING_SIGMA)
+    return {"gap": n * nats, "psnr": _psnr(denoised, clean)}
 
 
 @torch.no_grad()
-def _bound(vae, batches: list[Tensor], seed: int) -> dict[str, float]:
-    device = next(vae.parameters()).device
-    bits, psnr, count = 0.0, 0.0, 0
-    for i, images in enumerate(batches):
-        g = stream(seed, i, "evaluate")
-        x = dequantize(images, noise=torch.rand(images.shape, generator=g)).to(device)
-        bits += vae.bits_per_dim(x, BOUND_SAMPLES, generator=g).sum().item()
-        clean = images.to(device) / 255
-        psnr += _psnr(vae.reconstruct(clean), clean)
-        count += len(images)
-    return {"bits_per_dim_bound": bits / count, "reconstruction_psnr": psnr / count}
+def _bound(vae, images: Tensor, g: torch.Generator, before: int) -> dict[str, float]:
+    x = dequantize(images, noise=torch.rand(images.shape, generator=g).to(images.device))
+    bits = vae.bits_per_dim(x, BOUND_SAMPLES, generator=g).sum().item()
+    clean = images / 255
+    return {"bits_per_dim_bound": bits, "reconstruction_psnr": _psnr(vae.reconstruct(clean), clean)}
 
 
 @torch.no_grad()
-def _verdict(gan, batches: list[Tensor], seed: int) -> dict[str, float]:
-    device = next(gan.parameters()).device
-    real, fake, count = 0.0, 0.0, 0
-    for i, images in enumerate(batches):
-        samples = gan.sample(len(images), generator=stream(seed, i, "evaluate"))
-        real += gan.judge(images.to(device) / 255).sum().item()
-        fake += gan.judge(samples).sum().item()
-        count += len(images)
-    return {"critic_real": real / count, "critic_fake": fake / count}
+def _verdict(gan, images: Tensor, g: torch.Generator, before: int) -> dict[str, float]:
+    real, fake = gan.judge(images / 255), gan.judge(gan.sample(len(images), generator=g))
+    return {"critic_real": real.sum().item(), "critic_fake": fake.sum().item()}
 
 
 def _psnr(x: Tensor, clean: Tensor) -> float:
