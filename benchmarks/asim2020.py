@@ -10,7 +10,6 @@ asim2020.png.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import math
@@ -183,10 +182,8 @@ def means(run: Run, experiment: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.Arguments(__doc__, threads=1, quick=False)
     parser.add_argument("run", type=Path, help="folder of the study")
-    parser.add_argument("--threads", type=int, default=1, help="of the run, for the record")
-    parser.add_argument("--out", type=Path, help="folder (default: results)")
     args = parser.parse_args()
     run = Run(args.run)
     info = harness.machine(PACKAGES, args.threads)

@@ -23,8 +23,7 @@ def train(cell: dict) -> dict:
 
     import innverse
 
-    torch.set_num_threads(cell["threads"])
-    torch.set_flush_denormal(True)
+    harness.use(cell["threads"])
     torch.manual_seed(cell["seed"])
     model = glows.Innverse(3, 4, 64)
     model.to(memory_format=torch.channels_last)

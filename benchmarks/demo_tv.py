@@ -9,8 +9,9 @@ src/innverse/studies/demo/problems.py.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
+
+import harness
 
 import innverse
 from innverse.metrics import psnr
@@ -28,9 +29,12 @@ WEIGHTS = (3e-5, 1e-4, 2e-4, 4e-4, 6e-4, 8e-4, 1.2e-3, 1.6e-3)
 
 
 def main() -> None:
+    parser = harness.Arguments(__doc__, quick=False, out=False)
+    parser.add_argument("--flow", action="store_true", help="also the network by each method")
+    args = parser.parse_args()
     table = Table(["problem", *(f"{w:g}" for w in WEIGHTS)], title="TV: mean PSNR by weight")
     flow_table = Table(["problem", "pnp", "latent"], title="network: mean PSNR by method")
-    prior = innverse.load("natural-gray") if "--flow" in sys.argv else None
+    prior = innverse.load("natural-gray") if args.flow else None
     for problem in PROBLEMS:
         scenes = [
             make_scene(replace(problem, photograph=name, region=REGIONS[name], side=128), seed=1)

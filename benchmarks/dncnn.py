@@ -10,7 +10,6 @@ views; total variation has its default weight, which was fitted on photographs.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import harness
@@ -58,15 +57,13 @@ def scores(pictures: list[Tensor], prior, peer: nn.Module) -> dict[str, list[flo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.Arguments(__doc__, threads=1, quick=False)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--faces", required=True, help="faces_test.tar")
     parser.add_argument("--gray", required=True, help="restoration_test.tar")
     parser.add_argument("--images", type=int, default=100, help="faces, at most")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="folder (default: results)")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    harness.use(args.threads)
     peer = dncnn(args.weights)
     faces = picture_sets(args.faces, args.images)
     gray = open_images(args.gray, subset="set12", channels=1)

@@ -47,8 +47,7 @@ def main() -> None:
     parser.add_argument("--grid", type=Path, help="PNG for 36 samples of the INN")
     parser.add_argument("--page", type=Path, help="folder for report.html")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)
+    harness.use(args.threads)
     keep_buffers()
     contestants = [Contestant.load(name) for name in args.models]
     shape = contestants[0].model.shape

@@ -20,7 +20,6 @@ import json
 import math
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -53,6 +52,7 @@ class Arguments(argparse.ArgumentParser):
         doc: of the script; its first line is the help.
         threads: the default of --threads, 0 for all cores.
         rounds: how many rounds a run has, and a quick one.
+        quick, out: False leaves that option out.
     """
 
     def __init__(
@@ -61,11 +61,17 @@ class Arguments(argparse.ArgumentParser):
         *,
         threads: int | None = None,
         rounds: tuple[int, int] | None = None,
+        quick: bool = True,
+        out: bool = True,
     ):
         super().__init__(description=(doc or "").splitlines()[0])
         self._rounds = rounds
-        self.add_argument("--quick", action="store_true", help="small and short: does it run?")
-        self.add_argument("--out", type=Path, help="folder (default: results, quick: runs/bench)")
+        self.set_defaults(quick=False, out=None)
+        if quick:
+            self.add_argument("--quick", action="store_true", help="small and short: does it run?")
+        if out:
+            where = "results, quick: runs/bench" if quick else "results"
+            self.add_argument("--out", type=Path, help=f"folder (default: {where})")
         if threads is not None:
             self.add_argument("--threads", type=int, default=threads or os.cpu_count() or 1)
         if rounds is not None:
@@ -218,6 +224,14 @@ def with_earlier(name: str, rows: list[dict], key, same: dict, folder: Path | No
 # ---- the child ----------------------------------------------------------------------------------
 
 
+def use(threads: int) -> None:
+    """Compute with so many threads, and take denormals, which are slow, for 0."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+
+
 def train(
     parameters, loss: Callable, budget: float, *, lr: float, clip: float, warm_up: int = 1
 ) -> dict:
@@ -280,13 +294,6 @@ def peak_tensor_bytes(step: Callable[[], object]) -> int:
     from innverse.metrics.memory import peak_tensor_bytes
 
     return peak_tensor_bytes(step)
-
-
-def resident_bytes() -> int:
-    """The largest resident size that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if platform.system() == "Darwin" else 1024
-    )
 
 
 def _busy() -> tuple[float, float, float] | None:

@@ -27,8 +27,7 @@ def measure(cell: dict) -> dict:
     import glows
     import torch
 
-    torch.set_num_threads(cell["threads"])
-    torch.set_flush_denormal(True)
+    harness.use(cell["threads"])
     torch.manual_seed(0)
     model = glows.LIBRARIES[cell["library"]](LEVELS, cell["steps"], HIDDEN, shape=SHAPE)
     generator = torch.Generator().manual_seed(1)

@@ -20,8 +20,7 @@ def measure(cell: dict) -> dict:
     import glows
     import torch
 
-    torch.set_num_threads(cell["threads"])
-    torch.set_flush_denormal(True)
+    harness.use(cell["threads"])
     torch.manual_seed(0)
     shape = (3, cell["size"], cell["size"])
     model = glows.Innverse(LEVELS, cell["depth"], HIDDEN, cell["memory"], shape=shape)

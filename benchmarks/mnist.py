@@ -13,7 +13,6 @@ weighted one (Burda et al. 2015) with ``--importance`` samples, in the same unit
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
@@ -139,7 +138,7 @@ def text_of(rows: list[dict], info: dict, arguments) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.Arguments(__doc__, threads=1, quick=False)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of training runs of flows")
     parser.add_argument("--data", required=True, help="the test images: IDX, or their folder")
     parser.add_argument("--subset", default=None, help="t10k, if --data is MNIST's folder")
@@ -147,16 +146,11 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2, help="of the dequantisation noise")
     parser.add_argument("--importance", type=int, default=100, help="samples of the VAE's bound")
     parser.add_argument("--images", type=int, default=None, help="only so many: does it run?")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
     args = parser.parse_args()
-
-    import torch
 
     from innverse.data import open_images
 
-    torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)
+    harness.use(args.threads)
     images = open_images(args.data, subset=args.subset, channels=1).stack()[: args.images]
     rows = [flow_row(run, images, args.draws) for run in args.runs]
     if args.vae:

@@ -70,10 +70,8 @@ MIXTURE = "Gaussian mixture"
 
 
 def measure(cell: dict) -> dict:
-    import torch
 
-    torch.set_num_threads(cell["threads"])
-    torch.set_flush_denormal(True)
+    harness.use(cell["threads"])
     train, test, constant = _whitened(cell)
     fit = _fit_mixture if cell["model"] == MIXTURE else _fit_flow
     score, result = fit(cell, train)

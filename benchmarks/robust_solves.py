@@ -13,11 +13,9 @@ run again: the file in --out grows line by line.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -106,21 +104,18 @@ def main() -> None:
     import innverse
     from innverse.studies.reproduce.pictures import picture_sets
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.Arguments(__doc__, threads=1, quick=False)
     parser.add_argument("--data", help="default: the faces inside scikit-image")
     parser.add_argument("--prior", default="faces64")
     parser.add_argument("--cases", type=int, default=30)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=harness.RESULTS)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)
+    harness.use(args.threads)
     dtype = getattr(torch, args.dtype)
     x = next(iter(picture_sets(args.data, BATCH).values())).x.to(dtype)
     prior = innverse.load(args.prior).to(dtype)
-    lines = args.out / f"robust_solves_{args.dtype}.jsonl"
+    lines = (args.out or harness.RESULTS) / f"robust_solves_{args.dtype}.jsonl"
     lines.parent.mkdir(parents=True, exist_ok=True)
     records = [json.loads(s) for s in lines.read_text().splitlines()] if lines.is_file() else []
     for seed in range(len(records), args.cases):

@@ -42,10 +42,8 @@ IMAGES = {
 
 
 def measure(cell: dict) -> dict:
-    import torch
 
-    torch.set_num_threads(cell["threads"])
-    torch.set_flush_denormal(True)
+    harness.use(cell["threads"])
     start = time.process_time()
     runs = [_run(cell, seed, poison=False) for seed in range(cell["seeds"])]
     poisoned = [_run(cell, seed, poison=True) for seed in range(cell["poisoned_seeds"])]

@@ -34,8 +34,7 @@ def measure(cell: dict) -> dict:
     from innverse.studies.reproduce.cells import measurement
     from innverse.studies.reproduce.pictures import picture_sets
 
-    torch.set_num_threads(cell["threads"])
-    torch.set_flush_denormal(True)
+    harness.use(cell["threads"])
     flow = innverse.load("faces64")
     x = next(iter(picture_sets(cell["data"], cell["batch"]).values())).x
     physics, y = measurement("compressed_sensing", RATIO, x)

@@ -9,8 +9,8 @@ Reads what the other benchmarks left in results/ and writes speed.md, speed.json
 
 from __future__ import annotations
 
-import argparse
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import harness
@@ -21,79 +21,64 @@ def read(name: str) -> dict:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def question(text: str, ours, peers: list[tuple], target: float, unit: str = "s") -> list[dict]:
+@dataclass
+class Target:
+    """A question, the answer, and what it should be: at least so many times better than the best
+    other library, or, where there is none, at most so much."""
+
+    question: str
+    ours: float
+    best_peer: float | None
+    peer: str | None
+    unit: str
+    ratio: float | None
+    target: float
+    met: bool
+
+
+def question(text: str, ours, peers: list[tuple], target: float, unit: str = "s") -> list[Target]:
     """One target: ``peers`` holds (value, name), smaller is better; nothing if not measured."""
     peers = [(value, name) for value, name in peers if value]
     if not ours or not peers:
         return []
     best, name = min(peers)
-    ratio = best / ours
-    return [
-        {
-            "question": text,
-            "ours": ours,
-            "best_peer": best,
-            "peer": name,
-            "unit": unit,
-            "ratio": ratio,
-            "target": target,
-            "met": ratio >= target,
-        }
-    ]
+    return [Target(text, ours, best, name, unit, best / ours, target, best / ours >= target)]
 
 
-def limit(text: str, ours, most: float, unit: str) -> list[dict]:
+def limit(text: str, ours, most: float, unit: str) -> list[Target]:
     """One target without a rival: ``ours`` may be at most ``most``; the ratio is most / ours."""
     if ours is None:
         return []
-    return [
-        {
-            "question": text,
-            "ours": ours,
-            "best_peer": None,
-            "peer": None,
-            "unit": unit,
-            "ratio": most / ours if ours else None,
-            "target": most,
-            "met": ours <= most,
-        }
-    ]
+    return [Target(text, ours, None, None, unit, most / ours if ours else None, most, ours <= most)]
 
 
-def of_step() -> list[dict]:
+def split(rows: list[dict], key: str = "seconds") -> tuple[float | None, list[tuple]]:
+    """(the least of ours, what the others have): ``key`` of the rows."""
+    ours = [row[key] for row in rows if row["library"] == "innverse" and row.get(key)]
+    peers = [(row.get(key), row["library"]) for row in rows if row["library"] != "innverse"]
+    return min(ours, default=None), peers
+
+
+def of_step() -> list[Target]:
     data = read("step")
     speed, memory = data.get("speed", []), data.get("memory", [])
-    fp32 = [r for r in speed if not r.get("bf16")]
-    ours = min((r["seconds"] for r in fp32 if r["library"] == "innverse"), default=None)
-    peers = [(r.get("seconds"), r["library"]) for r in fp32 if r["library"] != "innverse"]
-    found = question("Glow K=8, training step, float32", ours, peers, 1.3)
-    bf16 = [r for r in speed if r.get("bf16")]
-    ours = min((r["seconds"] for r in bf16 if r["library"] == "innverse"), default=None)
-    peers = [(r.get("seconds"), r["library"]) for r in bf16 if r["library"] != "innverse"]
-    found += question("Glow K=8, training step, bf16", ours, peers, 1.5)
+    fp32, bf16 = ([r for r in speed if bool(r.get("bf16")) == low] for low in (False, True))
+    found = question("Glow K=8, training step, float32", *split(fp32), 1.3)
+    found += question("Glow K=8, training step, bf16", *split(bf16), 1.5)
     lost = read("bf16").get("difference")
     if lost is not None:
         found += limit("bits/dim lost by bf16 networks, 3 seeds", abs(lost), 0.01, "bits")
     mine = [r for r in memory if r["library"] == "innverse"]
-    others = [r for r in memory if r["library"] != "innverse"]
-    if mine and others:
+    if mine:
         least = min(mine, key=lambda r: r["activation_bytes"])
-        peers = [(r["activation_bytes"], r["library"]) for r in others]
-        found += question(
-            f"Glow K=64, activations ({least['memory']})",
-            least["activation_bytes"],
-            peers,
-            10,
-            "bytes",
-        )
-        peers = [(r["seconds"], r["library"]) for r in others]
-        found += question(
-            f"Glow K=64, time at that memory ({least['memory']})", least["seconds"], peers, 1
-        )
+        rows = [r for r in memory if r is least or r["library"] != "innverse"]
+        what = f"Glow K=64, {{}} ({least['memory']})"
+        found += question(what.format("activations"), *split(rows, "activation_bytes"), 10, "bytes")
+        found += question(what.format("time at that memory"), *split(rows), 1)
     return found
 
 
-def of_memory() -> list[dict]:
+def of_memory() -> list[Target]:
     rows = {
         (r["memory"], r["depth"]): r for r in read("memory").get("cells", []) if r["size"] == 32
     }
@@ -119,38 +104,36 @@ VECTORS = {
 }
 
 
-def of_vectors() -> list[dict]:
+def of_vectors() -> list[Target]:
     cells, found = read("vectors").get("cells", []), []
     for (kind, d), (against_all, against_one) in VECTORS.items():
-        rows = {r["library"]: r for r in cells if (r["kind"], r["d"]) == (kind, d)}
-        ours = rows.pop("innverse", {})
+        rows = [r for r in cells if (r["kind"], r["d"]) == (kind, d)]
         for call, target in against_all:
-            key = "seconds" if call == "step" else call
-            peers = [(r.get(key), name) for name, r in rows.items()]
-            found += question(f"{kind} couplings D={d}, {call}", ours.get(key), peers, target)
+            sides = split(rows, "seconds" if call == "step" else call)
+            found += question(f"{kind} couplings D={d}, {call}", *sides, target)
         for call, peer, target in against_one:
-            key = "seconds" if call == "step" else call
+            ours, peers = split(rows, "seconds" if call == "step" else call)
+            # of those that run on torch the best
             peers = [
-                (r.get(key), name)
-                for name, r in rows.items()
+                (value, name)
+                for value, name in peers
                 if name == peer or (peer == "torch" and name != "flowjax")
             ]
-            text = f"{kind} couplings D={d}, {call}, against {peer}"
-            found += question(text, ours.get(key), peers, target)
+            found += question(
+                f"{kind} couplings D={d}, {call}, against {peer}", ours, peers, target
+            )
     return found
 
 
-def of_inverse_loop() -> list[dict]:
+def of_inverse_loop() -> list[Target]:
     cells, found = read("inverse_loop").get("cells", []), []
     for batch in (16, 1):
         rows = [r for r in cells if r["batch"] == batch]
-        ours = next((r.get("seconds") for r in rows if r["library"] == "innverse"), None)
-        peers = [(r.get("seconds"), r["library"]) for r in rows if r["library"] != "innverse"]
-        found += question(f"gradient of the misfit of A G(z), batch {batch}", ours, peers, 1.5)
+        found += question(f"gradient of the misfit of A G(z), batch {batch}", *split(rows), 1.5)
     return found
 
 
-def of_peak() -> list[dict]:
+def of_peak() -> list[Target]:
     row = next((r for r in read("peak").get("cells", []) if r["library"] == "innverse"), None)
     if row is None:
         return []
@@ -159,7 +142,7 @@ def of_peak() -> list[dict]:
     return limit(text, row["seconds"], allowed, "s")
 
 
-def of_startup() -> list[dict]:
+def of_startup() -> list[Target]:
     cells = {r["name"]: r for r in read("startup").get("cells", [])}
     found = []
     for name in ("import innverse", "innverse --help"):
@@ -185,35 +168,35 @@ def shown(value: float | None, unit: str) -> str:
     return f"{value * scale:.{digits}f}{name}"
 
 
-def table(targets: list[dict]) -> str:
+def table(targets: list[Target]) -> str:
     lines = []
     for t in targets:
-        alone = t["best_peer"] is None
+        alone = t.best_peer is None
         lines.append(
             [
-                t["question"],
-                shown(t["ours"], t["unit"]),
-                shown(t["best_peer"], t["unit"]),
-                t["peer"] or "–",
-                "–" if alone else f"{t['ratio']:.2f}",
-                f"≤ {shown(t['target'], t['unit'])}" if alone else f"≥ {t['target']:g}",
-                "met" if t["met"] else "**missed**",
+                t.question,
+                shown(t.ours, t.unit),
+                shown(t.best_peer, t.unit),
+                t.peer or "–",
+                "–" if alone else f"{t.ratio:.2f}",
+                f"≤ {shown(t.target, t.unit)}" if alone else f"≥ {t.target:g}",
+                "met" if t.met else "**missed**",
             ]
         )
     return harness.table(["question", "innverse", "best other", "", "ratio", "target", ""], lines)
 
 
-def plot(targets: list[dict], path: Path) -> None:
+def plot(targets: list[Target], path: Path) -> None:
     """Ratio of every comparison as a bar, its target as a tick."""
     from matplotlib.figure import Figure
 
-    rows = [t for t in targets if t["best_peer"] is not None][::-1]
+    rows = [t for t in targets if t.best_peer is not None][::-1]
     figure = Figure(figsize=(9, 0.35 * len(rows) + 1), layout="constrained")
     axes = figure.add_subplot()
-    colours = ["#3a8f5c" if t["met"] else "#c8553d" for t in rows]
-    axes.barh([t["question"] for t in rows], [t["ratio"] for t in rows], color=colours)
+    colours = ["#3a8f5c" if t.met else "#c8553d" for t in rows]
+    axes.barh([t.question for t in rows], [t.ratio for t in rows], color=colours)
     for y, t in enumerate(rows):
-        axes.plot([t["target"]] * 2, [y - 0.4, y + 0.4], color="black")
+        axes.plot([t.target] * 2, [y - 0.4, y + 0.4], color="black")
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set_xlabel("times better than the best other library; black: target")
     axes.spines[["top", "right"]].set_visible(False)
@@ -222,9 +205,7 @@ def plot(targets: list[dict], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results)")
-    args = parser.parse_args()
+    args = harness.Arguments(__doc__, quick=False).parse_args()
     targets = [
         *of_step(),
         *of_memory(),
@@ -236,7 +217,7 @@ def main() -> None:
     names = ("step", "bf16", "memory", "vectors", "inverse_loop", "peak", "startup")
     cells = {name: {k: v for k, v in read(name).items() if k != "machine"} for name in names}
     info = read("vectors").get("machine") or read("step").get("machine", {})
-    met = sum(t["met"] for t in targets)
+    met = sum(t.met for t in targets)
     text = "\n".join(
         [
             "# Speed and memory: all questions\n",
@@ -248,7 +229,12 @@ def main() -> None:
     )
     print(text)
     plot(targets, (args.out or harness.RESULTS) / "speed.png")
-    harness.write("speed", text, {"machine": info, "targets": targets, "cells": cells}, args.out)
+    harness.write(
+        "speed",
+        text,
+        {"machine": info, "targets": list(map(asdict, targets)), "cells": cells},
+        args.out,
+    )
 
 
 if __name__ == "__main__":

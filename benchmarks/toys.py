@@ -84,8 +84,7 @@ def measure(cell: dict) -> dict:
     from innverse.bijections import initialize
     from innverse.data import toys
 
-    torch.set_num_threads(cell["threads"])
-    torch.set_flush_denormal(True)
+    harness.use(cell["threads"])
     torch.manual_seed(cell["seed"])
     toy, draw = cell["toy"], torch.Generator().manual_seed(1000 + cell["seed"])
     held_out = toys.sample(toy, HELD_OUT, torch.Generator().manual_seed(1))

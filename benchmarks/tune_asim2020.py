@@ -10,11 +10,11 @@ on (split by seed 0 as in training), and the highest mean PSNR wins. What is fou
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
+import harness
 import torch
 
 import innverse
@@ -36,16 +36,14 @@ def held_out_faces(path: str, count: int) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.Arguments(__doc__, threads=1, quick=False, out=False)
     parser.add_argument("data")
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--experiments", nargs="+", default=list(FAMILIES))
     parser.add_argument("--settings", nargs="+")
     parser.add_argument("--methods", nargs="+")
-    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)
+    harness.use(args.threads)
     x = held_out_faces(args.data, args.images)
     shipped = innverse.zoo.names()
     priors = {r: innverse.load(n) for r, n in protocol.PRIORS.items() if n in shipped}

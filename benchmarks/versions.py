@@ -12,7 +12,6 @@ left out; the others replace their line in results/versions.md.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -207,7 +206,7 @@ at the oldest version that pyproject.toml admits. Seconds may include waiting fo
 def main() -> int:
     own = sys.argv[1:]
     own, more = (own[: own.index("--")], own[own.index("--") + 1 :]) if "--" in own else (own, [])
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = harness.Arguments(__doc__, quick=False, out=False)
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--jobs", type=int, default=1, help="processes of pytest")
     arguments = parser.parse_args(own)

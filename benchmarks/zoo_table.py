@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import harness
 
 from innverse.report import Table
 
@@ -23,7 +24,7 @@ def evaluate(task: str, *arguments: str) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.Arguments(__doc__, quick=False, out=False)
     parser.add_argument("data")
     parser.add_argument("--subset")
     parser.add_argument("--write", action="store_true")
