@@ -67,6 +67,17 @@ class Assessment:
             simulations at prior draws to it; None without a simulator.
         corrections: importance weights of some observations; None without a likelihood.
         draws, theta: of the first tested observations, to be looked at.
+
+    Example:
+        >>> theta = torch.rand(300, 1)
+        >>> x = theta + 0.1 * torch.randn(300, 1)
+        >>> posterior = fit(theta[:200], x[:200], max_epochs=1, progress=False)
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")  # of so few pairs
+        ...     found = assess(posterior, theta[200:], x[200:], draws=20)
+        >>> found.pairs, found.names, sorted(found.summary())[:3]
+        (50, ['theta[0]'], ['after', 'before', 'checked_pairs'])
     """
 
     names: list[str]

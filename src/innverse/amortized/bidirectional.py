@@ -76,6 +76,16 @@ class BidirectionalINN(nn.Module):
 
     The width is max(d, m + k) and at least ``width``; both sides are padded up to it. ``flow`` holds
     options of the flow of ``"affine"`` or ``"spline"`` couplings.
+
+    Example:
+        >>> from innverse.amortized.bidirectional import Weights
+        >>> options = {"layers": 2, "width": 8}
+        >>> inn = BidirectionalINN(2, 1, 2, flow=options, weights=Weights(), width=4)
+        >>> y, z, padding, log_det = inn(torch.randn(5, 2))
+        >>> y.shape, z.shape, padding.shape
+        (torch.Size([5, 1]), torch.Size([5, 2]), torch.Size([5, 1]))
+        >>> inn.inverse(y, z, padding).shape
+        torch.Size([5, 4])
     """
 
     def __init__(
@@ -171,6 +181,12 @@ class BidirectionalPosterior:
     """A learned simulator and its inverse: `predict` forwards, `sample` backwards.
 
     ``sample`` and ``sample_batched`` are those of `Posterior`; there is no density.
+
+    Example:
+        >>> theta = torch.rand(200, 2)
+        >>> both = fit_bidirectional(theta, theta[:, :1], layers=1, max_epochs=1, progress=False)
+        >>> both.predict(theta[:3]).shape, both.sample((5,), x=[0.5]).shape
+        (torch.Size([3, 1]), torch.Size([5, 2]))
     """
 
     def __init__(
@@ -282,6 +298,12 @@ def fit_bidirectional(
 
     Raises:
         UsageError, InputError, ShapeError: one line that says what is wrong.
+
+    Example:
+        >>> theta = torch.rand(200, 2)
+        >>> options = {"layers": 1, "width": 8, "max_epochs": 1, "progress": False}
+        >>> fit_bidirectional(theta, theta[:, :1], loss="ml", **options).sample((5,), x=[0.5]).shape
+        torch.Size([5, 2])
     """
     check_seed(seed)
     if loss not in ("mmd", "ml"):

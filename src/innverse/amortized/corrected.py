@@ -18,7 +18,16 @@ from .checks import as_floats, as_shape
 @dataclass(frozen=True)
 class Correction:
     """Weighted draws of one posterior: ``theta`` (n, D) with ``importance`` (weights, ESS, Pareto k,
-    evidence)."""
+    evidence).
+
+    Example:
+        >>> from innverse.data import simulators
+        >>> task = simulators.get("two_moons")
+        >>> posterior = fit(*task.pairs(200), prior=task.prior, max_epochs=1, progress=False)
+        >>> found = CorrectedPosterior(posterior, task.log_joint).correct([0.0, 0.0], 500)
+        >>> found.theta.shape, found.mean.shape, 0 < found.efficiency <= 1
+        (torch.Size([500, 2]), torch.Size([2]), True)
+    """
 
     theta: Tensor
     importance: Importance
@@ -46,6 +55,15 @@ class CorrectedPosterior:
         log_joint: log p(theta) + log p(x | theta), (n, D), x -> (n,); of `innverse`'s simulators it
             is ``task.log_joint``.
         oversample: proposals for each draw that is asked for; at least ``proposals`` in all.
+
+    Example:
+        >>> from innverse.data import simulators
+        >>> task = simulators.get("gaussian_linear_uniform", dim=1)
+        >>> theta, x = task.pairs(500)
+        >>> rough = fit(theta, x, prior=task.prior, max_epochs=2, progress=False)
+        >>> exact = CorrectedPosterior(rough, task.log_joint, proposals=1000)
+        >>> exact.sample((5,), x=[0.2]).shape
+        torch.Size([5, 1])
     """
 
     def __init__(self, posterior, log_joint: Callable, *, oversample: int = 10, proposals=10_000):

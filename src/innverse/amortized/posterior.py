@@ -241,7 +241,14 @@ class Posterior:
 
     @classmethod
     def load(cls, folder: str | Path) -> Posterior:
-        """Read what `save` wrote; InputError when it is missing or damaged."""
+        """Read what `save` wrote; InputError when it is missing or damaged.
+
+        Example:
+            >>> theta = torch.rand(200, 2)
+            >>> fit(theta, theta + 0.1, max_epochs=1, progress=False).save("posterior")
+            >>> load("posterior").sample((5,), x=theta[0]).shape
+            torch.Size([5, 2])
+        """
 
         def build(made: dict[str, Any], history: History | None) -> Posterior:
             names, x_shape, config = made["names"], tuple(made["x_shape"]), made["config"]

@@ -53,6 +53,14 @@ def fit_sequential(
     Raises:
         UsageError: rounds or budget that do not fit together.
         InputError, ShapeError: as `fit`; or x is not one valid observation.
+
+    Example:
+        >>> from innverse.data import simulators
+        >>> task = simulators.get("two_moons")
+        >>> options = {"budget": 200, "rounds": 2, "max_epochs": 1, "progress": False}
+        >>> posterior = fit_sequential(task, task.prior, [0.0, 0.0], **options)
+        >>> posterior.sample((5,)).shape, [r["simulations"] for r in posterior.config["rounds"]]
+        (torch.Size([5, 2]), [100, 100])
     """
     check_seed(seed)
     if rounds < 1 or budget < rounds:

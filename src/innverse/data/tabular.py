@@ -57,6 +57,13 @@ def open_table(name: str, path: str | Path) -> Table:
         UsageError: an unknown name.
         InputError: a file is missing, damaged, or a pickle (which is never opened).
         InnverseError: BSDS300 without h5py.
+
+    Example:
+        >>> import numpy as np
+        >>> np.save("data.npy", np.random.default_rng(0).normal(size=(100, 43)))
+        >>> table = open_table("miniboone", "data.npy")
+        >>> table.train.shape, table.validation.shape, table.test.shape
+        (torch.Size([81, 43]), torch.Size([9, 43]), torch.Size([10, 43]))
     """
     if name not in _TABLES:
         raise UsageError(f"no table is called {name!r}: choose one of {', '.join(_TABLES)}")

@@ -25,6 +25,10 @@ class Schedule:
     ``heavy_decay`` if it fits the training pairs better than the held-out ones, else
     ``light_decay``; what is better on the held-out pairs is kept. A posterior near its prior wants
     the heavy one, a sharp one with many simulations the light one.
+
+    Example:
+        >>> Schedule(patience=5, minutes=2.0).warmup(per_epoch=10)
+        50
     """
 
     lr: float = 1e-3
@@ -137,7 +141,14 @@ class Decay:
 @dataclass
 class History:
     """What happened: the loss per epoch, on what is held out and on the training rows (the negative
-    log-likelihood in nats, for flow matching its regression), and why it ended."""
+    log-likelihood in nats, for flow matching its regression), and why it ended.
+
+    Example:
+        >>> flow = innverse.flows.build("realnvp", (2,), layers=2, width=8)
+        >>> history = fit(flow, torch.randn(200, 2), max_epochs=2, progress=False)
+        >>> len(history.held_out), history.best == min(history.held_out), history.ended
+        (2, True, 'max_epochs')
+    """
 
     held_out: list[float] = field(default_factory=list)
     training: list[float] = field(default_factory=list)

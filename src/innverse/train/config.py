@@ -206,7 +206,13 @@ class TableTrainingConfig(_Table):
 
 
 class TrainingConfig(_Table):
-    """A whole training on images."""
+    """A whole training on images.
+
+    Example:
+        >>> config = TrainingConfig(data={"path": "photos/", "crop": 32}, train={"steps": 5000})
+        >>> config.model.name, config.train.lr, config.fitted(3, None).shape
+        ('glow', 0.001, (3, 32, 32))
+    """
 
     data: DataConfig
     model: ModelConfig = ModelConfig()
@@ -264,6 +270,12 @@ def load_config(
         InputError: the file cannot be read.
         UsageError: bad TOML, an unknown key or a wrong type; one line per fault, each naming the
             key and the file.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("digits.toml").write_text('[data]\\npath = "digits"\\n[train]\\nsteps = 500')
+        >>> load_config("digits.toml", {"train.lr": 1e-4}).train.steps
+        500
     """
     where = str(path) if path is not None else "the command line"
     raw: dict[str, Any] = {}

@@ -64,6 +64,13 @@ def train(
         UsageError: settings that do not fit together.
         NotConvergedError: training diverged; neither a model nor a checkpoint of it is kept.
         InnverseError: another training writes into ``out``.
+
+    Example:
+        >>> settings = {"data.path": "digits", "model.levels": 1, "model.steps": 1, "model.hidden": 8}
+        >>> config = load_config(overrides=settings | {"train.steps": 2, "train.eval_images": 8})
+        >>> outcome = train(config, "run", quiet=True)
+        >>> outcome.complete, innverse.load(outcome.model).shape
+        (True, (1, 8, 8))
     """
     out, settings = Path(out), config.train
     target = choose_device(device)

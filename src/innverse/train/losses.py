@@ -55,6 +55,13 @@ class Objective(nn.Module):
 
     All randomness comes in as arguments: ``forward`` is a pure function, but for flows that draw
     something themselves in training mode, from torch's global generator.
+
+    Example:
+        >>> flow = innverse.flows.build("glow", (1, 8, 8), levels=1, steps=1, hidden=8)
+        >>> images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
+        >>> loss, nats, score = Objective(flow)(images, torch.rand(4, 1, 8, 8))
+        >>> loss.shape, bool(loss == nats), float(score)
+        (torch.Size([]), True, 0.0)
     """
 
     flow: Any  # a flow or a VAE: its `log_prob` or `training_loss`

@@ -8,7 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: ``complete`` or interrupted after ``step`` steps."""
+    """How a run ended: ``complete`` or interrupted after ``step`` steps.
+
+    Example:
+        >>> from pathlib import Path
+        >>> Outcome(False, 20, 0, Path("runs/photos"), None, {}).complete
+        False
+    """
 
     complete: bool
     step: int

@@ -42,6 +42,15 @@ class Trainer:
         data: training and held-out crops.
         world: the processes that train together.
         device: where to compute.
+
+    Example:
+        >>> from innverse.train.sources import TrainingImages
+        >>> settings = {"data.path": "digits", "model.levels": 1, "model.steps": 1, "model.hidden": 8}
+        >>> data = TrainingImages(load_config(overrides=settings | {"train.batch_size": 8}))
+        >>> trainer = Trainer(data.config, data)
+        >>> trainer.initialize()
+        >>> trainer.step()["skipped"], trainer.step_number
+        (None, 1)
     """
 
     def __init__(
