@@ -11,7 +11,7 @@ import torch
 from innverse.errors import InnverseError, InputError
 from innverse.fitting.checkpoint import Checkpoint
 from innverse.fitting.schedule import Budget, Schedule
-from innverse.fitting.training import Training, train
+from innverse.fitting.training import Training
 
 
 def linear(n: int = 400):
@@ -45,7 +45,7 @@ def test_learning_rate_stays_and_falls():
 
 def test_training_finds_the_line_and_keeps_the_best_state():
     model, loss, data, held_out = linear()
-    history = train(model, loss, data, held_out, SCHEDULE, progress=False)
+    history = Training(model, loss, data, held_out, SCHEDULE).run(progress=False)
     assert model.weight.item() == pytest.approx(2, abs=0.05)
     assert model.bias.item() == pytest.approx(-1, abs=0.05)
     assert history.best == min(history.held_out) and history.epochs == len(history.held_out)
@@ -54,16 +54,16 @@ def test_training_finds_the_line_and_keeps_the_best_state():
 
 def test_a_plateau_begins_the_end():
     model, loss, data, held_out = linear()
-    history = train(
-        model, loss, data, held_out, Schedule(lr=0.03, batch_size=32, patience=2), progress=False
-    )
+    history = Training(
+        model, loss, data, held_out, Schedule(lr=0.03, batch_size=32, patience=2)
+    ).run(progress=False)
     assert history.ended == "no more progress on what is held out" and history.epochs < 200
 
 
 @pytest.mark.parametrize("stop", [1, 57, 120])
 def test_a_training_that_was_stopped_ends_where_it_would_have(stop, tmp_path):
     model, loss, data, held_out = linear()
-    whole = train(model, loss, data, held_out, SCHEDULE, progress=False)
+    whole = Training(model, loss, data, held_out, SCHEDULE).run(progress=False)
     want = model.state_dict()
     model, loss, data, held_out = linear()
     first = Training(model, loss, data, held_out, SCHEDULE)
@@ -73,21 +73,21 @@ def test_a_training_that_was_stopped_ends_where_it_would_have(stop, tmp_path):
 
     save_checkpoint(tmp_path, first.checkpoint({"data": "a"}))
     model, loss, data, held_out = linear()
-    history = train(
-        model, loss, data, held_out, SCHEDULE,
-        progress=False, folder=tmp_path, signature={"data": "a"},
-    )  # fmt: skip
+    history = Training(model, loss, data, held_out, SCHEDULE).run(
+        progress=False, checkpoint=tmp_path, signature={"data": "a"}
+    )
     assert history.held_out == whole.held_out and history.best == whole.best
     for key, value in model.state_dict().items():
         assert torch.equal(value, want[key])
     # complete: nothing is trained again
-    again = train(
-        model, loss, data, held_out, SCHEDULE,
-        progress=False, folder=tmp_path, signature={"data": "a"},
-    )  # fmt: skip
+    again = Training(model, loss, data, held_out, SCHEDULE).run(
+        progress=False, checkpoint=tmp_path, signature={"data": "a"}
+    )
     assert again == history
     with pytest.raises(InputError, match="other data"):
-        train(model, loss, data, held_out, SCHEDULE, folder=tmp_path, signature={"data": "b"})
+        Training(model, loss, data, held_out, SCHEDULE).run(
+            checkpoint=tmp_path, signature={"data": "b"}
+        )
 
 
 def test_bad_steps_are_refused_and_many_end_it():
@@ -170,9 +170,9 @@ def test_light_decay_is_tried_where_it_does_not_overfit():
     model, loss, data, held_out = linear()
     schedule = Schedule(lr=0.03, batch_size=32, patience=3, weight_decay=1.0)
     assert Training(model, loss, data, held_out, schedule).decay.now == 1
-    history = train(model, loss, data, held_out, schedule, progress=False)
+    history = Training(model, loss, data, held_out, schedule).run(progress=False)
     model, loss, data, held_out = linear()
     fixed = dataclasses.replace(schedule, light_decay=None)
-    heavier = train(model, loss, data, held_out, fixed, progress=False)
+    heavier = Training(model, loss, data, held_out, fixed).run(progress=False)
     assert history.best < heavier.best - 0.01  # the decay holds the slope of 2 down
     assert abs(history.best - 0.01) < 0.005  # the variance of the noise

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from .. import flows
 from ..errors import ShapeError, UsageError
 from ..fitting.schedule import History, schedule_of
-from ..fitting.training import train
+from ..fitting.training import Training
 from ..flows.flow import Flow
 from ..metrics.mmd import inverse_multiquadratic, mmd2
 from ..seeding import seeded
@@ -349,5 +349,6 @@ def fit_bidirectional(
             )
 
         data, held_out = (u[rows], y[rows]), (u[test], y[test])
-        history = train(network, objective, data, held_out, limits, seed=seed, progress=progress)
+        training = Training(network, objective, data, held_out, limits, seed)
+        history = training.run(progress=progress)
     return BidirectionalPosterior(network, transform, standardize, pairs.names, history)

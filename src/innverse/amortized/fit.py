@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
-from ..fitting.checkpoint import remove_checkpoints
 from ..fitting.schedule import schedule_of
-from ..fitting.training import signature, train
+from ..fitting.training import Training, signature
 from ..progress import Progress
 from ..seeding import seeded
 from .checks import (
@@ -137,28 +136,15 @@ def fit(
             return value - log_det if estimator.density.by_likelihood else value
 
         config = {"density": density, "summary": summary, "size": size}
-        folder = None if checkpoint is None else Path(checkpoint)
-        if folder is not None and not resume:
-            remove_checkpoints(folder)
-        history = train(
-            estimator,
-            loss,
-            (u[rows], z[rows], log_det[rows]),
-            (u[test], z[test], log_det[test]),
-            limits,
-            seed=seed,
+        learned, judged = ((u[some], z[some], log_det[some]) for some in (rows, test))
+        training = Training(estimator, loss, learned, judged, limits, seed)
+        named = summary if isinstance(summary, str) else type(summary).__name__
+        known = config | {"summary": named, "held_out": held_out, "seed": seed}
+        history = training.run(
             progress=progress,
-            folder=folder,
-            signature=signature(
-                (theta, x),
-                limits,
-                **config
-                | {"summary": summary if isinstance(summary, str) else type(summary).__name__},
-                held_out=held_out,
-                seed=seed,
-            )
-            if folder
-            else None,
+            checkpoint=checkpoint,
+            resume=resume,
+            signature=signature((theta, x), limits, **known) if checkpoint is not None else None,
         )
     counts = n, pairs.excluded
     return Posterior(estimator, training_range, pairs.names, shape, config, history, *counts)

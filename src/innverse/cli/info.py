@@ -55,7 +55,9 @@ def info(model: str | None = None, /, *, json: Json = False) -> int:
         "parameters": flow.n_parameters,
     }
     if json:
-        print_json({**facts, "tree": tree.as_dict(), "sections": sections(text), "card": text})
+        print_json(
+            {**facts, "tree": dataclasses.asdict(tree), "sections": sections(text), "card": text}
+        )
         return 0
     print(f"{model}: {_summary(flow)}\n")
     for line in render(tree):
@@ -78,23 +80,6 @@ class Node:
     parameters: int = 0
     count: int = 1
     children: list[Node] = field(default_factory=list)
-
-    def same_as(self, other: Node) -> bool:
-        return (
-            (self.label, self.shape, self.parameters, self.count)
-            == (other.label, other.shape, other.parameters, other.count)
-            and len(self.children) == len(other.children)
-            and all(a.same_as(b) for a, b in zip(self.children, other.children))
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "label": self.label,
-            "count": self.count,
-            "shape": None if self.shape is None else list(self.shape),
-            "parameters": self.parameters,
-            "children": [child.as_dict() for child in self.children],
-        }
 
 
 def describe(flow: Flow | Generator) -> Node:
@@ -197,11 +182,8 @@ def _longest_run(nodes: list[Node], i: int) -> tuple[int, int]:
     best = (1, 1)
     for period in range(1, (len(nodes) - i) // 2 + 1):
         count = 1
-        while all(
-            i + count * period + k < len(nodes)
-            and nodes[i + k].same_as(nodes[i + count * period + k])
-            for k in range(period)
-        ):
+        step = nodes[i : i + period]
+        while step == nodes[i + count * period : i + (count + 1) * period]:
             count += 1
         if count > 1 and period * count > best[0] * best[1]:
             best = (period, count)

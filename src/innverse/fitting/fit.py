@@ -16,11 +16,10 @@ from ..device import choose_device
 from ..errors import ShapeError, UsageError
 from ..nets import set_precision
 from ..seeding import seeded, stream
-from .checkpoint import remove_checkpoints
 from .rows import Loader, Rows
 from .schedule import History, Schedule, schedule_of
 from .table import as_rows, is_loader
-from .training import Loss, signature, train
+from .training import Loss, Training, signature
 
 _INITIAL = 2**22  # numbers from which data-dependent parameters are set
 _MOST_HELD_OUT = 20_000  # rows; more would only take time
@@ -103,10 +102,6 @@ def fit(
         flow.to(choose_device(str(device)))
     with seeded(seed):
         data, judges = _split(flow, x, c, held_out, schedule, seed)
-        folder = None if checkpoint is None else Path(checkpoint)
-        if folder is not None and not resume:
-            remove_checkpoints(folder)
-        loss = _loss_of(flow)
         known = {
             "flow": getattr(flow, "name", None),
             "shape": list(getattr(flow, "shape", ())),
@@ -115,17 +110,11 @@ def fit(
         _initialize(flow, data)
         set_precision(flow, precision)
         try:
-            return train(
-                flow,
-                loss,
-                data,
-                judges,
-                schedule,
-                seed=seed,
-                device=next(flow.parameters()).device,
-                progress=progress,
-                folder=folder,
-                signature=signature(judges, schedule, **known),
+            where = next(flow.parameters()).device
+            training = Training(flow, _loss_of(flow), data, judges, schedule, seed, where)
+            same = signature(judges, schedule, **known)
+            return training.run(
+                progress=progress, checkpoint=checkpoint, resume=resume, signature=same
             )
         finally:
             set_precision(flow, "fp32")

@@ -18,7 +18,14 @@ from ..errors import InputError, NotConvergedError
 from ..progress import Progress
 from ..seeding import stream_seed
 from .average import average_
-from .checkpoint import Checkpoint, grouped, latest_checkpoint, load_checkpoint, save_checkpoint
+from .checkpoint import (
+    Checkpoint,
+    grouped,
+    latest_checkpoint,
+    load_checkpoint,
+    remove_checkpoints,
+    save_checkpoint,
+)
 from .descent import Descent
 from .interrupt import stop_requests
 from .rows import Loader, Rows
@@ -235,67 +242,67 @@ class Training:
             self.budget = Budget(self.schedule.max_epochs, self.schedule.minutes)
             self.waited = 0
 
+    # ---- the whole of it ----------------------------------------------------------------------
 
-@torch.enable_grad()  # also where the caller needs none
-def train(
-    model: nn.Module,
-    loss: Loss,
-    data: Rows | Loader | tuple[Tensor, ...],
-    held_out: tuple[Tensor, ...],
-    schedule: Schedule,
-    *,
-    seed: int = 0,
-    device: torch.device | str | None = None,
-    progress: bool = True,
-    folder: Path | None = None,
-    signature: dict[str, Any] | None = None,
-) -> History:
-    """A whole `Training`; with ``folder`` it is saved now and then, and continued where it stopped.
+    @torch.enable_grad()  # also where the caller needs none
+    def run(
+        self,
+        *,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+        resume: bool = True,
+        signature: dict[str, Any] | None = None,
+    ) -> History:
+        """All steps; with a folder ``checkpoint`` it is saved now and then, and continued where it
+        stopped, unless ``resume`` is False.
 
-    Raises:
-        InnverseError: the loss stays NaN or infinite.
-        InputError: the checkpoint in ``folder`` is damaged, or of another training.
-        KeyboardInterrupt: Ctrl-C; with ``folder`` all is saved first.
-    """
-    training = Training(model, loss, data, held_out, schedule, seed, device)
-    signature = signature or {}
-    newest = latest_checkpoint(folder) if folder else None
-    if folder and newest:
-        training.restore(load_checkpoint(newest), signature, folder)
-    history = training.history
-    # of the budget, be it epochs or minutes, so that the time left is right for either
-    with Progress("training", 100, start=training.percent, quiet=not progress) as bar:
-        if newest is not None:
-            bar.say(f"continuing after step {history.steps} (epoch {history.epochs})")
-        saved = time.monotonic()
-        with stop_requests() if folder else contextlib.nullcontext([]) as stop:
-            note = ""
-            while not training.done and not stop:
-                epochs = history.epochs
-                try:
-                    training.step()
-                except KeyboardInterrupt:  # without a folder: what was best so far is kept
-                    training.finish()
-                    raise
-                if history.epochs > epochs:
-                    note = (
-                        f"epoch {history.epochs}, held-out loss {history.held_out[-1]:.3f} "
-                        f"(best {history.best:.3f})"
-                    )
-                bar(training.percent, note=note)
-                due = training.done or stop or time.monotonic() - saved > _SAVE_EVERY
-                if folder and due:
-                    save_checkpoint(folder, training.checkpoint(signature), keep=1)
-                    saved = time.monotonic()
-        if not training.done:
-            bar.say(f"stopped in epoch {history.epochs + 1}, saved; the same call continues")
-            raise KeyboardInterrupt
-        bar.say(
-            f"trained {history.epochs} epochs in {history.seconds:.0f} s, held-out loss "
-            f"{history.best:.3f}: {history.ended}"
-            + (_LONGER if folder and history.ended in (_NO_MORE_EPOCHS, _NO_MORE_TIME) else "")
-        )
-    return training.finish()
+        Raises:
+            InnverseError: the loss stays NaN or infinite.
+            InputError: the checkpoint is damaged, or of another training.
+            KeyboardInterrupt: Ctrl-C; with ``checkpoint`` all is saved first.
+        """
+        folder, newest, signature = None, None, signature or {}
+        if checkpoint is not None:
+            folder = Path(checkpoint)
+            if not resume:
+                remove_checkpoints(folder)
+            newest = latest_checkpoint(folder)
+            if newest is not None:
+                self.restore(load_checkpoint(newest), signature, folder)
+        history = self.history
+        # of the budget, be it epochs or minutes, so that the time left is right for either
+        with Progress("training", 100, start=self.percent, quiet=not progress) as bar:
+            if newest is not None:
+                bar.say(f"continuing after step {history.steps} (epoch {history.epochs})")
+            saved = time.monotonic()
+            with stop_requests() if folder else contextlib.nullcontext([]) as stop:
+                note = ""
+                while not self.done and not stop:
+                    epochs = history.epochs
+                    try:
+                        self.step()
+                    except KeyboardInterrupt:  # without a folder: what was best so far is kept
+                        self.finish()
+                        raise
+                    if history.epochs > epochs:
+                        note = (
+                            f"epoch {history.epochs}, held-out loss {history.held_out[-1]:.3f} "
+                            f"(best {history.best:.3f})"
+                        )
+                    bar(self.percent, note=note)
+                    due = self.done or stop or time.monotonic() - saved > _SAVE_EVERY
+                    if folder and due:
+                        save_checkpoint(folder, self.checkpoint(signature), keep=1)
+                        saved = time.monotonic()
+            if not self.done:
+                bar.say(f"stopped in epoch {history.epochs + 1}, saved; the same call continues")
+                raise KeyboardInterrupt
+            bar.say(
+                f"trained {history.epochs} epochs in {history.seconds:.0f} s, held-out loss "
+                f"{history.best:.3f}: {history.ended}"
+                + (_LONGER if folder and history.ended in (_NO_MORE_EPOCHS, _NO_MORE_TIME) else "")
+            )
+        return self.finish()
 
 
 def signature(data: Iterable[Tensor], schedule: Schedule, **settings: Any) -> dict[str, Any]:
