@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from innverse.cli import train as command
+from innverse.cli.options import same_command
 from innverse.errors import UsageError
 
 TINY = ["model.levels=1", "model.steps=1", "model.hidden=8", "train.threads=1", "data.held_out=8",
@@ -64,9 +65,9 @@ def test_mistakes(images):
 def test_the_command_that_continues(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/bin/innverse", "train", "my run.toml", "--no-resume"])
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert command._command() == "innverse train 'my run.toml'"
+    assert same_command() == "innverse train 'my run.toml'"
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert command._command().startswith("torchrun --nproc-per-node 2 -m innverse train")
+    assert same_command().startswith("torchrun --nproc-per-node 2 -m innverse train")
 
 
 def test_settings_are_checked_before_torch_is_imported():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -66,7 +64,7 @@ def amortize(
     from ..data.lock import only_writer
     from ..metrics.calibration import ENOUGH
     from ..studies.posteriors import write_page
-    from .options import check_writable, note, print_json, start
+    from .options import check_writable, note, print_json, same_command, start
 
     check_writable(folder)
     start("cpu")
@@ -75,8 +73,7 @@ def amortize(
             page = write_page if find_spec("matplotlib") else None
             summary = run_recipe(recipe, folder, progress=not quiet, resume=resume, page=page)
     except KeyboardInterrupt:
-        arguments = [a for a in sys.argv[1:] if a != "--no-resume"]
-        note(f"continue with:\n  innverse {shlex.join(arguments)}", quiet)
+        note(f"continue with:\n  {same_command()}", quiet)
         raise
     if json:
         print_json(summary)

@@ -89,10 +89,11 @@ def attribute(
     target = start(device)
     import torch
 
+    from ..data import write_image
     from ..flows import Attribute
     from ..flows.attributes import SIGMA
     from ..report import grid
-    from .pictures import load_flow_of_images, read_picture, read_pictures, write_picture
+    from .pictures import load_flow_of_images, read_picture, read_pictures
 
     flow = load_flow_of_images(model, target)
     if load is not None:
@@ -106,7 +107,7 @@ def attribute(
     if apply is not None:
         x = read_picture(apply, flow.shape[0], found.direction.shape[-2:]).to(target)
         values = torch.linspace(low, high, steps)
-        files.append(write_picture(out, grid(found.apply(flow, x, values).cpu(), steps)))
+        files.append(write_image(out, grid(found.apply(flow, x, values).cpu(), steps)))
     if json:
         print_json(
             {"model": model, "sigma": found.sigma, "images": found.counts, "length": found.length,

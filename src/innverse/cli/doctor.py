@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from .. import __version__
 from .options import Json, print_json
@@ -120,17 +121,12 @@ def _gpu() -> list[Finding]:
 def _models() -> list[Finding]:
     from ..zoo import load, names
 
-    findings = []
-    for name in names():
-        found = _attempt(
-            f"model {name}",
-            lambda name=name: [
-                Finding(f"model {name}", f"{load(name).n_parameters:,} parameters, checksum right",
-                        True)
-            ],
-        )  # fmt: skip
-        findings += found
-    return findings or [Finding("models", "none shipped; give --prior FOLDER to solve")]
+    def of(name: str) -> list[Finding]:
+        size = load(name).n_parameters
+        return [Finding(f"model {name}", f"{size:,} parameters, checksum right", True)]
+
+    found = [f for name in names() for f in _attempt(f"model {name}", partial(of, name))]
+    return found or [Finding("models", "none shipped; give --prior FOLDER to solve")]
 
 
 def _flow() -> list[Finding]:

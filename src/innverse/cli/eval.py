@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
@@ -158,11 +158,6 @@ def _prepare(model: str, data: str, subset: str | None, views: int, device: str)
     return flow, open_images(data, subset=subset, channels=flow.shape[0]), chosen
 
 
-def _pictures(source) -> Iterator[tuple[str, Tensor]]:
-    for i in range(len(source)):
-        yield source.name(i), source[i].float()[None] / 255
-
-
 def _measure(
     source, restore: Callable[[Tensor, Report], dict[str, Any]], device, title: str, quiet: bool
 ) -> dict:
@@ -174,9 +169,9 @@ def _measure(
 
     rows, seconds, rival_seconds = [], 0.0, 0.0
     with Progress(title, len(source), unit="image", quiet=quiet) as progress:
-        for k, (name, x) in enumerate(_pictures(source)):
+        for k, name in enumerate(source.names):
             progress(k, note=name)
-            x = x.to(device)
+            x = source[k].float()[None].to(device) / 255
             begun = time.perf_counter()
             found = restore(x, progress.part(k, k + 1, name))
             spent = time.perf_counter() - begun

@@ -63,16 +63,17 @@ def interpolate(
     target = start(device)
     import torch
 
+    from ..data import write_image
     from ..flows.attributes import SIGMA
     from ..metrics import psnr
     from ..report import grid
-    from .pictures import load_flow_of_images, read_picture, write_picture
+    from .pictures import load_flow_of_images, read_picture
 
     flow = load_flow_of_images(model, target)
     level = noise_level(flow, level_asked, SIGMA)
     a, b = (read_picture(p, flow.shape[0], asked or flow.shape[1:]) for p in (first, second))
     path = flow.interpolate(a.to(target), b.to(target), steps, level).cpu()
-    write_picture(out, grid(path, steps))
+    write_image(out, grid(path, steps))
     ends = torch.stack((a, b))
     if json:
         print_json(

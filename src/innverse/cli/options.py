@@ -145,3 +145,19 @@ def note(text: str, quiet: bool = False) -> None:
     """A line for the person who watches, on stderr."""
     if not quiet:
         print(text, file=sys.stderr, flush=True)
+
+
+def same_command() -> str:
+    """The command line that continues this run."""
+    import os
+    import shlex
+
+    arguments = [a for a in sys.argv[1:] if a != "--no-resume"]
+    size = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
+    if size:
+        launch = f"torchrun --nproc-per-node {size} -m innverse"
+    elif Path(sys.argv[0]).name == "__main__.py":
+        launch = "python -m innverse"
+    else:
+        launch = Path(sys.argv[0]).name
+    return f"{launch} {shlex.join(arguments)}"

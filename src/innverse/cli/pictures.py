@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
 import torch
 from torch import Tensor
 
-from ..data import fit, fit_all, open_images, read_image, write_image
+from ..data import fit, fit_all, open_images, read_image
 from ..errors import UsageError
 from .options import load_model
 
@@ -46,10 +44,3 @@ def read_pictures(
     """All images of a folder, archive, ..., uint8 (N, *shape), and their names."""
     source = open_images(data, subset=subset, channels=shape[0])
     return fit_all(source, (shape[1], shape[2])), source.names
-
-
-def write_picture(path: Path, picture: PIL.Image.Image) -> Path:
-    """Write a Pillow image as `write_image` does."""
-    array = np.asarray(picture)
-    array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-    return write_image(path, torch.tensor(array).float() / 255)

@@ -110,7 +110,7 @@ def sample(
 
     from ..data import atomic_write, write_image
     from ..report import grid as draw_grid
-    from .pictures import is_of_images, write_picture
+    from .pictures import is_of_images
 
     flow = load_model(model, target)
     images = is_of_images(flow)
@@ -171,14 +171,14 @@ def sample(
 
         written = [atomic_write(out, lambda file: np.save(file, x.numpy()))]
     elif kind:
-        written = [write_picture(out, draw_grid(x, columns))]
+        written = [write_image(out, draw_grid(x, columns))]
     else:
         digits = len(str(n - 1))
         written = [
             write_image(out / f"sample-{i:0{digits}d}.png", image) for i, image in enumerate(x)
         ]
         if grid:
-            written.append(write_picture(out / "grid.png", draw_grid(x, columns)))
+            written.append(write_image(out / "grid.png", draw_grid(x, columns)))
     result: dict[str, Any] = {
         "model": model, "n": n, "shape": list(x.shape[1:]), "temperature": temperature,
         "truncation": truncation, "sigma": level, "denoised": denoise, "seed": seed,
@@ -187,7 +187,7 @@ def sample(
     if near is not None:
         picture, result["neighbours"] = near
         place = out.with_name(f"{out.stem}-neighbours.png") if kind else out / "neighbours.png"
-        written.append(write_picture(place, picture))
+        written.append(write_image(place, picture))
     if json:
         print_json(result)
         return 0

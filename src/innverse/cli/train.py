@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -111,11 +109,13 @@ def train(
 
     from ..train.allocator import keep_buffers
     from ..train.loop import train as run
-    from .options import print_json
+    from .options import print_json, same_command
 
     keep_buffers()
 
-    outcome = run(settings, folder, resume=resume, device=device, quiet=quiet, command=_command())
+    outcome = run(
+        settings, folder, resume=resume, device=device, quiet=quiet, command=same_command()
+    )
     if int(os.environ.get("RANK", "0")) == 0:
         if json:
             print_json(asdict(outcome))
@@ -123,16 +123,3 @@ def train(
             numbers = ", ".join(f"{k} {v:.4f}" for k, v in outcome.held_out.items())
             print(f"{outcome.model}" + (f"  ({numbers})" if numbers else ""))
     return 0 if outcome.complete else 130
-
-
-def _command() -> str:
-    """The command line that continues this run."""
-    arguments = [a for a in sys.argv[1:] if a != "--no-resume"]
-    size = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
-    if size:
-        launch = f"torchrun --nproc-per-node {size} -m innverse"
-    elif Path(sys.argv[0]).name == "__main__.py":
-        launch = "python -m innverse"
-    else:
-        launch = Path(sys.argv[0]).name
-    return f"{launch} {shlex.join(arguments)}"

@@ -141,13 +141,14 @@ def decode_image(
     )
 
 
-def write_image(path: str | os.PathLike, tensor: Tensor, bits: int = 8) -> Path:
+def write_image(path: str | os.PathLike, tensor: Tensor | PIL.Image.Image, bits: int = 8) -> Path:
     """Write an image atomically; the format follows the suffix (PNG without one), missing folders
     are made.
 
     Args:
         path: .png, .tif, .bmp, .webp (all lossless) or .jpg (quality 95).
-        tensor: (C, H, W), (1, C, H, W) or (H, W), C = 1 or 3; values are clipped to [0, 1].
+        tensor: (C, H, W), (1, C, H, W) or (H, W), C = 1 or 3; values are clipped to [0, 1]. Or a
+            Pillow image, which is written as it is.
         bits: 8, or 16 for gray PNG and TIFF.
 
     Raises:

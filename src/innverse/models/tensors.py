@@ -10,7 +10,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def build_to_fit(build: Callable[[], nn.Module], folder: Path, sha256: str) -> n
     config, weights = folder / CONFIG, folder / WEIGHTS
     header = read_header(weights)
     try:
-        with _Limit(budget_of(header), 2 * len(header) + 64), torch.device("meta"):
+        with _limit(budget_of(header), 2 * len(header) + 64), torch.device("meta"):
             model = build()
         wanted = {name: (t.dtype, tuple(t.shape)) for name, t in model.state_dict().items()}
     except InnverseError as error:
@@ -184,30 +185,24 @@ def budget_of(header: Header) -> int:
     return 8 * sum(math.prod(shape) for _, shape in header.values()) + (1 << 22)
 
 
-class _Limit:
+@contextmanager
+def _limit(numbers: int, tensors: int) -> Generator[None]:
     """Within it, modules that register more numbers, or tensors, than that are refused.
 
     A description of a few bytes can name a network of 10^12 weights, or of 10^6 layers.
     """
+    left = [numbers, tensors]
 
-    def __init__(self, numbers: int, tensors: int):
-        self.numbers, self.tensors = numbers, tensors
-
-    def __enter__(self):
-        self._hooks = [
-            register_module_parameter_registration_hook(self._register),
-            register_module_buffer_registration_hook(self._register),
-        ]
-
-    def __exit__(self, *exception):
-        for hook in self._hooks:
-            hook.remove()
-
-    def _register(self, module: nn.Module, name: str, tensor: Tensor | None) -> None:
+    def register(module: nn.Module, name: str, tensor: Tensor | None) -> None:
         if tensor is not None:
-            self.numbers, self.tensors = self.numbers - tensor.numel(), self.tensors - 1
-            if min(self.numbers, self.tensors) < 0:
+            left[:] = left[0] - tensor.numel(), left[1] - 1
+            if min(left) < 0:
                 raise InputError("it describes a larger model than its tensors")
+
+    with ExitStack() as hooks:
+        hooks.callback(register_module_parameter_registration_hook(register).remove)
+        hooks.callback(register_module_buffer_registration_hook(register).remove)
+        yield
 
 
 def _lacks_values(model: nn.Module) -> bool:

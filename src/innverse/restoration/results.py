@@ -125,8 +125,7 @@ def write(found: Restored, measured: Measured, setting: Setting, folder: Path) -
         found.files.append(atomic_write(folder / "draws.npz", lambda file: np.savez(file, **kept)))
     deep = measured.picture is not None and measured.picture.bits > 8 and x.shape[1] == 1
     found.files.append(write_image(folder / "result.png", x, bits=16 if deep else 8))
-    sheet = panel(pictures)
-    found.files.append(atomic_write(folder / "panel.png", lambda file: sheet.save(file, "PNG")))
+    found.files.append(write_image(folder / "panel.png", panel(pictures)))
     if setting.x_range is not None:
         values = image.numpy()
         found.files.append(atomic_write(folder / "result.npy", lambda file: np.save(file, values)))

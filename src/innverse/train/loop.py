@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ..data.atomic import atomic_write, write_json
+from ..data import write_image
+from ..data.atomic import write_json
 from ..data.lock import only_writer
 from ..device import choose_device
 from ..errors import NotConvergedError, UsageError
@@ -218,8 +219,7 @@ class _Run:
 
         images = self.trainer.sample()
         picture = grid(images, scale=max(1, 64 // images.shape[-1]))
-        path = self.out / "samples" / f"{step:09d}.png"
-        atomic_write(path, lambda file: picture.save(file, format="PNG"))
+        write_image(self.out / "samples" / f"{step:09d}.png", picture)
 
     def _save(self) -> None:
         """A checkpoint, unless it would take the place of a better one.

@@ -19,23 +19,9 @@ from .slcp import SLCP, SLCPDistractors
 from .two_moons import TwoMoons
 
 SIMULATORS: dict[str, type[Simulator]] = {
-    cls.name: cls
-    for cls in (
-        EightModes,
-        InverseKinematics,
-        InverseBallistics,
-        TwoMoons,
-        SLCP,
-        SLCPDistractors,
-        GaussianMixture,
-        GaussianLinear,
-        GaussianLinearUniform,
-        BernoulliGLM,
-        BernoulliGLMRaw,
-        TissueOximetry,
-        GAndK,
-        SIR,
-    )
+    kind.name: kind
+    for kind in tuple(globals().values())
+    if isinstance(kind, type) and issubclass(kind, Simulator) and kind is not Simulator
 }
 
 
