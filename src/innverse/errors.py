@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterable
 from types import FrameType
 
 
@@ -40,6 +41,16 @@ class InputError(InnverseError, ValueError):
 
 class ShapeError(InputError):
     """A tensor whose shape does not fit the operator, the flow or the mask (exit code 4)."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:
+    """The error for a ``name`` that nothing of a ``kind`` has: it says which is nearest, and all."""
+    import difflib
+
+    names = list(known)
+    near = difflib.get_close_matches(str(name), names, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UsageError(f"no {kind} is called {str(name)!r}: {hint}choose one of {', '.join(names)}")
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:

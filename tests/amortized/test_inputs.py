@@ -260,7 +260,9 @@ def test_columns_of_very_different_scale_and_constant_ones():
 
 def test_options_of_the_training_are_those_of_its_schedule():
     for train in (amortized.fit, amortized.fit_bidirectional):
-        with pytest.raises(UsageError, match="no option is called 'epochs'; .* max_epochs"):
+        with pytest.raises(
+            UsageError, match="no option of the training is called 'epochs': .*'max_epochs'"
+        ):
             train(*pairs(), epochs=3)
         with pytest.raises(UsageError, match="patience=0"):
             train(*pairs(), patience=0)

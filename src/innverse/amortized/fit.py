@@ -29,7 +29,7 @@ from .novelty import TrainingRange
 from .parameters import ParameterTransform
 from .posterior import Posterior
 from .regions import Box, Regions
-from .simulate import draw_prior, simulate
+from .simulate import draw_prior, flattened, simulate
 from .size import choose_size, with_overrides
 from .supports import as_bounds, ask_prior, region_of
 
@@ -150,14 +150,6 @@ def fit(
     return Posterior(estimator, training_range, pairs.names, shape, config, history, *counts)
 
 
-def _flattened(theta, prior):
-    """theta (N, D) of draws (N, *event_shape) of a prior of matrices."""
-    shape = tuple(getattr(prior, "event_shape", ()))
-    if len(shape) > 1 and tuple(getattr(theta, "shape", ())[1:]) == shape:
-        return theta.reshape(len(theta), -1)
-    return theta
-
-
 @dataclass(frozen=True)
 class Pairs:
     """Simulations that can be learned from: theta (N, D) within ``region``, and x (N, ...)."""
@@ -175,7 +167,7 @@ def checked_pairs(theta, x, prior, bounds, names: Sequence[str] | None) -> Pairs
     Raises:
         InputError, ShapeError, UsageError: one line that says what is wrong with them.
     """
-    theta, x = as_pairs(_flattened(theta, prior), x)
+    theta, x = as_pairs(flattened(theta, prior), x)
     theta, x, excluded = leave_out_invalid(theta, x)
     d = theta.shape[1]
     names = check_names(names, d)

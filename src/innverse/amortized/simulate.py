@@ -22,11 +22,17 @@ def draw_prior(prior, n: int) -> Tensor:
     """
     if not callable(getattr(prior, "sample", None)):
         raise UsageError("prior: give an object with sample((n,)), such as torch's distributions")
-    theta = as_rows(prior.sample((n,)), "the prior's sample").detach()
-    if theta.shape[1:] == getattr(prior, "event_shape", None) and theta.dim() > 2:
-        theta = theta.flatten(1)  # matrices, row by row
+    theta = as_rows(flattened(prior.sample((n,)), prior), "the prior's sample").detach()
     if len(theta) != n or theta.dim() != 2:
         raise ShapeError(f"prior.sample(({n},)) must be ({n}, D), not {tuple(theta.shape)}")
+    return theta
+
+
+def flattened(theta, prior):
+    """theta (N, D) of draws (N, *event_shape) of a prior of matrices, row by row."""
+    shape = tuple(getattr(prior, "event_shape", ()))
+    if len(shape) > 1 and tuple(getattr(theta, "shape", ())[1:]) == shape:
+        return theta.reshape(len(theta), -1)
     return theta
 
 

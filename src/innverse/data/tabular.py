@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, unknown
 from .numbers import read_numbers
 
 
@@ -66,7 +66,7 @@ def open_table(name: str, path: str | Path) -> Table:
         (torch.Size([81, 43]), torch.Size([9, 43]), torch.Size([10, 43]))
     """
     if name not in _TABLES:
-        raise UsageError(f"no table is called {name!r}: choose one of {', '.join(_TABLES)}")
+        raise unknown("table", name, _TABLES)
     parts = _TABLES[name](Path(path))
     return Table(*(torch.from_numpy(np.ascontiguousarray(p, dtype=np.float32)) for p in parts))
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError, UsageError
+from ..errors import ShapeError, unknown
 
 _BOX = 5.0
 _CHUNK = 512  # points whose integrals are computed at once
@@ -196,7 +196,7 @@ def entropy(name: str) -> float:
 
 def _toy(name: str):
     if name not in _TOYS:
-        raise UsageError(f"no toy is called {name!r}: choose one of {', '.join(_TOYS)}")
+        raise unknown("toy", name, _TOYS)
     return _TOYS[name]
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import UsageError, unknown
 
 _OVERFIT = 0.05  # nats between training and held-out pairs: more than chance makes of 10^4 of them
 _CLEAR = 0.01  # nats: a progress that is not by chance
@@ -72,8 +72,9 @@ def schedule_of(*, weight_decay: float | None = None, **options: Any) -> Schedul
     if weight_decay is not None:
         options |= {"weight_decay": weight_decay, "heavy_decay": None, "light_decay": None}
     known = [f.name for f in fields(Schedule)]
-    if unknown := [name for name in options if name not in known]:
-        raise UsageError(f"no option is called {unknown[0]!r}; of the training: {', '.join(known)}")
+    for name in options:
+        if name not in known:
+            raise unknown("option of the training", name, known)
     return Schedule(**options)
 
 

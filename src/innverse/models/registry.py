@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ..errors import InnverseError, UsageError, is_out_of_memory
+from ..errors import InnverseError, UsageError, is_out_of_memory, unknown
 
 KINDS = {1: "vectors (D,)", 3: "images (C, H, W)"}
 
@@ -71,12 +71,7 @@ class Registry:
     def builder(self, name: str, shape: tuple[int, ...] | None = None) -> Callable:
         """The function behind a name, for items of ``shape``; an unknown one: UsageError."""
         if not isinstance(name, str) or name not in self._all():
-            near = difflib.get_close_matches(str(name), self.names(), 1)
-            raise UsageError(
-                f"no {self.kind} is called {str(name)!r}: "
-                + (f"did you mean {near[0]!r}? " if near else "")
-                + f"choose one of {', '.join(self.names())}"
-            )
+            raise unknown(self.kind, name, self.names())
         of_name = self._builders[name]
         axes = None if shape is None else len(shape)
         found = of_name.get(axes, of_name.get(None))

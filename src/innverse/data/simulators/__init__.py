@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
-from ...errors import UsageError
+from ...errors import unknown
 from .ballistics import InverseBallistics
 from .base import Simulator
 from .g_and_k import GAndK
@@ -33,9 +31,7 @@ def names() -> list[str]:
 def get(name: str, **options) -> Simulator:
     """The simulator ``name``; UsageError for an unknown one."""
     if name not in SIMULATORS:
-        near = difflib.get_close_matches(name, SIMULATORS, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UsageError(f"no simulator is called {name!r}{hint}: choose {', '.join(SIMULATORS)}")
+        raise unknown("simulator", name, SIMULATORS)
     return SIMULATORS[name](**options)
 
 
