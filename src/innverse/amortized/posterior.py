@@ -188,23 +188,22 @@ class Posterior:
 
         x = self._observations(x, one=True).detach()
         self._flag(x)
-        transform, density = self.estimator.transform, self.estimator.density
         with torch.no_grad():
             c = self.estimator.features(x)
             rows = c.expand(draws, -1)
-            u = density.sample(rows, generator)
+            u = self.estimator.density.sample(rows, generator)
             limit = u.abs().amax(0) + 1.0  # where bounds attract, u would run to infinity
-            values = self._minus_log_prob(u, rows, transform, density)
+            values = self._minus_log_prob(u, rows)
             u = u[values.argsort()[:starts]]
 
         def objective(u: Tensor) -> Tensor:
             over = (u.abs() - limit).clamp_min(0).square().sum(1)
-            return self._minus_log_prob(u, c.expand(len(u), -1), transform, density) + 1e3 * over
+            return self._minus_log_prob(u, c.expand(len(u), -1)) + 1e3 * over
 
         result = minimize(objective, u, max_iter=200)
         with torch.no_grad():
             best = objective(result.z).nan_to_num(nan=torch.inf).argmin()
-            return transform.inverse(result.z[best : best + 1])[0]
+            return self.estimator.transform.inverse(result.z[best : best + 1])[0]
 
     def rank(self, x=None) -> Tensor:
         """How usual observations are: the share of training simulations less likely than each.
@@ -296,8 +295,10 @@ class Posterior:
         parts = zip(theta.split(_CHUNK), c.split(_CHUNK))
         return torch.cat([self.estimator.log_prob(t, rows) for t, rows in parts])
 
-    def _minus_log_prob(self, u: Tensor, c: Tensor, transform, density) -> Tensor:
-        return -(density.log_prob(u, c) + transform.log_det_at(u))
+    def _minus_log_prob(self, u: Tensor, c: Tensor) -> Tensor:
+        """Of theta, at its unbounded coordinates u."""
+        q = self.estimator
+        return -(q.density.log_prob(u, c) + q.transform.log_det_at(u))
 
     def _parameters(self, theta) -> Tensor:
         theta = as_floats(theta, "theta")
