@@ -24,8 +24,6 @@ MOVING: set[str] = set()
 BACK_ARROWS: set[tuple[str, str]] = set()
 CIRCLES = [
     {"accelerate.native.bfloat16", "accelerate.native.perceptron"},
-    {"physics.foreign_noise", "physics.noise"},
-    {"physics.adapt", "physics.complex_numbers", "physics.stacked"},
 ]
 CIRCLING_ROOMS: set[str] = set()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import numbers
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
+from ..shapes import wide
 
 
 def randn(shape, *, dtype, device, generator: torch.Generator | None = None) -> Tensor:
@@ -106,7 +106,7 @@ class GaussianNoise(NoiseModel):
     def forward(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         noise = randn(y.shape, dtype=y.dtype, device=y.device, generator=generator)
         std = self.std(y)
-        if not self._is_map:
+        if not self.is_map:
             return y + std * noise
         return torch.where(std.isinf(), 0, y + std * noise)  # what was not measured
 
@@ -115,7 +115,7 @@ class GaussianNoise(NoiseModel):
         if value.ndim == 0:
             return value.expand([1] * clean.ndim)
         if value.ndim == 1 and value.numel() in (1, clean.shape[0]):
-            return value.reshape(-1, *[1] * (clean.ndim - 1))
+            return wide(value, clean)
         try:
             fits = torch.broadcast_shapes(value.shape, clean.shape) == clean.shape
         except RuntimeError:
@@ -133,7 +133,7 @@ class GaussianNoise(NoiseModel):
         return GaussianNoise(self.sigma[idx]) if each and self.sigma.ndim in (1, 4) else self
 
     @property
-    def _is_map(self) -> bool:
+    def is_map(self) -> bool:
         return isinstance(self.sigma, Tensor) and self.sigma.ndim > 1
 
     def extra_repr(self) -> str:
@@ -207,21 +207,6 @@ class PoissonGaussianNoise(PoissonNoise):
 
     def extra_repr(self) -> str:
         return f"gain={self.gain}, sigma={self.read_sigma}"
-
-
-def as_noise(noise) -> NoiseModel:
-    """None -> NoNoise; a number, (B,) or map -> GaussianNoise; a noise model -> itself."""
-    if noise is None:
-        return NoNoise()
-    if isinstance(noise, NoiseModel):
-        return noise
-    if isinstance(noise, nn.Module):
-        from .foreign_noise import take_over
-
-        return take_over(noise)
-    if isinstance(noise, (numbers.Real, Tensor, np.ndarray)) and not isinstance(noise, bool):
-        return GaussianNoise(noise)
-    raise UsageError(f"noise must be None, a sigma or a noise model, got {type(noise).__name__}")
 
 
 def _positive(value, name: str) -> float:

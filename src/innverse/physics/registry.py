@@ -57,10 +57,8 @@ def build(name: str, image_shape, **given: Any):
             physics.noise = PoissonNoise(gain)
         else:
             physics.noise = GaussianNoise(sigma) if sigma is not None else NoNoise()
-    except OptionError as error:
-        raise UsageError(f"bad option for physics {name!r}: {error}") from None
-    except InnverseError:
-        raise
     except (TypeError, ValueError) as error:
+        if isinstance(error, InnverseError) and not isinstance(error, OptionError):
+            raise
         raise UsageError(f"bad option for physics {name!r}: {error}") from None
     return physics

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..physics import Blur, Denoising, Downsampling, Inpainting, PoissonNoise
+from ..physics.base import name_of
 from ..protocols import noise_range
 from .coverage import as_given
 from .problem import Problem
@@ -53,10 +54,9 @@ def estimate_noise(problem: Problem, prior=None) -> tuple[Tensor, str]:
         if level is not None:
             return level, words
     _, physics = as_given(problem)
-    kind = getattr(physics, "name", None) or type(physics).__name__
     raise UsageError(
-        f"noise='auto' cannot tell noise from signal in this measurement of {kind}: give the "
-        "standard deviation, noise=0.01"
+        f"noise='auto' cannot tell noise from signal in this measurement of {name_of(physics)}: give "
+        "the standard deviation, noise=0.01"
     )
 
 

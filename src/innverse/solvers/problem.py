@@ -11,8 +11,9 @@ from ..errors import InnverseError, InputError, ShapeError
 from ..flows.padding import round_up
 from ..physics import CallablePhysics, LinearPhysics, check_measurement, check_operator, whiten
 from ..physics.checks import check_items, is_own
-from ..physics.complex_numbers import in_real_numbers
-from ..physics.noise import NoiseModel, as_noise
+from ..physics.foreign_noise import as_noise
+from ..physics.noise import NoiseModel
+from ..physics.real_numbers import in_real_numbers
 from ..physics.whitened import divide
 from ..progress import Report
 from .measurement import differentiable, operator_for, safely, tensor_for
