@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..accelerate.autocast import without_autocast
 from ..accelerate.constant import remember
 from ..errors import warn
+from ..nets.conditioning import zeroed
 from ..shapes import check_channels, check_condition, positions
 from .base import Bijection
 from .bounded import inverse_soft_bound, soft_bound
@@ -93,9 +94,7 @@ class ConditionalScale(Bijection):
     def __init__(self, channels: int, condition: int):
         super().__init__()
         self.channels, self.condition = channels, condition
-        self.linear = nn.Linear(condition, 2 * channels)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = zeroed(nn.Linear(condition, 2 * channels))
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_channels(self, x, self.channels)

@@ -38,6 +38,11 @@ class Result:
     trace: list[list[float]] = field(repr=False)
 
     @property
+    def finished(self) -> Tensor:
+        """Items that converged or made all their steps, (B,): how a search is meant to end."""
+        return torch.tensor([s.startswith(("converged", "max")) for s in self.status])
+
+    @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended the search (the best points so far are kept)."""
         return "interrupted" in self.status

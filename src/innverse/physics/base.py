@@ -115,7 +115,11 @@ class LinearPhysics(nn.Module):
                 do not suffice.
         """
         rho = per_item(rho, rhs)
-        how: dict = {"precondition": self._preconditioner(rhs, rho), "tol": tol, "max_iter": max_iter}
+        how: dict = {
+            "precondition": self._preconditioner(rhs, rho),
+            "tol": tol,
+            "max_iter": max_iter,
+        }
 
         def solve(b, guess=None):
             return conjugate_gradient(lambda x: self.A_normal(x) + rho * x, b, x0=guess, **how)

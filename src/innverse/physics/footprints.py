@@ -71,7 +71,7 @@ def transposed(matrix: Tensor) -> Tensor:
         by_column.ccol_indices(),
         by_column.row_indices(),
         by_column.values(),
-        (matrix.shape[1], matrix.shape[0]),
+        matrix.shape[::-1],
     )
 
 
@@ -82,7 +82,7 @@ def converted(matrix: Tensor, dtype: torch.dtype, device: torch.device) -> Tenso
 
 
 def _sparse(crow: Tensor, columns: Tensor, values: Tensor, shape: Sequence[int]) -> Tensor:
-    return torch.sparse_csr_tensor(crow, columns, values, shape, check_invariants=False)
+    return torch.sparse_csr_tensor(crow, columns, values, [*shape], check_invariants=False)
 
 
 def _shadows(g: Geometry, angle: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from ..errors import UsageError
 from ..optim import adam, lbfgs
 from ..options import LEVEL, SEEDS, array, choice, real, whole
 from ..protocols import Density, multiple_of, noise_range
+from ..shapes import wide
 from .coverage import coverage
 from .discrepancy import choose_gamma
 from .levels import latent_level, priors_at
@@ -86,12 +87,8 @@ class Latent(Method):
         steps = STEPS[self.optimizer] if self.steps is None else self.steps
         watch = Watch(problem, steps * self.restarts)
         gamma = self.gamma if isinstance(self.gamma, str) else self.gamma / problem.scale**2
-        options = {"gamma": gamma, "penalty": _PENALTIES[self.penalty]}
-        options |= {
-            "optimizer": self.optimizer,
-            "lr": self.lr,
-            "steps": max(1, steps // len(priors)),
-        }
+        options = {"gamma": gamma, "penalty": _PENALTIES[self.penalty], "lr": self.lr}
+        options |= {"optimizer": self.optimizer, "steps": max(1, steps // len(priors))}
 
         def attempt(number: int) -> _Found:
             seed = self.seed + number * _NEXT_SEEDS
@@ -108,17 +105,11 @@ class Latent(Method):
         for number in range(1, self.restarts):
             best = _better(best, attempt(number))
         density = priors[-1]
-        return Reconstruction(
-            x=problem.crop(best.full),
-            z=best.z,
-            log_prob=_log_prob(density, best.full),
-            residual=problem.residual(problem.crop(best.full)),
-            converged=best.done,
-            status=best.status,
-            evaluations=watch.evaluations,
-            method="latent",
-            trace=watch.trace,
-        )
+        found = {"z": best.z, "converged": best.done, "status": best.status} | watch.record
+        if isinstance(density, Density):
+            with torch.no_grad():
+                found["log_prob"] = density.log_prob(best.full)
+        return Reconstruction.of(problem, problem.crop(best.full), "latent", **found)
 
 
 def latent_guess(problem: Problem, density, steps: int, watch: Watch) -> Tensor:
@@ -153,9 +144,7 @@ def _search(problem, prior, z0, watch, *, gamma, penalty, optimizer, lr, steps) 
         result = lbfgs.minimize(objective, z0, max_iter=steps, history=20, callback=watch.step)
     else:
         result = adam.minimize(objective, z0, max_iter=steps, lr=lr, callback=watch.step)
-    # a fixed number of steps is how the method is meant to stop, not a failure
-    done = result.converged | torch.tensor([s.startswith("max") for s in result.status])
-    return _found(problem, prior, result.z, done, result.status)
+    return _found(problem, prior, result.z, result.finished, result.status)
 
 
 def _by_discrepancy(problem, prior, z0, watch, *, penalty, steps, **_) -> _Found:
@@ -184,15 +173,11 @@ def _better(a: _Found, b: _Found) -> _Found:
     take = (b.misfit < a.misfit) | a.misfit.isnan()
 
     def pick(u: Tensor, v: Tensor) -> Tensor:
-        return torch.where(take.to(u.device).view(-1, *[1] * (u.ndim - 1)), v, u)
+        return torch.where(wide(take.to(u.device), u), v, u)
 
-    return _Found(
-        pick(a.z, b.z),
-        pick(a.full, b.full),
-        pick(a.misfit, b.misfit),
-        pick(a.done, b.done),
-        [t if new else s for s, t, new in zip(a.status, b.status, take.tolist(), strict=True)],
-    )
+    tensors = ((a.z, b.z), (a.full, b.full), (a.misfit, b.misfit), (a.done, b.done))
+    status = zip(a.status, b.status, take.tolist(), strict=True)
+    return _Found(*(pick(u, v) for u, v in tensors), [t if new else s for s, t, new in status])
 
 
 def _start(problem, prior, init, start, radius, seed) -> Tensor:
@@ -207,10 +192,3 @@ def latent_shape(problem: Problem, prior) -> tuple[int, ...]:
     if shape == tuple(getattr(prior, "shape", ())):
         shape = problem.padded_shape(multiple_of(prior))
     return shape
-
-
-def _log_prob(prior, x: Tensor) -> Tensor | None:
-    if not isinstance(prior, Density):
-        return None
-    with torch.no_grad():
-        return prior.log_prob(x)

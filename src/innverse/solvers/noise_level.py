@@ -22,7 +22,6 @@ from ..errors import UsageError
 from ..physics import Blur, Denoising, Downsampling, Inpainting, PoissonNoise
 from ..physics.base import name_of
 from ..protocols import noise_range
-from .coverage import as_given
 from .problem import Problem
 
 _IMAGES = (Denoising, Inpainting, Blur, Downsampling)  # whose measurement is an image
@@ -53,7 +52,7 @@ def estimate_noise(problem: Problem, prior=None) -> tuple[Tensor, str]:
         level = way(problem)
         if level is not None:
             return level, words
-    _, physics = as_given(problem)
+    _, physics = problem.given
     raise UsageError(
         f"noise='auto' cannot tell noise from signal in this measurement of {name_of(physics)}: give "
         "the standard deviation, noise=0.01"
@@ -69,7 +68,7 @@ def contradictions(problem: Problem, prior=None, scale: float = 1.0) -> list[str
     if not has_one_level(problem):
         return silent
     level = torch.as_tensor(problem.noise, dtype=torch.float64).flatten().cpu()
-    level = level.expand(problem.batch) * getattr(problem, "scale", 1.0)
+    level = level.expand(problem.batch) * problem.scale
     smooth = _differences(problem)
     if smooth is None:
         return silent
@@ -79,7 +78,7 @@ def contradictions(problem: Problem, prior=None, scale: float = 1.0) -> list[str
         likely = _most_likely(problem, prior)
         if likely is not None:
             rough, texture = likely, _TEXTURE["likelihood"]
-        elif isinstance(as_given(problem)[1], Downsampling):
+        elif isinstance(problem.given[1], Downsampling):
             texture = math.inf  # small pictures of large ones are full of fine texture
     found = []
     for given, low, high in zip(level.tolist(), smooth.tolist(), rough.tolist(), strict=True):
@@ -95,7 +94,7 @@ def contradictions(problem: Problem, prior=None, scale: float = 1.0) -> list[str
 def has_one_level(problem: Problem) -> bool:
     """Whether the noise is one number per item: white, and the same for all pixels."""
     noise = problem.noise
-    if noise is None or isinstance(as_given(problem)[1].noise, PoissonNoise):
+    if noise is None or isinstance(problem.given[1].noise, PoissonNoise):
         return False
     if type(problem.physics).__name__ == "Whitened":
         return False
@@ -111,7 +110,7 @@ def _words(given: float, seen: float) -> str:
 @torch.no_grad()
 def _unexplained(problem: Problem) -> Tensor | None:
     """Root mean square of y - A A^+ y over the dimensions that no image reaches."""
-    y, physics = as_given(problem)
+    y, physics = problem.given
     if isinstance(physics, _IMAGES):
         return None  # every y is explained, or nearly
     if y[0].numel() <= 1.05 * math.prod(problem.shape) and not y.is_complex():
@@ -129,7 +128,7 @@ def _unexplained(problem: Problem) -> Tensor | None:
 def _most_likely(problem: Problem, prior) -> Tensor | None:
     """argmax over sigma of log p(y; sigma), by a grid in log sigma and a parabola through its top."""
     span = noise_range(prior)
-    y, physics = as_given(problem)
+    y, physics = problem.given
     if span is None or not isinstance(physics, Denoising):
         return None
     y = _middle(y, _SIDE)
@@ -150,7 +149,7 @@ def _most_likely(problem: Problem, prior) -> Tensor | None:
 @torch.no_grad()
 def _differences(problem: Problem) -> Tensor | None:
     """From [1 -2 1] x [1 -2 1] in the smoothest blocks; from 2x2 where pixels are missing."""
-    y, physics = as_given(problem)
+    y, physics = problem.given
     if y.dim() != 4 or y.is_complex() or not isinstance(physics, _IMAGES):
         return None
     known = torch.ones_like(y, dtype=torch.bool)

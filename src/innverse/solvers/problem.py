@@ -50,9 +50,9 @@ class Problem:
     noise: float | Tensor | None
     shape: tuple[int, int, int]
     progress: Report
-    scale: float = 1.0
-    given: tuple[Tensor, LinearPhysics] | None = None
-    model: NoiseModel | None = None
+    scale: float
+    given: tuple[Tensor, LinearPhysics]
+    model: NoiseModel | None
 
     @classmethod
     def build(cls, y, physics, prior, noise=None, image_shape=None, progress=None) -> Problem:
@@ -113,7 +113,7 @@ class Problem:
 
     def residual(self, x: Tensor) -> Tensor:
         """||A x - y|| / ||y|| of each item, of the measurement as it was given."""
-        y, physics = self.given or (self.y, self.physics)
+        y, physics = self.given
         with torch.no_grad():
             difference = (physics.A(x) - y).flatten(1).norm(dim=1)
         return difference / y.flatten(1).norm(dim=1).clamp_min(1e-12 * self.scale)

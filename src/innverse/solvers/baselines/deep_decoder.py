@@ -18,6 +18,7 @@ from ...optim import adam
 from ...options import SEEDS, real, whole
 from ..problem import Problem
 from ..reconstruction import Reconstruction
+from ..starts import normal_of_each
 from ..watch import Watch
 
 
@@ -59,13 +60,7 @@ class DeepDecoder:
 
     def start(self, batch: int, seed: int = 0) -> Tensor:
         """Weights (batch, P) of networks that have seen nothing; item i draws from seed + i."""
-        k = self.channels
-        rows = []
-        for i in range(batch):
-            generator = torch.Generator().manual_seed(seed + i)
-            row = torch.randn(self.latent_shape, generator=generator) / math.sqrt(k)
-            rows.append(row)
-        weights = torch.stack(rows)
+        weights = normal_of_each(batch, self.latent_shape, seed) / math.sqrt(self.channels)
         for scale, shift in self._norms(weights):
             scale.fill_(1)
             shift.fill_(0)
@@ -124,15 +119,5 @@ class UntrainedDecoder(Method):
         )
         with torch.no_grad():
             x = network.decode(result.z)
-        done = result.converged | torch.tensor([s.startswith("max") for s in result.status])
-        return Reconstruction(
-            x=x,
-            z=result.z,
-            log_prob=None,
-            residual=problem.residual(x),
-            converged=done,
-            status=result.status,
-            evaluations=watch.evaluations,
-            method="deep_decoder",
-            trace=watch.trace,
-        )
+        found = {"z": result.z, "converged": result.finished, "status": result.status}
+        return Reconstruction.of(problem, x, "deep_decoder", **found | watch.record)
