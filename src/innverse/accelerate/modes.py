@@ -46,6 +46,11 @@ def set_memory(module: Net, mode: str, anchor_every: int | None = None) -> Net:
     """Set the memory mode of every chain in ``module``; returns ``module``.
 
     In reversible mode the outermost chain walks back through those inside it.
+
+    Example:
+        >>> from innverse.bijections import ActNorm, Chain
+        >>> set_memory(Chain(ActNorm(4)), "reversible").memory
+        'reversible'
     """
 
     def visit(m: Any, inside: bool) -> None:
