@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
+from ..protocols import Physics
 from .base import LinearPhysics, device_of, name_of
 from .callables import CallablePhysics
 from .cg import dot
 from .noise import randn
 
 _TOL = 1e-3
+_OWN = __name__.rpartition(".")[0]  # where the operators of this package are
 
 
 @torch.no_grad()
-def check_adjoint(physics, x, tol: float = _TOL, trials: int = 2, seed: int = 0) -> float:
+def check_adjoint(physics: Physics, x, tol: float = _TOL, trials: int = 2, seed: int = 0) -> float:
     """Compare <A x, y> with <x, A_adjoint y> for random x and y (of complex ones the real part).
 
     Args:
@@ -66,7 +68,7 @@ def check_adjoint(physics, x, tol: float = _TOL, trials: int = 2, seed: int = 0)
 
 
 @torch.no_grad()
-def check_operator(physics, x: Tensor, tol: float = _TOL, seed: int = 0) -> None:
+def check_operator(physics: LinearPhysics, x: Tensor, tol: float = _TOL, seed: int = 0) -> None:
     """Everything that `solve` asks of an operator: finite, linear, repeatable, its adjoint right.
 
     Args:
@@ -86,7 +88,7 @@ def check_operator(physics, x: Tensor, tol: float = _TOL, seed: int = 0) -> None
         _check_buffers(physics, u)
         _check_linear(physics, u, generator, tol)
     check_adjoint(physics, x, tol, seed=seed)
-    if type(physics).solve_normal.__module__.startswith(__package__):
+    if type(physics).solve_normal.__module__.startswith(_OWN):
         return
     rho = 0.1 * max(float(physics.norm_squared(u)), 1e-300)
     solved = _finite(physics, "solve_normal", u, rho)
@@ -99,7 +101,7 @@ def check_operator(physics, x: Tensor, tol: float = _TOL, seed: int = 0) -> None
 
 
 @torch.no_grad()
-def check_items(physics, x: Tensor, tol: float = _TOL) -> None:
+def check_items(physics: Physics, x: Tensor, tol: float = _TOL) -> None:
     """Raise InputError if an item of the batch x influences the measurement of another."""
     u = _random(physics, x, 2)
     together, alone = physics.A(u)[:1], physics.A(u[:1])
@@ -110,16 +112,16 @@ def check_items(physics, x: Tensor, tol: float = _TOL) -> None:
         )
 
 
-def is_own(physics) -> bool:
+def is_own(physics: nn.Module) -> bool:
     """Whether the operator is one of this package through and through, and so linear."""
     return all(
-        type(m).__module__.startswith(__package__) and not isinstance(m, CallablePhysics)
+        type(m).__module__.startswith(_OWN) and not isinstance(m, CallablePhysics)
         for m in physics.modules()
         if isinstance(m, LinearPhysics)
     )
 
 
-def _check_buffers(physics, u: Tensor) -> None:
+def _check_buffers(physics: LinearPhysics, u: Tensor) -> None:
     """Operators that write into what they are given, or give the same memory twice."""
     v = torch.ones_like(u)
     given = u.clone()
@@ -145,7 +147,7 @@ def _check_buffers(physics, u: Tensor) -> None:
     raise InputError(f"{name_of(physics)} {what}: let it work on a copy (x.clone())")
 
 
-def _check_linear(physics, u: Tensor, generator, tol: float) -> None:
+def _check_linear(physics: Physics, u: Tensor, generator, tol: float) -> None:
     """A u is finite and the same twice, A 0 = 0, A (u + w) = A u + A w."""
     name = name_of(physics)
     au = _finite(physics, "A", u)
@@ -178,7 +180,7 @@ def _check_linear(physics, u: Tensor, generator, tol: float) -> None:
             )
 
 
-def _explain(physics, u: Tensor, v: Tensor, tol: float) -> str:
+def _explain(physics: Physics, u: Tensor, v: Tensor, tol: float) -> str:
     """What a wrong adjoint is instead, in words; empty if that cannot be told."""
     au = physics.A(u)
     back = physics.A_adjoint(au)
@@ -212,7 +214,7 @@ def check_measurement(y: Tensor) -> None:
         raise InputError("the measurement is empty")
 
 
-def _finite(physics, what: str, *given) -> Tensor:
+def _finite(physics: Physics, what: str, *given) -> Tensor:
     out = getattr(physics, what)(*given)
     if not isinstance(out, Tensor):
         raise InputError(f"{what} of {name_of(physics)} returns {type(out).__name__}, not a tensor")
@@ -231,7 +233,7 @@ def _not_finite(t: Tensor) -> tuple[int, str]:
     return bad, "NaN" if nan == bad else "Inf" if nan == 0 else "NaN or Inf"
 
 
-def _random(physics, x, seed: int) -> Tensor:
+def _random(physics: Physics, x, seed: int) -> Tensor:
     if isinstance(x, Tensor):
         shape, dtype, device = x.shape, x.dtype, x.device
     else:

@@ -37,7 +37,7 @@ class Constrained(Method):
     steps: int = whole(200, "Iterations.")
     init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
 
-    def solve(self, problem: Problem, prior) -> Reconstruction:
+    def solve(self, problem: Problem, prior: Density) -> Reconstruction:
         if not isinstance(prior, Density):
             raise UsageError("method 'constrained' needs a flow: the prior has no log_prob")
         prior = priors_at(prior, self.sigma)[-1]

@@ -17,7 +17,7 @@ from ..catalog import Method
 from ..errors import UsageError
 from ..optim import adam, lbfgs
 from ..options import LEVEL, SEEDS, array, choice, real, whole
-from ..protocols import Density, multiple_of, noise_range
+from ..protocols import Density, Generator, multiple_of, noise_range
 from ..shapes import wide
 from .coverage import coverage
 from .discrepancy import choose_gamma
@@ -73,7 +73,7 @@ class Latent(Method):
     lr: float = real(0.05, "First learning rate of Adam.", above=0)
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
-    def solve(self, problem: Problem, prior) -> Reconstruction:
+    def solve(self, problem: Problem, prior: Generator) -> Reconstruction:
         if self.restarts > 1 and (self.init is not None or self.start not in RANDOM):
             raise UsageError(
                 f"restarts={self.restarts} from one and the same latent find the same image: "
@@ -112,7 +112,7 @@ class Latent(Method):
         return Reconstruction.of(problem, problem.crop(best.full), "latent", **found)
 
 
-def latent_guess(problem: Problem, density, steps: int, watch: Watch) -> Tensor:
+def latent_guess(problem: Problem, density: Generator, steps: int, watch: Watch) -> Tensor:
     """The padded images after ``steps`` of L-BFGS in latent space from z = 0, gamma 0."""
     z = _start(problem, density, None, "zero", 1.0, 0)
     return _search(
@@ -131,7 +131,9 @@ class _Found:
     status: list[str]
 
 
-def _search(problem, prior, z0, watch, *, gamma, penalty, optimizer, lr, steps) -> _Found:
+def _search(
+    problem, prior: Generator, z0, watch, *, gamma, penalty, optimizer, lr, steps
+) -> _Found:
     watch.restart()
 
     def objective(z: Tensor, idx: Tensor) -> Tensor:
@@ -147,7 +149,7 @@ def _search(problem, prior, z0, watch, *, gamma, penalty, optimizer, lr, steps) 
     return _found(problem, prior, result.z, result.finished, result.status)
 
 
-def _by_discrepancy(problem, prior, z0, watch, *, penalty, steps, **_) -> _Found:
+def _by_discrepancy(problem, prior: Generator, z0, watch, *, penalty, steps, **_) -> _Found:
     def decode(z: Tensor) -> Tensor:
         return problem.crop(prior.decode(z))
 
@@ -162,7 +164,7 @@ def _by_discrepancy(problem, prior, z0, watch, *, penalty, steps, **_) -> _Found
 
 
 @torch.no_grad()
-def _found(problem, prior, z, done, status) -> _Found:
+def _found(problem, prior: Generator, z, done, status) -> _Found:
     full = prior.decode(z)
     items = torch.arange(problem.batch, device=z.device)
     return _Found(z, full, problem.misfit(problem.crop(full), items), done, status)
@@ -180,13 +182,13 @@ def _better(a: _Found, b: _Found) -> _Found:
     return _Found(*(pick(u, v) for u, v in tensors), [t if new else s for s, t, new in status])
 
 
-def _start(problem, prior, init, start, radius, seed) -> Tensor:
+def _start(problem, prior: Generator, init, start, radius, seed) -> Tensor:
     if init is not None:
         return init
     return latent_start(start, problem, prior, latent_shape(problem, prior), seed, radius)
 
 
-def latent_shape(problem: Problem, prior) -> tuple[int, ...]:
+def latent_shape(problem: Problem, prior: Generator) -> tuple[int, ...]:
     """The shape of one latent: of a flow it has the size of the image, padded."""
     shape = tuple(prior.latent_shape)
     if shape == tuple(getattr(prior, "shape", ())):

@@ -58,7 +58,7 @@ class MAP(Method):
     )
     init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
 
-    def solve(self, problem: Problem, prior) -> Reconstruction:
+    def solve(self, problem: Problem, prior: Density) -> Reconstruction:
         if not isinstance(prior, Density):
             raise UsageError("method 'map' needs a flow: the prior has no log_prob")
         start, sigma, steps = self.start, self.sigma, self.steps
@@ -108,7 +108,7 @@ class MAP(Method):
         return Reconstruction.of(problem, problem.crop(x), "map", **found)
 
 
-def _stages(prior, sigma) -> list[float] | None:
+def _stages(prior: object, sigma) -> list[float] | None:
     """Falling noise levels that end at ``sigma``; None for a prior without levels."""
     if noise_range(prior) is None:
         return None

@@ -15,7 +15,7 @@ from ..physics.callables import in_one_line
 from ..shapes import dtype_name
 
 
-def operator_for(obj, y, prior=None, image_shape=None) -> LinearPhysics:
+def operator_for(obj, y, prior: object = None, image_shape=None) -> LinearPhysics:
     """`as_physics`, with the shape of an image inferred where the operator does not know it.
 
     An operator on vectors of n numbers gets the shape of the prior's images, if those have n, or
@@ -74,7 +74,7 @@ def _shape_that_fits(obj, y, made: tuple[int, ...]) -> tuple[int, ...] | None:
     return None
 
 
-def tensor_for(y, physics: LinearPhysics, prior=None) -> Tensor:
+def tensor_for(y, physics: LinearPhysics, prior: object = None) -> Tensor:
     """A measurement as a tensor (B, ...) in the precision of the prior and on its device.
 
     Arrays and lists of numbers are converted; float16 and bfloat16 become float32; of integers,

@@ -36,7 +36,7 @@ _TOO_LARGE = 0.7
 _TEXTURE = {"likelihood": 0.03, "differences": 0.12}
 
 
-def estimate_noise(problem: Problem, prior=None) -> tuple[Tensor, str]:
+def estimate_noise(problem: Problem, prior: object = None) -> tuple[Tensor, str]:
     """The standard deviation of the noise of each item (B,), and in words how it was found.
 
     Raises:
@@ -59,7 +59,7 @@ def estimate_noise(problem: Problem, prior=None) -> tuple[Tensor, str]:
     )
 
 
-def contradictions(problem: Problem, prior=None, scale: float = 1.0) -> list[str | None]:
+def contradictions(problem: Problem, prior: object = None, scale: float = 1.0) -> list[str | None]:
     """Per item, what speaks against the noise level that was given; None if nothing does.
 
     ``scale`` is what a noise of 1 is for the user.

@@ -13,21 +13,24 @@ import torch
 from torch import Tensor
 
 from ..physics import Denoising, Whitened
+from ..protocols import noise_range
 from ..shapes import wide
 from .problem import Problem
 from .reconstruction import Reconstruction
 from .tiling import code_untiled, denoise_tiled
 
 
-def knows_posterior_mean(problem: Problem, prior) -> bool:
+def knows_posterior_mean(problem: Problem, prior: object) -> bool:
     """Whether y is an image plus noise of levels this prior was trained on.
 
     Where they differ within an item, lower ones count too; see `_by_level`.
     """
-    _, physics = problem.given
+    (_, physics), span = problem.given, noise_range(prior)
     if not isinstance(physics, Denoising) or problem.noise is None or problem.scale != 1:
         return False
-    low, high = prior.noise_range
+    if span is None:
+        return False
+    low, high = span
     if isinstance(problem.physics, Whitened):
         return bool((_deviation(problem, problem.physics) <= high).all())
     noise = problem.noise_level()

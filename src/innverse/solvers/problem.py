@@ -55,7 +55,9 @@ class Problem:
     model: NoiseModel | None
 
     @classmethod
-    def build(cls, y, physics, prior, noise=None, image_shape=None, progress=None) -> Problem:
+    def build(
+        cls, y, physics, prior: object, noise=None, image_shape=None, progress=None
+    ) -> Problem:
         """Check everything a user can get wrong; raises InputError, ShapeError or UsageError."""
         physics = operator_for(physics, y, prior, image_shape)
         y = tensor_for(y, physics, prior)
@@ -184,7 +186,7 @@ def _without_missing(y: Tensor, model) -> Tensor:
     return torch.where(model.std(y).isinf(), 0, y)
 
 
-def _check_prior(prior, shape: tuple[int, ...]) -> None:
+def _check_prior(prior: object, shape: tuple[int, ...]) -> None:
     channels = getattr(prior, "shape", shape)[0]
     if shape[0] != channels:
         raise ShapeError(

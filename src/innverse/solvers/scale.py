@@ -16,6 +16,7 @@ from ..physics import Blur, Denoising, Downsampling, Inpainting
 from ..protocols import Generator, noise_range
 from ..shapes import wide
 from .coverage import as_given
+from .levels import priors_at
 from .problem import Problem
 from .reconstruction import Reconstruction
 
@@ -73,7 +74,7 @@ def back(result: Reconstruction, x_range: tuple[float, float], problem: Problem)
 
 
 @torch.no_grad()
-def misfits_scale(problem: Problem, prior, method: str) -> list[str | None]:
+def misfits_scale(problem: Problem, prior: object, method: str) -> list[str | None]:
     """Per item why the data cannot come from images on the prior's scale; None where they can.
 
     The level c of the best constant image, <A 1, y> / ||A 1||^2, is the mean of the image for
@@ -109,13 +110,13 @@ def misfits_scale(problem: Problem, prior, method: str) -> list[str | None]:
     return found
 
 
-def _span_of(problem: Problem, prior, method: str, level: Tensor) -> tuple[float, float]:
+def _span_of(problem: Problem, prior: object, method: str, level: Tensor) -> tuple[float, float]:
     """[0, 1], or what a flow without that convention makes where the data lie outside of it."""
     inside = bool(((level > -_NEAR) & (level < 1 + _NEAR)).all())
     if inside or prior is None or method == "pnp" or not isinstance(prior, Generator):
         return 0.0, 1.0
     levels = noise_range(prior)
-    density = prior if levels is None else prior.at(levels[0])
+    density = priors_at(prior, levels and levels[0])[0]
     generator = torch.Generator().manual_seed(0)
     like = problem.y.real
     z = torch.randn((8, *prior.latent_shape), generator=generator).to(like)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..protocols import Encoder
+from ..protocols import Encoder, Generator
 from ..shapes import wide
 from .problem import Problem
 
@@ -18,7 +18,7 @@ _CONTRAST = 0.3  # how far images stray from gray
 def latent_start(
     name: str,
     problem: Problem,
-    prior,
+    prior: Generator,
     shape: tuple[int, ...],
     seed: int = 0,
     radius: float = 1.0,
@@ -42,20 +42,20 @@ def latent_start(
     return radius * z if name in RANDOM else z
 
 
-def _zero(problem: Problem, prior, shape, seed) -> Tensor:
+def _zero(problem: Problem, prior: Generator, shape, seed) -> Tensor:
     return problem.y.real.new_zeros((problem.batch, *shape))
 
 
-def _random(problem: Problem, prior, shape, seed) -> Tensor:
+def _random(problem: Problem, prior: Generator, shape, seed) -> Tensor:
     return normal_of_each(problem.batch, shape, seed).to(problem.y.real)
 
 
-def _sphere(problem: Problem, prior, shape, seed) -> Tensor:
+def _sphere(problem: Problem, prior: Generator, shape, seed) -> Tensor:
     z = _random(problem, prior, shape, seed)
     return z / wide(z.flatten(1).square().mean(1).sqrt(), z)
 
 
-def _pseudo_inverse(problem: Problem, prior, shape, seed) -> Tensor:
+def _pseudo_inverse(problem: Problem, prior: Encoder, shape, seed) -> Tensor:
     return prior.encode(_damped_inverse(problem, problem.y))
 
 

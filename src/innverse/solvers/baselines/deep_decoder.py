@@ -104,7 +104,7 @@ class UntrainedDecoder(Method):
     lr: float = real(0.01, "First learning rate of Adam.", above=0)
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
-    def solve(self, problem: Problem, prior) -> Reconstruction:
+    def solve(self, problem: Problem, prior: object) -> Reconstruction:
         network = DeepDecoder(problem.shape, self.channels, self.doublings, self.seed)
         watch = Watch(problem, self.steps)
 

@@ -31,7 +31,7 @@ class Lasso(Method):
     )
     steps: int = whole(500, "Iterations.")
 
-    def solve(self, problem: Problem, prior) -> Reconstruction:
+    def solve(self, problem: Problem, prior: object) -> Reconstruction:
         lam = lasso_weight(problem) if self.lam is None else self.lam / problem.scale**2
         given = problem.y, problem.physics, lam, self.basis, self.steps
         return _solved(problem, "lasso", self.steps, functools.partial(iterate_lasso, *given))
@@ -67,7 +67,7 @@ class TotalVariation(Method):
     )
     steps: int = whole(400, "Iterations.")
 
-    def solve(self, problem: Problem, prior) -> Reconstruction:
+    def solve(self, problem: Problem, prior: object) -> Reconstruction:
         usual = default_lam(problem.noise, problem.physics)
         lam = usual if self.lam is None else self.lam / problem.scale**2
         given = problem.y, problem.physics, lam, self.steps
