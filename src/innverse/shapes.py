@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .errors import ShapeError
+from .errors import ShapeError, UsageError
 
 _NAMES = {2: "(B, {})", 3: "(B, {}, L)", 4: "(B, {}, H, W)"}
 
@@ -23,6 +23,14 @@ def wide(values: Tensor, like: Tensor) -> Tensor:
 def dtype_name(dtype: torch.dtype) -> str:
     """As a reader is told it, "float32"."""
     return str(dtype).removeprefix("torch.")
+
+
+def tensor_of(value, refusal: str, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of what a user gives, without a graph; a UsageError that begins with ``refusal``."""
+    try:
+        return torch.as_tensor(value, dtype=dtype).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(f"{refusal}, got {type(value).__name__}") from None
 
 
 def check_channels(who: object, x: Tensor, channels: int | None, axes: tuple = ()) -> None:

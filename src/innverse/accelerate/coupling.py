@@ -195,11 +195,6 @@ class _Node(torch.autograd.Function):
         needed = ctx.needs_input_grad[2:]
         if handwritten.wants_formula(*gradients):
             formula = functools.partial(found.formula, ctx.direction)
-            if condition is None:
-                without = lambda x, *t: formula(x, None, *t)  # noqa: E731
-                needed = (needed[0], *needed[2:])
-                g_x, *rest = handwritten.exact(without, (x, *tensors), gradients, needed)
-                return None, None, g_x, None, *rest
             inputs = x, condition, *tensors
             return None, None, *handwritten.exact(formula, inputs, gradients, needed)
         if not found.tensors:

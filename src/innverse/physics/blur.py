@@ -15,6 +15,7 @@ from ..data.arrays import load_numpy
 from ..data.image_io import read_image
 from ..errors import InputError, ShapeError, UsageError
 from ..options import OptionError, anything, as_number, choice, real
+from ..shapes import tensor_of
 from .base import LinearPhysics, per_item, size_of
 from .convolution import BOUNDARIES, fast_size, fold
 from .kept import Kept
@@ -106,12 +107,7 @@ class Blur(LinearPhysics):
 
     def __init__(self, kernel: Tensor, boundary: str = "circular", noise=None, image_shape=None):
         super().__init__(image_shape, noise)
-        try:
-            kernel = torch.as_tensor(kernel).detach()
-        except (TypeError, ValueError, RuntimeError):
-            raise UsageError(
-                f"a blur kernel is a tensor or an array, got {type(kernel).__name__}"
-            ) from None
+        kernel = tensor_of(kernel, "a blur kernel is a tensor or an array")
         if kernel.is_complex():
             raise InputError("the blur kernel is complex: give real numbers")
         if not kernel.is_floating_point():

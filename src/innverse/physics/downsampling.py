@@ -11,6 +11,7 @@ from torch import Tensor
 from ..catalog import Operator
 from ..errors import ShapeError, UsageError
 from ..options import anything, choice, whole
+from ..shapes import tensor_of
 from .base import LinearPhysics, per_item, size_of
 from .convolution import BOUNDARIES, fold
 from .kept import Kept
@@ -138,12 +139,7 @@ def _weights(factor: int, filter) -> Tensor:
         else:
             w = torch.exp(-2 * t**2)
     else:
-        try:
-            w = torch.as_tensor(filter, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError):
-            raise UsageError(
-                f"a downsampling filter is a name or weights, got {type(filter).__name__}"
-            ) from None
+        w = tensor_of(filter, "a downsampling filter is a name or weights", torch.float64)
         if w.ndim != 1 or w.numel() == 0 or not bool(torch.isfinite(w).all()):
             raise ShapeError(f"filter weights must be a finite 1-D tensor, got {tuple(w.shape)}")
         return w

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import InputError, ShapeError, UsageError
-from ..shapes import dtype_name
+from ..errors import InputError, ShapeError
+from ..shapes import dtype_name, tensor_of
 from .base import LinearPhysics
 
 
@@ -45,10 +45,7 @@ def as_weights(mask, name: str = "mask") -> Tensor:
     Raises:
         InputError: other values, NaN, or nothing that is known. ShapeError: an empty mask.
     """
-    try:
-        mask = torch.as_tensor(mask).detach()
-    except (TypeError, ValueError, RuntimeError):
-        raise UsageError(f"a {name} is a tensor or an array, got {type(mask).__name__}") from None
+    mask = tensor_of(mask, f"a {name} is a tensor or an array")
     if mask.numel() == 0:
         raise ShapeError(f"the {name} is empty: it has shape {tuple(mask.shape)}")
     if mask.is_complex():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
-from ..shapes import wide
+from ..shapes import tensor_of, wide
 
 
 def randn(shape, *, dtype, device, generator: torch.Generator | None = None) -> Tensor:
@@ -86,12 +86,7 @@ class GaussianNoise(NoiseModel):
 
     def __init__(self, sigma: float | Tensor):
         super().__init__()
-        try:
-            level = torch.as_tensor(sigma, dtype=torch.float64).detach()
-        except (TypeError, ValueError, RuntimeError):
-            raise UsageError(
-                f"noise sigma must be a number or a tensor, got {type(sigma).__name__}"
-            ) from None
+        level = tensor_of(sigma, "noise sigma must be a number or a tensor", torch.float64)
         if not bool((level >= 0).all()) or level.numel() == 0:
             raise UsageError(
                 f"noise sigma must be >= 0, one number, one per item or a map, got {_short(sigma)}"

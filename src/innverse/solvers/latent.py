@@ -92,7 +92,9 @@ class Latent(Method):
 
         def attempt(number: int) -> _Found:
             seed = self.seed + number * _NEXT_SEEDS
-            z = _start(problem, priors[0], self.init, self.start, self.radius, seed)
+            z, shape = self.init, latent_shape(problem, priors[0])
+            if z is None:
+                z = latent_start(self.start, problem, priors[0], shape, seed, self.radius)
             search = _by_discrepancy if gamma == "discrepancy" else _search
             found = search(problem, priors[0], z, watch, **options)
             for density in priors[1:]:
@@ -114,7 +116,7 @@ class Latent(Method):
 
 def latent_guess(problem: Problem, density: Generator, steps: int, watch: Watch) -> Tensor:
     """The padded images after ``steps`` of L-BFGS in latent space from z = 0, gamma 0."""
-    z = _start(problem, density, None, "zero", 1.0, 0)
+    z = latent_start("zero", problem, density, latent_shape(problem, density))
     return _search(
         problem, density, z, watch, gamma=0, penalty=None, optimizer="lbfgs", lr=None, steps=steps
     ).full
@@ -180,12 +182,6 @@ def _better(a: _Found, b: _Found) -> _Found:
     tensors = ((a.z, b.z), (a.full, b.full), (a.misfit, b.misfit), (a.done, b.done))
     status = zip(a.status, b.status, take.tolist(), strict=True)
     return _Found(*(pick(u, v) for u, v in tensors), [t if new else s for s, t, new in status])
-
-
-def _start(problem, prior: Generator, init, start, radius, seed) -> Tensor:
-    if init is not None:
-        return init
-    return latent_start(start, problem, prior, latent_shape(problem, prior), seed, radius)
 
 
 def latent_shape(problem: Problem, prior: Generator) -> tuple[int, ...]:

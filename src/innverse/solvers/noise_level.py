@@ -167,8 +167,7 @@ def _differences(problem: Problem) -> Tensor | None:
 def _of_item(y: Tensor, known: Tensor, clipped: float) -> float | None:
     if min(y.shape[-2:]) < 6:
         return None
-    kernel = y.new_tensor([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]).div(6).view(1, 1, 3, 3)
-    r, whole = F.conv2d(y[:, None], kernel)[:, 0], _all_known(known, 3)
+    r, whole = _second_differences(y), _all_known(known, 3)
     for side in (8, 4) if min(r.shape[-2:]) >= 8 else ():
         h, w = r.shape[-2] // side * side, r.shape[-1] // side * side
         cut = r[:, :h, :w].square().unfold(1, side, side).unfold(2, side, side)
@@ -186,6 +185,12 @@ def _of_item(y: Tensor, known: Tensor, clipped: float) -> float | None:
     return float(quads.double().quantile(0.25)) / 0.3186
 
 
+def _second_differences(y: Tensor) -> Tensor:
+    """In both directions at once, of white noise of variance 1 with that variance, (C, H, W)."""
+    kernel = y.new_tensor([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]).div(6).view(1, 1, 3, 3)
+    return F.conv2d(y[:, None], kernel)[:, 0]
+
+
 def _all_known(known: Tensor, side: int) -> Tensor:
     return -F.max_pool2d(-known.float(), side, 1) > 0
 
@@ -197,12 +202,9 @@ def _quantile(values: Tensor) -> Tensor:
 @functools.cache
 def _white(side: int) -> float:
     """What `_quantile` is for white noise of variance 1."""
-    noise = torch.randn(1, 1, 802, 802, generator=torch.Generator().manual_seed(0))
-    kernel = torch.tensor([[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]]).div(6).view(1, 1, 3, 3)
-    r = F.conv2d(noise, kernel)[0, 0]
-    return float(
-        _quantile(r.square().unfold(0, side, side).unfold(1, side, side).mean((-1, -2)).flatten())
-    )
+    noise = torch.randn(1, 802, 802, generator=torch.Generator().manual_seed(0))
+    energy = F.avg_pool2d(_second_differences(noise).square(), side)
+    return float(_quantile(energy.flatten()))
 
 
 def _middle(y: Tensor, side: int) -> Tensor:
