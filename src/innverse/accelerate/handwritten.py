@@ -32,11 +32,6 @@ def exporting() -> bool:
     return is_exporting() or torch.onnx.is_in_onnx_export()
 
 
-def transformed() -> bool:
-    """True inside a transform of `torch.func`, under which tensors have neither values nor layout."""
-    return torch_private.transforms_active()
-
-
 def wants_formula(*gradients: Tensor) -> bool:
     """Whether a backward pass must be differentiable itself, or is run by a transform (or for a
     batch of ``gradients``, by is_grads_batched)."""

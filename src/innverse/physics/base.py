@@ -228,7 +228,11 @@ class Wrapper(LinearPhysics):
 
     def __init__(self, physics: LinearPhysics, image_shape=None, noise=None):
         super().__init__(image_shape, noise)
-        self.physics, self.items = physics, physics.items
+        self.physics = physics
+
+    @property
+    def items(self) -> int:
+        return self.physics.items
 
     def select(self, idx):
         return self._copy(physics=self.physics.select(idx), noise=self.noise.select(idx))

@@ -128,8 +128,11 @@ class Magnitudes(Wrapper):
         if not bool(phase.isfinite().all()):
             raise InputError("the phase contains NaN or Inf")
         phase = phase.reshape(*[1] * (4 - phase.ndim), *phase.shape)
-        self.items = max(inner.items, phase.shape[0])
         self.register_buffer("turn", torch.polar(torch.ones_like(phase), phase))
+
+    @property
+    def items(self) -> int:
+        return max(self.physics.items, self.turn.shape[0])
 
     def A(self, x):
         self.check_image(x, self.turn.shape[-2:])

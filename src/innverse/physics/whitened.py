@@ -42,11 +42,9 @@ class Whitened(Wrapper):
         super().__init__(physics, physics.image_shape, noise)
         self.register_buffer("weight", weight)
         self.uniform = weight[0].numel() == 1
-        self.direct = physics.direct if self.uniform else self._has_closed_form()
+        closed_form = physics.is_diagonal or isinstance(physics, TightFrame)
+        self.direct = physics.direct if self.uniform else closed_form
         self.measures_images = physics.measures_images
-
-    def _has_closed_form(self) -> bool:
-        return self.physics.is_diagonal or isinstance(self.physics, TightFrame)
 
     @property
     def is_diagonal(self) -> bool:
@@ -142,7 +140,8 @@ def whiten(y: Tensor, physics: LinearPhysics, noise=None) -> tuple[Tensor, Linea
     if bool(std.isnan().any()):
         raise InputError("the noise level holds NaN: give a level >= 0, or Inf for what is missing")
     if std[0].numel() == 1:
-        return y, _with_noise(physics, model if _is_simple(model) else GaussianNoise(std.flatten()))
+        simple = not isinstance(model.sigma, Tensor) or model.sigma.ndim == 1
+        return y, _with_noise(physics, model if simple else GaussianNoise(std.flatten()))
     std = std.expand(y.shape)
     seen = std.isfinite() & _seen(y, physics)
     count = seen.flatten(1).sum(1)
@@ -167,11 +166,6 @@ def divide(y: Tensor, physics: LinearPhysics, by: float) -> tuple[Tensor, Whiten
     if isinstance(physics, Whitened):
         return y / by, Whitened(physics.physics, physics.weight / by, noise)
     return y / by, Whitened(physics, y.new_full([1] * y.ndim, 1 / by), noise)
-
-
-def _is_simple(model: NoiseModel) -> bool:
-    """Whether its sigma is one number, or one per item."""
-    return not isinstance(model.sigma, Tensor) or model.sigma.ndim == 1
 
 
 def _with_noise(physics: LinearPhysics, model: NoiseModel) -> LinearPhysics:
