@@ -7,6 +7,7 @@ network itself is the regulariser: nothing is learned beforehand and nothing is 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -55,13 +56,12 @@ class DeepDecoder:
         self.first = (
             0.1 * math.sqrt(12) * torch.rand(1, channels, *self.sizes[0], generator=generator)
         )
-        inner = channels * channels + 2 * channels
-        self.latent_shape = (doublings * inner + c * channels,)
+        self.latent_shape = (doublings * channels * (channels + 2) + c * channels,)
 
     def start(self, batch: int, seed: int = 0) -> Tensor:
         """Weights (batch, P) of networks that have seen nothing; item i draws from seed + i."""
         weights = normal_of_each(batch, self.latent_shape, seed) / math.sqrt(self.channels)
-        for scale, shift in self._norms(weights):
+        for _, scale, shift in self._layers(weights):
             scale.fill_(1)
             shift.fill_(0)
         return weights
@@ -70,9 +70,8 @@ class DeepDecoder:
         """(B, P) -> images (B, C, H, W) in (0, 1)."""
         k, b = self.channels, len(weights)
         x = self.first.to(weights).expand(b, -1, -1, -1)
-        for matrix, (scale, shift), size in zip(
-            self._matrices(weights), self._norms(weights), self.sizes[1:], strict=True
-        ):
+        layers = zip(self._layers(weights), self.sizes[1:], strict=True)
+        for (matrix, scale, shift), size in layers:
             # mixing channels and upsampling commute: mix where there are fewer pixels
             x = (matrix @ x.flatten(2)).view(b, k, *x.shape[2:])
             x = F.interpolate(x, size, mode="bilinear", align_corners=False).relu()
@@ -80,16 +79,12 @@ class DeepDecoder:
         last = weights[:, -self.shape[0] * k :].view(b, -1, k)
         return (last @ x.flatten(2)).view(b, *self.shape).sigmoid()
 
-    def _blocks(self, weights: Tensor) -> list[Tensor]:
-        inner = self.channels * (self.channels + 2)
-        return list(weights[:, : (len(self.sizes) - 1) * inner].split(inner, 1))
-
-    def _matrices(self, weights: Tensor) -> list[Tensor]:
+    def _layers(self, weights: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """C_i, and the scale and shift of each channel, as views."""
         k = self.channels
-        return [block[:, : k * k].view(-1, k, k) for block in self._blocks(weights)]
-
-    def _norms(self, weights: Tensor) -> list[tuple[Tensor, ...]]:
-        return [block[:, -2 * self.channels :].chunk(2, 1) for block in self._blocks(weights)]
+        inner = k * (k + 2)
+        for block in weights[:, : (len(self.sizes) - 1) * inner].split(inner, 1):
+            yield block[:, : k * k].view(-1, k, k), *block[:, k * k :].chunk(2, 1)
 
 
 class UntrainedDecoder(Method):
