@@ -94,13 +94,10 @@ def parse_json(text: bytes | str) -> Any:
     Raises:
         ValueError: it is not; one line.
     """
-    hooks: dict[str, Any] = {
-        "object_pairs_hook": _unique,
-        "parse_constant": _refuse,
-        "parse_float": _finite,
-    }
     with _told_in_one_line():
-        return json.loads(text, **hooks)
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
+        )
 
 
 def read_toml(path: str | os.PathLike) -> dict[str, Any]:
