@@ -20,7 +20,7 @@ SOURCE = Path(innverse.__file__).parent
 ROOMS = sorted(n for n in [*innverse.__all__, "fitting", "report"] if (SOURCE / n).is_dir())
 
 # Public names without an example: it may only fall.
-WITHOUT = 20
+WITHOUT = 0
 
 
 def public(room: str) -> dict[str, object]:

@@ -66,6 +66,12 @@ def _inside(frame: FrameType) -> bool:
     return f"{frame.f_globals.get('__name__')}.".startswith(("innverse.", "torch."))
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line of 160 letters at most."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, torch, numpy or the system says by ``error`` that memory has run out."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

@@ -170,9 +170,8 @@ class Switch(Option):
         return "must be True or False"
 
     def _converted(self, value: Any) -> bool | None:
-        value = (
-            {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
-        )
+        if isinstance(value, str):
+            value = {"true": True, "false": False}.get(value)
         return bool(value) if isinstance(value, (bool, int)) and value in (0, 1) else None
 
 

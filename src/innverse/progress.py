@@ -60,9 +60,8 @@ class Progress:
         self.title, self.total, self.unit, self.quiet = title, total, unit, quiet
         self.done, self.note = start, ""
         self._free = self.fraction  # share of the whole that took no time
-        self._warm: tuple[float, float] | None = (
-            None  # when the first of the work was done, its share
-        )
+        # when the first of the work was done, and its share
+        self._warm: tuple[float, float] | None = None
         self._stream, self._every, self._clock = stream, every, clock
         self._begun = self._spoke = clock()
         self._lock, self._over = threading.RLock(), threading.Event()

@@ -6,6 +6,7 @@ is a description (JSON, TOML) is refused beyond a size that no description has.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -93,16 +94,10 @@ def parse_json(text: bytes | str) -> Any:
     Raises:
         ValueError: it is not; one line.
     """
-    try:
+    with _told_in_one_line():
         return json.loads(
             text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
         )
-    except UnicodeDecodeError:
-        raise ValueError("it is not UTF-8") from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(_told(error)) from None
 
 
 def read_toml(path: str | os.PathLike) -> dict[str, Any]:
@@ -126,18 +121,23 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         ValueError: it is no TOML, in one line.
     """
-    try:
+    with _told_in_one_line():
         return tomllib.loads(text)
+
+
+@contextlib.contextmanager
+def _told_in_one_line():
+    """What a parser raises, as a ValueError."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(_told(error)) from None
-
-
-def _told(error: ValueError) -> str:
-    if "digits" in str(error):  # Python's own limit, and how to lift it
-        return "a number has thousands of digits"
-    return " ".join(str(error).split())[:200]
+        if "digits" in str(error):  # Python's own limit, and how to lift it
+            raise ValueError("a number has thousands of digits") from None
+        raise ValueError(" ".join(str(error).split())[:200]) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

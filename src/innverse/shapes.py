@@ -1,10 +1,11 @@
-"""Layers and networks refuse what they were not made for, in one line, before they compute."""
+"""Shapes: what layers and networks were not made for they refuse, in one line, before they compute."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from .errors import ShapeError
+from .errors import ShapeError, UsageError
 
 _NAMES = {2: "(B, {})", 3: "(B, {}, L)", 4: "(B, {}, H, W)"}
 
@@ -12,6 +13,24 @@ _NAMES = {2: "(B, {})", 3: "(B, {}, L)", 4: "(B, {}, H, W)"}
 def positions(x: Tensor) -> int:
     """At how many places x (B, C, *space) has its channels."""
     return x.shape[2:].numel()  # ty: ignore[missing-attribute]  (a slice of a Size is a Size)
+
+
+def wide(values: Tensor, like: Tensor) -> Tensor:
+    """One value per item, (B,) -> (B, 1, ..., 1), so that it broadcasts against ``like`` (B, ...)."""
+    return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """As a reader is told it, "float32"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def tensor_of(value, refusal: str, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of what a user gives, without a graph; a UsageError that begins with ``refusal``."""
+    try:
+        return torch.as_tensor(value, dtype=dtype).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(f"{refusal}, got {type(value).__name__}") from None
 
 
 def check_channels(who: object, x: Tensor, channels: int | None, axes: tuple = ()) -> None:

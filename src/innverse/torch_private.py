@@ -40,7 +40,7 @@ def plain_reverse_mode() -> bool:
 
 
 def transforms_active() -> bool:
-    """True inside a transform of `torch.func`."""
+    """True inside a transform of `torch.func`, under which tensors have neither values nor layout."""
     return _TRANSFORMS_ACTIVE is not None and _TRANSFORMS_ACTIVE()
 
 

@@ -50,6 +50,11 @@ def test_round_trip(saved):
     assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "README.md"}
 
 
+def test_a_class_reads_its_own_models_only(saved):
+    with pytest.raises(InputError, match="holds a realnvp, not a ContinuousFlow"):
+        ContinuousFlow.from_pretrained(saved[1])
+
+
 def test_flipped_byte(saved):
     path = saved[1] / "model.safetensors"
     data = bytearray(path.read_bytes())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from innverse.nets import MLP, ConvNet, ConvResNet, concatenate, set_precision
+from innverse.nets import MADE, MLP, ConvNet, ConvResNet, concatenate, set_precision
 
 
 def moved(net):
@@ -64,3 +64,9 @@ def test_one_condition_for_the_whole_batch_is_folded_into_the_convolutions():
         out = net(x, c)
         results.append([out, *torch.autograd.grad(out.square().sum(), [one, *net.parameters()])])
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("net", [MLP, ConvNet, ConvResNet, MADE])
+def test_an_unknown_activation_is_named_with_those_there_are(net):
+    with pytest.raises(ValueError, match="activation='tanh': choose one of relu, silu, gelu"):
+        net(2, 4, activation="tanh")

@@ -8,8 +8,7 @@ import torch
 
 from innverse import physics as P
 from innverse.errors import ShapeError, UsageError
-from innverse.physics.foreign_noise import take_over
-from innverse.physics.noise import as_noise
+from innverse.physics.foreign_noise import as_noise, take_over
 
 CLEAN = torch.linspace(0.1, 1, 4).view(1, 1, 1, 4).expand(2, 1, 3, 4)
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from innverse.errors import InnverseError
-from innverse.physics import Tomography
+from innverse.physics import Tomography, tomography
+from innverse.physics.kept import Kept
 
 N, WIDTH, AT = 48, 5.0, (6.0, -4.0)  # a Gaussian of this width at (x, y), in pixels from the axis
 
@@ -125,3 +126,22 @@ def test_a_sinogram_of_other_size_is_refused():
         physics.A_adjoint(torch.zeros(1, 1, 10, 24))
     with pytest.raises(InnverseError, match="filter='none'"):
         physics.filtered_back_projection(torch.zeros(1, 1, 10, 25), "none")
+
+
+def test_the_matrix_of_another_type_is_made_of_the_one_that_is_there(monkeypatch):
+    physics = Tomography((1, 24, 20), 7)
+    x = torch.rand(2, 1, 24, 20)
+    y = physics.A(x)
+    monkeypatch.setattr(tomography, "back_projection_matrix", None)  # another would be an error
+    precise = physics.A(x.double())
+    assert precise.dtype == torch.float64
+    assert torch.allclose(precise.float(), y, rtol=1e-5)
+
+
+def test_matrices_are_kept_as_far_as_their_bytes_allow(monkeypatch):
+    kept = Kept(10**6)
+    monkeypatch.setattr(tomography, "_PAIRS", kept)
+    for views in range(2, 12):
+        Tomography((1, 32, 32), views).A(torch.rand(1, 1, 32, 32))
+        assert kept.nbytes <= 10**6 or len(kept.found) == 1
+    assert 1 < len(kept.found) < 10

@@ -12,6 +12,7 @@ from . import handwritten
 from .constant import promised, remember
 from .native import perceptron
 from .native.memory import dense, plain
+from .plain import served_by_kernel
 from .split import Split
 
 Class = TypeVar("Class", bound=type)
@@ -78,22 +79,17 @@ class Fused:
     @classmethod
     def _make(cls, coupling: Any, x: Tensor, c: Tensor | None) -> Fused | None:
         transform, net, split = coupling.transform, coupling.net, coupling.split
-        kernel = vars(type(transform)).get(
-            "kernel"
-        )  # not inherited: a subclass has its own formula
+        # not inherited: a subclass has its own formula
+        kernel = vars(type(transform)).get("kernel")
         if kernel is None or not hasattr(net, "as_plain") or not kernel.available(transform):
             return None
-        if x.dim() < 2 or x.shape[1] != split.channels or (found := net.as_plain(x, c)) is None:
+        if x.dim() < 2 or x.shape[1] != split.channels:
             return None
-        kind, tensors, condition = found
-        if condition is not None and not plain(condition):
+        found = served_by_kernel(net, x, c, split.keep)
+        given = transform.n_params * (split.channels - split.keep)
+        if found is None or len(found.tensors[-1]) != given:
             return None
-        given = split.keep + (0 if condition is None else condition.shape[1])
-        if not perceptron.applies(x, kind, tensors, given):
-            return None
-        if len(tensors[-1]) != transform.n_params * (split.channels - split.keep):
-            return None
-        return cls(split, transform, kind, tensors, condition)
+        return cls(split, transform, *found)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(z, logdet)."""
@@ -199,11 +195,6 @@ class _Node(torch.autograd.Function):
         needed = ctx.needs_input_grad[2:]
         if handwritten.wants_formula(*gradients):
             formula = functools.partial(found.formula, ctx.direction)
-            if condition is None:
-                without = lambda x, *t: formula(x, None, *t)  # noqa: E731
-                needed = (needed[0], *needed[2:])
-                g_x, *rest = handwritten.exact(without, (x, *tensors), gradients, needed)
-                return None, None, g_x, None, *rest
             inputs = x, condition, *tensors
             return None, None, *handwritten.exact(formula, inputs, gradients, needed)
         if not found.tensors:

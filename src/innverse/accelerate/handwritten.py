@@ -32,11 +32,6 @@ def exporting() -> bool:
     return is_exporting() or torch.onnx.is_in_onnx_export()
 
 
-def transformed() -> bool:
-    """True inside a transform of `torch.func`, under which tensors have neither values nor layout."""
-    return torch_private.transforms_active()
-
-
 def wants_formula(*gradients: Tensor) -> bool:
     """Whether a backward pass must be differentiable itself, or is run by a transform (or for a
     batch of ``gradients``, by is_grads_batched)."""
@@ -63,27 +58,22 @@ def in_given_types(method: Callable) -> Callable:
 
 def exact(
     formula: Callable[..., Sequence[Tensor]],
-    inputs: Sequence[Tensor],
+    inputs: Sequence[Tensor | None],
     gradients: Sequence[Tensor],
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Gradients of ``formula(*inputs)``, which with create_graph=True can be differentiated again."""
+    """Gradients of ``formula(*inputs)``, which with create_graph=True can be differentiated again;
+    an input may be None."""
     if not any(needed):
         return [None] * len(inputs)
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         # views, so that an input's dependence on another input is not counted here as well
-        inputs = [t.view_as(t) for t in inputs]
+        inputs = [t if t is None else t.view_as(t) for t in inputs]
         outputs = formula(*inputs)
     pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad]
-    wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-    found = iter(
-        torch.autograd.grad(
-            [o for o, _ in pairs],
-            wanted,
-            [g for _, g in pairs],
-            create_graph=create_graph,
-            allow_unused=True,
-        )
-    )
+    outputs, gradients = [o for o, _ in pairs], [g for _, g in pairs]
+    wanted = [t for t, need in zip(inputs, needed, strict=True) if t is not None and need]
+    options = {"create_graph": create_graph, "allow_unused": True}
+    found = iter(torch.autograd.grad(outputs, wanted, gradients, **options))
     return [next(found) if need else None for need in needed]

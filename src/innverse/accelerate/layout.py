@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import handwritten
+from ..torch_private import transforms_active
 
 
 def channels_last(t: Tensor) -> Tensor:
@@ -19,4 +19,4 @@ def is_channels_last(t: Tensor) -> bool:
 
 
 def _has_none() -> bool:
-    return not torch.compiler.is_compiling() and handwritten.transformed()
+    return not torch.compiler.is_compiling() and transforms_active()

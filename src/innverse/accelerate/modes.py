@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..torch_private import transforms_active
 from .automatic import choose_memory
-from .handwritten import transformed
 from .reversible import run_reversible
 
 Net = TypeVar("Net", bound=torch.nn.Module)
@@ -27,7 +27,7 @@ def run_chain(chain, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
         if chain.memory == "auto":
             set_memory(chain, *choose_memory(chain, x, c))
         # transforms of torch.func know no other mode than to store
-        if not transformed() and chain.layers:
+        if not transforms_active() and chain.layers:
             if chain.memory == "reversible":
                 return run_reversible(chain, x, c)
             if chain.memory == "checkpoint":
@@ -46,6 +46,11 @@ def set_memory(module: Net, mode: str, anchor_every: int | None = None) -> Net:
     """Set the memory mode of every chain in ``module``; returns ``module``.
 
     In reversible mode the outermost chain walks back through those inside it.
+
+    Example:
+        >>> from innverse.bijections import ActNorm, Chain
+        >>> set_memory(Chain(ActNorm(4)), "reversible").memory
+        'reversible'
     """
 
     def visit(m: Any, inside: bool) -> None:

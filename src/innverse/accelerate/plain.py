@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as _module
 
 from . import handwritten
-from .native import memory, perceptron
+from .native import bfloat16, memory, perceptron
 from .native.perceptron import Kind
 
 
@@ -33,16 +33,28 @@ class Plain(NamedTuple):
 _any_global_hook = getattr(_module, "_has_any_global_hook", lambda: False)
 
 
+def served_by_kernel(net: Any, x: Tensor, c: Tensor | None, channels: int) -> Plain | None:
+    """What ``net`` amounts to for ``channels`` of the channels of x, if the kernel serves it."""
+    if (found := net.as_plain(x, c)) is None:
+        return None
+    kind, tensors, condition = found
+    if condition is not None:
+        if not memory.plain(condition):
+            return None
+        channels += condition.shape[1]
+    sizes = perceptron.applies(x, kind, tensors, channels)
+    worth = sizes and (not kind.bf16 or bfloat16.is_worth_it(kind, x, sizes))
+    return found if worth else None
+
+
 def by_kernel(net: Any, x: Tensor, c: Tensor | None) -> Callable[[Tensor], Tensor] | None:
     """``lambda x: net(x, c)`` for x like this one, each time one node of the graph, if
     ``net.as_plain`` says that it is `Plain` and a kernel serves it. What is made of the weights is
     made once. Differentiable twice, by its formula."""
-    if not (handwritten.applies() and memory.plain(x)) or (found := net.as_plain(x, c)) is None:
+    applies = handwritten.applies() and memory.plain(x)
+    if not applies or (found := served_by_kernel(net, x, c, x.shape[1])) is None:
         return None
     kind, tensors, condition = found
-    given = x.shape[1] + (0 if condition is None else condition.shape[1])
-    if not perceptron.applies(x, kind, tensors, given):
-        return None
     weights = None
 
     def run(x: Tensor) -> Tensor:

@@ -54,18 +54,15 @@ class _Reversible(torch.autograd.Function):
         z, logdet = chain.record(x, c, tape)
         if z is x:  # a chain of identities: an output must not be an input
             z = x.clone()
-        ctx.chain, ctx.n_anchors, ctx.has_c = chain, len(tape.anchors), c is not None
-        ctx.ids = [id(p) for p in params]
-        ctx.save_for_backward(x, z, *tape.anchors, *((c,) if ctx.has_c else ()), *params)
+        ctx.chain, ctx.ids = chain, [id(p) for p in params]
+        ctx.save_for_backward(x, z, c, *params, *tape.anchors)
         return z, logdet
 
     @staticmethod
     def backward(ctx, *gradients):
         g_z, g_logdet = gradients
-        saved = list(ctx.saved_tensors)
-        x, z, anchors = saved[0], saved[1], saved[2 : 2 + ctx.n_anchors]
-        rest = saved[2 + ctx.n_anchors :]
-        c, params = (rest[0], rest[1:]) if ctx.has_c else (None, rest)
+        x, z, c, *rest = ctx.saved_tensors
+        params, anchors = rest[: len(ctx.ids)], rest[len(ctx.ids) :]
         if handwritten.wants_formula(g_z, g_logdet):
             return _exact(ctx, x, c, params, g_z, g_logdet)
 
@@ -83,16 +80,14 @@ def _exact(ctx, x, c, params, g_z, g_logdet):
     """create_graph=True: differentiate the stored chain, from the saved input, exactly."""
     names = [f"chain.{name}" for name, _ in ctx.chain.named_parameters()]
 
-    def formula(x, *rest):
-        c, params = (rest[0], rest[1:]) if ctx.has_c else (None, rest)
+    def formula(x, c, *params):
         with with_autocast(*ctx.autocast):
             weights = dict(zip(names, params, strict=True))
             return torch.func.functional_call(_Walk(ctx.chain), weights, (x, c))
 
-    inputs = [x, *([c] if ctx.has_c else []), *params]
-    needed = [t.requires_grad for t in inputs]
-    g_x, *others = handwritten.exact(formula, inputs, (g_z, g_logdet), needed)
-    return None, g_x, *(others if ctx.has_c else [None, *others])
+    inputs = [x, c, *params]
+    needed = [t is not None and t.requires_grad for t in inputs]
+    return None, *handwritten.exact(formula, inputs, (g_z, g_logdet), needed)
 
 
 class _Walk(torch.nn.Module):

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from ..accelerate.autocast import without_autocast
 from ..accelerate.constant import remember
 from ..errors import warn
+from ..nets.conditioning import zeroed
 from ..shapes import check_channels, check_condition, positions
-from .base import Bijection
+from .base import Bijection, other_axes
 from .bounded import inverse_soft_bound, soft_bound
 from .channel_linear import ChannelLinear
 from .standardize import spread_of
@@ -52,7 +53,7 @@ class ActNorm(ChannelLinear):
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         check_channels(self, x, len(self.shift))
         if not self.initialized:
-            mean = x.mean([d for d in range(x.dim()) if d != 1])
+            mean = x.mean(other_axes(x))
             log_scale = -_log_spread(spread_of(x), mean).to(x.dtype)
             self.log_scale.data.copy_(inverse_soft_bound(log_scale, _LIMIT))
             scale = soft_bound(self.log_scale.data, _LIMIT).exp()
@@ -93,9 +94,7 @@ class ConditionalScale(Bijection):
     def __init__(self, channels: int, condition: int):
         super().__init__()
         self.channels, self.condition = channels, condition
-        self.linear = nn.Linear(condition, 2 * channels)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = zeroed(nn.Linear(condition, 2 * channels))
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_channels(self, x, self.channels)

@@ -18,6 +18,12 @@ class Autoregressive(Bijection):
     the longest chain of dependencies, ``net.passes``, n for a full ordering and 2 for two groups.
 
     ``net`` is a `MADE` with as many parameters per element as ``transform`` has.
+
+    Example:
+        >>> layer = Autoregressive(innverse.nets.MADE(3, 2, width=8))  # affine: 2 parameters each
+        >>> z, log_det = layer(torch.rand(5, 3))
+        >>> z.shape, log_det.shape
+        (torch.Size([5, 3]), torch.Size([5]))
     """
 
     def __init__(self, net: MADE, transform: Elementwise | None = None):

@@ -100,7 +100,7 @@ def _check_batch(x: Tensor) -> None:
     if not bool(x.isfinite().all()):
         raise InputError("the batch to initialize from holds NaN or Inf: remove such items")
     if len(x) > 1:
-        over = [d for d in range(x.dim()) if d != 1]
+        over = other_axes(x)
         constant = (x.amax(over) == x.amin(over)).nonzero().flatten().tolist()
         if constant:
             what = "column" if x.dim() == 2 else "channel"
@@ -108,6 +108,11 @@ def _check_batch(x: Tensor) -> None:
                 f"{what} {', '.join(map(str, constant))} of x is constant in the batch to "
                 "initialize from: it has no density, so leave it out or give more data",
             )
+
+
+def other_axes(x: Tensor) -> list[int]:
+    """All axes of x (B, C, *space) but that of the channels."""
+    return [d for d in range(x.dim()) if d != 1]
 
 
 def sum_per_item(t: Tensor) -> Tensor:

@@ -32,6 +32,13 @@ class Chain(Bijection):
 
     `torch.compile` compiles a chain of more than four layers layer by layer, which takes seconds
     where one graph takes minutes; fullgraph=True makes it one graph all the same.
+
+    Example:
+        >>> chain = Chain(ActNorm(4), Invertible1x1(4), Coupling.build(4, innverse.nets.MLP))
+        >>> x = torch.rand(5, 4)
+        >>> z, log_det = chain(x)
+        >>> torch.allclose(chain.inverse(z)[0], x, atol=1e-5)
+        True
     """
 
     def __init__(self, *layers: Bijection, memory: str = "store", anchor_every: int | None = None):

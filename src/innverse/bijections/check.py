@@ -65,9 +65,17 @@ def check_bijection(
         ("log-det of inverse against autodiff", _logdet_inverse, tol),
         ("items of a batch are independent", _independent, tol),
         ("gradients: checkpoint equals store", _checkpoint_gradients, tol),
-        ("gradients: reversible equals store", _reversible_gradients, 100 * tol),
+        (
+            "gradients: reversible equals store",
+            _as_stored("reversible", _Probe.gradients),
+            100 * tol,
+        ),
         ("double backward against differences", _double_backward, 1e-4),
-        ("double backward: reversible equals store", _reversible_double_backward, 100 * tol),
+        (
+            "double backward: reversible equals store",
+            _as_stored("reversible", _Probe.hessian_product),
+            100 * tol,
+        ),
         ("state dict round trip", _state_dict, 0.0),
         ("strided input", _strided, tol),
         ("float32 round trip", _float32, tol_fp32),
@@ -118,10 +126,7 @@ class _Probe:
 
     def gradients(self, layer: Any) -> list[Tensor]:
         leaves = self.leaves(layer)
-        found = torch.autograd.grad(
-            self.loss(layer, *leaves[:2]), _present(leaves), allow_unused=True
-        )
-        return [torch.zeros(()) if g is None else g for g in found]
+        return _gradients(self.loss(layer, *leaves[:2]), leaves)
 
     def leaves(self, layer: Bijection) -> list[Any]:
         x = self.x.clone().requires_grad_()
@@ -133,19 +138,19 @@ class _Probe:
         leaves = self.leaves(layer)
         g = torch.autograd.grad(self.loss(layer, *leaves[:2]), leaves[0], create_graph=True)[0]
         s = (g * self.g_z.reshape(g.shape)).sum()
-        if not s.requires_grad:
-            return [torch.zeros(())]
-        found = torch.autograd.grad(s, _present(leaves), allow_unused=True)
-        return [torch.zeros(()) if t is None else t for t in found]
+        return _gradients(s, leaves) if s.requires_grad else [torch.zeros(())]
 
 
-def _present(tensors):
-    return [t for t in tensors if t is not None]
+def _gradients(of: Tensor, leaves: list[Any]) -> list[Tensor]:
+    """With respect to those that are there; zero of those that do not take part."""
+    present = [t for t in leaves if t is not None]
+    found = torch.autograd.grad(of, present, allow_unused=True)
+    return [torch.zeros(()) if g is None else g for g in found]
 
 
 def _difference(a: Tensor, b: Tensor) -> float:
     """Largest difference relative to max(1, largest value)."""
-    if a.numel() == 0 and b.numel() == 0:
+    if a.numel() == b.numel() == 0:
         return 0.0
     a, b = a.detach(), b.detach()
     return float((a - b).abs().max() / b.abs().max().clamp_min(1.0))
@@ -189,27 +194,24 @@ def _round_trip_z(p: _Probe) -> float:
         return _difference(p.layer(x, p.c)[0], p.z)
 
 
-def _autodiff_logdet(f, at: Tensor) -> Tensor:
-    n = at[0].numel()
-    jacobian = torch.autograd.functional.jacobian(lambda v: f(v)[0], at)
-    return torch.linalg.slogdet(jacobian.reshape(n, n))[1]
+def _autodiff_logdet(p: _Probe, f: Callable, at: Tensor) -> Tensor:
+    """log|det| of the Jacobian of ``f`` at each item."""
+    n, found = at[0].numel(), []
+    for i in range(len(at)):
+        of_item = lambda v, i=i: f(v, p.condition(i))[0]  # noqa: E731
+        jacobian = torch.autograd.functional.jacobian(of_item, at[i : i + 1])
+        found.append(torch.linalg.slogdet(jacobian.reshape(n, n))[1])
+    return torch.stack(found)
 
 
 def _logdet_forward(p: _Probe) -> float:
-    truth = [
-        _autodiff_logdet(lambda v, i=i: p.layer(v, p.condition(i)), p.x[i : i + 1])
-        for i in range(len(p.x))
-    ]
-    return _difference(p.logdet, torch.stack(truth))
+    return _difference(p.logdet, _autodiff_logdet(p, p.layer, p.x))
 
 
 def _logdet_inverse(p: _Probe) -> float:
-    truth = [
-        _autodiff_logdet(lambda v, i=i: p.layer.inverse(v, p.condition(i)), p.z[i : i + 1])
-        for i in range(len(p.z))
-    ]
     with torch.no_grad():
-        return _difference(p.layer.inverse(p.z, p.c)[1], torch.stack(truth))
+        logdet = p.layer.inverse(p.z, p.c)[1]
+    return _difference(logdet, _autodiff_logdet(p, p.layer.inverse, p.z))
 
 
 def _independent(p: _Probe) -> float:
@@ -219,14 +221,19 @@ def _independent(p: _Probe) -> float:
     return max(_difference(z, p.z), _difference(ld, p.logdet))
 
 
-def _checkpoint_gradients(p: _Probe) -> float:
-    pair = p.gradients(p.in_mode("checkpoint")), p.gradients(p.in_mode("store"))
-    return _worst(zip(*pair, strict=True))
+def _as_stored(memory: str, gradients: Callable) -> Callable[[_Probe], float]:
+    """``gradients`` of the layer in this memory mode against those of store mode."""
+
+    def check(p: _Probe) -> float:
+        pair = (gradients(p, p.in_mode(mode)) for mode in (memory, "store"))
+        return _worst(zip(*pair, strict=True))
+
+    return check
 
 
-def _reversible_gradients(p: _Probe) -> float:
-    pair = p.gradients(p.in_mode("reversible")), p.gradients(p.in_mode("store"))
-    return _worst(zip(*pair, strict=True))
+_checkpoint_gradients = _as_stored("checkpoint", _Probe.gradients)
+_reversible_gradients = _as_stored("reversible", _Probe.gradients)
+_reversible_double_backward = _as_stored("reversible", _Probe.hessian_product)
 
 
 def _double_backward(p: _Probe) -> float:
@@ -240,11 +247,6 @@ def _double_backward(p: _Probe) -> float:
         x = (p.x + sign * h * v).requires_grad_()
         sides.append(torch.autograd.grad(p.loss(layer, x, p.c), x)[0])
     return _difference(product, (sides[0] - sides[1]) / (2 * h))
-
-
-def _reversible_double_backward(p: _Probe) -> float:
-    pair = p.hessian_product(p.in_mode("reversible")), p.hessian_product(p.in_mode("store"))
-    return _worst(zip(*pair, strict=True))
 
 
 def _state_dict(p: _Probe) -> float:

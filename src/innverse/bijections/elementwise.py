@@ -138,11 +138,8 @@ class RationalQuadraticSpline(Elementwise):
         x0, w, y0, h, d0, d1 = piece(p, x_in, self, by_height=False)
         slope = h / w
         t = (x_in - x0) / w
-        u = t * (1 - t)
-        below = slope + (d0 + d1 - 2 * slope) * u
-        z = y0 + h * (slope * t.square() + d0 * u) / below
-        top = d1 * t.square() + 2 * slope * u + d0 * (1 - t).square()
-        log_derivative = 2 * slope.log() + top.log() - 2 * below.log()
+        below, log_derivative = _within(t, slope, d0, d1)
+        z = y0 + h * (slope * t.square() + d0 * t * (1 - t)) / below
         return torch.where(inside, z, x), torch.where(inside, log_derivative, 0.0)
 
     @spline.by_kernel
@@ -159,9 +156,13 @@ class RationalQuadraticSpline(Elementwise):
         c = -slope * rise
         root = (b.square() - 4 * a * c).clamp_min(0).sqrt()
         t = (2 * c / (-b - root)).clamp(0, 1)
-        x = x0 + t * w
-        u = t * (1 - t)
-        below = slope + (d0 + d1 - 2 * slope) * u
-        top = d1 * t.square() + 2 * slope * u + d0 * (1 - t).square()
-        log_derivative = 2 * below.log() - 2 * slope.log() - top.log()
-        return torch.where(inside, x, z), torch.where(inside, log_derivative, 0.0)
+        _, log_derivative = _within(t, slope, d0, d1)
+        return torch.where(inside, x0 + t * w, z), torch.where(inside, -log_derivative, 0.0)
+
+
+def _within(t: Tensor, slope: Tensor, d0: Tensor, d1: Tensor) -> tuple[Tensor, Tensor]:
+    """The denominator of the piece at the fraction t of its bin, and the log of its derivative."""
+    u = t * (1 - t)
+    below = slope + (d0 + d1 - 2 * slope) * u
+    top = d1 * t.square() + 2 * slope * u + d0 * (1 - t).square()
+    return below, 2 * slope.log() + top.log() - 2 * below.log()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,8 +13,46 @@ from ..errors import ShapeError
 from .base import Bijection
 
 
-class _Resampled(Bijection):
-    """``inner`` between an orthogonal change of layout and its inverse; volumes are unchanged."""
+class _Around(Bijection):
+    """``inner`` on what `apart` gives of x, between an orthogonal change of layout and its inverse."""
+
+    inner: Bijection
+
+    def apart(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What ``inner`` takes, and the rest."""
+        raise NotImplementedError
+
+    def merge(self, y: Tensor, rest: Any) -> Tensor:
+        """The inverse of `apart`."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, rest = self.apart(x)
+        y, logdet = self.inner(y, c)
+        return self.merge(y, rest), logdet
+
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, rest = self.apart(z)
+        y, logdet = self.inner.inverse(y, c)
+        return self.merge(y, rest), logdet
+
+    def record(self, x, c, tape):
+        y, rest = self.apart(x)
+        y, logdet = self.inner.record(y, c, tape)
+        return self.merge(y, rest), logdet
+
+    def pull_back(self, z, g_z, g_logdet, c, tape):
+        (y, rest), (g_y, g_rest) = self.apart(z), self.apart(g_z)
+        y, g_y = self.inner.pull_back(y, g_y, g_logdet, c, tape)
+        return self.merge(y, rest), self.merge(g_y, g_rest)
+
+    def initialize_(self, x, c=None):
+        y, rest = self.apart(x)
+        return self.merge(self.inner.initialize_(y, c), rest)
+
+
+class _Resampled(_Around):
+    """``inner`` on x in another layout."""
 
     def __init__(self, inner: Bijection):
         super().__init__()
@@ -24,24 +64,11 @@ class _Resampled(Bijection):
     def up(self, y: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y, logdet = self.inner(self.down(x), c)
-        return self.up(y), logdet
+    def apart(self, x):
+        return self.down(x), None
 
-    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y, logdet = self.inner.inverse(self.down(z), c)
-        return self.up(y), logdet
-
-    def record(self, x, c, tape):
-        y, logdet = self.inner.record(self.down(x), c, tape)
-        return self.up(y), logdet
-
-    def pull_back(self, z, g_z, g_logdet, c, tape):
-        y, g_y = self.inner.pull_back(self.down(z), self.down(g_z), g_logdet, c, tape)
-        return self.up(y), self.up(g_y)
-
-    def initialize_(self, x, c=None):
-        return self.up(self.inner.initialize_(self.down(x), c))
+    def merge(self, y, rest):
+        return self.up(y)
 
 
 class Squeezed(_Resampled):
@@ -89,7 +116,7 @@ class Haar(_Resampled):
         return shuffle(blocks.flatten(1, 2), 2)
 
 
-class Partial(Bijection):
+class Partial(_Around):
     """``inner`` on the first ``k`` channels; the rest pass as they are (factored out).
 
     Example:
@@ -103,30 +130,13 @@ class Partial(Bijection):
         super().__init__()
         self.inner, self.k = inner, k
 
-    def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y, logdet = self.inner(self._first(x), c)
-        return torch.cat((y, x[:, self.k :]), 1), logdet
-
-    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y, logdet = self.inner.inverse(self._first(z), c)
-        return torch.cat((y, z[:, self.k :]), 1), logdet
-
-    def record(self, x, c, tape):
-        y, logdet = self.inner.record(self._first(x), c, tape)
-        return torch.cat((y, x[:, self.k :]), 1), logdet
-
-    def pull_back(self, z, g_z, g_logdet, c, tape):
-        k = self.k
-        x, g_x = self.inner.pull_back(z[:, :k], g_z[:, :k], g_logdet, c, tape)
-        return torch.cat((x, z[:, k:]), 1), torch.cat((g_x, g_z[:, k:]), 1)
-
-    def initialize_(self, x, c=None):
-        return torch.cat((self.inner.initialize_(self._first(x), c), x[:, self.k :]), 1)
-
-    def _first(self, x: Tensor) -> Tensor:
+    def apart(self, x):
         if x.dim() < 2 or x.shape[1] < self.k:
             raise ShapeError(f"Partial needs {self.k} channels or more, got {tuple(x.shape)}")
-        return x[:, : self.k]
+        return x[:, : self.k], x[:, self.k :]
+
+    def merge(self, y, rest):
+        return torch.cat((y, rest), 1)
 
     def extra_repr(self) -> str:
         return f"first {self.k} channels"

@@ -12,7 +12,7 @@ from ..accelerate import handwritten
 from ..accelerate.autocast import without_autocast
 from ..errors import NotConvergedError, UsageError
 from ..nets.lipschitz import LipschitzNet
-from ..shapes import positions
+from ..shapes import positions, wide
 from .base import Bijection, sum_per_item
 
 LOGDETS = ("auto", "exact", "roulette", "series")
@@ -114,7 +114,7 @@ class Residual(Bijection):
             new = z - self.net(x, c, weights)
             step = (new - x).flatten(1).abs().amax(1)
             size = new.flatten(1).abs().amax(1).clamp_min(1)
-            x = torch.where(moving.view(-1, *[1] * (x.dim() - 1)), new, x)
+            x = torch.where(wide(moving, x), new, x)
             moving = moving & ~((step <= tolerance * size) & step.isfinite())
             if not moving.any():
                 return x

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..derived import register_derived
 from ..shapes import check_channels, positions
-from .base import Bijection
+from .base import Bijection, other_axes
 
 
 class Standardize(Bijection):
@@ -59,7 +59,7 @@ class Standardize(Bijection):
 
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         if not self.initialized:
-            self.loc.copy_(x.double().mean(_others(x)))
+            self.loc.copy_(x.double().mean(other_axes(x)))
             spread = spread_of(x)
             self.scale.copy_(torch.where(spread > 0, spread, 1.0))
             self.initialized.fill_(True)
@@ -95,15 +95,11 @@ def spread_of(x: Tensor) -> Tensor:
 
     Exactly 0 where all values of a channel are the same.
     """
-    x, over = x.double(), _others(x)
+    x, over = x.double(), other_axes(x)
     apart = x - _beside(x[0].reshape(x.shape[1], -1)[:, 0], x)
     most = apart.abs().amax(over)  # by which squares neither overflow nor vanish
     unit = torch.where(most > 0, most, 1.0)
     return (apart / _beside(unit, x)).var(over, correction=0).sqrt() * most
-
-
-def _others(x: Tensor) -> list[int]:
-    return [d for d in range(x.dim()) if d != 1]
 
 
 def _beside(channel: Tensor, x: Tensor) -> Tensor:

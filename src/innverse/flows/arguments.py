@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, ShapeError, UsageError
+from ..shapes import dtype_name
 
 
 def reference(module: nn.Module) -> Tensor | None:
@@ -61,7 +62,7 @@ def as_data(
         raise InputError(f"{what} is on {x.device}, the flow on {like.device}: move one of them")
     if not x.is_floating_point() and x.dtype != torch.bool and images:
         raise InputError(
-            f"{what} holds {_short(x.dtype)}, and images live on [0, 1]: divide by the white level "
+            f"{what} holds {dtype_name(x.dtype)}, and images live on [0, 1]: divide by the white level "
             "(255 for 8 bits), or ask for bits_per_dim, which dequantises"
         )
     if x.dtype in (torch.float64, torch.int32, torch.int64) and wide():
@@ -114,7 +115,3 @@ def as_count(n: Any) -> tuple[int, ...]:
     if any(k < 0 for k in counts):
         raise UsageError(f"n={n!r}: a number of samples, 0 or more, or a tuple of such")
     return counts
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -15,7 +14,7 @@ from ..bijections.base import Bijection
 from ..bijections.chain import set_memory
 from ..bijections.standardize import Standardize, standardizes
 from ..errors import InputError, ShapeError, UsageError
-from ..models.parts import Part
+from ..models.pretrained import Pretrained
 from .arguments import as_condition, as_count, as_data, as_sigma, as_tensor, reference
 from .base import standard_normal, standard_normal_log_prob
 from .conditioned import ConditionedFlow, condition_is_c
@@ -32,7 +31,7 @@ from .padding import (
 )
 
 
-class Flow(Part, nn.Module):
+class Flow(Pretrained, nn.Module):
     """p(x) = N(f(x); 0, I) |det df/dx|, exactly (Dinh et al. 2014; Kingma & Dhariwal 2018).
 
     Args:
@@ -108,10 +107,6 @@ class Flow(Part, nn.Module):
         """The (low, high) noise levels it is conditioned on, or None."""
         return None if self.noise is None else (self.noise.low, self.noise.high)
 
-    @property
-    def n_parameters(self) -> int:
-        return sum(p.numel() for p in self.parameters())
-
     # ---- density and code -------------------------------------------------------------------
 
     @condition_is_c
@@ -186,9 +181,9 @@ class Flow(Part, nn.Module):
             raise UsageError(f"temperature={temperature:g}: must be 0 or more")
         if len(lead) > 1 and isinstance(c, Tensor) and c.shape[: len(lead)] == lead:
             c = c.flatten(0, len(lead) - 1)
-        draw = {"truncation": truncation, "generator": generator}
+        options = {"size": size, "truncation": truncation, "generator": generator}
         with torch.no_grad():
-            x = self.draw(math.prod(lead), c, temperature, size=size, **draw)
+            x = self.draw(math.prod(lead), c, temperature, **options)
         return x.reshape(*lead, *x.shape[1:])
 
     def draw(
@@ -197,9 +192,8 @@ class Flow(Part, nn.Module):
         c: Tensor | float | None = None,
         temperature: float = 1.0,
         *,
-        truncation: float | None = None,
         size: tuple[int, int] | None = None,
-        generator: torch.Generator | None = None,
+        **options,
     ) -> Tensor:
         """`sample` of a number of items with its gradient, that of parameters and condition."""
         item = self.shape
@@ -208,9 +202,8 @@ class Flow(Part, nn.Module):
             item = (item[0], *padded_size(size, self.multiple))
         elif size is not None:
             raise UsageError("size is for images: this flow draws vectors")
-        options = {"truncation": truncation, "generator": generator}
-        options["like"] = torch.empty(()) if (like := self._like()) is None else like
-        z = standard_normal((count, *item), temperature, **options)
+        like = torch.empty(()) if (like := self._like()) is None else like
+        z = standard_normal((count, *item), temperature, like=like, **options)
         return self.decode(z, c, size=size)
 
     @condition_is_c
@@ -288,21 +281,6 @@ class Flow(Part, nn.Module):
         """
         set_memory(self, mode, anchor_every)
         return self
-
-    # ---- files ------------------------------------------------------------------------------
-
-    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
-        """Write config.json, model.safetensors and README.md (the hub's layout)."""
-        from ..models.store import save
-
-        save(self, Path(folder), card)
-
-    @classmethod
-    def from_pretrained(cls, path_or_id: str | Path, **options) -> Flow:
-        """Read what `save_pretrained` wrote: a folder, or a hub id with the ``hub`` extra."""
-        from ..models.store import load
-
-        return load(path_or_id, **options)
 
     # ---- inside -----------------------------------------------------------------------------
 

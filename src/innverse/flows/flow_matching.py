@@ -37,7 +37,13 @@ _FREQUENCIES = 4  # of t; faster ones would need more steps of the solver
 
 
 class Velocity(Part, nn.Module):
-    """v(x, t): a network that gets t in [0, 1] (B,) as sines and cosines beside a condition."""
+    """v(x, t): a network that gets t in [0, 1] (B,) as sines and cosines beside a condition.
+
+    Example:
+        >>> velocity = Velocity(innverse.nets.MLP(2, 2, condition=8))
+        >>> velocity(torch.rand(5, 2), torch.rand(5)).shape
+        torch.Size([5, 2])
+    """
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -61,6 +67,11 @@ class Integral(Bijection):
 
     Fixed steps of ``method``: forward and inverse, and the log-determinants of both, agree up to
     the error of the scheme (orders 1, 2 and 4 in 1 / evaluations), not to rounding.
+
+    Example:
+        >>> layer = Integral(Velocity(innverse.nets.MLP(2, 2, condition=8)), evaluations=8)
+        >>> layer.transport(torch.randn(5, 2)).shape  # from noise to data
+        torch.Size([5, 2])
     """
 
     def __init__(
@@ -164,6 +175,11 @@ class ContinuousFlow(Flow):
 
     log_prob, encode, decode, sample and the rest are those of `Flow`, up to the error of the ODE
     solver. What is trained is `training_loss`, not the likelihood.
+
+    Example:
+        >>> flow = build("flow_matching", (2,), hidden=8, evaluations=8)
+        >>> flow.training_loss(torch.randn(16, 2)).shape, flow.sample(3).shape
+        (torch.Size([]), torch.Size([3, 2]))
     """
 
     bijection: Chain  # (Standardize, Integral)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..bijections import (
     ActNorm,
     Affine,
@@ -64,28 +66,24 @@ def realnvp_images(
         options = {"condition": condition, "how": how, "activation": activation}
         return ConvResNet(n_in, n_out, hidden, blocks, **options)
 
-    def checkerboards(channels: int, n: int) -> list[Bijection]:
-        affine = Affine(bound)
-        steps = [
-            (ActNorm(channels), Checkerboard(net(channels, 2 * channels), affine, swap=k % 2 == 1))
-            for k in range(n)
-        ]
-        return [layer for step in steps for layer in step]
+    def checkerboard(channels: int, swap: bool) -> Bijection:
+        return Checkerboard(net(channels, 2 * channels), Affine(bound), swap=swap)
 
-    def channel_couplings(channels: int) -> list[Bijection]:
-        steps = [
-            (ActNorm(channels), Coupling.build(channels, net, Affine(bound), swap=k % 2 == 1))
-            for k in range(3)
-        ]
+    def of_channels(channels: int, swap: bool) -> Bijection:
+        return Coupling.build(channels, net, Affine(bound), swap=swap)
+
+    def couplings(make: Callable, channels: int, n: int) -> list[Bijection]:
+        """They take turns at what they keep."""
+        steps = ((ActNorm(channels), make(channels, k % 2 == 1)) for k in range(n))
         return [layer for step in steps for layer in step]
 
     def level(channels: int, remaining: int) -> Bijection:
         if remaining == 1:
-            return Chain(*checkerboards(channels, 4), ActNorm(channels))
+            return Chain(*couplings(checkerboard, channels, 4), ActNorm(channels))
         c = 4 * channels
         inner = Partial(level(c // 2, remaining - 1), c // 2)
-        coarse = Squeezed(Chain(*channel_couplings(c), ActNorm(c), inner))
-        return Chain(*checkerboards(channels, 3), coarse)
+        coarse = Squeezed(Chain(*couplings(of_channels, c, 3), ActNorm(c), inner))
+        return Chain(*couplings(checkerboard, channels, 3), coarse)
 
     whole = level(shape[0], levels)
     if logit:

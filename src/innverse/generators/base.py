@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, ShapeError, UsageError
+from ..errors import ShapeError, UsageError
 from ..flows.arguments import as_count, as_data, reference
 from ..flows.base import standard_normal
-from ..models.parts import Part
+from ..models.pretrained import Pretrained
 
 
-class Generator(Part, nn.Module):
+class Generator(Pretrained, nn.Module):
     """x = G(z), z ~ N(0, I_k): samples lie in a k-dimensional subset of R^n.
 
     Args:
@@ -45,11 +44,6 @@ class Generator(Part, nn.Module):
     @property
     def latent_shape(self) -> tuple[int]:
         return (self.latent,)
-
-    @property
-    def n_parameters(self) -> int:
-        """Of all networks, with those that only training or encoding needs."""
-        return sum(p.numel() for p in self.parameters())
 
     def decode(self, z: Tensor) -> Tensor:
         """x = G(z); z (B, k) -> (B, C, H, W), differentiable. Raises ShapeError for others."""
@@ -85,22 +79,6 @@ class Generator(Part, nn.Module):
         with torch.no_grad():
             x = self.decode(standard_normal((math.prod(lead), self.latent), temperature, **options))
         return x.reshape(*lead, *x.shape[1:])
-
-    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
-        """Write config.json, model.safetensors and README.md (the hub's layout)."""
-        from ..models.store import save
-
-        save(self, Path(folder), card)
-
-    @classmethod
-    def from_pretrained(cls, path_or_id: str | Path, **options) -> Generator:
-        """Read what `save_pretrained` wrote; InputError if it is no model of this class."""
-        from ..models.store import load
-
-        model = load(path_or_id, **options)
-        if not isinstance(model, cls):
-            raise InputError(f"{path_or_id} holds a {model.name}, not a {cls.__name__}")
-        return model
 
     def initialize_(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """Nothing here depends on the first batch (`innverse.bijections.initialize`)."""

@@ -36,6 +36,14 @@ class Registry:
 
         ``axes`` are the lengths of the shapes that it is for: 1 for vectors, 3 for images; by
         default it looks at them itself.
+
+        Example:
+            >>> made = Registry("network")
+            >>> @made.register
+            ... def line(shape, *, slope: float = 1.0):
+            ...     return torch.nn.Linear(*shape, *shape)
+            >>> made.names(), made.about("line")[1]
+            (['line'], {'slope': 1.0})
         """
         if builder is None:
             return lambda builder: self.register(builder, axes=axes, name=name)
@@ -65,7 +73,12 @@ class Registry:
         return self.register(build, axes=(1,))
 
     def names(self) -> list[str]:
-        """The names that `build` knows."""
+        """The names that `build` knows.
+
+        Example:
+            >>> innverse.generators.names()
+            ['gan', 'vae']
+        """
         return sorted(self._all())
 
     def builder(self, name: str, shape: tuple[int, ...] | None = None) -> Callable:
@@ -83,7 +96,13 @@ class Registry:
         return found
 
     def about(self, name: str) -> tuple[str, dict[str, Any]]:
-        """The documentation of a name, and its options with their defaults."""
+        """The documentation of a name, and its options with their defaults.
+
+        Example:
+            >>> text, options = innverse.flows.about("nsf")
+            >>> options["mix"], options["layers"]
+            ('lu', 8)
+        """
         self.builder(name)
         builders = list(dict.fromkeys(self._builders[name].values()))
         text = "\n\n".join(inspect.cleandoc(b.__doc__ or "") for b in builders)
@@ -102,6 +121,11 @@ class Registry:
         Raises:
             UsageError: an unknown name or option, a value of the wrong type, or one that no model
                 can be built with.
+
+        Example:
+            >>> flow = innverse.flows.build("realnvp", (2,), layers=2)
+            >>> flow.sample(3).shape
+            torch.Size([3, 2])
         """
         shape = _shape(shape)
         self.check(name, config, shape)

@@ -25,12 +25,10 @@ def concatenate(x: Tensor, c: Tensor | None) -> Tensor:
     if c is None:
         return x
     c = as_rows(c, x)
-    if x.dim() == 2:
-        return torch.cat((x, c), 1)
-    if c.dim() == 2:
-        c = c.view(*c.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
-    else:
+    if c.dim() > 2:
         c = resampled(c, x.shape[2:])
+    elif x.dim() > 2:
+        c = c.view(*c.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
     return torch.cat((x, c), 1)
 
 
@@ -56,6 +54,13 @@ def is_shared(c: Tensor) -> bool:
     return c.shape[0] == 1 or c.stride(0) == 0
 
 
+def zeroed(layer: Any) -> Any:
+    """``layer``, starting with weight and bias zero."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class FiLM(nn.Module):
     """Feature-wise scale and shift, linear in a vector: h * (1 + s(c)) + t(c) (Perez et al. 2017).
 
@@ -69,9 +74,7 @@ class FiLM(nn.Module):
 
     def __init__(self, k: int, channels: int):
         super().__init__()
-        self.linear = nn.Linear(k, 2 * channels)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = zeroed(nn.Linear(k, 2 * channels))
 
     def after(self, conv: Any, x: Tensor, c: Tensor) -> Tensor:
         """``self(conv(x), c)`` for a 2-D convolution, into which one condition for all is folded."""

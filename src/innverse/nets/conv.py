@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..accelerate.plain import Kind, Plain, is_activation, is_convolution
-from .activations import ACTIVATIONS
-from .conditioning import is_shared
+from .activations import ACTIVATIONS, make_activation
+from .conditioning import is_shared, zeroed
 from .precision import ConditionerNet
 
 
@@ -24,8 +24,7 @@ class ZeroConv2d(nn.Conv2d):
 
     def __init__(self, n_in: int, n_out: int):
         super().__init__(n_in, n_out, 3, padding=1)
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
+        zeroed(self)
         self.log_gain = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, input: Tensor) -> Tensor:
@@ -45,7 +44,7 @@ class SingleConv(ConditionerNet):
         torch.Size([5, 4, 8, 8])
     """
 
-    axes, maps = (4,), True
+    axes = (4,)
 
     def __init__(self, n_in: int, n_out: int, *, condition: int = 0):
         super().__init__()
@@ -84,14 +83,12 @@ class ConvNet(ConditionerNet):
         activation: str = "relu",
     ):
         super().__init__()
-        self.maps = how == "concat"
         self.first = nn.Conv2d(self._takes(n_in, condition, how), hidden, 3, padding=1)
         self.middle = nn.Conv2d(hidden, hidden, 1)
         self.last = ZeroConv2d(hidden, n_out)
         # relu in place: convolutions keep their input for the gradient, not their output
         in_place = {"inplace": True} if activation == "relu" else {}
-        make: Any = ACTIVATIONS[activation]
-        self.activation, self._name = make(**in_place), activation
+        self.activation, self._name = make_activation(activation, **in_place), activation
         self.film = self._films(2, hidden)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
@@ -149,23 +146,22 @@ class ConvResNet(ConditionerNet):
         activation: str = "relu",
     ):
         super().__init__()
-        self.maps = how == "concat"
         self.first = nn.Conv2d(self._takes(n_in, condition, how), hidden, 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                ACTIVATIONS[activation](),
+                make_activation(activation),
                 nn.Conv2d(hidden, hidden, 3, padding=1),
-                ACTIVATIONS[activation](),
+                make_activation(activation),
                 nn.Conv2d(hidden, hidden, 3, padding=1),
             )
             for _ in range(blocks)
         )
         self.film = self._films(blocks, hidden)
-        self.activation = ACTIVATIONS[activation]()
+        self.activation = make_activation(activation)
         self.last = ZeroConv2d(hidden, n_out)
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         h = self.first(self._joined(x, c))
         for i, block in enumerate(self.blocks):
-            h = h + block(h if self.film is None else self.film[i](h, c))
+            h = h + block(self._modulated(i, h, c))
         return self.last(self.activation(h))

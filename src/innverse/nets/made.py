@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..accelerate.plain import Kind, Plain, is_activation, matrix_and_bias
 from ..derived import register_derived
-from .activations import ACTIVATIONS
-from .conditioning import as_rows
+from .activations import ACTIVATIONS, make_activation
+from .conditioning import as_rows, zeroed
 from .precision import ConditionerNet
 
 
@@ -54,19 +54,16 @@ class MADE(ConditionerNet):
         activation: str = "silu",
     ):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation={activation!r}: choose one of {', '.join(ACTIVATIONS)}")
         order = list(range(n)) if order is None else torch.as_tensor(order, device="cpu").tolist()
         if not isinstance(order, list) or len(order) != n:
             raise ValueError(f"order must give {n} ranks, got {order}")
         given = self._takes(n, condition, how)
         self.n, self.n_params = n, n_params
-        self.activation, self._name = ACTIVATIONS[activation](), activation
+        self.activation, self._name = make_activation(activation), activation
 
         sizes = [given, *[width] * depth, n_params * n]
         linears = [nn.Linear(i, o) for i, o in zip(sizes, sizes[1:])]
-        nn.init.zeros_(linears[-1].weight)
-        nn.init.zeros_(linears[-1].bias)
+        zeroed(linears[-1])
         self.linears = nn.ModuleList(linears)
         self.film = self._films(depth, width)
 
@@ -89,15 +86,14 @@ class MADE(ConditionerNet):
         tensors = self._tensors(x)
         for i, (w, b) in enumerate(zip(tensors[:-2:2], tensors[1:-2:2])):
             h = nn.functional.linear(h, w, b)
-            h = self.activation(h if self.film is None else self.film[i](h, c))
+            h = self.activation(self._modulated(i, h, c))
         return nn.functional.linear(h, *tensors[-2:])
 
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
         if self.film is not None or not is_activation(self.activation, ACTIVATIONS[self._name]):
             return None
-        return Plain(
-            Kind(self._name), tuple(self._tensors(x)), None if c is None else as_rows(c, x)
-        )
+        condition = None if c is None else as_rows(c, x)
+        return Plain(Kind(self._name), tuple(self._tensors(x)), condition)
 
     def _tensors(self, x: Tensor) -> list[Tensor]:
         """Masked weights and biases; whatever was put in a layer's place is masked as well."""

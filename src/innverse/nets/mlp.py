@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..accelerate.plain import Kind, Plain, is_activation, is_linear
-from .activations import ACTIVATIONS
-from .conditioning import as_rows
+from .activations import ACTIVATIONS, make_activation
+from .conditioning import as_rows, zeroed
 from .precision import ConditionerNet
 
 
@@ -43,42 +43,28 @@ class MLP(ConditionerNet):
         residual: bool = False,
     ):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation={activation!r}: choose one of {', '.join(ACTIVATIONS)}")
         self.residual = residual
         self.first = nn.Linear(self._takes(n_in, condition, how), width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
         self.film = self._films(depth, width)
-        self.last = nn.Linear(width, n_out)
-        self.activation, self._name = ACTIVATIONS[activation](), activation
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.last = zeroed(nn.Linear(width, n_out))
+        self.activation, self._name = make_activation(activation), activation
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         h = self.first(self._joined(x, c))
-        h = self.activation(self._modulate(0, h, c))
+        h = self.activation(self._modulated(0, h, c))
         for i, layer in enumerate(self.hidden):
-            new = self.activation(self._modulate(i + 1, layer(h), c))
+            new = self.activation(self._modulated(i + 1, layer(h), c))
             h = h + new if self.residual else new
         return self.last(h)
 
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
-        tensors = self._tensors()
-        if not tensors or (self.condition > 0) != (c is not None):
-            return None
-        return Plain(Kind(self._name), tensors, None if c is None else as_rows(c, x))
-
-    def _tensors(self) -> tuple[Tensor, ...] | None:
-        """The weights and biases, if they are all that there is to the network."""
-        if self.film is not None or self.residual:
+        if self.film is not None or self.residual or (self.condition > 0) != (c is not None):
             return None
         held: dict[str, Any] = self._modules  # nn.Module looks attributes up slowly
         layers = (held["first"], *held["hidden"]._modules.values(), held["last"])
-        if not is_activation(held["activation"], ACTIVATIONS[self._name]):
+        plain = is_activation(held["activation"], ACTIVATIONS[self._name])
+        if not (plain and all(map(is_linear, layers))):
             return None
-        if not all(map(is_linear, layers)):
-            return None
-        return tuple(layer._parameters[n] for layer in layers for n in ("weight", "bias"))
-
-    def _modulate(self, i: int, h: Tensor, c: Tensor | None) -> Tensor:
-        return h if self.film is None else self.film[i](h, c)
+        tensors = tuple(layer._parameters[n] for layer in layers for n in ("weight", "bias"))
+        return Plain(Kind(self._name), tensors, None if c is None else as_rows(c, x))

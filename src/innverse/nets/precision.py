@@ -37,10 +37,12 @@ class ConditionerNet(Part, nn.Module):
     condition = 0
     how = "concat"
     maps = False
+    film: nn.ModuleList | None
 
     def _takes(self, n_in: int, condition: int, how: str) -> int:
         """Remember what this network takes; returns the channels that reach its first layer."""
         self.n_in, self.condition, self.how = n_in, condition, how
+        self.maps = how == "concat" and 4 in self.axes
         return n_in + (condition if how == "concat" else 0)
 
     def _films(self, n: int, width: int) -> nn.ModuleList | None:
@@ -52,6 +54,10 @@ class ConditionerNet(Part, nn.Module):
     def _joined(self, x: Tensor, c: Tensor | None) -> Tensor:
         """What reaches the first layer."""
         return concatenate(x, c) if self.condition and self.how == "concat" else x
+
+    def _modulated(self, i: int, h: Tensor, c: Any) -> Tensor:
+        """What reaches the activation of hidden layer i."""
+        return h if self.film is None else self.film[i](h, c)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         self.check(x, c)

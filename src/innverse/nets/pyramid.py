@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..accelerate.autocast import without_autocast
 from ..accelerate.layout import channels_last
 from ..errors import UsageError
+from .conditioning import zeroed
 from .precision import ConditionerNet
 
 SMALLEST, LARGEST = 8, 128
@@ -44,7 +45,8 @@ def _widths(shape: tuple[int, int, int], width: int, growth: float) -> list[int]
 
 
 class _SpectralNorm(nn.Module):
-    """W / sigma(W), sigma by one power iteration a step (Miyato et al. 2018)."""
+    """W / sigma(W), sigma by one power iteration a step (Miyato et al. 2018), in float32 under autocast
+    too."""
 
     u: Tensor
 
@@ -66,12 +68,6 @@ class _SpectralNorm(nn.Module):
         return weight
 
 
-def spectral_norm(layer: Any) -> nn.Module:
-    """``layer`` with a weight whose matrix has spectral norm 1, in float32 under autocast too."""
-    nn.utils.parametrize.register_parametrization(layer, "weight", _SpectralNorm(layer.weight))
-    return layer
-
-
 class DownPyramid(ConditionerNet):
     """Images (B, C, H, W) to vectors (B, n_out), by leaky ReLUs.
 
@@ -82,6 +78,10 @@ class DownPyramid(ConditionerNet):
         growth: by how much each coarser level is wider.
         slope: of the leaky ReLU.
         spectral: keep the spectral norm of every layer at 1, as a critic needs.
+
+    Example:
+        >>> DownPyramid((3, 16, 16), 5, width=8)(torch.rand(2, 3, 16, 16)).shape
+        torch.Size([2, 5])
     """
 
     of_images = True
@@ -100,16 +100,15 @@ class DownPyramid(ConditionerNet):
         self.slope = slope
         channels = [shape[0], *_widths(shape, width, growth)]
         area = shape[1] * shape[2] // 4 ** (len(channels) - 1)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(channels, channels[1:], strict=False)
-        )
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(channels, channels[1:]))
         self.dense = nn.Linear(channels[-1] * area, n_out)
         layers: list[Any] = [*self.convs, self.dense]
         for layer in layers:
             nn.init.kaiming_normal_(layer.weight, slope)
             nn.init.zeros_(layer.bias)
             if spectral:
-                spectral_norm(layer)
+                norm = _SpectralNorm(layer.weight)
+                nn.utils.parametrize.register_parametrization(layer, "weight", norm)
 
     def compute(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         h = channels_last(x)
@@ -129,6 +128,10 @@ class UpPyramid(ConditionerNet):
         batch_norm: normalise every layer but the last by the statistics of the batch (averages
             of them in eval mode), as the generator of a GAN needs.
         refine: add a 3x3 convolution at every level, residual, that starts at zero.
+
+    Example:
+        >>> UpPyramid(5, (3, 16, 16), width=8)(torch.randn(2, 5)).shape
+        torch.Size([2, 3, 16, 16])
     """
 
     of_images = False
@@ -152,10 +155,11 @@ class UpPyramid(ConditionerNet):
             nn.BatchNorm2d(a) if batch_norm else nn.Identity() for a in channels[:-1]
         )
         self.refines = nn.ModuleList(
-            nn.Conv2d(a, a, 3, padding=1) if refine else nn.Identity() for a in channels[:-1]
+            zeroed(nn.Conv2d(a, a, 3, padding=1)) if refine else nn.Identity()
+            for a in channels[:-1]
         )
         self.convs = nn.ModuleList(
-            nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in zip(channels, channels[1:], strict=False)
+            nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in zip(channels, channels[1:])
         )
         self.refine = refine
         convs: list[Any] = [*self.convs]
@@ -164,15 +168,9 @@ class UpPyramid(ConditionerNet):
             nn.init.normal_(conv.weight, std=(2 / (4 * conv.in_channels)) ** 0.5)
             nn.init.zeros_(conv.bias)
         nn.init.normal_(convs[-1].weight, std=(1 / (4 * channels[-2])) ** 0.5)
-        if refine:
-            refines: list[Any] = [*self.refines]
-            for conv in refines:
-                nn.init.zeros_(conv.weight)
-                nn.init.zeros_(conv.bias)
 
     def compute(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        h = self.dense(z).view(len(z), *self.base)
-        h = channels_last(h)
+        h = channels_last(self.dense(z).view(len(z), *self.base))
         for norm, refine, conv in zip(self.norms, self.refines, self.convs, strict=True):
             h = F.relu(norm(h))
             if self.refine:

@@ -95,36 +95,35 @@ class _Attention(nn.Module):
         return q + self.then(q)
 
 
-class SeriesNet(nn.Module):
-    """Strided 1-D convolutions: (B, C, T) -> (B, n_out), T >= 4.
+class _StridedNet(nn.Module):
+    """Strided convolutions; the maximum over all positions feeds a perceptron, besides a coarse map
+    of 4 positions, so that it also matters where something happens."""
 
-    Each stage halves T; mean and maximum over time feed a perceptron, besides a coarse map of 4
-    positions, so that it also matters when something happens.
-    """
+    conv: type[nn.Conv1d | nn.Conv2d]
+    coarse: nn.Module
 
     def __init__(self, n_in: int, n_out: int, width: int, stages: int = 3):
         super().__init__()
-        self.convs, channels = _stages(nn.Conv1d, n_in, width // 2, stages)
-        self.coarse = nn.AdaptiveAvgPool1d(4)
-        self.head = _perceptron(5 * channels, width, n_out)
+        channels = [n_in, width // 2, *[width // 2 * 2] * (stages - 1)]
+        convs = (self.conv(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:]))
+        self.convs = nn.Sequential(*(layer for conv in convs for layer in (conv, nn.SiLU())))
+        self.head = _perceptron(5 * channels[-1], width, n_out)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.convs(x)
-        return self.head(torch.cat((self.coarse(h).flatten(1), h.amax(-1)), 1))
+        return self.head(torch.cat((self.coarse(h).flatten(1), h.flatten(2).amax(-1)), 1))
 
 
-class ImageNet(nn.Module):
+class SeriesNet(_StridedNet):
+    """Strided 1-D convolutions: (B, C, T) -> (B, n_out), T >= 4; each stage halves T."""
+
+    conv, coarse = nn.Conv1d, nn.AdaptiveAvgPool1d(4)
+
+
+class ImageNet(_StridedNet):
     """Strided 3x3 convolutions: (B, C, H, W) -> (B, n_out), pooled to a 2x2 map at the end."""
 
-    def __init__(self, n_in: int, n_out: int, width: int, stages: int = 3):
-        super().__init__()
-        self.convs, channels = _stages(nn.Conv2d, n_in, width // 2, stages)
-        self.coarse = nn.AdaptiveAvgPool2d(2)
-        self.head = _perceptron(5 * channels, width, n_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.convs(x)
-        return self.head(torch.cat((self.coarse(h).flatten(1), h.amax((-2, -1))), 1))
+    conv, coarse = nn.Conv2d, nn.AdaptiveAvgPool2d(2)
 
 
 def summary_network(kind: str, shape: tuple[int, ...], n_out: int, width: int) -> nn.Module:
@@ -146,7 +145,8 @@ def summary_network(kind: str, shape: tuple[int, ...], n_out: int, width: int) -
     axes = {"set": 2, "set_transformer": 2, "series": 2, "image": 3}.get(kind)
     if axes is not None and len(shape) != axes:
         layout = {"series": "(N, C, T)", "image": "(N, C, H, W)"}.get(kind, "(N, members, d)")
-        raise ShapeError(f"summary={kind!r} needs x of shape {layout}, got (N, {_text(shape)})")
+        got = ", ".join(map(str, ("N", *shape)))
+        raise ShapeError(f"summary={kind!r} needs x of shape {layout}, got ({got})")
     if kind == "none":
         return nn.Flatten()
     if kind == "mlp":
@@ -164,17 +164,3 @@ def _perceptron(n_in: int, width: int, n_out: int) -> nn.Sequential:
         nn.Linear(n_in, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
         nn.Linear(width, n_out),
     )  # fmt: skip
-
-
-def _stages(conv, n_in: int, channels: int, stages: int) -> tuple[nn.Sequential, int]:
-    """The convolutions, and how many channels they give."""
-    layers: list[nn.Module] = []
-    for i in range(stages):
-        n_out = channels * (1 if i == 0 else 2)
-        layers += [conv(n_in, n_out, 3, stride=2, padding=1), nn.SiLU()]
-        n_in = n_out
-    return nn.Sequential(*layers), n_in
-
-
-def _text(shape) -> str:
-    return ", ".join(map(str, shape))

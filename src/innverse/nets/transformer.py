@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .conditioning import zeroed
 from .precision import ConditionerNet
 
 Cache = list[tuple[Tensor, Tensor]]  # keys and values of each block, (B, heads, T, width / heads)
@@ -99,9 +100,7 @@ class ViT(ConditionerNet):
         self.context = nn.Linear(condition, width) if condition else None
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.last = nn.Linear(width, n_out)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.last = zeroed(nn.Linear(width, n_out))
 
     def compute(self, x: Tensor, c: Tensor | None) -> Tensor:
         grid = (x.shape[-2], x.shape[-1])
@@ -149,10 +148,6 @@ def _waves(x: Tensor, width: int) -> Tensor:
     """Sines and cosines of row and column (1, width, h, w), wavelengths from 2 pi to 600."""
     n = width // 4
     frequency = 100 ** (-torch.arange(n, device=x.device, dtype=x.dtype) / n)
-    rows, columns = (
-        torch.arange(size, device=x.device, dtype=x.dtype) * frequency[:, None]
-        for size in x.shape[-2:]
-    )
-    rows = rows[:, :, None].expand(-1, -1, x.shape[-1])
-    columns = columns[:, None, :].expand(-1, x.shape[-2], -1)
+    sizes = (torch.arange(size, device=x.device, dtype=x.dtype) for size in x.shape[-2:])
+    rows, columns = (frequency[:, None, None] * t for t in torch.meshgrid(*sizes, indexing="ij"))
     return torch.cat((rows.sin(), rows.cos(), columns.sin(), columns.cos()))[None]

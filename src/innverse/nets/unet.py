@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .conditioning import FiLM
+from .conditioning import FiLM, zeroed
 from .precision import ConditionerNet
 
 
@@ -57,17 +57,12 @@ class UNet(ConditionerNet):
         self.n_in, self.condition, self.how = n_in, condition, "film"
         widths = [hidden * (k + 1) for k in range(levels)]
         self.first = nn.Conv2d(n_in, hidden, 3, padding=1)
-        self.down = nn.ModuleList(
-            _Residual(a, b, condition) for a, b in zip([hidden, *widths], widths)
-        )
+        pairs = [*zip([hidden, *widths], widths)]
+        self.down = nn.ModuleList(_Residual(a, b, condition) for a, b in pairs)
         self.middle = _Residual(widths[-1], widths[-1], condition)
-        self.up = nn.ModuleList(
-            _Residual(2 * b, a, condition) for a, b in zip([hidden, *widths], widths)
-        )
+        self.up = nn.ModuleList(_Residual(2 * b, a, condition) for a, b in pairs)
         self.norm = _group_norm(hidden)
-        self.last = nn.Conv2d(hidden, n_out, 3, padding=1)
-        for p in self.last.parameters():
-            nn.init.zeros_(p)
+        self.last = zeroed(nn.Conv2d(hidden, n_out, 3, padding=1))
 
     def compute(self, x: Tensor, c: Tensor) -> Tensor:
         h, kept = self.first(x), []
@@ -84,7 +79,5 @@ class UNet(ConditionerNet):
 
 def _group_norm(channels: int) -> nn.GroupNorm:
     """Groups of four channels at least, so that none is constant where the image is small."""
-    groups = next(
-        g for g in (8, 4, 2, 1) if channels % g == 0 and channels // g >= min(4, channels)
-    )
-    return nn.GroupNorm(groups, channels)
+    fits = (g for g in (8, 4, 2, 1) if channels % g == 0 and channels // g >= min(4, channels))
+    return nn.GroupNorm(next(fits), channels)

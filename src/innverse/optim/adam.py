@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .result import Objective, Result, Round
+from .result import LOST, UNCHANGED, VANISHES, Book, Objective, Result, Round
 
 MAX_RETREATS = 10
 
@@ -47,8 +47,8 @@ def minimize(
     age, rate = torch.zeros(batch).to(z), torch.full((batch,), lr).to(z)
     value, norm = torch.full_like(rate, math.inf), torch.full_like(rate, math.nan)
     mark, retreats = value.clone(), [0] * batch
-    evals, steps, status = [0] * batch, [0] * batch, [""] * batch
-    trace: list[list[float]] = [[] for _ in range(batch)]
+    book = Book(batch, tol_grad, max_iter, max_evals)
+    steps, status = book.steps, book.status
     active = list(range(batch))
     rounds = 0
     try:
@@ -63,13 +63,13 @@ def minimize(
             best[rows], value[rows], norm[rows] = z[rows], values[lower], size[lower]
 
             for row, (i, ok) in enumerate(zip(active, finite.tolist(), strict=True)):
-                evals[i] += 1
+                book.evals[i] += 1
                 if ok:
-                    trace[i].append(float(values[row]))
+                    book.trace[i].append(float(values[row]))
                     if float(size[row]) <= tol_grad:
-                        status[i] = "converged: the gradient vanishes"
-                elif not trace[i]:
-                    status[i] = "failed: the objective is NaN or Inf at the start"
+                        status[i] = VANISHES
+                elif not book.trace[i]:
+                    status[i] = LOST
                 else:
                     retreats[i] += 1
                     if retreats[i] >= MAX_RETREATS:
@@ -88,8 +88,7 @@ def minimize(
             current = rate[go] * (0.5 + 0.5 * torch.cos(math.pi * done)) if decay else rate[go]
             first, second = mean[go] / (1 - betas[0] ** t), square[go] / (1 - betas[1] ** t)
             # an item that has just converged stays where its gradient was measured
-            stay = [bool(status[i]) for i in go.tolist()]
-            stay = torch.tensor(stay, dtype=torch.bool, device=z.device)  # also if none is left
+            stay = torch.tensor([bool(status[i]) for i in go.tolist()]).to(z.device, torch.bool)
             moved = z[go] - current[:, None] * first / (second.sqrt() + 1e-8)
             z[go] = torch.where(stay[:, None], z[go], moved)
 
@@ -100,30 +99,16 @@ def minimize(
                 if tol_change > 0 and steps[i] % 20 == 0:
                     now, before = float(value[i]), float(mark[i])
                     if before - now <= tol_change * max(abs(now), abs(before)):
-                        status[i] = "converged: the value no longer changes"
+                        status[i] = UNCHANGED
                     mark[i] = value[i]
                 if not status[i] and steps[i] >= max_iter:
                     status[i] = "max_iter"
-            for i in active:
-                if not status[i] and max_evals is not None and evals[i] >= max_evals:
-                    status[i] = "max_evals"
-            active = [i for i in active if not status[i]]
-            if callback is not None and callback(
-                Round(rounds, len(active), value, norm, best.reshape(z0.shape))
-            ):
-                for i in active:
-                    status[i] = "stopped"
+            active = book.running(active)
+            seen = Round(rounds, len(active), value, norm, best.reshape(z0.shape))
+            if callback is not None and callback(seen):
+                book.end(active, "stopped")
                 active = []
     except KeyboardInterrupt:
-        for i in active:
-            status[i] = "interrupted"
-    return Result(
-        z=best.reshape(z0.shape),
-        value=torch.where(torch.isinf(value), math.nan, value),
-        grad_norm=norm,
-        converged=torch.tensor([s.startswith("converged") for s in status]),
-        n_evals=torch.tensor(evals),
-        iterations=torch.tensor(steps),
-        status=status,
-        trace=trace,
-    )
+        book.end(active, "interrupted")
+    value = torch.where(torch.isinf(value), math.nan, value)
+    return book.result(best.reshape(z0.shape), value, norm)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .line_search import LineSearch
-from .result import Objective, Result, Round
+from .result import LOST, UNCHANGED, VANISHES, Book, Objective, Result, Round
 
 
 def minimize(
@@ -45,14 +45,13 @@ def minimize(
         max_evals: most evaluations of an item.
         callback: sees a `Round` after every round; returning True stops all items.
     """
-    return _Run(fun, z0, history, tol_grad, tol_change, max_iter, max_evals).run(callback)
+    book = Book(len(z0), tol_grad, max_iter, max_evals or None)
+    return _Run(fun, z0, history, tol_change, book).run(callback)
 
 
 class _Run:
-    def __init__(self, fun, z0, history, tol_grad, tol_change, max_iter, max_evals):
-        self.objective = Objective(fun, z0)
-        self.tol_grad, self.tol_change = tol_grad, tol_change
-        self.max_iter, self.max_evals = max_iter, max_evals or float("inf")
+    def __init__(self, fun, z0: Tensor, history: int, tol_change: float, book: Book):
+        self.objective, self.book, self.tol_change = Objective(fun, z0), book, tol_change
         self.shape, self.device = z0.shape, z0.device
         self.eps = torch.finfo(z0.dtype).eps
 
@@ -65,11 +64,8 @@ class _Run:
 
         self.value = [float("nan")] * batch
         self.grad_norm = [float("nan")] * batch
-        self.evals = [0] * batch
-        self.steps = [0] * batch
         self.small_steps = [0] * batch
-        self.status = [""] * batch
-        self.trace: list[list[float]] = [[] for _ in range(batch)]
+        self.status = book.status
         self.search: list[LineSearch | None] = [None] * batch
 
     def run(self, callback) -> Result:
@@ -84,9 +80,12 @@ class _Run:
             if not active and callback is not None:
                 callback(self._progress(rounds, active))
         except KeyboardInterrupt:
-            for i in range(self.shape[0]):
-                self.status[i] = self.status[i] or "interrupted"
-        return self._result()
+            self.book.end(range(self.shape[0]), "interrupted")
+        value, grad_norm = (
+            torch.tensor(numbers, dtype=torch.float64).to(self.z)
+            for numbers in (self.value, self.grad_norm)
+        )
+        return self.book.result(self.z.reshape(self.shape), value, grad_norm)
 
     def _start(self, items):
         values, grads = self._evaluate(self.z, items)
@@ -95,18 +94,14 @@ class _Run:
         numbers = _scalars(values, grads.abs().amax(1), finite)
         for i, (value, norm, ok) in zip(items, numbers, strict=True):
             self.value[i], self.grad_norm[i] = value, norm
-            self.trace[i].append(value)
+            self.book.trace[i].append(value)
             if not ok:
-                self.status[i] = "failed: the objective is NaN or Inf at the start"
-            elif norm <= self.tol_grad:
-                self.status[i] = "converged: the gradient vanishes"
-            elif self.max_iter <= 0:
-                self.status[i] = "max_iter"
-            elif self.evals[i] >= self.max_evals:
-                self.status[i] = "max_evals"
-        running = [i for i in items if not self.status[i]]
+                self.status[i] = LOST
+            else:
+                self._test_convergence(i)
+        running = self.book.running(items)
         self._aim(running)
-        return [i for i in running if not self.status[i]]
+        return self.book.running(running)
 
     def _round(self, active):
         """Evaluate one trial of every active item and act on each verdict."""
@@ -150,11 +145,9 @@ class _Run:
         moved = [active[r] for r in accepted] + settled
         for i in moved:
             self._test_convergence(i)
-        for i in active:
-            if not self.status[i] and self.evals[i] >= self.max_evals:
-                self.status[i] = "max_evals"
-        self._aim([i for i in sorted([*moved, *restart]) if not self.status[i]])
-        return [i for i in active if not self.status[i]]
+        running = self.book.running(active)
+        self._aim(sorted({*moved, *restart} & {*running}))
+        return self.book.running(running)
 
     def _book(self, i, value, norm):
         small = self.value[i] - value <= self.tol_change * max(abs(value), abs(self.value[i]))
@@ -162,8 +155,8 @@ class _Run:
         self.value[i] = value
         if norm is not None:
             self.grad_norm[i] = norm
-        self.steps[i] += 1
-        self.trace[i].append(value)
+        self.book.steps[i] += 1
+        self.book.trace[i].append(value)
 
     def _move(self, items, point, grad):
         idx = self._index(items)
@@ -182,11 +175,11 @@ class _Run:
         self.memory.forget([i for i in items if not self.status[i]])
 
     def _test_convergence(self, i):
-        if self.grad_norm[i] <= self.tol_grad:
-            self.status[i] = "converged: the gradient vanishes"
+        if self.grad_norm[i] <= self.book.tol_grad:
+            self.status[i] = VANISHES
         elif self.small_steps[i] >= 2:
-            self.status[i] = "converged: the value no longer changes"
-        elif self.steps[i] >= self.max_iter:
+            self.status[i] = UNCHANGED
+        elif self.book.steps[i] >= self.book.max_iter:
             self.status[i] = "max_iter"
 
     def _aim(self, items):
@@ -214,7 +207,7 @@ class _Run:
 
     def _evaluate(self, points, items):
         for i in items:
-            self.evals[i] += 1
+            self.book.evals[i] += 1
         index = torch.tensor(items, device=self.device)
         return self.objective(points, index)
 
@@ -227,8 +220,7 @@ class _Run:
     def _stopped(self, callback, rounds, active):
         if callback is None or not callback(self._progress(rounds, active)):
             return False
-        for i in active:
-            self.status[i] = "stopped"
+        self.book.end(active, "stopped")
         return True
 
     def _progress(self, rounds, active):
@@ -238,18 +230,6 @@ class _Run:
             torch.tensor(self.value),
             torch.tensor(self.grad_norm),
             self.z.reshape(self.shape),
-        )
-
-    def _result(self) -> Result:
-        return Result(
-            z=self.z.reshape(self.shape),
-            value=torch.tensor(self.value, dtype=torch.float64).to(self.z),
-            grad_norm=torch.tensor(self.grad_norm, dtype=torch.float64).to(self.z),
-            converged=torch.tensor([s.startswith("converged") for s in self.status]),
-            n_evals=torch.tensor(self.evals),
-            iterations=torch.tensor(self.steps),
-            status=self.status,
-            trace=self.trace,
         )
 
 

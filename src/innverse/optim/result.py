@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -38,6 +38,11 @@ class Result:
     trace: list[list[float]] = field(repr=False)
 
     @property
+    def finished(self) -> Tensor:
+        """Items that converged or made all their steps, (B,): how a search is meant to end."""
+        return torch.tensor([s.startswith(("converged", "max")) for s in self.status])
+
+    @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended the search (the best points so far are kept)."""
         return "interrupted" in self.status
@@ -62,6 +67,43 @@ class Round:
     z: Tensor
 
 
+class Book:
+    """What a minimiser writes down of each item of a batch; an item with a status has ended."""
+
+    def __init__(self, batch: int, tol_grad: float, max_iter: int, max_evals: int | None):
+        self.tol_grad, self.max_iter, self.max_evals = tol_grad, max_iter, max_evals
+        self.status, self.evals, self.steps = [""] * batch, [0] * batch, [0] * batch
+        self.trace: list[list[float]] = [[] for _ in range(batch)]
+
+    def end(self, items: Iterable[int], status: str) -> None:
+        for i in items:
+            self.status[i] = self.status[i] or status
+
+    def running(self, items: Iterable[int]) -> list[int]:
+        """Those that have not ended; who has used up the evaluations ends here."""
+        for i in items:
+            if self.max_evals is not None and self.evals[i] >= self.max_evals:
+                self.end([i], "max_evals")
+        return [i for i in items if not self.status[i]]
+
+    def result(self, z: Tensor, value: Tensor, grad_norm: Tensor) -> Result:
+        return Result(
+            z=z,
+            value=value,
+            grad_norm=grad_norm,
+            converged=torch.tensor([s.startswith("converged") for s in self.status]),
+            n_evals=torch.tensor(self.evals),
+            iterations=torch.tensor(self.steps),
+            status=self.status,
+            trace=self.trace,
+        )
+
+
+VANISHES = "converged: the gradient vanishes"
+UNCHANGED = "converged: the value no longer changes"
+LOST = "failed: the objective is NaN or Inf at the start"
+
+
 class Objective:
     """Calls the user's function on the items that still run, and returns values and gradients.
 
@@ -73,7 +115,6 @@ class Objective:
     def __init__(self, fun: Callable, z0: Tensor):
         self.fun = fun if _takes_two(fun) else lambda z, idx: fun(z)
         self.shape = z0.shape[1:]
-        self.batch = z0.shape[0]
 
     def __call__(self, flat: Tensor, idx: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
@@ -97,9 +138,8 @@ def _takes_two(fun: Callable) -> bool:
         return True
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return True
-    places = [
-        p
-        for p in parameters
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
-    ]
-    return len(places) >= 2
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in _BY_NAME]
+    return len(needed) >= 2
+
+
+_BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)

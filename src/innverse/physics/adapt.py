@@ -10,6 +10,7 @@ from ..errors import ShapeError, UsageError
 from .base import LinearPhysics
 from .callables import CallablePhysics, adjoint_by_autograd
 from .foreign_noise import take_over
+from .kept import Kept
 from .matrix import MatrixPhysics
 from .noise import PoissonNoise
 from .stacked import Stacked
@@ -116,23 +117,18 @@ def _from_torch_sparse(matrix: Tensor, image_shape, noise) -> CallablePhysics:
     coo = matrix.detach().to_sparse_coo().coalesce()
     if not (coo.is_floating_point() or coo.is_complex()):
         coo = coo.to(torch.get_default_dtype())
-    kept: dict[tuple, tuple[Tensor, Tensor]] = {}
+    kept = Kept()
 
     def both(like: Tensor) -> tuple[Tensor, Tensor]:
         """The matrix and its conjugate transpose in the precision of a batch."""
         dtype = like.dtype.to_real()
         dtype = dtype.to_complex() if coo.is_complex() else dtype
-        if (dtype, like.device) not in kept:
+
+        def make() -> tuple[Tensor, Tensor]:
             there = coo.to(device=like.device, dtype=dtype).coalesce()
-            rows, columns = there.indices()
-            back = torch.sparse_coo_tensor(
-                torch.stack([columns, rows]),
-                there.values().conj().resolve_conj(),
-                (n, m),
-                check_invariants=True,
-            )
-            kept[dtype, like.device] = there, back.coalesce()
-        return kept[dtype, like.device]
+            return there, there.conj().resolve_conj().T.coalesce()
+
+        return kept((dtype, like.device), make)
 
     def forward(x: Tensor) -> Tensor:
         a, _ = both(x)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
+from ..shapes import wide
 from .cg import MAX_ITER, conjugate_gradient, dot, least_squares
-from .noise import NoiseModel, as_noise
+from .foreign_noise import as_noise
+from .noise import NoiseModel
 
 
 class LinearPhysics(nn.Module):
@@ -112,19 +115,14 @@ class LinearPhysics(nn.Module):
                 do not suffice.
         """
         rho = per_item(rho, rhs)
-
-        def matvec(x):
-            return self.A_normal(x) + rho * x
+        how: dict = {
+            "precondition": self._preconditioner(rhs, rho),
+            "tol": tol,
+            "max_iter": max_iter,
+        }
 
         def solve(b, guess=None):
-            return conjugate_gradient(
-                matvec,
-                b,
-                x0=guess,
-                precondition=self._preconditioner(rhs, rho),
-                tol=tol,
-                max_iter=max_iter,
-            )
+            return conjugate_gradient(lambda x: self.A_normal(x) + rho * x, b, x0=guess, **how)
 
         return _SymmetricSolve.apply(rhs, solve, x0)
 
@@ -161,8 +159,7 @@ class LinearPhysics(nn.Module):
         if isinstance(x_shape, Tensor):
             dtype, device, x_shape = x_shape.real.dtype, x_shape.device, x_shape.shape
         else:
-            dtype = torch.get_default_dtype()
-            device = next((b.device for b in self.buffers()), torch.device("cpu"))
+            dtype, device = torch.get_default_dtype(), device_of(self)
         generator = torch.Generator().manual_seed(0)
         v = torch.randn((1, *x_shape[1:]), generator=generator).to(device, dtype)
         v = v.repeat(self.items, *[1] * (v.ndim - 1))
@@ -187,9 +184,8 @@ class LinearPhysics(nn.Module):
 
     def select(self, idx: Tensor) -> Self:
         """The operator, and the noise level, of the items idx of a batch."""
-        if not isinstance(getattr(self.noise, "sigma", None), Tensor):
-            return self
-        return self._copy(noise=self.noise.select(idx))
+        noise = self.noise.select(idx)
+        return self if noise is self.noise else self._copy(noise=noise)
 
     def _copy(self, **changes) -> Self:
         """A shallow copy with other buffers or submodules; nothing is computed again."""
@@ -201,15 +197,11 @@ class LinearPhysics(nn.Module):
 
     def check_image(self, x: Tensor, size: tuple[int, ...] | None = None) -> None:
         """Raise ShapeError unless x is a batch of images that this operator can measure."""
-        if self.image_shape is not None:
-            if tuple(x.shape[1:]) != self.image_shape:
-                raise ShapeError(
-                    f"{type(self).__name__} measures images of shape (B, {_text(self.image_shape)})"
-                    f", got {tuple(x.shape)}"
-                )
-        elif x.ndim != 4:
+        known = self.image_shape
+        if x.ndim != 4 if known is None else tuple(x.shape[1:]) != known:
+            wanted = "C, H, W" if known is None else _text(known)
             raise ShapeError(
-                f"{type(self).__name__} measures images of shape (B, C, H, W), got {tuple(x.shape)}"
+                f"{type(self).__name__} measures images of shape (B, {wanted}), got {tuple(x.shape)}"
             )
         if size is not None and tuple(x.shape[-2:]) != tuple(size):
             raise ShapeError(
@@ -229,6 +221,23 @@ class LinearPhysics(nn.Module):
             )
 
 
+class Wrapper(LinearPhysics):
+    """An operator made of another one, ``physics``, item by item."""
+
+    physics: LinearPhysics
+
+    def __init__(self, physics: LinearPhysics, image_shape=None, noise=None):
+        super().__init__(image_shape, noise)
+        self.physics = physics
+
+    @property
+    def items(self) -> int:
+        return self.physics.items
+
+    def select(self, idx):
+        return self._copy(physics=self.physics.select(idx), noise=self.noise.select(idx))
+
+
 class TightFrame(LinearPhysics):
     """An operator with A A^T = frame * I, so that A^T A is a multiple of a projection."""
 
@@ -241,7 +250,7 @@ class TightFrame(LinearPhysics):
     def norms_squared(self, x_shape, iters=30):
         return torch.full((1,), float(self.frame))
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
+    def solve_normal(self, rhs, rho, x0=None, **options):
         rho = per_item(rho, rhs)
         seen = self.A_normal(rhs) / self.frame
         return (rhs - seen) / rho + seen / (self.frame + rho)
@@ -269,7 +278,24 @@ def per_item(value, like: Tensor) -> Tensor:
         value = value.expand(1)
     elif value.numel() not in (1, like.shape[0]):
         raise ShapeError(f"{value.numel()} weights for a batch of {like.shape[0]} items")
-    return value.reshape(-1, *[1] * (like.ndim - 1))
+    return wide(value, like)
+
+
+def name_of(physics: object) -> str:
+    """What an operator, of whatever class, is called in messages."""
+    return getattr(physics, "name", None) or type(physics).__name__
+
+
+def device_of(physics: object) -> torch.device:
+    """Where the numbers of an operator lie."""
+    buffers = physics.buffers() if isinstance(physics, nn.Module) else ()
+    return next((b.device for b in buffers), torch.device("cpu"))
+
+
+def size_of(images: Tensor | Sequence[int]) -> tuple[int, int]:
+    """Height and width of images, or of their shape."""
+    height, width = (images.shape if isinstance(images, Tensor) else images)[-2:]
+    return height, width
 
 
 def checked_shape(shape) -> tuple[int, ...]:

@@ -15,9 +15,10 @@ from ..data.image_io import read_image
 from ..data.npy import load_numpy
 from ..errors import InputError, ShapeError, UsageError
 from ..options import OptionError, anything, as_number, choice, real
-from .base import LinearPhysics, per_item
-from .cg import MAX_ITER
+from ..shapes import tensor_of
+from .base import LinearPhysics, per_item, size_of
 from .convolution import BOUNDARIES, fast_size, fold
+from .kept import Kept
 
 _WIDEST = 1000  # pixels: kernels beyond any picture
 
@@ -106,12 +107,7 @@ class Blur(LinearPhysics):
 
     def __init__(self, kernel: Tensor, boundary: str = "circular", noise=None, image_shape=None):
         super().__init__(image_shape, noise)
-        try:
-            kernel = torch.as_tensor(kernel).detach()
-        except (TypeError, ValueError, RuntimeError):
-            raise UsageError(
-                f"a blur kernel is a tensor or an array, got {type(kernel).__name__}"
-            ) from None
+        kernel = tensor_of(kernel, "a blur kernel is a tensor or an array")
         if kernel.is_complex():
             raise InputError("the blur kernel is complex: give real numbers")
         if not kernel.is_floating_point():
@@ -134,7 +130,7 @@ class Blur(LinearPhysics):
         self.boundary = boundary
         self.direct = boundary == "circular"
         self.register_buffer("kernel", kernel)
-        self._otf: dict = {}
+        self._otf = Kept()
 
     measures_images = acts_per_channel = True
     kernel: Tensor
@@ -142,8 +138,7 @@ class Blur(LinearPhysics):
     def norms_squared(self, x_shape, iters=30):
         if self.boundary != "circular":
             return super().norms_squared(x_shape, iters)
-        size = tuple(x_shape.shape if isinstance(x_shape, Tensor) else x_shape)[-2:]
-        return self._transfer(size, self.kernel).abs().square().amax().reshape(1)
+        return self._transfer(size_of(x_shape), self.kernel).abs().square().amax().reshape(1)
 
     def A(self, x: Tensor) -> Tensor:
         self._check(x)
@@ -185,9 +180,9 @@ class Blur(LinearPhysics):
         inverse = torch.where(power > floor, otf.conj() / power.clamp_min(floor), 0)
         return _multiply(y, inverse)
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
+    def solve_normal(self, rhs, rho, x0=None, **options):
         if self.boundary != "circular":
-            return super().solve_normal(rhs, rho, x0, tol=tol, max_iter=max_iter)
+            return super().solve_normal(rhs, rho, x0, **options)
         self._check(rhs)
         power = self._transfer(rhs.shape[-2:], rhs).abs() ** 2
         return _multiply(rhs, 1 / (power + per_item(rho, rhs)))
@@ -221,10 +216,8 @@ class Blur(LinearPhysics):
 
     def _transfer(self, size, like, centred=True):
         """The optical transfer function: the kernel, its centre moved to (0, 0), transformed."""
-        key = (tuple(size), like.dtype, like.device, centred)
-        if key not in self._otf:
-            if len(self._otf) >= 8:
-                self._otf.clear()
+
+        def make() -> Tensor:
             k = self.kernel.detach().to(like)
             kh, kw = k.shape[-2:]
             rows = torch.arange(kh, device=k.device) - (kh // 2 if centred else 0)
@@ -233,8 +226,9 @@ class Blur(LinearPhysics):
             # a kernel larger than the picture wraps around and adds up
             wrapped = k.new_zeros(*k.shape[:2], size[0] * size[1])
             wrapped.index_add_(2, flat.reshape(-1), k.reshape(*k.shape[:2], -1))
-            self._otf[key] = torch.fft.rfft2(wrapped.reshape(*k.shape[:2], *size))
-        return self._otf[key]
+            return torch.fft.rfft2(wrapped.reshape(*k.shape[:2], *size))
+
+        return self._otf((tuple(size), like.dtype, like.device, centred), make)
 
 
 def _multiply(x: Tensor, spectrum: Tensor) -> Tensor:

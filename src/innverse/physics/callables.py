@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InnverseError, InputError, UsageError
+from ..errors import InnverseError, InputError, UsageError, first_line
+from ..shapes import dtype_name
 from .base import LinearPhysics
 
 
@@ -51,18 +53,10 @@ class CallablePhysics(LinearPhysics):
     def _call(self, f: Callable, v: Tensor, what: str) -> Tensor:
         """f(v) as a tensor on the device and of the precision of v, without a graph."""
         v = v.detach().resolve_conj()
-        try:
+        with torch.enable_grad(), in_one_line(f"{what} of {self.name}", v):
             # some adjoints are made by autograd
-            with torch.enable_grad():
-                out = f(v.clone() if self.guarded else v)
+            out = f(v.clone() if self.guarded else v)
             out = torch.from_numpy(out) if isinstance(out, np.ndarray) else out
-        except (InnverseError, MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            raise InputError(
-                f"{what} of {self.name} fails on {tuple(v.shape)} {_short(v.dtype)}: "
-                f"{type(error).__name__}: {_line(error)}"
-            ) from error
         if not isinstance(out, Tensor):
             raise InputError(
                 f"{what} of {self.name} returns {type(out).__name__}: it must return a tensor"
@@ -75,6 +69,20 @@ class CallablePhysics(LinearPhysics):
 
     def extra_repr(self) -> str:
         return self.name
+
+
+@contextlib.contextmanager
+def in_one_line(what: str, given: Tensor):
+    """Whatever the code of others raises becomes an InputError: ``what`` fails on ``given``."""
+    try:
+        yield
+    except (InnverseError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{what} fails on {tuple(given.shape)} {dtype_name(given.dtype)}: "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 class _LinearMap(torch.autograd.Function):
@@ -109,13 +117,3 @@ def adjoint_by_autograd(forward: Callable, image_shape, name: str) -> Callable[[
             return torch.autograd.grad(out, x, y)[0]
 
     return adjoint
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _line(error: BaseException) -> str:
-    """The first line of an error's text, not too long."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return text if len(text) <= 160 else text[:157] + "..."

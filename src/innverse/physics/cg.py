@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from ..errors import NotConvergedWarning, warn
+from ..shapes import wide
 
 MAX_ITER = 2000
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of each item, shaped (B, 1, ..., 1); of complex ones its real part."""
-    shape = [-1] + [1] * (a.ndim - 1)
+    like = a
     if a.is_complex():
         a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
-        return (a * b).flatten(1).sum(1).reshape(shape)
-    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
+    return wide((a * b).flatten(1).sum(1), like)
 
 
 def default_tol(x: Tensor) -> float:
@@ -100,7 +100,7 @@ def least_squares(
         running = running & (qq > 0)
         alpha = torch.where(running, ss / qq, torch.zeros_like(ss))
         x = x + alpha * p
-        r = r - alpha.reshape(-1, *[1] * (r.ndim - 1)) * q
+        r = r - wide(alpha, r) * q
         s_new = adjoint(r)
         ss_new = dot(s_new, s_new)
         beta = ss_new / ss

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
-from .base import LinearPhysics
+from ..protocols import Physics
+from .base import LinearPhysics, device_of, name_of
 from .callables import CallablePhysics
 from .cg import dot
 from .noise import randn
 
 _TOL = 1e-3
+_OWN = __name__.rpartition(".")[0]  # where the operators of this package are
 
 
 @torch.no_grad()
-def check_adjoint(physics, x, tol: float = _TOL, trials: int = 2, seed: int = 0) -> float:
+def check_adjoint(physics: Physics, x, tol: float = _TOL, trials: int = 2, seed: int = 0) -> float:
     """Compare <A x, y> with <x, A_adjoint y> for random x and y (of complex ones the real part).
 
     Args:
@@ -45,26 +47,28 @@ def check_adjoint(physics, x, tol: float = _TOL, trials: int = 2, seed: int = 0)
         atv = _finite(physics, "A_adjoint", v)
         if atv.shape != u.shape:
             raise InputError(
-                f"the adjoint of {_name(physics)} is wrong: A_adjoint returns shape "
+                f"the adjoint of {name_of(physics)} is wrong: A_adjoint returns shape "
                 f"{tuple(atv.shape)} for images of shape {tuple(u.shape)}"
             )
         left, right = _inner(au, v), _inner(u, atv)
         # the inner product of random vectors nearly cancels: measure against the norms
         scale = max(_norm(au) * _norm(v) / v.numel() ** 0.5, 1e-300)
         if _norm(au) == 0 and _norm(atv) == 0:
-            raise InputError(f"{_name(physics)} measures nothing: A x is zero for random images x")
+            raise InputError(
+                f"{name_of(physics)} measures nothing: A x is zero for random images x"
+            )
         worst = max(worst, abs(left - right) / scale)
         if not worst <= tol:
             _check_linear(physics, u, generator, tol)
             raise InputError(
-                f"the adjoint of {_name(physics)} is wrong: <A x, y> = {left:.6g} but "
+                f"the adjoint of {name_of(physics)} is wrong: <A x, y> = {left:.6g} but "
                 f"<x, A_adjoint y> = {right:.6g} for random x, y{_explain(physics, u, v, tol)}"
             )
     return worst
 
 
 @torch.no_grad()
-def check_operator(physics, x: Tensor, tol: float = _TOL, seed: int = 0) -> None:
+def check_operator(physics: LinearPhysics, x: Tensor, tol: float = _TOL, seed: int = 0) -> None:
     """Everything that `solve` asks of an operator: finite, linear, repeatable, its adjoint right.
 
     Args:
@@ -84,40 +88,40 @@ def check_operator(physics, x: Tensor, tol: float = _TOL, seed: int = 0) -> None
         _check_buffers(physics, u)
         _check_linear(physics, u, generator, tol)
     check_adjoint(physics, x, tol, seed=seed)
-    if type(physics).solve_normal.__module__.startswith(__package__):
+    if type(physics).solve_normal.__module__.startswith(_OWN):
         return
     rho = 0.1 * max(float(physics.norm_squared(u)), 1e-300)
     solved = _finite(physics, "solve_normal", u, rho)
     error = _norm(physics.A_adjoint(physics.A(solved)) + rho * solved - u)
     if not error <= 10 * tol * _norm(u):
         raise InputError(
-            f"solve_normal of {_name(physics)} is wrong: (A^T A + rho) x differs from the "
+            f"solve_normal of {name_of(physics)} is wrong: (A^T A + rho) x differs from the "
             f"right-hand side by {100 * error / _norm(u):.3g} %"
         )
 
 
 @torch.no_grad()
-def check_items(physics, x: Tensor, tol: float = _TOL) -> None:
+def check_items(physics: Physics, x: Tensor, tol: float = _TOL) -> None:
     """Raise InputError if an item of the batch x influences the measurement of another."""
     u = _random(physics, x, 2)
     together, alone = physics.A(u)[:1], physics.A(u[:1])
     if not _close(together, alone, tol):
         raise InputError(
-            f"{_name(physics)} mixes the items of a batch: the measurement of one depends on the "
+            f"{name_of(physics)} mixes the items of a batch: the measurement of one depends on the "
             f"others; solve them one by one, or let A treat each image alone"
         )
 
 
-def is_own(physics) -> bool:
+def is_own(physics: nn.Module) -> bool:
     """Whether the operator is one of this package through and through, and so linear."""
     return all(
-        type(m).__module__.startswith(__package__) and not isinstance(m, CallablePhysics)
+        type(m).__module__.startswith(_OWN) and not isinstance(m, CallablePhysics)
         for m in physics.modules()
         if isinstance(m, LinearPhysics)
     )
 
 
-def _check_buffers(physics, u: Tensor) -> None:
+def _check_buffers(physics: LinearPhysics, u: Tensor) -> None:
     """Operators that write into what they are given, or give the same memory twice."""
     v = torch.ones_like(u)
     given = u.clone()
@@ -140,12 +144,12 @@ def _check_buffers(physics, u: Tensor) -> None:
     if functions:
         return
     what = "writes into its input" if written else "returns the same memory at every call"
-    raise InputError(f"{_name(physics)} {what}: let it work on a copy (x.clone())")
+    raise InputError(f"{name_of(physics)} {what}: let it work on a copy (x.clone())")
 
 
-def _check_linear(physics, u: Tensor, generator, tol: float) -> None:
+def _check_linear(physics: Physics, u: Tensor, generator, tol: float) -> None:
     """A u is finite and the same twice, A 0 = 0, A (u + w) = A u + A w."""
-    name = _name(physics)
+    name = name_of(physics)
     au = _finite(physics, "A", u)
     again = _finite(physics, "A", u)
     if not _close(au, again, tol):
@@ -176,7 +180,7 @@ def _check_linear(physics, u: Tensor, generator, tol: float) -> None:
             )
 
 
-def _explain(physics, u: Tensor, v: Tensor, tol: float) -> str:
+def _explain(physics: Physics, u: Tensor, v: Tensor, tol: float) -> str:
     """What a wrong adjoint is instead, in words; empty if that cannot be told."""
     au = physics.A(u)
     back = physics.A_adjoint(au)
@@ -200,10 +204,8 @@ def check_measurement(y: Tensor) -> None:
     Example:
         >>> check_measurement(torch.rand(1, 1, 8, 8))  # raises where it is not a batch of numbers
     """
-    bad = int((~torch.isfinite(y)).sum())
+    bad, kinds = _not_finite(y)
     if bad:
-        nan = int(torch.isnan(y).sum())
-        kinds = "NaN" if nan == bad else "Inf" if nan == 0 else "NaN or Inf"
         raise InputError(
             f"the measurement contains {bad} {kinds} of {y.numel()} values: replace them, or mask "
             f"them as missing (Inpainting, or a noise map that is Inf there)"
@@ -212,28 +214,30 @@ def check_measurement(y: Tensor) -> None:
         raise InputError("the measurement is empty")
 
 
-def _finite(physics, what: str, *given) -> Tensor:
+def _finite(physics: Physics, what: str, *given) -> Tensor:
     out = getattr(physics, what)(*given)
     if not isinstance(out, Tensor):
-        raise InputError(f"{what} of {_name(physics)} returns {type(out).__name__}, not a tensor")
-    bad = int((~torch.isfinite(out)).sum())
+        raise InputError(f"{what} of {name_of(physics)} returns {type(out).__name__}, not a tensor")
+    bad, kinds = _not_finite(out)
     if bad:
-        nan = int(torch.isnan(out).sum())
-        kinds = "NaN" if nan == bad else "Inf" if nan == 0 else "NaN or Inf"
         raise InputError(
-            f"{what} of {_name(physics)} returns {kinds} in {bad} of {out.numel()} values for a "
+            f"{what} of {name_of(physics)} returns {kinds} in {bad} of {out.numel()} values for a "
             f"finite input: the operator is broken"
         )
     return out
 
 
-def _random(physics, x, seed: int) -> Tensor:
+def _not_finite(t: Tensor) -> tuple[int, str]:
+    """How many values are not finite, and what they are."""
+    bad, nan = int((~t.isfinite()).sum()), int(t.isnan().sum())
+    return bad, "NaN" if nan == bad else "Inf" if nan == 0 else "NaN or Inf"
+
+
+def _random(physics: Physics, x, seed: int) -> Tensor:
     if isinstance(x, Tensor):
         shape, dtype, device = x.shape, x.dtype, x.device
     else:
-        shape, dtype = tuple(x), torch.float32
-        buffers = physics.buffers() if isinstance(physics, torch.nn.Module) else ()
-        device = next((b.device for b in buffers), torch.device("cpu"))
+        shape, dtype, device = tuple(x), torch.float32, device_of(physics)
     return randn(shape, dtype=dtype, device=device, generator=torch.Generator().manual_seed(seed))
 
 
@@ -259,7 +263,3 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 def _close(a: Tensor, b: Tensor, tol: float) -> bool:
     return a.shape == b.shape and _norm(a - b) <= tol * max(_norm(a), _norm(b), 1e-300)
-
-
-def _name(physics) -> str:
-    return getattr(physics, "name", None) or type(physics).__name__

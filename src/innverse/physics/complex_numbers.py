@@ -1,67 +1,65 @@
-"""Complex measurements and complex images, for solvers that know real numbers only."""
+"""Operators on complex images as operators on real ones: channels, or magnitudes of known phase."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError, ShapeError
-from .base import LinearPhysics
-from .cg import MAX_ITER
-from .noise import GaussianNoise, NoiseModel
+from ..errors import InputError, ShapeError, UsageError
+from .adapt import as_physics
+from .base import LinearPhysics, Wrapper
+from .callables import CallablePhysics
+from .checks import is_own
+from .fourier import KSpace, as_channels, as_complex
+from .matrix import MatrixPhysics
+from .stacked import Stacked
 
 
-class RealMeasurements(LinearPhysics):
-    """A complex measurement of real images as real numbers (B, ..., 2), real and imaginary parts.
-
-    Norms and, in their real part, inner products stay as they are, and so does the level of the
-    noise, which is that of each part.
-    """
-
-    def __init__(self, physics: LinearPhysics, noise: NoiseModel | None = None):
-        super().__init__(physics.image_shape, noise)
-        self.physics, self.direct, self.items = physics, physics.direct, physics.items
-
-    @staticmethod
-    def parts(y: Tensor) -> Tensor:
-        """(B, ...) complex, or real, to (B, ..., 2)."""
-        y = y if y.is_complex() else y.to(y.dtype.to_complex())
-        return torch.view_as_real(y.resolve_conj().resolve_neg())
+class _Pairs(Wrapper):
+    """Complex images to an operator that has them as pairs of channels."""
 
     def A(self, x):
-        return self.parts(self.physics.A(x))
+        return self.physics.A(as_channels(x))
 
     def A_adjoint(self, y):
-        return self.physics.A_adjoint(torch.view_as_complex(y.contiguous()))
-
-    def A_dagger(self, y):
-        return self.physics.A_dagger(torch.view_as_complex(y.contiguous()))
-
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
-        return self.physics.solve_normal(rhs, rho, x0, tol=tol, max_iter=max_iter)
-
-    def norms_squared(self, x_shape, iters=30):
-        return self.physics.norms_squared(x_shape, iters)
-
-    def keep_measured(self, y):
-        return self.parts(self.physics.keep_measured(torch.view_as_complex(y.contiguous())))
-
-    def select(self, idx):
-        return self._copy(physics=self.physics.select(idx), noise=self.noise.select(idx))
+        return as_complex(self.physics.A_adjoint(y))
 
 
-def in_real_numbers(
-    y: Tensor, physics: LinearPhysics, noise: NoiseModel
-) -> tuple[Tensor, LinearPhysics, NoiseModel]:
-    """A complex measurement, its operator and its noise, all in real and imaginary parts."""
-    if isinstance(noise, GaussianNoise) and isinstance(noise.sigma, Tensor):
-        if noise.sigma.ndim > 1:
-            std = noise.std(y).expand(y.shape)[..., None]
-            noise = GaussianNoise(std.expand(*y.shape, 2))
-    return RealMeasurements.parts(y), RealMeasurements(physics, noise), noise
+class _ByParts(Wrapper):
+    """A real operator on complex images: A (u + i v) = A u + i A v."""
+
+    def A(self, x):
+        return torch.complex(self.physics.A(x.real), self.physics.A(x.imag))
+
+    def A_adjoint(self, y):
+        y = y if y.is_complex() else y.to(y.dtype.to_complex())
+        return torch.complex(self.physics.A_adjoint(y.real), self.physics.A_adjoint(y.imag))
 
 
-class ComplexAsChannels(LinearPhysics):
+def _of_complex_images(operator, noise) -> LinearPhysics:
+    """An operator that sees and gives complex images.
+
+    Raises:
+        UsageError: one that cannot: a stack, Fourier coefficients of several channels.
+    """
+    physics = as_physics(operator, None, noise)
+    if isinstance(physics, (CallablePhysics, MatrixPhysics)):
+        return physics._copy(complex_image=True)
+    if isinstance(physics, KSpace):
+        channels, *size = physics.known_shape
+        if channels != 1 and not physics.complex_image:
+            raise UsageError(
+                f"{type(physics).__name__} measures {channels} real channels: build it with "
+                "complex_image=True, for one complex channel"
+            )
+        physics = physics._copy(complex_image=True, image_shape=(2, *size))
+        return _Pairs(physics, (1, *size), physics.noise)
+    if isinstance(physics, Stacked):
+        raise UsageError("a stack has no complex images: give a list of operators that each have")
+    return _ByParts(physics, physics.image_shape, physics.noise) if is_own(physics) else physics
+
+
+class ComplexAsChannels(Wrapper):
     """An operator on complex images (B, C, H, W) as one on real ones (B, 2 C, H, W).
 
     First all real parts, then all imaginary ones, as deepinv and `SubsampledFourier` have them. A
@@ -69,7 +67,8 @@ class ComplexAsChannels(LinearPhysics):
     a prior on the magnitude see `Magnitudes`.
 
     Args:
-        operator: whatever `as_physics` takes; its functions see and give complex images.
+        operator: whatever `as_physics` takes, but no stack. Functions see and give complex images;
+            operators of this package are taken to complex images.
         image_shape: (C, H, W) of the complex image.
         noise: sigma (of each part) or a noise model.
 
@@ -79,17 +78,11 @@ class ComplexAsChannels(LinearPhysics):
         True
     """
 
-    physics: LinearPhysics
-
     def __init__(self, operator, image_shape=None, noise=None):
-        from .adapt import as_physics
-
-        shape = None if image_shape is None else (2 * image_shape[0], *image_shape[1:])
-        inner = as_physics(operator, None, noise)
-        super().__init__(shape, inner.noise)
-        if hasattr(inner, "complex_image"):
-            inner.complex_image = True
-        self.physics, self.items = inner, inner.items
+        inner = _of_complex_images(operator, noise)
+        shape = inner.image_shape if image_shape is None else image_shape
+        doubled = None if shape is None else (2 * shape[0], *shape[1:])
+        super().__init__(inner, doubled, inner.noise if noise is None else noise)
 
     def A(self, x):
         self.check_image(x)
@@ -98,21 +91,22 @@ class ComplexAsChannels(LinearPhysics):
                 f"complex images have an even number of channels (real, imaginary), got "
                 f"{tuple(x.shape)}"
             )
-        return self.physics.A(torch.complex(*x.chunk(2, 1)))
+        return self.physics.A(as_complex(x))
 
     def A_adjoint(self, y):
         x = self.physics.A_adjoint(y)
         return torch.cat([x.real, x.imag if x.is_complex() else torch.zeros_like(x)], 1)
 
 
-class Magnitudes(LinearPhysics):
+class Magnitudes(Wrapper):
     """An operator on complex images of known phase, as one on their magnitudes (B, C, H, W).
 
     With x = m exp(i phase), A x is linear in the real m, so that a prior of ordinary pictures is
     one on the magnitude. The phase often comes from a smooth first reconstruction.
 
     Args:
-        operator: whatever `as_physics` takes; its functions see and give complex images.
+        operator: whatever `as_physics` takes, but no stack. Functions see and give complex images;
+            operators of this package are taken to complex images.
         phase: in radians, broadcasts against (B, C, H, W).
         image_shape: (C, H, W).
         noise: sigma (of each part) or a noise model.
@@ -124,22 +118,21 @@ class Magnitudes(LinearPhysics):
         True
     """
 
-    physics: LinearPhysics
     turn: Tensor
 
     def __init__(self, operator, phase: Tensor, image_shape=None, noise=None):
-        from .adapt import as_physics
-
-        inner = as_physics(operator, None, noise)
-        super().__init__(image_shape, inner.noise)
-        if hasattr(inner, "complex_image"):
-            inner.complex_image = True
+        inner = _of_complex_images(operator, noise)
+        shape = inner.image_shape if image_shape is None else image_shape
+        super().__init__(inner, shape, inner.noise if noise is None else noise)
         phase = torch.as_tensor(phase).double()
         if not bool(phase.isfinite().all()):
             raise InputError("the phase contains NaN or Inf")
         phase = phase.reshape(*[1] * (4 - phase.ndim), *phase.shape)
-        self.physics, self.items = inner, max(inner.items, phase.shape[0])
         self.register_buffer("turn", torch.polar(torch.ones_like(phase), phase))
+
+    @property
+    def items(self) -> int:
+        return max(self.physics.items, self.turn.shape[0])
 
     def A(self, x):
         self.check_image(x, self.turn.shape[-2:])
@@ -150,5 +143,5 @@ class Magnitudes(LinearPhysics):
         return (x * self.turn.conj().to(x.dtype.to_complex())).real
 
     def select(self, idx):
-        chosen = super().select(idx)._copy(physics=self.physics.select(idx))
+        chosen = super().select(idx)
         return chosen._copy(turn=self.turn[idx]) if self.turn.shape[0] > 1 else chosen

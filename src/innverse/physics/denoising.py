@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ..catalog import Operator
 from .base import LinearPhysics, per_item
-from .cg import MAX_ITER
 
 
 class Denoising(LinearPhysics):
@@ -45,7 +44,7 @@ class Denoising(LinearPhysics):
     def norms_squared(self, x_shape, iters=30):
         return torch.ones(1)
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
+    def solve_normal(self, rhs, rho, x0=None, **options):
         return rhs / (1 + per_item(rho, rhs))
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from ..catalog import Operator
 from ..errors import ShapeError, UsageError
 from ..options import anything, choice, whole
-from .base import LinearPhysics, per_item
-from .cg import MAX_ITER
+from ..shapes import tensor_of
+from .base import LinearPhysics, per_item, size_of
 from .convolution import BOUNDARIES, fold
+from .kept import Kept
 
 FILTERS = ("box", "bicubic", "gaussian", "none")
 
@@ -55,7 +56,7 @@ class Downsampling(LinearPhysics):
         self.boundary = boundary
         self.filter = filter if isinstance(filter, str) else "custom"
         self.register_buffer("weights", _weights(self.factor, filter))
-        self._cache: dict = {}
+        self._kept = Kept()
 
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
@@ -77,7 +78,7 @@ class Downsampling(LinearPhysics):
             self.check_data(y, (c, math.ceil(rows / f), math.ceil(columns / f)))
         return self._matrix(rows, y).T @ y @ self._matrix(columns, y)
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
+    def solve_normal(self, rhs, rho, x0=None, **options):
         self.check_image(rhs)
         # A^T A = (R^T R) kron (C^T C): divide in the basis of the two sets of eigenvectors
         lam, u = self._eigen(rhs.shape[-2], rhs)
@@ -87,41 +88,34 @@ class Downsampling(LinearPhysics):
 
     def norms_squared(self, x_shape, iters=30):
         like = self.weights.new_zeros(())
-        size = tuple(x_shape.shape if isinstance(x_shape, Tensor) else x_shape)[-2:]
-        return (self._eigen(size[0], like)[0].max() * self._eigen(size[1], like)[0].max()).reshape(
-            1
-        )
+        tallest, widest = (self._eigen(n, like)[0].max() for n in size_of(x_shape))
+        return (tallest * widest).reshape(1)
 
     def extra_repr(self) -> str:
         return f"factor={self.factor}, filter={self.filter!r}, boundary={self.boundary!r}"
 
     def _matrix(self, n: int, like: Tensor) -> Tensor:
         """The matrix (ceil(n / factor), n) of one axis of n pixels."""
-        key = ("matrix", n, like.dtype, like.device)
-        if key not in self._cache:
+
+        def make() -> Tensor:
             f, w = self.factor, self.weights.double().cpu()
-            out = math.ceil(n / f)
-            k = w.numel()
+            out, k = math.ceil(n / f), w.numel()
             start = f * torch.arange(out) - (k - f) // 2
             index = fold(start[:, None] + torch.arange(k), n, self.boundary)
             matrix = torch.zeros(out, n + 1, dtype=torch.float64)
             # position -1 (a zero outside the image) goes to a spare column
             matrix.scatter_add_(1, torch.where(index < 0, n, index), w.expand(out, k))
-            self._remember(key, matrix[:, :n].to(like).contiguous())
-        return self._cache[key]
+            return matrix[:, :n].to(like).contiguous()
 
-    def _eigen(self, n: int, like: Tensor):
-        key = ("eigen", n, like.dtype, like.device)
-        if key not in self._cache:
+        return self._kept(("matrix", n, like.dtype, like.device), make)
+
+    def _eigen(self, n: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        def make() -> tuple[Tensor, Tensor]:
             m = self._matrix(n, like.new_zeros((), dtype=torch.float64))
             lam, u = torch.linalg.eigh(m.T @ m)
-            self._remember(key, (lam.clamp_min(0).to(like), u.to(like)))
-        return self._cache[key]
+            return lam.clamp_min(0).to(like), u.to(like)
 
-    def _remember(self, key, value):
-        if len(self._cache) >= 16:
-            self._cache.clear()
-        self._cache[key] = value
+        return self._kept(("eigen", n, like.dtype, like.device), make)
 
 
 def _weights(factor: int, filter) -> Tensor:
@@ -145,12 +139,7 @@ def _weights(factor: int, filter) -> Tensor:
         else:
             w = torch.exp(-2 * t**2)
     else:
-        try:
-            w = torch.as_tensor(filter, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError):
-            raise UsageError(
-                f"a downsampling filter is a name or weights, got {type(filter).__name__}"
-            ) from None
+        w = tensor_of(filter, "a downsampling filter is a name or weights", torch.float64)
         if w.ndim != 1 or w.numel() == 0 or not bool(torch.isfinite(w).all()):
             raise ShapeError(f"filter weights must be a finite 1-D tensor, got {tuple(w.shape)}")
         return w

@@ -7,6 +7,7 @@ Balter 2010; for parallel rays it is exact). A bin gets the mean of the shadow o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,12 +71,18 @@ def transposed(matrix: Tensor) -> Tensor:
         by_column.ccol_indices(),
         by_column.row_indices(),
         by_column.values(),
-        (matrix.shape[1], matrix.shape[0]),
+        matrix.shape[::-1],
     )
 
 
-def _sparse(crow: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    return torch.sparse_csr_tensor(crow, columns, values, shape, check_invariants=False)
+def converted(matrix: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The same matrix in another type or place; what can be shared of its memory is."""
+    crow, columns = matrix.crow_indices().to(device), matrix.col_indices().to(device)
+    return _sparse(crow, columns, matrix.values().to(device, dtype), matrix.shape)
+
+
+def _sparse(crow: Tensor, columns: Tensor, values: Tensor, shape: Sequence[int]) -> Tensor:
+    return torch.sparse_csr_tensor(crow, columns, values, [*shape], check_invariants=False)
 
 
 def _shadows(g: Geometry, angle: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,17 +1,31 @@
-"""What the noise model of another library says about the level of each value."""
+"""A noise model from whatever a user has: a number, a map, the model of another library."""
 
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..shapes import wide
 from .noise import GaussianNoise, NoiseModel, NoNoise, PoissonGaussianNoise, PoissonNoise
 
 _DRAWS = 32
+
+
+def as_noise(noise) -> NoiseModel:
+    """None -> NoNoise; a number, (B,) or map -> GaussianNoise; a noise model -> itself."""
+    if noise is None:
+        return NoNoise()
+    if isinstance(noise, nn.Module):
+        return take_over(noise)
+    if isinstance(noise, (numbers.Real, Tensor, np.ndarray)) and not isinstance(noise, bool):
+        return GaussianNoise(noise)
+    raise UsageError(f"noise must be None, a sigma or a noise model, got {type(noise).__name__}")
 
 
 def take_over(model) -> NoiseModel:
@@ -51,10 +65,8 @@ def _law(name: str, value: dict) -> float | Tensor | Callable[[Tensor], Tensor] 
     if name == "GammaNoise" and "l" in value:  # speckle of l looks
         return lambda clean: clean.abs() * _wide(value["l"], clean) ** -0.5
     if name == "LogPoissonNoise" and {"mu", "N0"} <= set(value):
-
-        def std(
-            clean: Tensor,
-        ) -> Tensor:  # of -log(Poisson(N0 e^(-mu x)) / N0) / mu, to first order
+        # of -log(Poisson(N0 e^(-mu x)) / N0) / mu, to first order
+        def std(clean: Tensor) -> Tensor:
             mu = _wide(value["mu"], clean)
             return (0.5 * mu * clean).exp() / (mu * _wide(value["N0"], clean) ** 0.5)
 
@@ -92,8 +104,8 @@ class ForeignNoise(NoiseModel):
         draws = torch.stack([self._draw(clean) for _ in range(_DRAWS)])
         std = draws.std(0)
         # few draws miss what is rare: no value counts as far better than the others
-        usual = std.flatten(1).square().mean(1).sqrt().view(-1, *[1] * (std.ndim - 1))
-        return std.maximum(0.5 * usual)
+        usual = std.flatten(1).square().mean(1).sqrt()
+        return std.maximum(0.5 * wide(usual, std))
 
     def _draw(self, clean: Tensor) -> Tensor:
         try:
@@ -117,6 +129,5 @@ def _number(value) -> float | Tensor:
 
 
 def _wide(value: float | Tensor, like: Tensor) -> float | Tensor:
-    if not isinstance(value, Tensor) or value.ndim != 1:
-        return value
-    return value.to(like).reshape(-1, *[1] * (like.ndim - 1))
+    each = isinstance(value, Tensor) and value.ndim == 1
+    return wide(value.to(like), like) if each else value

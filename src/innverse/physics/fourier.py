@@ -9,12 +9,44 @@ from ..catalog import Operator
 from ..data.masks import read_mask
 from ..errors import ShapeError, UsageError
 from ..options import SEEDS, anything, real, whole
-from .base import LinearPhysics, checked_shape, per_item
-from .cg import MAX_ITER
-from .mask import as_weights
+from .base import checked_shape, per_item
+from .mask import Masked, as_weights
 
 
-class SubsampledFourier(LinearPhysics):
+def as_channels(k: Tensor) -> Tensor:
+    """Complex (B, C, H, W) to real (B, 2 C, H, W): real parts first, then imaginary ones."""
+    return torch.cat((k.real, k.imag), 1)
+
+
+def as_complex(y: Tensor) -> Tensor:
+    """The inverse of `as_channels`."""
+    return torch.complex(*(part.contiguous() for part in y.chunk(2, 1)))
+
+
+def fft(x: Tensor) -> Tensor:
+    """The orthonormal transform of the last two axes, low frequencies in the middle."""
+    k = torch.fft.fft2(torch.fft.ifftshift(x, (-2, -1)), norm="ortho")
+    return torch.fft.fftshift(k, (-2, -1))
+
+
+def ifft(k: Tensor) -> Tensor:
+    """The inverse of `fft`."""
+    x = torch.fft.ifft2(torch.fft.ifftshift(k, (-2, -1)), norm="ortho")
+    return torch.fft.fftshift(x, (-2, -1))
+
+
+class KSpace(Masked):
+    """Fourier coefficients where the mask is not zero, of real images or with ``complex_image`` of
+    complex ones; complex numbers are pairs of channels."""
+
+    def _to_complex(self, x: Tensor) -> Tensor:
+        return as_complex(x) if self.complex_image else torch.complex(x, torch.zeros_like(x))
+
+    def _to_image(self, x: Tensor) -> Tensor:
+        return as_channels(x) if self.complex_image else x.real
+
+
+class SubsampledFourier(KSpace):
     """y = mask * F x with the orthonormal, centred 2-D Fourier transform F.
 
     As in deepinv, complex numbers are two channels (real, imaginary) and low frequencies lie in the
@@ -35,7 +67,6 @@ class SubsampledFourier(LinearPhysics):
     """
 
     direct = True
-    mask: Tensor
 
     def __init__(self, mask: Tensor, complex_image=False, noise=None, image_shape=None):
         mask = as_weights(mask, "Fourier mask")
@@ -60,44 +91,25 @@ class SubsampledFourier(LinearPhysics):
 
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x, self.mask.shape[-2:])
-        k = self._mask(x) * _fft(self._image_to_complex(x))
-        return torch.cat([k.real, k.imag], 1)
+        return as_channels(self._mask(x) * fft(self._to_complex(x)))
 
     def A_adjoint(self, y: Tensor) -> Tensor:
-        return self._back(self._measured(y) * self._mask(y))
-
-    def forward(self, x, generator=None):
-        # a coefficient that was not measured carries no noise
-        return self.noise(self.A(x), generator) * (self.mask != 0)
-
-    @property
-    def items(self) -> int:
-        return self.mask.shape[0]
-
-    def keep_measured(self, y):
-        return torch.where(self.mask != 0, y, 0)
+        c, h, w = self.known_shape
+        self.check_data(y, (2 if self.complex_image else 2 * c, h, w))
+        return self._back(as_complex(y) * self._mask(y))
 
     def norms_squared(self, x_shape, iters=30):
         return self._power(self.mask).flatten(1).amax(1)
 
     def A_dagger(self, y):
         power = self._power(y)
-        k = _fft(self._image_to_complex(self.A_adjoint(y)))
+        k = fft(self._to_complex(self.A_adjoint(y)))
         return self._back(torch.where(power > 0, k / torch.where(power > 0, power, 1), 0))
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
+    def solve_normal(self, rhs, rho, x0=None, **options):
         self.check_image(rhs, self.mask.shape[-2:])
-        k = _fft(self._image_to_complex(rhs))
+        k = fft(self._to_complex(rhs))
         return self._back(k / (self._power(rhs) + per_item(rho, rhs)))
-
-    def select(self, idx):
-        chosen = super().select(idx)
-        return chosen._copy(mask=self.mask[idx]) if self.mask.shape[0] > 1 else chosen
-
-    def _mask(self, like):
-        if self.mask.shape[0] not in (1, like.shape[0]):
-            raise ShapeError(f"{self.mask.shape[0]} masks for a batch of {like.shape[0]} images")
-        return self.mask.to(like.dtype)
 
     def _power(self, like):
         """Eigenvalues of A^T A. A real image ties the frequencies k and -k together."""
@@ -110,19 +122,8 @@ class SubsampledFourier(LinearPhysics):
         columns = (2 * (w // 2) - torch.arange(w, device=power.device)) % w
         return 0.5 * (power + power[..., rows, :][..., columns])
 
-    def _measured(self, y):
-        c, h, w = self.known_shape
-        self.check_data(y, (2 if self.complex_image else 2 * c, h, w))
-        return torch.complex(*y.chunk(2, 1))
-
-    def _image_to_complex(self, x):
-        if self.complex_image:
-            return torch.complex(x[:, :1], x[:, 1:])
-        return torch.complex(x, torch.zeros_like(x))
-
     def _back(self, k):
-        x = _ifft(k)
-        return torch.cat([x.real, x.imag], 1) if self.complex_image else x.real
+        return self._to_image(ifft(k))
 
 
 def cartesian_mask(size, acceleration: float = 4.0, center: float = 0.08, seed: int = 0) -> Tensor:
@@ -156,16 +157,6 @@ def cartesian_mask(size, acceleration: float = 4.0, center: float = 0.08, seed: 
         order = torch.randperm(free.numel(), generator=torch.Generator().manual_seed(seed))
         line[free[order[:wanted]]] = 1
     return line.expand(height, width).clone()
-
-
-def _fft(x):
-    k = torch.fft.fft2(torch.fft.ifftshift(x, (-2, -1)), norm="ortho")
-    return torch.fft.fftshift(k, (-2, -1))
-
-
-def _ifft(k):
-    x = torch.fft.ifft2(torch.fft.ifftshift(k, (-2, -1)), norm="ortho")
-    return torch.fft.fftshift(x, (-2, -1))
 
 
 class NamedFourier(Operator):

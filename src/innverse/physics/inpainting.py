@@ -9,12 +9,11 @@ from ..catalog import Operator
 from ..data.masks import read_mask
 from ..errors import ShapeError, UsageError
 from ..options import SEEDS, anything, real, whole
-from .base import LinearPhysics, per_item
-from .cg import MAX_ITER
-from .mask import as_weights
+from .base import per_item
+from .mask import Masked, as_weights
 
 
-class Inpainting(LinearPhysics):
+class Inpainting(Masked):
     """y = mask * x (+ noise on the known pixels); unknown pixels are zero in y.
 
     Args:
@@ -32,7 +31,6 @@ class Inpainting(LinearPhysics):
     """
 
     direct = measures_images = acts_per_channel = is_diagonal = True
-    mask: Tensor
 
     def __init__(self, mask: Tensor, noise=None, image_shape=None):
         super().__init__(image_shape, noise)
@@ -72,23 +70,10 @@ class Inpainting(LinearPhysics):
 
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x, self.mask.shape[-2:])
-        if self.mask.shape[0] not in (1, x.shape[0]):
-            raise ShapeError(f"{self.mask.shape[0]} masks for a batch of {x.shape[0]} images")
-        return self.mask.to(x.dtype) * x
+        return self._mask(x) * x
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         return self.A(y)
-
-    def forward(self, x, generator=None):
-        # a missing pixel carries no noise: it was not measured
-        return self.noise(self.A(x), generator) * (self.mask != 0)
-
-    @property
-    def items(self) -> int:
-        return self.mask.shape[0]
-
-    def keep_measured(self, y):
-        return torch.where(self.mask != 0, y, 0)
 
     def diagonal(self, x):
         return self.mask.to(x.dtype)
@@ -101,12 +86,8 @@ class Inpainting(LinearPhysics):
         known = self.mask != 0
         return torch.where(known, y / torch.where(known, self.mask, 1).to(y.dtype), 0)
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
+    def solve_normal(self, rhs, rho, x0=None, **options):
         return rhs / (self.mask.to(rhs.dtype) ** 2 + per_item(rho, rhs))
-
-    def select(self, idx):
-        chosen = super().select(idx)
-        return chosen._copy(mask=self.mask[idx]) if self.mask.shape[0] > 1 else chosen
 
 
 class NamedInpainting(Operator):

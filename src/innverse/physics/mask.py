@@ -1,11 +1,39 @@
-"""Masks as weights in [0, 1], from any of the ways in which masks are kept."""
+"""Masks as weights in [0, 1], from any of the ways in which masks are kept, and operators with one."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError, ShapeError, UsageError
+from ..errors import InputError, ShapeError
+from ..shapes import dtype_name, tensor_of
+from .base import LinearPhysics
+
+
+class Masked(LinearPhysics):
+    """An operator that measures nothing where its ``mask`` (B or 1, C or 1, H, W) is zero."""
+
+    mask: Tensor
+
+    def forward(self, x, generator=None):
+        # what was not measured carries no noise
+        return self.noise(self.A(x), generator) * (self.mask != 0)
+
+    @property
+    def items(self) -> int:
+        return self.mask.shape[0]
+
+    def keep_measured(self, y):
+        return torch.where(self.mask != 0, y, 0)
+
+    def select(self, idx):
+        chosen = super().select(idx)
+        return chosen._copy(mask=self.mask[idx]) if self.items > 1 else chosen
+
+    def _mask(self, like: Tensor) -> Tensor:
+        if self.items not in (1, like.shape[0]):
+            raise ShapeError(f"{self.items} masks for a batch of {like.shape[0]} images")
+        return self.mask.to(like.dtype)
 
 
 def as_weights(mask, name: str = "mask") -> Tensor:
@@ -17,15 +45,12 @@ def as_weights(mask, name: str = "mask") -> Tensor:
     Raises:
         InputError: other values, NaN, or nothing that is known. ShapeError: an empty mask.
     """
-    try:
-        mask = torch.as_tensor(mask).detach()
-    except (TypeError, ValueError, RuntimeError):
-        raise UsageError(f"a {name} is a tensor or an array, got {type(mask).__name__}") from None
+    mask = tensor_of(mask, f"a {name} is a tensor or an array")
     if mask.numel() == 0:
         raise ShapeError(f"the {name} is empty: it has shape {tuple(mask.shape)}")
     if mask.is_complex():
         raise InputError(f"the {name} is complex: give real numbers between 0 and 1")
-    given = str(mask.dtype).removeprefix("torch.")
+    given = dtype_name(mask.dtype)
     soft = mask.is_floating_point() and mask.dtype.itemsize >= 2
     if not soft:
         mask = mask.to(torch.get_default_dtype())

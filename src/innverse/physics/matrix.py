@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError, ShapeError
 from .base import LinearPhysics
+from .kept import Kept
 
 _MOST_ROWS = 4096  # beyond it factorising A A^T takes more than seconds
 _WORST = 1e-6  # of A A^T: smaller over larger pivot, below which rounding would rule
@@ -29,6 +30,7 @@ class MatrixPhysics(LinearPhysics):
     """
 
     matrix: Tensor
+    complex_image = False
 
     def __init__(self, matrix: Tensor, image_shape=None, noise=None):
         matrix = torch.as_tensor(matrix).detach()
@@ -46,7 +48,7 @@ class MatrixPhysics(LinearPhysics):
             raise InputError("the operator matrix contains NaN or Inf")
         super().__init__(shape, noise)
         self.register_buffer("matrix", matrix)
-        self._factors: dict[tuple, Tensor | None] = {}
+        self._factors = Kept()
 
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
@@ -57,12 +59,11 @@ class MatrixPhysics(LinearPhysics):
         self.check_data(y, (self.matrix.shape[0],))
         matrix = self._matrix(y)
         x = y.to(matrix.dtype) @ matrix.conj()
-        return x.real.reshape(-1, *self.known_shape)
+        return (x if self.complex_image else x.real).reshape(-1, *self.known_shape)
 
     def _matrix(self, like: Tensor) -> Tensor:
-        """The matrix, real or complex as it is, in the precision of a tensor."""
-        dtype = like.dtype.to_real()
-        return self.matrix.to(dtype.to_complex() if self.matrix.is_complex() else dtype)
+        """The matrix, complex if it or a tensor is, in the precision of the tensor."""
+        return self.matrix.to(like.dtype.to_complex() if self.matrix.is_complex() else like.dtype)
 
     def A_dagger(self, y):
         factor = self._cholesky(y)
@@ -76,14 +77,15 @@ class MatrixPhysics(LinearPhysics):
         rows, columns = self.matrix.shape
         if rows > min(columns, _MOST_ROWS) or self.matrix.is_complex():
             return None
-        key = (like.dtype, self.matrix.device)
-        if key not in self._factors:
+
+        def make() -> Tensor | None:
             matrix = self.matrix.to(like.dtype)
             factor, info = torch.linalg.cholesky_ex(matrix @ matrix.T)
-            pivots = factor.diagonal()
+            pivots = factor.diagonal().real
             sound = int(info) == 0 and float(pivots.min() / pivots.max()) ** 2 > _WORST
-            self._factors[key] = factor if sound else None
-        return self._factors[key]
+            return factor if sound else None
+
+        return self._factors((like.dtype, self.matrix.device), make)
 
     def extra_repr(self) -> str:
         return f"m={self.matrix.shape[0]}, n={self.matrix.shape[1]}"

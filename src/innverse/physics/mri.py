@@ -8,11 +8,10 @@ from torch import Tensor
 
 from ..errors import InputError, ShapeError, UsageError
 from ..options import whole
-from .base import LinearPhysics
-from .fourier import NamedFourier, _fft, _ifft
+from .fourier import KSpace, NamedFourier, as_channels, as_complex, fft, ifft
 
 
-class MRI(LinearPhysics):
+class MRI(KSpace):
     """y_j = mask * F (S_j x) for the coils j, with the orthonormal, centred Fourier transform F.
 
     Complex numbers are pairs of channels, as in deepinv: a measurement is (B, 2 coils, H, W), first
@@ -39,7 +38,6 @@ class MRI(LinearPhysics):
     """
 
     sensitivities: Tensor
-    mask: Tensor
 
     def __init__(
         self, sensitivities: Tensor, mask: Tensor, complex_image: bool = False, noise=None
@@ -61,7 +59,7 @@ class MRI(LinearPhysics):
         self.complex_image = complex_image
         # real parts and imaginary parts: a module moves and casts them like its other buffers
         self.register_buffer("sensitivities", torch.view_as_real(s.resolve_conj()).clone())
-        self.register_buffer("mask", mask)
+        self.register_buffer("mask", mask[None, None])
 
     @property
     def coils(self) -> int:
@@ -69,19 +67,13 @@ class MRI(LinearPhysics):
 
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
-        image = torch.complex(x[:, :1], x[:, 1:]) if self.complex_image else x
-        k = self.mask.to(x.dtype) * _fft(self._coils(x) * image)
-        return as_channels(k)
+        image = as_complex(x) if self.complex_image else x
+        return as_channels(self._mask(x) * fft(self._coils(x) * image))
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         self.check_data(y, (2 * self.coils, *self.known_shape[1:]))
-        k = self.mask.to(y.dtype) * as_complex(y)
-        x = (self._coils(y).conj() * _ifft(k)).sum(1, keepdim=True)
-        return torch.cat((x.real, x.imag), 1) if self.complex_image else x.real
-
-    def forward(self, x, generator=None):
-        # a frequency that was not measured carries no noise
-        return self.noise(self.A(x), generator) * (self.mask != 0)
+        x = self._coils(y).conj() * ifft(self._mask(y) * as_complex(y))
+        return self._to_image(x.sum(1, keepdim=True))
 
     def _coils(self, like: Tensor) -> Tensor:
         return torch.view_as_complex(self.sensitivities.to(like.dtype))
@@ -92,19 +84,9 @@ class MRI(LinearPhysics):
         return f"{self.coils} coils, {height}x{width}, {100 * share:.0f} % measured"
 
 
-def as_channels(k: Tensor) -> Tensor:
-    """Complex (B, C, H, W) to real (B, 2 C, H, W): real parts first, then imaginary ones."""
-    return torch.cat((k.real, k.imag), 1)
-
-
-def as_complex(y: Tensor) -> Tensor:
-    """The inverse of `as_channels`."""
-    return torch.complex(*(part.contiguous() for part in y.chunk(2, 1)))
-
-
 def root_sum_of_squares(kspace: Tensor) -> Tensor:
     """The usual picture of k-space (B, coils, H, W): (B, 1, H, W), without sensitivities."""
-    return _ifft(kspace).abs().square().sum(1, keepdim=True).sqrt()
+    return ifft(kspace).abs().square().sum(1, keepdim=True).sqrt()
 
 
 def calibration_size(mask: Tensor) -> tuple[int, int]:
@@ -175,7 +157,7 @@ def estimate_sensitivities(
             f"{missing} of {rows * columns} frequencies of the {rows}x{columns} calibration region "
             "were not measured: choose a smaller calibration"
         )
-    images = _ifft(kspace * window.to(kspace.device))
+    images = ifft(kspace * window.to(kspace.device))
     # covariance of the coils, averaged over the neighbourhood of every pixel
     pairs = (images[:, None] * images[None].conj()).flatten(0, 1)
     mean = torch.complex(_box(pairs.real, around), _box(pairs.imag, around))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import numbers
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
+from ..shapes import tensor_of, wide
 
 
 def randn(shape, *, dtype, device, generator: torch.Generator | None = None) -> Tensor:
@@ -86,12 +86,7 @@ class GaussianNoise(NoiseModel):
 
     def __init__(self, sigma: float | Tensor):
         super().__init__()
-        try:
-            level = torch.as_tensor(sigma, dtype=torch.float64).detach()
-        except (TypeError, ValueError, RuntimeError):
-            raise UsageError(
-                f"noise sigma must be a number or a tensor, got {type(sigma).__name__}"
-            ) from None
+        level = tensor_of(sigma, "noise sigma must be a number or a tensor", torch.float64)
         if not bool((level >= 0).all()) or level.numel() == 0:
             raise UsageError(
                 f"noise sigma must be >= 0, one number, one per item or a map, got {_short(sigma)}"
@@ -106,7 +101,7 @@ class GaussianNoise(NoiseModel):
     def forward(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         noise = randn(y.shape, dtype=y.dtype, device=y.device, generator=generator)
         std = self.std(y)
-        if not self._is_map:
+        if not self.is_map:
             return y + std * noise
         return torch.where(std.isinf(), 0, y + std * noise)  # what was not measured
 
@@ -115,7 +110,7 @@ class GaussianNoise(NoiseModel):
         if value.ndim == 0:
             return value.expand([1] * clean.ndim)
         if value.ndim == 1 and value.numel() in (1, clean.shape[0]):
-            return value.reshape(-1, *[1] * (clean.ndim - 1))
+            return wide(value, clean)
         try:
             fits = torch.broadcast_shapes(value.shape, clean.shape) == clean.shape
         except RuntimeError:
@@ -133,7 +128,7 @@ class GaussianNoise(NoiseModel):
         return GaussianNoise(self.sigma[idx]) if each and self.sigma.ndim in (1, 4) else self
 
     @property
-    def _is_map(self) -> bool:
+    def is_map(self) -> bool:
         return isinstance(self.sigma, Tensor) and self.sigma.ndim > 1
 
     def extra_repr(self) -> str:
@@ -207,21 +202,6 @@ class PoissonGaussianNoise(PoissonNoise):
 
     def extra_repr(self) -> str:
         return f"gain={self.gain}, sigma={self.read_sigma}"
-
-
-def as_noise(noise) -> NoiseModel:
-    """None -> NoNoise; a number, (B,) or map -> GaussianNoise; a noise model -> itself."""
-    if noise is None:
-        return NoNoise()
-    if isinstance(noise, NoiseModel):
-        return noise
-    if isinstance(noise, nn.Module):
-        from .foreign_noise import take_over
-
-        return take_over(noise)
-    if isinstance(noise, (numbers.Real, Tensor, np.ndarray)) and not isinstance(noise, bool):
-        return GaussianNoise(noise)
-    raise UsageError(f"noise must be None, a sigma or a noise model, got {type(noise).__name__}")
 
 
 def _positive(value, name: str) -> float:

@@ -10,7 +10,12 @@ from ..options import OptionError
 
 
 def names() -> list[str]:
-    """The names that `build` knows."""
+    """The names that `build` knows.
+
+    Example:
+        >>> "inpainting" in names()
+        True
+    """
     return list(OPERATORS)
 
 
@@ -19,6 +24,10 @@ def options(name: str) -> dict[str, object]:
 
     Raises:
         UsageError: an unknown name.
+
+    Example:
+        >>> options("downsampling")["factor"]
+        2
     """
     declared = OPERATORS.declared(name).declared
     return {key: option.default for key, option in declared.items()} | {"sigma": None, "gain": None}
@@ -40,6 +49,11 @@ def build(name: str, image_shape, **given: Any):
 
     Raises:
         UsageError: an unknown name or option, or a value that makes no sense.
+
+    Example:
+        >>> physics = build("superresolution", (1, 16, 16), factor=4, sigma=0.01)
+        >>> physics.A(torch.rand(2, 1, 16, 16)).shape
+        torch.Size([2, 1, 4, 4])
     """
     from .base import checked_shape
     from .noise import GaussianNoise, NoNoise, PoissonNoise
@@ -57,10 +71,8 @@ def build(name: str, image_shape, **given: Any):
             physics.noise = PoissonNoise(gain)
         else:
             physics.noise = GaussianNoise(sigma) if sigma is not None else NoNoise()
-    except OptionError as error:
-        raise UsageError(f"bad option for physics {name!r}: {error}") from None
-    except InnverseError:
-        raise
     except (TypeError, ValueError) as error:
+        if isinstance(error, InnverseError) and not isinstance(error, OptionError):
+            raise
         raise UsageError(f"bad option for physics {name!r}: {error}") from None
     return physics

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError
 from .base import LinearPhysics
-from .complex_numbers import RealMeasurements
-from .noise import NoiseModel, as_noise
+from .foreign_noise import as_noise
+from .noise import NoiseModel
+from .real_numbers import parts as real_parts
+from .real_numbers import whole
 
 
 class Stacked(LinearPhysics):
@@ -51,9 +53,7 @@ class Stacked(LinearPhysics):
         return max(p.items for p in self.parts)
 
     def A(self, x: Tensor) -> Tensor:
-        measured = [p.A(x) for p in self.parts]
-        self._shapes = [(tuple(m.shape[1:]), m.is_complex()) for m in measured]
-        return torch.cat([_flat(m) for m in measured], 1)
+        return self._joined([p.A(x) for p in self.parts])
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         parts = self.split(y)
@@ -65,6 +65,9 @@ class Stacked(LinearPhysics):
             raise ShapeError(f"{len(measured)} measurements for {len(self.parts)} operators")
         if len({len(m) for m in measured}) > 1:
             raise ShapeError("the measurements of the operators have different numbers of items")
+        return self._joined(measured)
+
+    def _joined(self, measured: Sequence[Tensor]) -> Tensor:
         self._shapes = [(tuple(m.shape[1:]), m.is_complex()) for m in measured]
         return torch.cat([_flat(m) for m in measured], 1)
 
@@ -78,16 +81,12 @@ class Stacked(LinearPhysics):
         sizes = [math.prod(shape) * (2 if pair else 1) for shape, pair in self._shapes]
         self.check_data(y, (sum(sizes),))
         return [
-            torch.view_as_complex(m.reshape(-1, *shape, 2).contiguous())
-            if pair
-            else m.reshape(-1, *shape)
+            whole(m.reshape(-1, *shape, 2)) if pair else m.reshape(-1, *shape)
             for m, (shape, pair) in zip(y.split(sizes, 1), self._shapes, strict=True)
         ]
 
     def forward(self, x, generator=None):
-        measured = [p(x, generator) for p in self.parts]
-        self._shapes = [(tuple(m.shape[1:]), m.is_complex()) for m in measured]
-        return torch.cat([_flat(m) for m in measured], 1)
+        return self._joined([p(x, generator) for p in self.parts])
 
     def keep_measured(self, y):
         parts = zip(self.parts, self.split(y), strict=True)
@@ -131,14 +130,9 @@ class StackedNoise(NoiseModel):
 
     def std(self, clean: Tensor) -> Tensor:
         parts = zip(self.models, self._stack[0].split(clean), strict=True)
-        return torch.cat(
-            [
-                _flat(torch.complex(s, s) if m.is_complex() else s)
-                for model, m in parts
-                for s in [model.std(m).to(m.real.dtype).expand(m.shape)]
-            ],
-            1,
-        )
+        levels = [(model.std(m).to(m.real.dtype).expand(m.shape), m) for model, m in parts]
+        flat = [_flat(torch.complex(s, s) if m.is_complex() else s) for s, m in levels]
+        return torch.cat(flat, 1)
 
     def forward(self, y: Tensor, generator=None) -> Tensor:
         parts = zip(self.models, self._stack[0].split(y), strict=True)
@@ -146,4 +140,4 @@ class StackedNoise(NoiseModel):
 
 
 def _flat(m: Tensor) -> Tensor:
-    return (RealMeasurements.parts(m) if m.is_complex() else m).flatten(1)
+    return (real_parts(m) if m.is_complex() else m).flatten(1)

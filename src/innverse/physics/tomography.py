@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ from ..catalog import Operator
 from ..errors import InputError, UsageError
 from ..options import real, whole
 from .base import LinearPhysics
-from .footprints import Geometry, back_projection_matrix, transposed
+from .footprints import Geometry, back_projection_matrix, converted, transposed
+from .kept import Kept
 
 FILTERS = ("ramp", "hann", "shepp-logan")
 
@@ -191,13 +191,25 @@ class _Sparse(torch.autograd.Function):
         return _Sparse.apply(grads[0], ctx.pair, not ctx.back), None, None
 
 
-@functools.lru_cache(maxsize=4)
+_PAIRS = Kept(2**30)
+
+
 def _pair(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The matrix of the line integrals, and its transpose."""
-    with warnings.catch_warnings():  # PyTorch calls its sparse matrices a beta, and unchecked, once
-        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
-        back = back_projection_matrix(geometry).to(device=device, dtype=dtype)
-        return transposed(back), back
+    """The matrix of the line integrals, and its transpose; of every type those that are there
+    already in another, since both are made in float32."""
+
+    def make() -> tuple[Tensor, Tensor]:
+        with warnings.catch_warnings():  # PyTorch calls its sparse matrices a beta, and unchecked
+            warnings.filterwarnings(
+                "ignore", message="Sparse (CSR tensor support|invariant checks)"
+            )
+            there = next((pair for (g, *_), pair in _PAIRS.found.items() if g == geometry), None)
+            if there is None:
+                back = back_projection_matrix(geometry)
+                there = transposed(back), back
+            return converted(there[0], dtype, device), converted(there[1], dtype, device)
+
+    return _PAIRS((geometry, dtype, device), make)
 
 
 def _response(n: int, filter: str) -> Tensor:

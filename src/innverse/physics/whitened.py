@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .base import LinearPhysics, TightFrame, per_item
-from .cg import MAX_ITER, conjugate_gradient
-from .noise import GaussianNoise, NoiseModel, as_noise
+from ..shapes import wide
+from .base import LinearPhysics, TightFrame, Wrapper, per_item
+from .cg import conjugate_gradient
+from .foreign_noise import as_noise
+from .noise import GaussianNoise, NoiseModel
 
 _SLOPE = 0.05  # how much neighbouring pixels of an image differ
 _EXACT = 1e-2  # of an item's level, below which noise does not count as lower
 _PHOTONS = 0.375  # of a variance, below which a pixel would rule for having caught none
 
 
-class Whitened(LinearPhysics):
+class Whitened(Wrapper):
     """W A with a diagonal W >= 0; its noise has one level an item.
 
     Args:
@@ -34,19 +36,15 @@ class Whitened(LinearPhysics):
         True
     """
 
-    physics: LinearPhysics
     weight: Tensor
 
     def __init__(self, physics: LinearPhysics, weight: Tensor, noise=None):
-        super().__init__(physics.image_shape, noise)
-        self.physics = physics
+        super().__init__(physics, physics.image_shape, noise)
         self.register_buffer("weight", weight)
         self.uniform = weight[0].numel() == 1
-        self.direct = physics.direct if self.uniform else self._has_closed_form()
+        closed_form = physics.is_diagonal or isinstance(physics, TightFrame)
+        self.direct = physics.direct if self.uniform else closed_form
         self.measures_images = physics.measures_images
-
-    def _has_closed_form(self) -> bool:
-        return self.physics.is_diagonal or isinstance(self.physics, TightFrame)
 
     @property
     def is_diagonal(self) -> bool:
@@ -74,21 +72,21 @@ class Whitened(LinearPhysics):
     def diagonal(self, x):
         return self.weight.to(x.dtype) * self.physics.diagonal(x)
 
-    def solve_normal(self, rhs, rho, x0=None, *, tol=None, max_iter=MAX_ITER):
+    def solve_normal(self, rhs, rho, x0=None, **options):
         rho = per_item(rho, rhs)
         if self.uniform:
-            square = self.weight.to(rhs.dtype).square().reshape(-1, *[1] * (rhs.ndim - 1))
+            square = wide(self.weight.to(rhs.dtype).square(), rhs)
             ratio = (rho / square).flatten()
-            return self.physics.solve_normal(rhs / square, ratio, x0, tol=tol, max_iter=max_iter)
+            return self.physics.solve_normal(rhs / square, ratio, x0, **options)
         if self.is_diagonal:
             return rhs / (self.diagonal(rhs).square() + rho)
         if isinstance(self.physics, TightFrame):
             # (A^T D A + rho)^-1 = (1 - A^T D (rho + D A A^T)^-1 A) / rho with A A^T = frame
             seen = self.physics.A(rhs)
             d = self.weight.to(rhs.dtype).square()
-            d = d / (rho.reshape(-1, *[1] * (seen.ndim - 1)) + d * self.physics.frame)
+            d = d / (wide(rho, seen) + d * self.physics.frame)
             return (rhs - self.physics.A_adjoint(d * seen)) / rho
-        return super().solve_normal(rhs, rho.flatten(), x0, tol=tol, max_iter=max_iter)
+        return super().solve_normal(rhs, rho.flatten(), x0, **options)
 
     def _preconditioner(self, like, rho):
         if not self.physics.direct:
@@ -109,12 +107,8 @@ class Whitened(LinearPhysics):
         return self.physics.keep_measured(y)
 
     def select(self, idx):
-        each = self.weight.shape[0] > 1
-        return self._copy(
-            physics=self.physics.select(idx),
-            weight=self.weight[idx] if each else self.weight,
-            noise=self.noise.select(idx),
-        )
+        chosen = super().select(idx)
+        return chosen._copy(weight=self.weight[idx]) if self.weight.shape[0] > 1 else chosen
 
 
 def whiten(y: Tensor, physics: LinearPhysics, noise=None) -> tuple[Tensor, LinearPhysics]:
@@ -146,7 +140,8 @@ def whiten(y: Tensor, physics: LinearPhysics, noise=None) -> tuple[Tensor, Linea
     if bool(std.isnan().any()):
         raise InputError("the noise level holds NaN: give a level >= 0, or Inf for what is missing")
     if std[0].numel() == 1:
-        return y, _with_noise(physics, model if _is_simple(model) else GaussianNoise(std.flatten()))
+        simple = not isinstance(model.sigma, Tensor) or model.sigma.ndim == 1
+        return y, _with_noise(physics, model if simple else GaussianNoise(std.flatten()))
     std = std.expand(y.shape)
     seen = std.isfinite() & _seen(y, physics)
     count = seen.flatten(1).sum(1)
@@ -157,7 +152,7 @@ def whiten(y: Tensor, physics: LinearPhysics, noise=None) -> tuple[Tensor, Linea
     if bool((most - least <= 1e-6 * most).all()) and bool(std.isfinite().all()):
         return y, _with_noise(physics, GaussianNoise(most))  # one number after all
     square = torch.where(seen, std, 0).flatten(1).square().sum(1) / count
-    level = square.sqrt().view(-1, *[1] * (y.ndim - 1))
+    level = wide(square.sqrt(), y)
     # values that are exact would outweigh all others without limit
     weight = torch.where(std.isfinite(), level / std.maximum(_EXACT * level), 0)
     whitened = Whitened(physics, weight, GaussianNoise(square.sqrt()))
@@ -171,11 +166,6 @@ def divide(y: Tensor, physics: LinearPhysics, by: float) -> tuple[Tensor, Whiten
     if isinstance(physics, Whitened):
         return y / by, Whitened(physics.physics, physics.weight / by, noise)
     return y / by, Whitened(physics, y.new_full([1] * y.ndim, 1 / by), noise)
-
-
-def _is_simple(model: NoiseModel) -> bool:
-    """Whether its sigma is one number, or one per item."""
-    return not isinstance(model.sigma, Tensor) or model.sigma.ndim == 1
 
 
 def _with_noise(physics: LinearPhysics, model: NoiseModel) -> LinearPhysics:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..catalog import METHODS, OPERATORS, Operator
 from ..options import OptionError, as_number
 from ..physics import GaussianNoise, LinearPhysics, NoNoise
-from ..physics.noise import as_noise
+from ..physics.foreign_noise import as_noise
 from ..solvers.measurement import operator_for
 from ..solvers.scale import checked_range
 from ..solvers.solve import AUTO, checked

@@ -38,7 +38,7 @@ class Choice:
     notes: list[str] = field(default_factory=list)
 
 
-def choose(problem: Problem, prior, asked: Collection[str] = (), known=None) -> Choice:
+def choose(problem: Problem, prior: object, asked: Collection[str] = (), known=None) -> Choice:
     """The method for a problem under a prior, or None for no prior.
 
     Args:
@@ -62,7 +62,7 @@ def choose(problem: Problem, prior, asked: Collection[str] = (), known=None) -> 
     )
 
 
-def _ranked(problem: Problem, prior) -> list[Choice]:
+def _ranked(problem: Problem, prior: object) -> list[Choice]:
     """What fits, best first."""
     tv = [Choice(name, f"{name} needs no prior") for name in ("tv", "lasso", "deep_decoder")]
     if prior is None:
@@ -85,7 +85,7 @@ def _ranked(problem: Problem, prior) -> list[Choice]:
     return [first, *(c for c in others if c.method != first.method)]
 
 
-def _with_levels(problem: Problem, prior, cover: Coverage) -> Choice:
+def _with_levels(problem: Problem, prior: object, cover: Coverage) -> Choice:
     pixels = problem.shape[-2] * problem.shape[-1]
     whole = knows_places(problem, prior)
     if pixels > _MOST_PIXELS:
@@ -113,14 +113,14 @@ def _with_levels(problem: Problem, prior, cover: Coverage) -> Choice:
     return Choice("pnp", why)
 
 
-def map_start(problem: Problem, prior, cover: Coverage) -> str:
+def map_start(problem: Problem, prior: object, cover: Coverage) -> str:
     """Where "map" begins: a latent search where no image made of the data alone is near."""
     if knows_places(problem, prior):
         return "latent" if cover.global_ or cover.gap > 1 else "data"
     return "latent" if cover.gap > 12 else "data"
 
 
-def knows_places(problem: Problem, prior) -> bool:
+def knows_places(problem: Problem, prior: object) -> bool:
     """Whether the prior is of whole images of this size, not of pieces that may lie anywhere.
 
     Training tells: pieces of photographs may be turned by a quarter, a face or a digit may not.
@@ -130,7 +130,7 @@ def knows_places(problem: Problem, prior) -> bool:
     )
 
 
-def doubts(problem: Problem, prior, method: str) -> list[str]:
+def doubts(problem: Problem, prior: object, method: str) -> list[str]:
     """What a reader of the result should know about regions that nothing was measured of."""
     if isinstance(as_given(problem)[1], Denoising):
         return []

@@ -37,7 +37,7 @@ class Constrained(Method):
     steps: int = whole(200, "Iterations.")
     init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
 
-    def solve(self, problem: Problem, prior) -> Reconstruction:
+    def solve(self, problem: Problem, prior: Density) -> Reconstruction:
         if not isinstance(prior, Density):
             raise UsageError("method 'constrained' needs a flow: the prior has no log_prob")
         prior = priors_at(prior, self.sigma)[-1]
@@ -72,19 +72,10 @@ class Constrained(Method):
         with torch.no_grad():
             x = _explain(problem, result.z)  # rounding of many steps adds up
             log_prob, z = prior.log_prob(x), prior.encode(x)
-        residual = problem.residual(x)
-        failed = torch.tensor([s.startswith("failed") for s in result.status])
-        return Reconstruction(
-            x=x,
-            z=z,
-            log_prob=log_prob,
-            residual=residual,
-            converged=(residual <= FEASIBLE) & ~failed.to(residual.device),
-            status=result.status,
-            evaluations=watch.evaluations,
-            method="constrained",
-            trace=watch.trace,
-        )
+        met = problem.residual(x) <= FEASIBLE
+        found = {"z": z, "log_prob": log_prob, "converged": met & result.finished.to(met.device)}
+        found |= {"status": result.status} | watch.record
+        return Reconstruction.of(problem, x, "constrained", **found)
 
 
 def _explain(problem: Problem, x: Tensor, rounds: int = 5) -> Tensor:

@@ -59,7 +59,7 @@ def coverage(problem: Problem) -> Coverage:
 
 def as_given(problem: Problem) -> tuple[Tensor, LinearPhysics]:
     """y and A as the user has them, should the problem have divided something out of both."""
-    return getattr(problem, "given", None) or (problem.y, problem.physics)
+    return problem.given
 
 
 def measured_values(problem: Problem) -> Tensor:
@@ -69,9 +69,8 @@ def measured_values(problem: Problem) -> Tensor:
 
 
 def _random(problem: Problem) -> Tensor:
-    like = problem.y.real
     draw = torch.randn((problem.batch, *problem.shape), generator=torch.Generator().manual_seed(0))
-    return draw.to(like)
+    return draw.to(problem.y.real)
 
 
 def _gap(seen: Tensor) -> int:

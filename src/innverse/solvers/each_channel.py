@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from ..protocols import Generator
 
 
 class EachChannel(nn.Module):
@@ -22,7 +26,9 @@ class EachChannel(nn.Module):
         (3, 8, 8)
     """
 
-    def __init__(self, prior, channels: int):
+    prior: Any
+
+    def __init__(self, prior: Generator, channels: int):
         super().__init__()
         self.prior, self.channels = prior, channels
         for name in ("noise", "noise_range", "multiple", "symmetries"):

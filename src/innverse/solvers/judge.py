@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..shapes import wide
 from .coverage import measured_values
 from .problem import Problem
 from .reconstruction import Reconstruction
@@ -63,8 +64,7 @@ def noise_ratio(problem: Problem, x: Tensor) -> Tensor | None:
     """
     if problem.noise is None:
         return None
-    sigma = problem.noise_level()
-    sigma = sigma.reshape(-1, *[1] * (problem.y.dim() - 1)) if sigma.dim() < 2 else sigma
+    sigma = wide(problem.noise_level(), problem.y)
     off = (problem.physics.A(x) - problem.y).abs() / sigma
     count = measured_values(problem).clamp_min(1)
     return (off.flatten(1).square().sum(1) / count).sqrt()

@@ -17,7 +17,8 @@ from ..catalog import Method
 from ..errors import UsageError
 from ..optim import adam, lbfgs
 from ..options import LEVEL, SEEDS, array, choice, real, whole
-from ..protocols import Density, multiple_of, noise_range
+from ..protocols import Density, Generator, multiple_of, noise_range
+from ..shapes import wide
 from .coverage import coverage
 from .discrepancy import choose_gamma
 from .levels import latent_level, priors_at
@@ -72,7 +73,7 @@ class Latent(Method):
     lr: float = real(0.05, "First learning rate of Adam.", above=0)
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
-    def solve(self, problem: Problem, prior) -> Reconstruction:
+    def solve(self, problem: Problem, prior: Generator) -> Reconstruction:
         if self.restarts > 1 and (self.init is not None or self.start not in RANDOM):
             raise UsageError(
                 f"restarts={self.restarts} from one and the same latent find the same image: "
@@ -86,16 +87,14 @@ class Latent(Method):
         steps = STEPS[self.optimizer] if self.steps is None else self.steps
         watch = Watch(problem, steps * self.restarts)
         gamma = self.gamma if isinstance(self.gamma, str) else self.gamma / problem.scale**2
-        options = {"gamma": gamma, "penalty": _PENALTIES[self.penalty]}
-        options |= {
-            "optimizer": self.optimizer,
-            "lr": self.lr,
-            "steps": max(1, steps // len(priors)),
-        }
+        options = {"gamma": gamma, "penalty": _PENALTIES[self.penalty], "lr": self.lr}
+        options |= {"optimizer": self.optimizer, "steps": max(1, steps // len(priors))}
 
         def attempt(number: int) -> _Found:
             seed = self.seed + number * _NEXT_SEEDS
-            z = _start(problem, priors[0], self.init, self.start, self.radius, seed)
+            z, shape = self.init, latent_shape(problem, priors[0])
+            if z is None:
+                z = latent_start(self.start, problem, priors[0], shape, seed, self.radius)
             search = _by_discrepancy if gamma == "discrepancy" else _search
             found = search(problem, priors[0], z, watch, **options)
             for density in priors[1:]:
@@ -108,22 +107,16 @@ class Latent(Method):
         for number in range(1, self.restarts):
             best = _better(best, attempt(number))
         density = priors[-1]
-        return Reconstruction(
-            x=problem.crop(best.full),
-            z=best.z,
-            log_prob=_log_prob(density, best.full),
-            residual=problem.residual(problem.crop(best.full)),
-            converged=best.done,
-            status=best.status,
-            evaluations=watch.evaluations,
-            method="latent",
-            trace=watch.trace,
-        )
+        found = {"z": best.z, "converged": best.done, "status": best.status} | watch.record
+        if isinstance(density, Density):
+            with torch.no_grad():
+                found["log_prob"] = density.log_prob(best.full)
+        return Reconstruction.of(problem, problem.crop(best.full), "latent", **found)
 
 
-def latent_guess(problem: Problem, density, steps: int, watch: Watch) -> Tensor:
+def latent_guess(problem: Problem, density: Generator, steps: int, watch: Watch) -> Tensor:
     """The padded images after ``steps`` of L-BFGS in latent space from z = 0, gamma 0."""
-    z = _start(problem, density, None, "zero", 1.0, 0)
+    z = latent_start("zero", problem, density, latent_shape(problem, density))
     return _search(
         problem, density, z, watch, gamma=0, penalty=None, optimizer="lbfgs", lr=None, steps=steps
     ).full
@@ -140,7 +133,9 @@ class _Found:
     status: list[str]
 
 
-def _search(problem, prior, z0, watch, *, gamma, penalty, optimizer, lr, steps) -> _Found:
+def _search(
+    problem, prior: Generator, z0, watch, *, gamma, penalty, optimizer, lr, steps
+) -> _Found:
     watch.restart()
 
     def objective(z: Tensor, idx: Tensor) -> Tensor:
@@ -153,12 +148,10 @@ def _search(problem, prior, z0, watch, *, gamma, penalty, optimizer, lr, steps) 
         result = lbfgs.minimize(objective, z0, max_iter=steps, history=20, callback=watch.step)
     else:
         result = adam.minimize(objective, z0, max_iter=steps, lr=lr, callback=watch.step)
-    # a fixed number of steps is how the method is meant to stop, not a failure
-    done = result.converged | torch.tensor([s.startswith("max") for s in result.status])
-    return _found(problem, prior, result.z, done, result.status)
+    return _found(problem, prior, result.z, result.finished, result.status)
 
 
-def _by_discrepancy(problem, prior, z0, watch, *, penalty, steps, **_) -> _Found:
+def _by_discrepancy(problem, prior: Generator, z0, watch, *, penalty, steps, **_) -> _Found:
     def decode(z: Tensor) -> Tensor:
         return problem.crop(prior.decode(z))
 
@@ -173,7 +166,7 @@ def _by_discrepancy(problem, prior, z0, watch, *, penalty, steps, **_) -> _Found
 
 
 @torch.no_grad()
-def _found(problem, prior, z, done, status) -> _Found:
+def _found(problem, prior: Generator, z, done, status) -> _Found:
     full = prior.decode(z)
     items = torch.arange(problem.batch, device=z.device)
     return _Found(z, full, problem.misfit(problem.crop(full), items), done, status)
@@ -184,33 +177,16 @@ def _better(a: _Found, b: _Found) -> _Found:
     take = (b.misfit < a.misfit) | a.misfit.isnan()
 
     def pick(u: Tensor, v: Tensor) -> Tensor:
-        return torch.where(take.to(u.device).view(-1, *[1] * (u.ndim - 1)), v, u)
+        return torch.where(wide(take.to(u.device), u), v, u)
 
-    return _Found(
-        pick(a.z, b.z),
-        pick(a.full, b.full),
-        pick(a.misfit, b.misfit),
-        pick(a.done, b.done),
-        [t if new else s for s, t, new in zip(a.status, b.status, take.tolist(), strict=True)],
-    )
+    tensors = ((a.z, b.z), (a.full, b.full), (a.misfit, b.misfit), (a.done, b.done))
+    status = zip(a.status, b.status, take.tolist(), strict=True)
+    return _Found(*(pick(u, v) for u, v in tensors), [t if new else s for s, t, new in status])
 
 
-def _start(problem, prior, init, start, radius, seed) -> Tensor:
-    if init is not None:
-        return init
-    return latent_start(start, problem, prior, latent_shape(problem, prior), seed, radius)
-
-
-def latent_shape(problem: Problem, prior) -> tuple[int, ...]:
+def latent_shape(problem: Problem, prior: Generator) -> tuple[int, ...]:
     """The shape of one latent: of a flow it has the size of the image, padded."""
     shape = tuple(prior.latent_shape)
     if shape == tuple(getattr(prior, "shape", ())):
         shape = problem.padded_shape(multiple_of(prior))
     return shape
-
-
-def _log_prob(prior, x: Tensor) -> Tensor | None:
-    if not isinstance(prior, Density):
-        return None
-    with torch.no_grad():
-        return prior.log_prob(x)

@@ -26,7 +26,7 @@ def latent_level(ratio: float, holes: bool) -> float:
     return 0.01 if 0.06 <= ratio <= 0.95 and not holes else SHARP
 
 
-def priors_at(prior, sigma: float | Sequence[float] | None = None) -> list:
+def priors_at(prior: object, sigma: float | Sequence[float] | None = None) -> list:
     """The prior at each level of ``sigma``, in that order; a prior without levels as it is, once.
 
     Levels beyond ``prior.noise_range`` are moved to its nearest end; None is `SHARP`.

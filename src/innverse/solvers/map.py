@@ -21,7 +21,7 @@ from ..errors import UsageError
 from ..flows.padding import pad_to_multiple
 from ..optim import lbfgs
 from ..options import LEVEL, array, choice, real, switch, whole
-from ..protocols import Density, multiple_of, noise_range
+from ..protocols import Density, Encoder, multiple_of, noise_range
 from .choose import map_start
 from .coverage import coverage
 from .latent import latent_guess
@@ -58,7 +58,7 @@ class MAP(Method):
     )
     init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
 
-    def solve(self, problem: Problem, prior) -> Reconstruction:
+    def solve(self, problem: Problem, prior: Density) -> Reconstruction:
         if not isinstance(prior, Density):
             raise UsageError("method 'map' needs a flow: the prior has no log_prob")
         start, sigma, steps = self.start, self.sigma, self.steps
@@ -102,22 +102,13 @@ class MAP(Method):
             x = result.z
         with torch.no_grad():
             log_prob = density.log_prob(x)
-            z = density.encode(x) if hasattr(density, "encode") else None
-        failed = torch.tensor([s.startswith("failed") for s in result.status])
-        return Reconstruction(
-            x=problem.crop(x),
-            z=z,
-            log_prob=log_prob,
-            residual=problem.residual(problem.crop(x)),
-            converged=~failed,
-            status=result.status,
-            evaluations=watch.evaluations,
-            method="map",
-            trace=watch.trace,
-        )
+            z = density.encode(x) if isinstance(density, Encoder) else None
+        found = {"z": z, "log_prob": log_prob, "converged": result.finished}
+        found |= {"status": result.status} | watch.record
+        return Reconstruction.of(problem, problem.crop(x), "map", **found)
 
 
-def _stages(prior, sigma) -> list[float] | None:
+def _stages(prior: object, sigma) -> list[float] | None:
     """Falling noise levels that end at ``sigma``; None for a prior without levels."""
     if noise_range(prior) is None:
         return None

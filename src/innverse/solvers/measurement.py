@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InnverseError, InputError, UsageError
+from ..errors import InputError, UsageError
 from ..physics import CallablePhysics, LinearPhysics, MatrixPhysics, Stacked, as_physics
+from ..physics.base import name_of
+from ..physics.callables import in_one_line
+from ..shapes import dtype_name
 
 
-def operator_for(obj, y, prior=None, image_shape=None) -> LinearPhysics:
+def operator_for(obj, y, prior: object = None, image_shape=None) -> LinearPhysics:
     """`as_physics`, with the shape of an image inferred where the operator does not know it.
 
     An operator on vectors of n numbers gets the shape of the prior's images, if those have n, or
@@ -71,7 +74,7 @@ def _shape_that_fits(obj, y, made: tuple[int, ...]) -> tuple[int, ...] | None:
     return None
 
 
-def tensor_for(y, physics: LinearPhysics, prior=None) -> Tensor:
+def tensor_for(y, physics: LinearPhysics, prior: object = None) -> Tensor:
     """A measurement as a tensor (B, ...) in the precision of the prior and on its device.
 
     Arrays and lists of numbers are converted; float16 and bfloat16 become float32; of integers,
@@ -126,7 +129,7 @@ def floating(y: Tensor, physics: LinearPhysics) -> Tensor:
     if y.dtype == torch.uint8 and physics.measures_images:
         return y.float() / 255
     raise InputError(
-        f"the measurement holds integers ({str(y.dtype).removeprefix('torch.')}, up to "
+        f"the measurement holds integers ({dtype_name(y.dtype)}, up to "
         f"{int(y.max())}): give floating-point numbers on the scale of A x with x in [0, 1], for "
         f"8-bit pictures y / 255"
     )
@@ -162,17 +165,8 @@ def _with_items(y: Tensor, physics: LinearPhysics) -> Tensor:
 
 def safely(physics: LinearPhysics, what: str, *given) -> Tensor:
     """A method of an operator; whatever it raises becomes one line."""
-    try:
+    with in_one_line(f"{what} of {name_of(physics)}", given[0]):
         return getattr(physics, what)(*given)
-    except (InnverseError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        name = getattr(physics, "name", None) or type(physics).__name__
-        raise InputError(
-            f"{what} of {name} fails on {tuple(given[0].shape)} "
-            f"{str(given[0].dtype).removeprefix('torch.')}: {type(error).__name__}: {text[:160]}"
-        ) from error
 
 
 def differentiable(physics: LinearPhysics, x: Tensor) -> LinearPhysics:

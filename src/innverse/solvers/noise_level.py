@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..physics import Blur, Denoising, Downsampling, Inpainting, PoissonNoise
+from ..physics.base import name_of
 from ..protocols import noise_range
-from .coverage import as_given
 from .problem import Problem
 
 _IMAGES = (Denoising, Inpainting, Blur, Downsampling)  # whose measurement is an image
@@ -36,7 +36,7 @@ _TOO_LARGE = 0.7
 _TEXTURE = {"likelihood": 0.03, "differences": 0.12}
 
 
-def estimate_noise(problem: Problem, prior=None) -> tuple[Tensor, str]:
+def estimate_noise(problem: Problem, prior: object = None) -> tuple[Tensor, str]:
     """The standard deviation of the noise of each item (B,), and in words how it was found.
 
     Raises:
@@ -52,15 +52,14 @@ def estimate_noise(problem: Problem, prior=None) -> tuple[Tensor, str]:
         level = way(problem)
         if level is not None:
             return level, words
-    _, physics = as_given(problem)
-    kind = getattr(physics, "name", None) or type(physics).__name__
+    _, physics = problem.given
     raise UsageError(
-        f"noise='auto' cannot tell noise from signal in this measurement of {kind}: give the "
-        "standard deviation, noise=0.01"
+        f"noise='auto' cannot tell noise from signal in this measurement of {name_of(physics)}: give "
+        "the standard deviation, noise=0.01"
     )
 
 
-def contradictions(problem: Problem, prior=None, scale: float = 1.0) -> list[str | None]:
+def contradictions(problem: Problem, prior: object = None, scale: float = 1.0) -> list[str | None]:
     """Per item, what speaks against the noise level that was given; None if nothing does.
 
     ``scale`` is what a noise of 1 is for the user.
@@ -69,7 +68,7 @@ def contradictions(problem: Problem, prior=None, scale: float = 1.0) -> list[str
     if not has_one_level(problem):
         return silent
     level = torch.as_tensor(problem.noise, dtype=torch.float64).flatten().cpu()
-    level = level.expand(problem.batch) * getattr(problem, "scale", 1.0)
+    level = level.expand(problem.batch) * problem.scale
     smooth = _differences(problem)
     if smooth is None:
         return silent
@@ -79,7 +78,7 @@ def contradictions(problem: Problem, prior=None, scale: float = 1.0) -> list[str
         likely = _most_likely(problem, prior)
         if likely is not None:
             rough, texture = likely, _TEXTURE["likelihood"]
-        elif isinstance(as_given(problem)[1], Downsampling):
+        elif isinstance(problem.given[1], Downsampling):
             texture = math.inf  # small pictures of large ones are full of fine texture
     found = []
     for given, low, high in zip(level.tolist(), smooth.tolist(), rough.tolist(), strict=True):
@@ -95,7 +94,7 @@ def contradictions(problem: Problem, prior=None, scale: float = 1.0) -> list[str
 def has_one_level(problem: Problem) -> bool:
     """Whether the noise is one number per item: white, and the same for all pixels."""
     noise = problem.noise
-    if noise is None or isinstance(as_given(problem)[1].noise, PoissonNoise):
+    if noise is None or isinstance(problem.given[1].noise, PoissonNoise):
         return False
     if type(problem.physics).__name__ == "Whitened":
         return False
@@ -111,7 +110,7 @@ def _words(given: float, seen: float) -> str:
 @torch.no_grad()
 def _unexplained(problem: Problem) -> Tensor | None:
     """Root mean square of y - A A^+ y over the dimensions that no image reaches."""
-    y, physics = as_given(problem)
+    y, physics = problem.given
     if isinstance(physics, _IMAGES):
         return None  # every y is explained, or nearly
     if y[0].numel() <= 1.05 * math.prod(problem.shape) and not y.is_complex():
@@ -129,7 +128,7 @@ def _unexplained(problem: Problem) -> Tensor | None:
 def _most_likely(problem: Problem, prior) -> Tensor | None:
     """argmax over sigma of log p(y; sigma), by a grid in log sigma and a parabola through its top."""
     span = noise_range(prior)
-    y, physics = as_given(problem)
+    y, physics = problem.given
     if span is None or not isinstance(physics, Denoising):
         return None
     y = _middle(y, _SIDE)
@@ -150,7 +149,7 @@ def _most_likely(problem: Problem, prior) -> Tensor | None:
 @torch.no_grad()
 def _differences(problem: Problem) -> Tensor | None:
     """From [1 -2 1] x [1 -2 1] in the smoothest blocks; from 2x2 where pixels are missing."""
-    y, physics = as_given(problem)
+    y, physics = problem.given
     if y.dim() != 4 or y.is_complex() or not isinstance(physics, _IMAGES):
         return None
     known = torch.ones_like(y, dtype=torch.bool)
@@ -168,8 +167,7 @@ def _differences(problem: Problem) -> Tensor | None:
 def _of_item(y: Tensor, known: Tensor, clipped: float) -> float | None:
     if min(y.shape[-2:]) < 6:
         return None
-    kernel = y.new_tensor([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]).div(6).view(1, 1, 3, 3)
-    r, whole = F.conv2d(y[:, None], kernel)[:, 0], _all_known(known, 3)
+    r, whole = _second_differences(y), _all_known(known, 3)
     for side in (8, 4) if min(r.shape[-2:]) >= 8 else ():
         h, w = r.shape[-2] // side * side, r.shape[-1] // side * side
         cut = r[:, :h, :w].square().unfold(1, side, side).unfold(2, side, side)
@@ -187,6 +185,12 @@ def _of_item(y: Tensor, known: Tensor, clipped: float) -> float | None:
     return float(quads.double().quantile(0.25)) / 0.3186
 
 
+def _second_differences(y: Tensor) -> Tensor:
+    """In both directions at once, of white noise of variance 1 with that variance, (C, H, W)."""
+    kernel = y.new_tensor([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]).div(6).view(1, 1, 3, 3)
+    return F.conv2d(y[:, None], kernel)[:, 0]
+
+
 def _all_known(known: Tensor, side: int) -> Tensor:
     return -F.max_pool2d(-known.float(), side, 1) > 0
 
@@ -198,12 +202,9 @@ def _quantile(values: Tensor) -> Tensor:
 @functools.cache
 def _white(side: int) -> float:
     """What `_quantile` is for white noise of variance 1."""
-    noise = torch.randn(1, 1, 802, 802, generator=torch.Generator().manual_seed(0))
-    kernel = torch.tensor([[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]]).div(6).view(1, 1, 3, 3)
-    r = F.conv2d(noise, kernel)[0, 0]
-    return float(
-        _quantile(r.square().unfold(0, side, side).unfold(1, side, side).mean((-1, -2)).flatten())
-    )
+    noise = torch.randn(1, 802, 802, generator=torch.Generator().manual_seed(0))
+    energy = F.avg_pool2d(_second_differences(noise).square(), side)
+    return float(_quantile(energy.flatten()))
 
 
 def _middle(y: Tensor, side: int) -> Tensor:

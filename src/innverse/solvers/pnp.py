@@ -18,7 +18,9 @@ from torch import Tensor
 from ..catalog import Method
 from ..errors import UsageError
 from ..options import LEVEL, array, real, whole
+from ..physics.noise import randn
 from ..protocols import noise_range
+from ..shapes import wide
 from .judge import noise_ratio
 from .posterior_mean import knows_posterior_mean, solve_denoising
 from .problem import NOISELESS, Problem
@@ -55,11 +57,8 @@ class PlugAndPlay(Method):
     )  # fmt: skip
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
-        if (
-            self._is_usual
-            and getattr(prior, "noise", None)
-            and knows_posterior_mean(problem, prior)
-        ):
+        learned = getattr(prior, "noise", None)
+        if self._is_usual and learned and knows_posterior_mean(problem, prior):
             return solve_denoising(problem, prior, views=self.views, tile=self.tile)
         return self.search(problem, prior)
 
@@ -80,11 +79,9 @@ class PlugAndPlay(Method):
         noise = problem.noise_level()
         last = noise.clamp(low, high) if self.sigma is None else torch.full_like(noise, self.sigma)
         first = last.clamp_min(min(FIRST_SIGMA, high))
-        x = (
-            problem.first_guess(first * self.strength**-0.5)
-            if self.init is None
-            else self.init.clone()
-        )
+        x = self.init
+        if x is None:
+            x = problem.first_guess(first * self.strength**-0.5)
         v = x
         aty = problem.physics.A_adjoint(problem.y)
         trace: list[dict] = []
@@ -94,17 +91,13 @@ class PlugAndPlay(Method):
             t = 1.0 if self.steps == 1 else k / (self.steps - 1)
             level = first * (last / first) ** t
             if k or self.init is not None:  # the first guess has met the data already
-                rho = self.strength * (noise / level).square()
-                weight = rho.view(-1, 1, 1, 1)
                 with torch.no_grad():
-                    x = problem.physics.solve_normal(aty + weight * v, rho, x0=v)
+                    x = _nearest(problem, aty, v, self.strength * (noise / level).square())
             final = k == self.steps - 1
             if self.churn and not final:
                 # one draw for all items: what an item gets does not depend on those beside it
-                noise_k = torch.randn(
-                    x[:1].shape, generator=generator, device=x.device, dtype=x.dtype
-                )
-                x = x + (self.churn * level).view(-1, 1, 1, 1) * noise_k
+                noise_k = randn(x[:1].shape, dtype=x.dtype, device=x.device, generator=generator)
+                x = x + wide(self.churn * level, x) * noise_k
             views = range(self.views) if final else (k % 8,)
             # images live on [0, 1]; a denoiser far from what it was trained on may leave it for good
 
@@ -117,41 +110,36 @@ class PlugAndPlay(Method):
 
             new = denoise_tiled(prior, x, level, views, self.tile, report).clamp(0, 1)
             alive &= torch.isfinite(new).flatten(1).all(1)
-            new = torch.where(
-                alive.view(-1, 1, 1, 1), new, v
-            )  # an item that fails stops where it was
+            new = torch.where(wide(alive, v), new, v)  # an item that fails stops where it was
             change = (new - v).flatten(1).norm(dim=1) / new.flatten(1).norm(dim=1).clamp_min(1e-12)
             v = new
             residual = problem.residual(v)
-            trace.append(
-                {"sigma": level.tolist(), "change": change.tolist(), "residual": residual.tolist()}
-            )
+            row = {"sigma": level, "change": change, "residual": residual}
+            trace.append({name: values.tolist() for name, values in row.items()})
         v = _agree_with_data(problem, v, noise, level, self.strength)
         v = _as_near_as_the_noise(problem, v, noise, level, self.strength)
         calm = change < 0.05
         z, log_prob = code_untiled(prior, v, level, self.tile)
-        return Reconstruction(
-            x=v,
-            z=z,
-            log_prob=log_prob,
-            residual=problem.residual(v),
-            converged=alive & calm,
-            status=[_status(a, c) for a, c in zip(alive.tolist(), calm.tolist(), strict=True)],
-            evaluations=torch.full((problem.batch,), self.steps - 1 + self.views),
-            method="pnp",
-            trace=trace,
-        )
+        found = {"z": z, "log_prob": log_prob, "converged": alive & calm, "trace": trace}
+        found["status"] = list(map(_status, alive.tolist(), calm.tolist()))
+        found["evaluations"] = torch.full((problem.batch,), self.steps - 1 + self.views)
+        return Reconstruction.of(problem, v, "pnp", **found)
+
+
+def _nearest(problem: Problem, aty: Tensor, v: Tensor, rho: Tensor, first=None) -> Tensor:
+    """argmin_x ||A x - y||^2 + rho ||x - v||^2, with rho (B,); the search begins at ``first``, or v."""
+    start = v if first is None else first
+    return problem.physics.solve_normal(aty + wide(rho, v) * v, rho, x0=start)
 
 
 @torch.no_grad()
 def _agree_with_data(problem: Problem, v: Tensor, noise: Tensor, level: Tensor, strength: float):
     """Where there is no noise, the data have the last word."""
-    exact = (noise <= NOISELESS).view(-1, 1, 1, 1)
+    exact = wide(noise <= NOISELESS, v)
     if not bool(exact.any()):
         return v
-    rho = strength * (noise / level).square()
-    rhs = problem.physics.A_adjoint(problem.y) + rho.view(-1, 1, 1, 1) * v
-    return torch.where(exact, problem.physics.solve_normal(rhs, rho, x0=v), v)
+    aty = problem.physics.A_adjoint(problem.y)
+    return torch.where(exact, _nearest(problem, aty, v, strength * (noise / level).square()), v)
 
 
 @torch.no_grad()
@@ -166,10 +154,9 @@ def _as_near_as_the_noise(problem: Problem, v: Tensor, noise, level, strength: f
         return v
     aty, best = problem.physics.A_adjoint(problem.y), v
     for factor in (100.0, 10.0, 1.0, 0.1):
-        rho = factor * strength * (noise / level).square()
-        x = problem.physics.solve_normal(aty + rho.view(-1, 1, 1, 1) * v, rho, x0=best)
-        take = (ratio > 1).view(-1, 1, 1, 1)
-        best = torch.where(take & x.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), x, best)
+        x = _nearest(problem, aty, v, factor * strength * (noise / level).square(), best)
+        take = (ratio > 1) & x.isfinite().flatten(1).all(1)
+        best = torch.where(wide(take, x), x, best)
         ratio = noise_ratio(problem, best)
         if ratio is None or not bool((ratio > 1).any()):
             break

@@ -13,20 +13,24 @@ import torch
 from torch import Tensor
 
 from ..physics import Denoising, Whitened
+from ..protocols import noise_range
+from ..shapes import wide
 from .problem import Problem
 from .reconstruction import Reconstruction
 from .tiling import code_untiled, denoise_tiled
 
 
-def knows_posterior_mean(problem: Problem, prior) -> bool:
+def knows_posterior_mean(problem: Problem, prior: object) -> bool:
     """Whether y is an image plus noise of levels this prior was trained on.
 
     Where they differ within an item, lower ones count too; see `_by_level`.
     """
-    _, physics = problem.given or (problem.y, problem.physics)
+    (_, physics), span = problem.given, noise_range(prior)
     if not isinstance(physics, Denoising) or problem.noise is None or problem.scale != 1:
         return False
-    low, high = prior.noise_range
+    if span is None:
+        return False
+    low, high = span
     if isinstance(problem.physics, Whitened):
         return bool((_deviation(problem, problem.physics) <= high).all())
     noise = problem.noise_level()
@@ -35,7 +39,7 @@ def knows_posterior_mean(problem: Problem, prior) -> bool:
 
 def solve_denoising(problem: Problem, prior, *, views: int, tile) -> Reconstruction:
     """E[x | y] = y + s^2 grad log p(y; s), averaged over ``views`` views (Tweedie)."""
-    y, _ = problem.given or (problem.y, problem.physics)
+    y, _ = problem.given
     noise = problem.noise_level()
 
     def report(done: int, pieces: int) -> None:
@@ -48,21 +52,17 @@ def solve_denoising(problem: Problem, prior, *, views: int, tile) -> Reconstruct
         x, calls = denoise_tiled(prior, y, noise, range(views), tile, report), 1
     finite = torch.isfinite(x).flatten(1).all(1)
     z, log_prob = code_untiled(prior, x, noise.expand(len(x)), tile)
-    return Reconstruction(
-        x=torch.where(finite.view(-1, 1, 1, 1), x, y),
-        z=z,
-        log_prob=log_prob,
-        residual=problem.residual(x),
-        converged=finite,
-        status=["converged" if ok else "failed: the denoiser gave NaN" for ok in finite.tolist()],
-        evaluations=torch.full((problem.batch,), calls * views),
-        method="pnp",
-    )
+    found = {"z": z, "log_prob": log_prob, "converged": finite, "residual": problem.residual(x)}
+    found["status"] = [
+        "converged" if ok else "failed: the denoiser gave NaN" for ok in finite.tolist()
+    ]
+    found["evaluations"] = torch.full((problem.batch,), calls * views)
+    return Reconstruction.of(problem, torch.where(wide(finite, x), x, y), "pnp", **found)
 
 
 def _deviation(problem: Problem, physics: Whitened) -> Tensor:
     """Standard deviation of each pixel; infinite where it was not measured."""
-    level = problem.noise_level().view(-1, *[1] * (problem.y.ndim - 1))
+    level = wide(problem.noise_level(), problem.y)
     return level / physics.weight.to(level.dtype)
 
 

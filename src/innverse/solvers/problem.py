@@ -11,8 +11,9 @@ from ..errors import InnverseError, InputError, ShapeError
 from ..flows.padding import round_up
 from ..physics import CallablePhysics, LinearPhysics, check_measurement, check_operator, whiten
 from ..physics.checks import check_items, is_own
-from ..physics.complex_numbers import in_real_numbers
-from ..physics.noise import NoiseModel, as_noise
+from ..physics.foreign_noise import as_noise
+from ..physics.noise import NoiseModel
+from ..physics.real_numbers import in_real_numbers
 from ..physics.whitened import divide
 from ..progress import Report
 from .measurement import differentiable, operator_for, safely, tensor_for
@@ -49,12 +50,14 @@ class Problem:
     noise: float | Tensor | None
     shape: tuple[int, int, int]
     progress: Report
-    scale: float = 1.0
-    given: tuple[Tensor, LinearPhysics] | None = None
-    model: NoiseModel | None = None
+    scale: float
+    given: tuple[Tensor, LinearPhysics]
+    model: NoiseModel | None
 
     @classmethod
-    def build(cls, y, physics, prior, noise=None, image_shape=None, progress=None) -> Problem:
+    def build(
+        cls, y, physics, prior: object, noise=None, image_shape=None, progress=None
+    ) -> Problem:
         """Check everything a user can get wrong; raises InputError, ShapeError or UsageError."""
         physics = operator_for(physics, y, prior, image_shape)
         y = tensor_for(y, physics, prior)
@@ -112,7 +115,7 @@ class Problem:
 
     def residual(self, x: Tensor) -> Tensor:
         """||A x - y|| / ||y|| of each item, of the measurement as it was given."""
-        y, physics = self.given or (self.y, self.physics)
+        y, physics = self.given
         with torch.no_grad():
             difference = (physics.A(x) - y).flatten(1).norm(dim=1)
         return difference / y.flatten(1).norm(dim=1).clamp_min(1e-12 * self.scale)
@@ -183,7 +186,7 @@ def _without_missing(y: Tensor, model) -> Tensor:
     return torch.where(model.std(y).isinf(), 0, y)
 
 
-def _check_prior(prior, shape: tuple[int, ...]) -> None:
+def _check_prior(prior: object, shape: tuple[int, ...]) -> None:
     channels = getattr(prior, "shape", shape)[0]
     if shape[0] != channels:
         raise ShapeError(

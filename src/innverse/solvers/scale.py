@@ -14,7 +14,9 @@ from torch import Tensor
 from ..errors import InputError, UsageError
 from ..physics import Blur, Denoising, Downsampling, Inpainting
 from ..protocols import Generator, noise_range
+from ..shapes import wide
 from .coverage import as_given
+from .levels import priors_at
 from .problem import Problem
 from .reconstruction import Reconstruction
 
@@ -50,11 +52,10 @@ def onto_unit(problem: Problem, x_range: tuple[float, float]) -> Problem:
     noise = problem.noise
     if noise is not None:
         noise = noise / span
-    changed = {"y": (problem.y - problem.physics.A(black)) / span, "noise": noise, "model": None}
-    if problem.given is not None:
-        y, physics = problem.given
-        changed["given"] = (y - physics.A(black)) / span, physics
-    return replace(problem, **changed)
+    y, physics = problem.given
+    given = (y - physics.A(black)) / span, physics
+    y = (problem.y - problem.physics.A(black)) / span
+    return replace(problem, y=y, noise=noise, model=None, given=given)
 
 
 @torch.no_grad()
@@ -73,7 +74,7 @@ def back(result: Reconstruction, x_range: tuple[float, float], problem: Problem)
 
 
 @torch.no_grad()
-def misfits_scale(problem: Problem, prior, method: str) -> list[str | None]:
+def misfits_scale(problem: Problem, prior: object, method: str) -> list[str | None]:
     """Per item why the data cannot come from images on the prior's scale; None where they can.
 
     The level c of the best constant image, <A 1, y> / ||A 1||^2, is the mean of the image for
@@ -87,8 +88,7 @@ def misfits_scale(problem: Problem, prior, method: str) -> list[str | None]:
     weight = seen.abs().square().sum(1)
     blind = weight < 1e-6 * y.shape[1]  # differences, or frequencies without the lowest
     level = torch.where(blind, 0.5, (seen.conj() * y).real.sum(1) / weight.clamp_min(1e-12))
-    chance = 4 * _per_item(problem) / weight.sqrt().clamp_min(1e-12)
-    chance = chance.clamp_max(1)
+    chance = (4 * problem.noise_level() / weight.sqrt().clamp_min(1e-12)).clamp_max(1)
     lowest, highest = _span_of(problem, prior, method, level)
     width = highest - lowest
     strange = (level < lowest - _NEAR * width - chance) | (level > highest + _NEAR * width + chance)
@@ -110,13 +110,13 @@ def misfits_scale(problem: Problem, prior, method: str) -> list[str | None]:
     return found
 
 
-def _span_of(problem: Problem, prior, method: str, level: Tensor) -> tuple[float, float]:
+def _span_of(problem: Problem, prior: object, method: str, level: Tensor) -> tuple[float, float]:
     """[0, 1], or what a flow without that convention makes where the data lie outside of it."""
     inside = bool(((level > -_NEAR) & (level < 1 + _NEAR)).all())
     if inside or prior is None or method == "pnp" or not isinstance(prior, Generator):
         return 0.0, 1.0
     levels = noise_range(prior)
-    density = prior if levels is None else prior.at(levels[0])
+    density = priors_at(prior, levels and levels[0])[0]
     generator = torch.Generator().manual_seed(0)
     like = problem.y.real
     z = torch.randn((8, *prior.latent_shape), generator=generator).to(like)
@@ -132,13 +132,7 @@ def _values_outside(problem: Problem, lowest: float, highest: float) -> Tensor:
     y, physics = as_given(problem)
     if not isinstance(physics, (Denoising, Inpainting, Blur, Downsampling)):
         return torch.zeros(problem.batch, dtype=torch.bool, device=y.device)
-    noise = _per_item(problem).view(-1, *[1] * (y.dim() - 1))
+    noise = wide(problem.noise_level(), y)
     margin = 0.2 * (highest - lowest) + 4 * noise
     outside = (y < lowest - margin) | (y > highest + margin)
     return outside.flatten(1).float().mean(1) > 0.03
-
-
-def _per_item(problem: Problem) -> Tensor:
-    """The largest noise level of each item (B,)."""
-    level = problem.noise_level()
-    return level.reshape(len(level), -1).amax(1).expand(problem.batch)

@@ -16,6 +16,7 @@ from ..errors import ShapeError, UsageError, warn
 from ..options import Option
 from ..physics import Denoising
 from ..progress import Report
+from ..protocols import Density, Generator
 from .choose import Choice, choose, doubts
 from .coverage import as_given
 from .judge import SLACK, judge
@@ -35,7 +36,7 @@ AUTO = "auto"
 def solve(
     y: Tensor,
     physics,
-    prior=None,
+    prior: Generator | Density | str | None = None,
     method: str = AUTO,
     *,
     noise: float | Tensor | str | None = None,
@@ -157,7 +158,7 @@ def _is_auto(noise) -> bool:
     return isinstance(noise, str)
 
 
-def _noise(problem: Problem, prior, notes, estimate: bool, x_range) -> set[str]:
+def _noise(problem: Problem, prior: object, notes, estimate: bool, x_range) -> set[str]:
     """Estimate the noise level, or compare a given one with the data; returns what is no doubt."""
     span = x_range[1] - x_range[0]
     told: set[str] = set()
@@ -178,7 +179,9 @@ def _warn(notes: list[list[str]], told: set[str]) -> None:
         warn(text, SolveWarning)
 
 
-def method_for(y: Tensor, physics, prior=None, *, noise=None, asked: Collection[str] = ()) -> str:
+def method_for(
+    y: Tensor, physics, prior: object = None, *, noise=None, asked: Collection[str] = ()
+) -> str:
     """The method that ``"auto"`` takes, without solving; ``asked`` are options to be given.
 
     Example:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..protocols import Encoder
+from ..protocols import Encoder, Generator
+from ..shapes import wide
 from .problem import Problem
 
 _CONTRAST = 0.3  # how far images stray from gray
@@ -17,7 +18,7 @@ _CONTRAST = 0.3  # how far images stray from gray
 def latent_start(
     name: str,
     problem: Problem,
-    prior,
+    prior: Generator,
     shape: tuple[int, ...],
     seed: int = 0,
     radius: float = 1.0,
@@ -41,24 +42,20 @@ def latent_start(
     return radius * z if name in RANDOM else z
 
 
-def _zero(problem: Problem, prior, shape, seed) -> Tensor:
-    return problem.y.new_zeros((problem.batch, *shape), dtype=_dtype(problem))
+def _zero(problem: Problem, prior: Generator, shape, seed) -> Tensor:
+    return problem.y.real.new_zeros((problem.batch, *shape))
 
 
-def _random(problem: Problem, prior, shape, seed) -> Tensor:
-    draws = [
-        torch.randn(shape, generator=torch.Generator().manual_seed(seed + i))
-        for i in range(problem.batch)
-    ]
-    return torch.stack(draws).to(_zero(problem, prior, shape, seed))
+def _random(problem: Problem, prior: Generator, shape, seed) -> Tensor:
+    return normal_of_each(problem.batch, shape, seed).to(problem.y.real)
 
 
-def _sphere(problem: Problem, prior, shape, seed) -> Tensor:
+def _sphere(problem: Problem, prior: Generator, shape, seed) -> Tensor:
     z = _random(problem, prior, shape, seed)
-    return z / z.flatten(1).square().mean(1).sqrt().view(-1, *[1] * len(shape))
+    return z / wide(z.flatten(1).square().mean(1).sqrt(), z)
 
 
-def _pseudo_inverse(problem: Problem, prior, shape, seed) -> Tensor:
+def _pseudo_inverse(problem: Problem, prior: Encoder, shape, seed) -> Tensor:
     return prior.encode(_damped_inverse(problem, problem.y))
 
 
@@ -73,9 +70,10 @@ def _damped_inverse(problem: Problem, r: Tensor) -> Tensor:
     return problem.physics.solve_normal(problem.physics.A_adjoint(r), rho)
 
 
-def _dtype(problem: Problem) -> torch.dtype:
-    """Real, also where the measurement is complex."""
-    return problem.y.real.dtype
+def normal_of_each(batch: int, shape: tuple[int, ...], seed: int) -> Tensor:
+    """N(0, I), (batch, *shape); item i draws from seed + i."""
+    generators = (torch.Generator().manual_seed(seed + i) for i in range(batch))
+    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 
 STARTS: dict[str, Callable[..., Tensor]] = {

@@ -42,6 +42,11 @@ class Watch:
             column = self._seen.setdefault(name, torch.full_like(self._scale, math.nan))
             column[items] = found[better].to(column)
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a `Reconstruction` keeps of it."""
+        return {"evaluations": self.evaluations, "trace": self.trace}
+
     def step(self, state, **more) -> None:
         """Add a row; ``state`` is the `Round` of an optimiser."""
         self.rounds += 1

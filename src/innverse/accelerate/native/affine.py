@@ -14,22 +14,15 @@ import torch
 from torch import Tensor
 
 from ..split import Split
-from .build import Unavailable, load
+from .build import fields, functions
 from .memory import address
 
 
 class _Settings(ctypes.Structure):
     """`struct Affine` of affine.cpp."""
 
-    _fields_ = (
-        ("items", ctypes.c_int64),
-        ("positions", ctypes.c_int64),
-        ("channels", ctypes.c_int64),
-        ("mapped", ctypes.c_int64),
-        ("mapped_first", ctypes.c_int32),
-        ("threads", ctypes.c_int32),
-        ("bound", ctypes.c_float),
-        ("unused", ctypes.c_float),
+    _fields_ = fields(
+        int64="items positions channels mapped", int32="mapped_first threads", float="bound unused"
     )
 
 
@@ -78,13 +71,8 @@ _SHAPES = {  # of the arguments: as x, as p, or one number for each item
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    try:
-        library = load("affine")
-    except Unavailable:
-        return None
-    for name, of in _SHAPES.items():
-        getattr(library, f"affine_{name}").argtypes = [ctypes.c_void_p] * (1 + len(of))
-    return library
+    pointers = {name: [ctypes.c_void_p] * (1 + len(of)) for name, of in _SHAPES.items()}
+    return functions("affine", pointers)
 
 
 @functools.lru_cache(maxsize=1024)

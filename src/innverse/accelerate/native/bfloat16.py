@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
+from . import perceptron
 
 CHOICES = ("auto", "native", "onednn")
 _MOST_ROWS = 1 << 13  # in a trial: more take longer, and tell no more
@@ -25,17 +26,13 @@ _MOST_ROWS = 1 << 13  # in a trial: more take longer, and tell no more
 
 def can_multiply() -> bool:
     """Whether the kernel has bfloat16 products on this processor (AVX-512 BF16)."""
-    from .perceptron import _library
-
-    library = _library()
+    library = perceptron._library()
     return library is not None and bool(library.perceptron_bfloat16())
 
 
 def has_amx() -> bool:
     """Whether this processor has AMX's tiles for bfloat16."""
-    from .perceptron import _library
-
-    library = _library()
+    library = perceptron._library()
     return library is not None and bool(library.perceptron_amx())
 
 
@@ -61,8 +58,6 @@ def is_faster(kind, shape: tuple[int, ...], sizes: tuple[int, ...], threads: int
     Both directions of a flow, with and without a gradient, get the same answer: a network that
     rounds differently would not be inverted.
     """
-    from . import perceptron
-
     numbers = functools.partial(torch.full, fill_value=0.01, dtype=torch.float32, device="cpu")
     with torch.inference_mode(False), torch.enable_grad():
         x = numbers(shape).requires_grad_()

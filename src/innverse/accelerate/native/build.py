@@ -20,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -67,6 +69,24 @@ def load(name: str) -> ctypes.CDLL:
         raise Unavailable(
             f"the cache folder {folder} cannot be used ({reason}): XDG_CACHE_HOME names another"
         ) from None
+
+
+def functions(name: str, arguments: Mapping[str, Sequence[Any]]) -> ctypes.CDLL | None:
+    """The library ``name`` with the types of what its functions ``NAME_FUNCTION`` take; None where
+    there is none."""
+    try:
+        library = load(name)
+    except Unavailable:
+        return None
+    for function, types in arguments.items():
+        getattr(library, f"{name}_{function}").argtypes = types
+    return library
+
+
+def fields(**of_types: str) -> list[tuple[str, Any]]:
+    """Those of a struct, in order: ``int64="items positions"`` are two."""
+    types = {t: getattr(ctypes, f"c_{t}") for t in of_types}
+    return [(name, types[t]) for t, names in of_types.items() for name in names.split()]
 
 
 def _find(folder: Path, stem: str) -> Path | None:

@@ -20,8 +20,8 @@ from torch import Tensor
 from ...errors import InnverseError
 from .. import handwritten
 from ..autocast import with_autocast
-from . import bfloat16, memory
-from .build import Unavailable, load
+from . import memory
+from .build import fields, functions
 from .memory import address, addresses, dense
 
 ACTIVATIONS = ("relu", "silu")
@@ -32,18 +32,10 @@ _SPARE = 16  # numbers that the kernel may read beyond a row
 class _Settings(ctypes.Structure):
     """`struct Perceptron` of perceptron.cpp."""
 
-    _fields_ = (
-        ("rows", ctypes.c_int64),
-        ("height", ctypes.c_int64),
-        ("width", ctypes.c_int64),
-        ("layers", ctypes.c_int32),
-        ("silu", ctypes.c_int32),
-        ("threads", ctypes.c_int32),
-        ("half", ctypes.c_int32),
-        ("signs", ctypes.c_int32),
-        ("unused", ctypes.c_int32),
+    _fields_ = [
+        *fields(int64="rows height width", int32="layers silu threads half signs unused"),
         ("size", ctypes.c_int64 * (_MOST + 1)),
-    )
+    ]
 
 
 class Kind(NamedTuple):
@@ -65,19 +57,16 @@ def formula(kind: Kind, x: Tensor, *tensors: Tensor) -> Tensor:
     return x.float() if kind.bf16 else x
 
 
-def applies(x: Tensor, kind: Kind, tensors: Sequence[Tensor], channels: int | None = None) -> bool:
-    """True where the kernel serves x (B, C) or (B, C, H, W) and these weights, and these fit one
-    another, and take ``channels`` channels."""
-    return (
-        kind.activation in ACTIVATIONS
-        and x.dim() in (2, 4)
-        and x.numel() > 0
-        and memory.plain(x, *tensors)
-        and _library() is not None
-        and (sizes := _sizes(x.dim(), tuple([t.shape for t in tensors]))) is not None
-        and (channels is None or sizes[0] == channels)
-        and (not kind.bf16 or bfloat16.is_worth_it(kind, x, sizes))
-    )
+def applies(
+    x: Tensor, kind: Kind, tensors: Sequence[Tensor], channels: int | None = None
+) -> tuple[int, ...] | None:
+    """The channels from layer to layer where the kernel serves x (B, C) or (B, C, H, W) and these
+    weights, and these fit one another, and take ``channels`` channels; else None."""
+    here = kind.activation in ACTIVATIONS and x.dim() in (2, 4) and x.numel() > 0
+    if not (here and memory.plain(x, *tensors)) or _library() is None:
+        return None
+    sizes = _sizes(x.dim(), tuple([t.shape for t in tensors]))
+    return sizes if sizes and channels in (None, sizes[0]) else None
 
 
 @dataclass
@@ -206,13 +195,10 @@ class _Network(torch.autograd.Function):
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    try:
-        library = load("perceptron")
-    except Unavailable:
-        return None
-    for name, n in (("forward", 8), ("backward", 11)):
+    pointers = {"forward": [ctypes.c_void_p] * 8, "backward": [ctypes.c_void_p] * 11}
+    library = functions("perceptron", pointers)
+    for name in pointers if library is not None else ():
         getattr(library, f"perceptron_{name}_scratch").restype = ctypes.c_int64
-        getattr(library, f"perceptron_{name}").argtypes = [ctypes.c_void_p] * n
     return library
 
 

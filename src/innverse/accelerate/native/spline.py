@@ -10,9 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...shapes import wide
 from .. import handwritten
 from ..split import Split
-from .build import Unavailable, load
+from .build import fields, functions
 from .memory import address, plain
 
 _MAX_BINS = 32
@@ -21,15 +22,7 @@ _MAX_BINS = 32
 class _Settings(ctypes.Structure):
     """`struct Spline` of spline.cpp."""
 
-    _fields_ = (
-        ("batch", ctypes.c_int64),
-        ("inner", ctypes.c_int64),
-        ("bins", ctypes.c_int),
-        ("bound", ctypes.c_float),
-        ("min_bin", ctypes.c_float),
-        ("min_derivative", ctypes.c_float),
-        ("one", ctypes.c_float),
-    )
+    _fields_ = fields(int64="batch inner", int="bins", float="bound min_bin min_derivative one")
 
 
 def applies(x: Tensor, p: Tensor, bins: int) -> bool:
@@ -60,18 +53,9 @@ def by_kernel(formula: Callable) -> Callable:
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    try:
-        library = load("spline")
-    except Unavailable:
-        return None
-    pointers = [ctypes.c_void_p] * 7
-    library.spline_forward.argtypes = library.spline_inverse.argtypes = [
-        ctypes.c_void_p,
-        ctypes.c_int32,
-        *pointers[:4],
-    ]
-    library.spline_backward.argtypes = [ctypes.c_void_p, ctypes.c_int32, *pointers[:6]]
-    return library
+    pointers = {"forward": 4, "inverse": 4, "backward": 6}
+    first = [ctypes.c_void_p, ctypes.c_int32]  # settings and threads
+    return functions("spline", {f: first + [ctypes.c_void_p] * n for f, n in pointers.items()})
 
 
 def available(transform) -> bool:
@@ -93,7 +77,7 @@ def coupling_backward(transform, split: Split, x: Tensor, p: Tensor, g_z: Tensor
     """(g_x, g_p) of `coupling_forward`."""
     a, b = (t.contiguous() for t in split.apart(g_z))
     mapped, p = split.apart(x)[1].contiguous(), _parameters(transform, p)
-    g_log = g_logdet.view(-1, *[1] * (b.dim() - 1)).expand_as(b).contiguous()
+    g_log = wide(g_logdet, b).expand_as(b).contiguous()
     g_b, g_p = torch.empty_like(b), torch.empty_like(p)
     _call("spline_backward", transform, mapped, p, b, g_log, g_b, g_p)
     return split.merge(a, g_b), g_p.flatten(1, 2)
@@ -115,16 +99,9 @@ def _call(name: str, transform, x: Tensor, *tensors: Tensor) -> None:
     """Run a kernel; all tensors are dense, stay alive until it returns, and have the shape of x, or
     where they are parameters (or their gradient), one axis more."""
     one = math.log(math.expm1(1 - transform.min_derivative))
-    inner = math.prod(x.shape[1:])
-    settings = _Settings(
-        x.shape[0],
-        inner,
-        transform.bins,
-        transform.bound,
-        transform.min_bin,
-        transform.min_derivative,
-        one,
-    )
+    t = transform
+    numbers = t.bins, t.bound, t.min_bin, t.min_derivative, one
+    settings = _Settings(x.shape[0], math.prod(x.shape[1:]), *numbers)
     shape, of_p = tuple(x.shape), (x.shape[0], 3 * transform.bins - 1, *x.shape[1:])
     pointers = [
         address(t, of_p if t.dim() > x.dim() else shape, channels_last=False) for t in (x, *tensors)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...errors import UsageError
 from ...options import real, whole
+from ...protocols import Generator
 from ..discrepancy import noise_energy
 from ..latent import STEPS, Latent
 from ..levels import priors_at
@@ -36,7 +37,7 @@ class Adaptive(Latent):
     tune_lr: float = real(1e-4, "Learning rate of the weights.", above=0)
     latent_lr: float = real(1e-3, "Learning rate of the latent beside them.", above=0)
 
-    def solve(self, problem: Problem, prior) -> Reconstruction:
+    def solve(self, problem: Problem, prior: Generator) -> Reconstruction:
         if not isinstance(prior, nn.Module):
             raise UsageError("method 'adaptive' needs a generator that is a torch module")
         searched = self.steps or STEPS[self.optimizer]

@@ -7,6 +7,7 @@ network itself is the regulariser: nothing is learned beforehand and nothing is 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from ...optim import adam
 from ...options import SEEDS, real, whole
 from ..problem import Problem
 from ..reconstruction import Reconstruction
+from ..starts import normal_of_each
 from ..watch import Watch
 
 
@@ -54,19 +56,12 @@ class DeepDecoder:
         self.first = (
             0.1 * math.sqrt(12) * torch.rand(1, channels, *self.sizes[0], generator=generator)
         )
-        inner = channels * channels + 2 * channels
-        self.latent_shape = (doublings * inner + c * channels,)
+        self.latent_shape = (doublings * channels * (channels + 2) + c * channels,)
 
     def start(self, batch: int, seed: int = 0) -> Tensor:
         """Weights (batch, P) of networks that have seen nothing; item i draws from seed + i."""
-        k = self.channels
-        rows = []
-        for i in range(batch):
-            generator = torch.Generator().manual_seed(seed + i)
-            row = torch.randn(self.latent_shape, generator=generator) / math.sqrt(k)
-            rows.append(row)
-        weights = torch.stack(rows)
-        for scale, shift in self._norms(weights):
+        weights = normal_of_each(batch, self.latent_shape, seed) / math.sqrt(self.channels)
+        for _, scale, shift in self._layers(weights):
             scale.fill_(1)
             shift.fill_(0)
         return weights
@@ -75,9 +70,8 @@ class DeepDecoder:
         """(B, P) -> images (B, C, H, W) in (0, 1)."""
         k, b = self.channels, len(weights)
         x = self.first.to(weights).expand(b, -1, -1, -1)
-        for matrix, (scale, shift), size in zip(
-            self._matrices(weights), self._norms(weights), self.sizes[1:], strict=True
-        ):
+        layers = zip(self._layers(weights), self.sizes[1:], strict=True)
+        for (matrix, scale, shift), size in layers:
             # mixing channels and upsampling commute: mix where there are fewer pixels
             x = (matrix @ x.flatten(2)).view(b, k, *x.shape[2:])
             x = F.interpolate(x, size, mode="bilinear", align_corners=False).relu()
@@ -85,16 +79,12 @@ class DeepDecoder:
         last = weights[:, -self.shape[0] * k :].view(b, -1, k)
         return (last @ x.flatten(2)).view(b, *self.shape).sigmoid()
 
-    def _blocks(self, weights: Tensor) -> list[Tensor]:
-        inner = self.channels * (self.channels + 2)
-        return list(weights[:, : (len(self.sizes) - 1) * inner].split(inner, 1))
-
-    def _matrices(self, weights: Tensor) -> list[Tensor]:
+    def _layers(self, weights: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """C_i, and the scale and shift of each channel, as views."""
         k = self.channels
-        return [block[:, : k * k].view(-1, k, k) for block in self._blocks(weights)]
-
-    def _norms(self, weights: Tensor) -> list[tuple[Tensor, ...]]:
-        return [block[:, -2 * self.channels :].chunk(2, 1) for block in self._blocks(weights)]
+        inner = k * (k + 2)
+        for block in weights[:, : (len(self.sizes) - 1) * inner].split(inner, 1):
+            yield block[:, : k * k].view(-1, k, k), *block[:, k * k :].chunk(2, 1)
 
 
 class UntrainedDecoder(Method):
@@ -109,7 +99,7 @@ class UntrainedDecoder(Method):
     lr: float = real(0.01, "First learning rate of Adam.", above=0)
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
-    def solve(self, problem: Problem, prior) -> Reconstruction:
+    def solve(self, problem: Problem, prior: object) -> Reconstruction:
         network = DeepDecoder(problem.shape, self.channels, self.doublings, self.seed)
         watch = Watch(problem, self.steps)
 
@@ -124,15 +114,5 @@ class UntrainedDecoder(Method):
         )
         with torch.no_grad():
             x = network.decode(result.z)
-        done = result.converged | torch.tensor([s.startswith("max") for s in result.status])
-        return Reconstruction(
-            x=x,
-            z=result.z,
-            log_prob=None,
-            residual=problem.residual(x),
-            converged=done,
-            status=result.status,
-            evaluations=watch.evaluations,
-            method="deep_decoder",
-            trace=watch.trace,
-        )
+        found = {"z": result.z, "converged": result.finished, "status": result.status}
+        return Reconstruction.of(problem, x, "deep_decoder", **found | watch.record)

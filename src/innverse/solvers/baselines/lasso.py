@@ -11,13 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...errors import ShapeError, UsageError
 from ...physics import as_physics, whiten
+from ...shapes import wide
 from .bases import Basis
-from .iterate import Iterate
+from .iterate import Iterate, begin, run
 
 _MARGIN = 1.05  # power iteration finds the norm of A from below
-_CHECK_EVERY = 10
 
 
 def lasso(
@@ -60,55 +59,42 @@ def iterate_lasso(
     Raises:
         UsageError: a negative weight or an unknown basis. ShapeError: weights that do not fit.
     """
-    transform = Basis(basis)
     y, physics = whiten(y, as_physics(physics))
-    lam = torch.as_tensor(lam, dtype=y.dtype, device=y.device).reshape(-1)
-    if not bool((lam >= 0).all()):
-        raise UsageError(f"the weight lam must be >= 0, got {lam.tolist()}")
-    if lam.numel() not in (1, len(y)):
-        raise ShapeError(f"{lam.numel()} weights for a batch of {len(y)} items")
-    lam = lam.expand(len(y))
-
-    back = physics.A_adjoint(y)
-    if back.ndim != 4:
-        raise ShapeError(f"the Lasso needs images (B, C, H, W), got {tuple(back.shape)}")
-    step = 1 / (_MARGIN * physics.norms_squared(back)).clamp_min(1e-30).to(back).expand(len(y))
+    lam, back = begin(y, physics, lam, "weight", above=False)
+    transform = Basis(basis)
     c = torch.zeros_like(back) if x0 is None else transform.analyse(x0)
-    out = transform.synthesise(c)
-    ahead, momentum, last = c, y.new_ones(len(y)), c
-    items = torch.arange(len(y), device=y.device)
-    iterations, settled = torch.zeros(len(y), dtype=torch.long), torch.zeros(len(y)).bool()
-    for k in range(1, iters + 1):
-        residual = physics.A(transform.synthesise(ahead)) - y
-        gradient = transform.analyse(physics.A_adjoint(residual))
-        new = _shrink(ahead - _wide(step, c) * gradient, _wide(step * lam, c))
+    return run(_State(physics, y, lam, c, transform), iters, tol, callback)
+
+
+class _State:
+    """Coefficients c, the point ahead of them where the gradient is taken, and the momentum."""
+
+    def __init__(self, physics, y, lam, c, transform):
+        self.physics, self.y, self.lam, self.transform = physics, y, lam, transform
+        norms = physics.norms_squared(c).to(c).expand(len(y))
+        self.step = 1 / (_MARGIN * norms).clamp_min(1e-30)
+        self.point = self.ahead = c
+        self.momentum = y.new_ones(len(y))
+
+    def iterate(self):
+        c, ahead, transform = self.point, self.ahead, self.transform
+        residual = self.physics.A(transform.synthesise(ahead)) - self.y
+        gradient = transform.analyse(self.physics.A_adjoint(residual))
+        new = _shrink(ahead - wide(self.step, c) * gradient, wide(self.step * self.lam, c))
         uphill = ((ahead - new) * (new - c)).flatten(1).sum(1) > 0
-        momentum = torch.where(uphill, 1.0, momentum)
+        momentum = torch.where(uphill, 1.0, self.momentum)
         after = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
-        ahead = new + _wide((momentum - 1) / after, new) * (new - c)
-        c, momentum = new, after
-        if k % _CHECK_EVERY and k != iters:
-            continue
-        out[items] = transform.synthesise(c)
-        iterations[items.cpu()] = k
-        change = (c - last).flatten(1).norm(dim=1) / c.flatten(1).norm(dim=1).clamp_min(1e-12)
-        last = c
-        if callback is not None and callback(k, out):
-            break
-        settled[items.cpu()] = (change <= tol).cpu()
-        keep = (change > tol).nonzero().flatten()
-        if keep.numel() == 0:
-            break
-        if keep.numel() < len(items):
-            items, physics, y = items[keep], physics.select(keep), y[keep]
-            lam, step = lam[keep], step[keep]
-            c, ahead, momentum, last = c[keep], ahead[keep], momentum[keep], last[keep]
-    return Iterate(out, iterations, settled)
+        self.ahead = new + wide((momentum - 1) / after, new) * (new - c)
+        self.point, self.momentum = new, after
+
+    def images(self):
+        return self.transform.synthesise(self.point)
+
+    def keep(self, rows):
+        self.physics, self.y, self.lam = self.physics.select(rows), self.y[rows], self.lam[rows]
+        self.step, self.momentum = self.step[rows], self.momentum[rows]
+        self.point, self.ahead = self.point[rows], self.ahead[rows]
 
 
 def _shrink(c: Tensor, by: Tensor) -> Tensor:
     return c.sign() * (c.abs() - by).clamp_min(0)
-
-
-def _wide(value: Tensor, like: Tensor) -> Tensor:
-    return value.reshape(-1, *[1] * (like.ndim - 1))

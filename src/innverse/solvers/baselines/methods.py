@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -28,14 +31,10 @@ class Lasso(Method):
     )
     steps: int = whole(500, "Iterations.")
 
-    def solve(self, problem: Problem, prior) -> Reconstruction:
-        trace: list[dict] = []
+    def solve(self, problem: Problem, prior: object) -> Reconstruction:
         lam = lasso_weight(problem) if self.lam is None else self.lam / problem.scale**2
-        watch = _watch(problem, trace, self.steps)
-        found = iterate_lasso(
-            problem.y, problem.physics, lam, self.basis, self.steps, callback=watch
-        )
-        return _reconstruction(problem, found, "lasso", trace)
+        given = problem.y, problem.physics, lam, self.basis, self.steps
+        return _solved(problem, "lasso", self.steps, functools.partial(iterate_lasso, *given))
 
 
 @torch.no_grad()
@@ -52,11 +51,7 @@ def lasso_weight(problem: Problem) -> Tensor:
     diagonal = float(problem.physics.A(x).abs().square().sum() / x.square().sum())
     spread = problem.physics.norm_squared(x.shape) / max(diagonal, 1e-12)
     least = 1e-2 * diagonal * min(max(1.0, spread / 5) ** 2, 300.0)
-    noise = (
-        problem.noise_level().flatten(1).amax(1)
-        if problem.noise_level().dim() > 1
-        else problem.noise_level()
-    )
+    noise = problem.noise_level()
     weight = noise * diagonal**0.5 * (10 * noise).clamp_min(1)
     return weight.clamp_min(least).expand(problem.batch)
 
@@ -72,39 +67,29 @@ class TotalVariation(Method):
     )
     steps: int = whole(400, "Iterations.")
 
-    def solve(self, problem: Problem, prior) -> Reconstruction:
-        trace: list[dict] = []
-        if self.lam is None:
-            lam = default_lam(problem.noise, problem.physics)
-        else:
-            lam = self.lam / problem.scale**2
-        watch = _watch(problem, trace, self.steps)
-        found = iterate_tv(problem.y, problem.physics, lam, self.steps, callback=watch)
-        return _reconstruction(problem, found, "tv", trace)
+    def solve(self, problem: Problem, prior: object) -> Reconstruction:
+        usual = default_lam(problem.noise, problem.physics)
+        lam = usual if self.lam is None else self.lam / problem.scale**2
+        given = problem.y, problem.physics, lam, self.steps
+        return _solved(problem, "tv", self.steps, functools.partial(iterate_tv, *given))
 
 
-def _watch(problem: Problem, trace: list[dict], total: int):
+def _solved(
+    problem: Problem, method: str, steps: int, iterate: Callable[..., Iterate]
+) -> Reconstruction:
+    """What ``iterate(callback=)`` finds in at most ``steps`` iterations."""
+    trace: list[dict] = []
+
     def watch(k: int, x: Tensor) -> None:
         trace.append({"iteration": k, "residual": problem.residual(x).tolist()})
-        problem.progress(k, total, f"{total} iterations at most")
+        problem.progress(k, steps, f"{steps} iterations at most")
 
-    return watch
-
-
-def _reconstruction(problem, found: Iterate, method: str, trace: list[dict]) -> Reconstruction:
+    found = iterate(callback=watch)
     finite = found.x.isfinite().flatten(1).all(1).cpu()
     status = [
         "failed: NaN or Inf" if not ok else "converged" if still else "max_iter"
         for ok, still in zip(finite.tolist(), found.settled.tolist(), strict=True)
     ]
-    return Reconstruction(
-        x=found.x,
-        z=None,
-        log_prob=None,
-        residual=problem.residual(found.x),
-        converged=found.settled & finite,
-        status=status,
-        evaluations=found.iterations,
-        method=method,
-        trace=trace,
-    )
+    kept = {"evaluations": found.iterations, "trace": trace}
+    converged = found.settled & finite
+    return Reconstruction.of(problem, found.x, method, converged=converged, status=status, **kept)

@@ -13,14 +13,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...errors import ShapeError, UsageError
 from ...physics import Whitened, as_physics, whiten
-from .iterate import Iterate
+from ...shapes import wide
+from .iterate import Iterate, begin, run
 
 RELAX = 1.8
-CHECK_EVERY = 10
-
-
 NOISELESS = 3e-5
 
 
@@ -103,43 +100,10 @@ def iterate_tv(
     y, physics = whiten(y, as_physics(physics))
     if lam is None:
         lam = default_lam(physics.sigma, physics)
-    lam = torch.as_tensor(lam, dtype=y.dtype, device=y.device).reshape(-1)
-    if not bool((lam > 0).all()):
-        raise UsageError(f"the TV weight lam must be > 0, got {lam.tolist()}")
-    if lam.numel() not in (1, y.shape[0]):
-        raise ShapeError(f"{lam.numel()} TV weights for a batch of {y.shape[0]} items")
-    lam = lam.expand(y.shape[0])
-
-    back = physics.A_adjoint(y)
-    if back.ndim != 4:
-        raise ShapeError(f"total variation needs images (B, C, H, W), got {tuple(back.shape)}")
-    norms = physics.norms_squared(back).to(back).expand(len(y))
-    x = back / _wide(norms.clamp_min(1e-30), back) if x0 is None else x0.clone()
-    state = _State(physics, y, back, lam, x, coupled, step, norms)
-    out = x.clone()
-    items = torch.arange(y.shape[0], device=y.device)
-    iterations, settled = torch.zeros(len(y), dtype=torch.long), torch.zeros(len(y)).bool()
-    last = x
-    for k in range(1, iters + 1):
-        state.iterate()
-        if k % CHECK_EVERY and k != iters:
-            continue
-        x = state.x
-        out[items] = x
-        iterations[items.cpu()] = k
-        change = (x - last).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1).clamp_min(1e-12)
-        last = x
-        if callback is not None and callback(k, out):
-            break
-        running = change > tol
-        settled[items.cpu()] = ~running.cpu()
-        if not bool(running.all()):
-            keep = running.nonzero().flatten()
-            if keep.numel() == 0:
-                break
-            items, last = items[keep], last[keep]
-            state.keep(keep)
-    return Iterate(out, iterations, settled)
+    lam, back = begin(y, physics, lam, "TV weight", above=True)
+    norms = physics.norms_squared(back).to(back).expand(len(y)).clamp_min(1e-30)
+    x = back / wide(norms, back) if x0 is None else x0.clone()
+    return run(_State(physics, y, back, lam, x, coupled, step, norms), iters, tol, callback)
 
 
 class _State:
@@ -151,13 +115,13 @@ class _State:
 
     def __init__(self, physics, y, back, lam, x, coupled, step, norms):
         self.physics, self.y, self.back, self.lam = physics, y, back, lam
-        self.x, self.coupled = x, coupled
+        self.point, self.coupled = x, coupled
         self.p = x.new_zeros(2, *x.shape)
         self.direct = physics.direct
         norm2 = 8.0
         if not self.direct:
             # scale the data rows to the norm of the gradient, so that one step suits both
-            self.scale = (8.0 / norms.clamp_min(1e-30)).sqrt()
+            self.scale = (8.0 / norms).sqrt()
             self.q = torch.zeros_like(y)
             norm2 = 16.0
         self.tau, self.dual_step = step, 0.99 / (norm2 * step)
@@ -165,28 +129,31 @@ class _State:
     def iterate(self):
         """One relaxed step. The dual moves along the extrapolated primal point."""
         tau, sigma = self.tau, self.dual_step
-        v = self.x - tau * divergence_adjoint(self.p)
+        v = self.point - tau * divergence_adjoint(self.p)
         if self.direct:
             # prox of 1/(2 lam) ||A x - y||^2: (A^T A + lam/tau) x = A^T y + (lam/tau) v
             rho = self.lam / tau
-            x = self.physics.solve_normal(self.back + _wide(rho, v) * v, rho)
+            x = self.physics.solve_normal(self.back + wide(rho, v) * v, rho)
         else:
-            x = v - tau * _wide(self.scale, v) * self.physics.A_adjoint(self.q)
-        ahead = 2 * x - self.x
+            x = v - tau * wide(self.scale, v) * self.physics.A_adjoint(self.q)
+        ahead = 2 * x - self.point
         p = _project(self.p + sigma * gradient(ahead), self.coupled)
-        self.x = self.x + RELAX * (x - self.x)
+        self.point = self.point + RELAX * (x - self.point)
         self.p = self.p + RELAX * (p - self.p)
         if not self.direct:
             # the dual of 1/(2 lam a^2) ||a A x - a y||^2
-            a = _wide(self.scale, self.q)
+            a = wide(self.scale, self.q)
             q = self.q + sigma * a * (self.physics.A(ahead) - self.y)
-            q = q / (1 + sigma * a**2 * _wide(self.lam, q))
+            q = q / (1 + sigma * a**2 * wide(self.lam, q))
             self.q = self.q + RELAX * (q - self.q)
+
+    def images(self):
+        return self.point
 
     def keep(self, rows):
         self.physics = self.physics.select(rows)
         self.y, self.back, self.lam = self.y[rows], self.back[rows], self.lam[rows]
-        self.x, self.p = self.x[rows], self.p[:, rows]
+        self.point, self.p = self.point[rows], self.p[:, rows]
         if not self.direct:
             self.q, self.scale = self.q[rows], self.scale[rows]
 
@@ -221,7 +188,3 @@ def _project(p: Tensor, coupled: bool) -> Tensor:
     if coupled and p.shape[2] > 1:
         square = square.sum(1, keepdim=True)
     return p / square.sqrt_().clamp_min_(1.0)
-
-
-def _wide(value: Tensor, like: Tensor) -> Tensor:
-    return value.reshape(-1, *[1] * (like.ndim - 1))
