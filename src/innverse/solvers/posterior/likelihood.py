@@ -7,6 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...physics import PoissonNoise
+from ..problem import Problem
+
 Likelihood = Callable[[Tensor], Tensor]  # images (N, C, H, W) -> nats (N,)
 
 
@@ -35,3 +38,11 @@ def poisson(physics, y: Tensor, gain: float) -> Likelihood:
         return (counts * log_rate - rate).flatten(1).sum(1)
 
     return log_likelihood
+
+
+def likelihood_of(problem: Problem, items: Tensor) -> Likelihood | None:
+    """What the noise of a problem says, for chains of ``items`` (N,); None for Gaussian noise."""
+    if type(problem.model) is not PoissonNoise or problem.given is None:
+        return None
+    given, operator = problem.given
+    return poisson(operator.select(items), given[items], problem.model.gain)
