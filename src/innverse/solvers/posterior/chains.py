@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 
 from ...seeding import stream
-from .adapt import DualAveraging, Lengths
+from .adapt import ROUND, DualAveraging, Lengths, first_step
 from .checkpoint import Checkpoint
 from .hmc import Move, move
 from .metric import Kinetic
 from .randomness import Streams
 from .target import Point, Target
 
-_FIRST_STEP, _FIRST_TIME = 0.1, 1.5
 _JITTER = 0.4  # of the trajectory, so that no period of the target is met
-_LONGEST = 100  # leapfrog steps of a transition
+_LONGEST = 60  # leapfrog steps of a transition
 
 
 class Chains:
@@ -50,7 +49,7 @@ class Chains:
         self.items = len(point.u) // each
         one = torch.ones(self.items).to(point.log_p)
         self.k = self.kept = 0
-        self.adapt(_FIRST_STEP * one, _FIRST_TIME * one)
+        self.adapt(first_step(point.u) * one, ROUND * one)
         self.draws = point.u.new_empty((self.items, each, *kept))
         self.log_p = point.u.new_zeros((self.items, each, kept[0]))
         self.accepted = torch.zeros_like(point.log_p)
@@ -59,9 +58,9 @@ class Chains:
         self.sampled = 0  # transitions after warm-up
         self.trace: list[dict[str, Any]] = []
 
-    def adapt(self, step: Tensor, time: Tensor, bold: float = 10.0) -> None:
+    def adapt(self, step: Tensor, time: Tensor) -> None:
         """Begin to learn anew, from these steps and trajectories (B,)."""
-        self.steps, self.lengths = DualAveraging(step, bold), Lengths(time)
+        self.steps, self.lengths = DualAveraging(step), Lengths(time)
 
     def transition(self, target: Target, metric: Kinetic, learn: bool) -> Move:
         """One for all chains."""

@@ -34,6 +34,8 @@ def through_noisy(problem: Problem, sigma0: float) -> Problem:
     Raises:
         UsageError: noise below sigma0 ||A||, or an operator whose A A^T has no simple form.
     """
+    if problem.model is not None and problem.model.depends_on_signal:
+        raise UsageError("of='clean' needs Gaussian noise: take of='noisy' for counted photons")
     s = problem.noise_level()
     norm = problem.physics.norms_squared((1, *problem.shape)).to(s).sqrt()
     if not bool((s >= _MARGIN * sigma0 * norm).all()):

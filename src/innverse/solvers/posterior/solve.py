@@ -25,7 +25,7 @@ from ...protocols import Density, Encoder, Generator, multiple_of, noise_range
 from ..levels import priors_at
 from ..problem import Problem
 from ..reconstruction import Reconstruction
-from .adapt import ROUND
+from .adapt import ROUND, first_step
 from .chains import Chains
 from .checkpoint import Keeper
 from .clean import CleanMoments, through_noisy
@@ -268,12 +268,13 @@ class _Run:
             if space == "latent" or bool(better.all()):
                 self.in_latents, self.curvature = True, curvature
                 self.target, self.metric, state.point = target, metric, target.at(z)
-                step, time = curvature[:, 1].clamp_min(1.0).rsqrt() / 2, round_
+                step = first_step(z) * curvature[:, 1].clamp_min(1.0).rsqrt()
+                time = round_
             for row, one in zip(self.notes, better.tolist(), strict=True):
                 if one and not self.in_latents:
                     row.append("latent space would be better conditioned: try space='latent'")
         if self.in_latents or len(set(self.ladder)) > 1:
-            state.adapt(step, time, bold=2.0)
+            state.adapt(step, time)
 
     def _note(self, result: Move) -> str:
         state = self.state

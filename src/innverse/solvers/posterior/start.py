@@ -24,6 +24,8 @@ def reconstruction(problem: Problem, prior) -> Tensor:
     quiet = dataclasses.replace(problem, progress=lambda *_: None)
     if noise_range(prior) is None:
         return MAP().solve(quiet, prior).x
+    if not hasattr(prior, "noise"):  # no flow of ours, whose denoiser has views
+        return problem.first_guess()
     choice = choose(problem, prior)
     if choice.method != "pnp":
         return MAP(start=choice.options.get("start")).solve(quiet, prior).x
