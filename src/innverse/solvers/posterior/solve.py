@@ -20,7 +20,7 @@ from ...errors import UsageError
 from ...fitting.interrupt import stop_requests
 from ...flows.padding import pad_to_multiple
 from ...metrics.chains import r_hat
-from ...options import LEVEL, SEEDS, anything, array, choice, real, whole
+from ...options import LEVEL, SEEDS, array, choice, folder, real, whole
 from ...protocols import Density, Encoder, Generator, multiple_of, noise_range
 from ..levels import priors_at
 from ..problem import Problem
@@ -76,7 +76,7 @@ class PosteriorDraws(Method):
         "Where chains move: in images, in latents, or where the measured conditioning is better.",
         ("auto", "image", "latent"),
     )
-    checkpoint: str | None = anything(
+    checkpoint: str | None = folder(
         None, "Folder from which an interrupted run goes on.", auto="none"
     )
     init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
