@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -176,6 +177,17 @@ class Switch(Option):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Folder(Option):
+    @property
+    def rule(self) -> str:
+        return "give the path of a folder"
+
+    def _converted(self, value: Any) -> str | None:
+        path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else ""
+        return path if isinstance(path, str) and path and "\0" not in path else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Array(Option):
     def _converted(self, value: Any) -> Any:
         from torch import Tensor
@@ -211,6 +223,11 @@ def switch(default: bool | None, help: str, **more) -> Any:
     return Switch(default=default, help=help, **more)
 
 
+def folder(default: str | None, help: str, **more) -> Any:
+    """The path of a folder."""
+    return Folder(default=default, help=help, **more)
+
+
 def array(default: None, help: str, **more) -> Any:
     """A finite tensor, from Python only."""
     return Array(default=default, help=help, flag=False, **more)
@@ -221,7 +238,7 @@ def anything(default: Any, help: str, **more) -> Any:
     return Option(default=default, help=help, **more)
 
 
-SPECIFIERS = (whole, real, choice, switch, array, anything)
+SPECIFIERS = (whole, real, choice, switch, folder, array, anything)
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=SPECIFIERS)

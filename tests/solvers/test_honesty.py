@@ -368,6 +368,10 @@ ABSURD = {
     "optimizer": ["sgd", 1],
     "basis": ["sine", 1],
     "logdet": ["yes", 2],
+    "of": ["dirty", 1],
+    "space": ["outer", 1],
+    "thin": [0, -1, 1.5],
+    "checkpoint": ["", 3, "a\0b"],
     "init": ["x", torch.full((1, *SHAPE), math.nan), torch.zeros(1, 1, 3, 3)],
 }  # fmt: skip
 

@@ -122,6 +122,8 @@ def restore(
             call["seed"] = seed
         if setting.noise == AUTO or not isinstance(setting.operator, Operator):
             call["noise"] = setting.noise
+        if call.get("checkpoint") and len(batches) > 1:  # each is a run of its own
+            call["checkpoint"] = str(Path(call["checkpoint"]) / str(number))
         call |= {"method": method, "x_range": setting.x_range}
         call["progress"] = progress and part(progress, before, before + size, words, total)
         for some, result in _solve(batch, priors, target, call, failed):

@@ -12,7 +12,7 @@ from torch import Tensor
 from innverse import physics
 from innverse.solvers.posterior.adapt import TARGET, DualAveraging
 from innverse.solvers.posterior.hmc import leapfrog, move
-from innverse.solvers.posterior.likelihood import poisson
+from innverse.solvers.posterior.likelihood import poisson, poisson_gaussian
 from innverse.solvers.posterior.metric import Metric
 from innverse.solvers.posterior.target import Target
 
@@ -236,3 +236,25 @@ def test_photons_have_their_own_likelihood():
     assert (u < 0).any() and torch.isfinite(target.at(u).gradient).all()
     dark = torch.where(counts.view_as(u) > 0, -0.1, u)
     assert torch.isinf(target.log_likelihood(dark)).all()
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.3, 2.0])
+def test_photons_read_with_noise_have_the_likelihood_of_both(sigma):
+    """The sum over all counts, for noise that shows single photons and for noise that hides them."""
+    u, _, _, g = photons(20)
+    u = u[u.flatten(1).amin(1) > 0.02].clone()
+    y = u + sigma * torch.randn(u.shape, generator=g, dtype=torch.float64)
+    k = torch.arange(400, dtype=torch.float64)
+    rate = (u / GAIN)[..., None]
+    log_p = torch.distributions.Poisson(rate).log_prob(k)
+    log_p = log_p + torch.distributions.Normal(GAIN * k, sigma).log_prob(y[..., None])
+    want = log_p.logsumexp(-1).flatten(1).sum(1)
+    found = poisson_gaussian(physics.Denoising(), y, GAIN, sigma)(u)
+    offset = want - found  # constants of y alone are left out: the same for other images
+    v = 0.5 * u + 0.1
+    rate = (v / GAIN)[..., None]
+    log_p = torch.distributions.Poisson(rate).log_prob(k)
+    log_p = log_p + torch.distributions.Normal(GAIN * k, sigma).log_prob(y[..., None])
+    other = log_p.logsumexp(-1).flatten(1).sum(1)
+    close = poisson_gaussian(physics.Denoising(), y, GAIN, sigma)(v)
+    assert torch.allclose(other - close, offset, rtol=1e-3, atol=1e-6 if sigma < 1 else 0.02)

@@ -1,4 +1,4 @@
-"""Step sizes that are accepted as often as they should be, by dual averaging."""
+"""What warm-up learns for each item: the size of the steps, and the length of the trajectories."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ import math
 import torch
 from torch import Tensor
 
+ROUND = 2.787  # the best trajectory time of N(0, I), where tan(T / 2) = 2 T, see `Lengths`
 TARGET = 0.8  # acceptance; the best for HMC lies between .65 and .9 (Betancourt et al. 2014)
 _SHRINKAGE, _DELAY, _DECAY = 0.05, 10, 0.75
+
+
+def first_step(u: Tensor) -> float:
+    """A step for chains u (N, ...) that is about right where M is the curvature.
+
+    The error of a trajectory's energy grows with the number of dimensions as n step^4 (Beskos et al.
+    2013).
+    """
+    return 1.9 * u[0].numel() ** -0.25
 
 
 class DualAveraging:
@@ -18,7 +28,7 @@ class DualAveraging:
     """
 
     def __init__(self, first: Tensor):
-        self._goal = (10 * first).log()
+        self._goal = first.log()
         self._error = torch.zeros_like(first)
         self.step, self._log_mean, self._n = first, torch.zeros_like(first), 0
 
@@ -36,3 +46,42 @@ class DualAveraging:
     @property
     def final(self) -> Tensor:
         return self._log_mean.exp() if self._n else self.step
+
+
+class Lengths:
+    """A trajectory time for each item, such that more of it would no longer pay.
+
+    The mean squared distance between both ends, D(T), tells how well chains mix (Pasarica & Gelman
+    2010), and ChEES (Hoffman et al. 2021) climbs its like by the derivative at the end of each
+    trajectory. Here what is climbed is D(T) / sqrt(T) (Wang, Mohamed & de Freitas 2013); its maximum
+    is where the elasticity d log D / d log T, 2 for short trajectories and 0 where they turn back, is
+    1/2. In many dimensions one trajectory measures it well, so that few chains suffice.
+    """
+
+    def __init__(self, first: Tensor):
+        self._log = first.log()
+        self._mean, self._n = self._log, 0
+
+    def update(self, time: Tensor, distance: Tensor, growth: Tensor) -> None:
+        """Learn from trajectories of ``time`` (B,), each with sums over the chains of an item (B,)
+        of ||u' - u||^2 and of its derivative, weighted by acceptance."""
+        self._n += 1
+        elasticity = time * growth / distance.clamp_min(1e-30)
+        change = (elasticity - 0.5).nan_to_num(-1.0).clamp(-1, 1)
+        self._log = (self._log + 0.5 / math.sqrt(self._n) * change).clamp(*_BOUNDS)
+        forget = self._n**-0.5
+        self._mean = forget * self._log + (1 - forget) * self._mean
+
+    @property
+    def time(self) -> Tensor:
+        return self._log.exp()
+
+    @property
+    def final(self) -> Tensor:
+        return self._mean.exp()
+
+
+_BOUNDS = (
+    math.log(0.1),
+    math.log(100.0),
+)  # of log T, in units in which the metric is the curvature

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from ...physics import PoissonGaussianNoise, PoissonNoise
+from ..problem import Problem
+
+_MOST_COUNTS = 32  # on either side of what was read
 
 Likelihood = Callable[[Tensor], Tensor]  # images (N, C, H, W) -> nats (N,)
 
@@ -35,3 +41,43 @@ def poisson(physics, y: Tensor, gain: float) -> Likelihood:
         return (counts * log_rate - rate).flatten(1).sum(1)
 
     return log_likelihood
+
+
+def poisson_gaussian(physics, y: Tensor, gain: float, sigma: float) -> Likelihood:
+    """Photon counts read with Gaussian noise: y = gain k + sigma e, k ~ Poisson(A u / gain).
+
+    The sum over k runs over all counts within 8 sigma of y. Where those are many (the noise of the
+    electronics hides single photons) the Gaussian of the same variance, gain A u + sigma^2, stands
+    for it.
+    """
+    reach = math.ceil(8 * sigma / gain)
+
+    def by_counts(u: Tensor) -> Tensor:
+        rate = (physics.A(u) / gain).clamp_min(1e-30)
+        nearest = (y / gain).round()
+        terms = []
+        for shift in range(-reach, reach + 1):
+            k = nearest + shift
+            off = ((y - gain * k) / sigma).square()
+            log_p = k * rate.log() - rate - torch.lgamma(k.clamp_min(0) + 1) - 0.5 * off
+            terms.append(torch.where(k >= 0, log_p, -torch.inf))
+        return torch.stack(terms).logsumexp(0).flatten(1).sum(1)
+
+    def by_variance(u: Tensor) -> Tensor:
+        clean = physics.A(u)
+        variance = gain * clean.clamp_min(0) + sigma**2
+        return -0.5 * ((y - clean).square() / variance + variance.log()).flatten(1).sum(1)
+
+    return by_counts if reach <= _MOST_COUNTS else by_variance
+
+
+def likelihood_of(problem: Problem, items: Tensor) -> Likelihood | None:
+    """What the noise of a problem says, for chains of ``items`` (N,); None for Gaussian noise."""
+    model = problem.model
+    if not isinstance(model, PoissonNoise) or problem.given is None:
+        return None
+    given, operator = problem.given
+    y, physics = given[items], operator.select(items)
+    if isinstance(model, PoissonGaussianNoise) and model.read_sigma > 0:
+        return poisson_gaussian(physics, y, model.gain, model.read_sigma)
+    return poisson(physics, y, model.gain)

@@ -1,11 +1,17 @@
 """The metric in which the posterior is nearly round: M = A^T A / s^2 + I / sigma0^2.
 
 Its first term is the curvature of the likelihood, its second the largest that the density of
-anything plus N(0, sigma0^2) can have. The Metropolis correction makes any fixed M exact; this one
-takes away what is stiff.
+anything plus N(0, sigma0^2) can have. The Metropolis correction makes any fixed M exact, as long as
+the kinetic energy is p^T M^-1 p / 2 with momenta from N(0, M); this one takes away what is stiff.
+
+`metric_for` takes the cheapest that is near: the closed form of the operator, that of few data
+(`FewData`), a diagonal in frequencies or in pixels (`Spectral`), and conjugate gradients last.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,10 +19,42 @@ from torch import Tensor
 from .target import Target
 
 _TOLERANCE = 1e-6  # of conjugate gradients, where M has no inverse in closed form
+_MOST_DATA = 4096  # values, beyond which a matrix of their products takes more than seconds
+_PROBES = 16
+_NEAR = 10.0  # condition number of A^T A / s^2 + I / sigma0^2 in a metric that is near enough
 
 
-class Metric:
-    """M for the chains of a `Target`; ``scale`` is sigma0 (N,)."""
+class Kinetic(Protocol):
+    """What a trajectory asks of a metric, for images or latents (N, ...)."""
+
+    def momenta(self, of_data: Tensor, of_image: Tensor) -> Tensor:
+        """p ~ N(0, M) from normal draws, one of the shape of y and one of the shape of u."""
+        ...
+
+    def velocity(self, p: Tensor) -> Tensor:
+        """M^-1 p."""
+        ...
+
+    def kinetic(self, p: Tensor) -> Tensor:
+        """p^T M^-1 p / 2 of each chain (N,)."""
+        ...
+
+
+class Flat:
+    """M = I, for latents; and the energy of any metric that knows its velocities."""
+
+    def momenta(self, of_data: Tensor, of_image: Tensor) -> Tensor:
+        return of_image
+
+    def velocity(self, p: Tensor) -> Tensor:
+        return p
+
+    def kinetic(self, p: Tensor) -> Tensor:
+        return 0.5 * (p * self.velocity(p)).flatten(1).sum(1)
+
+
+class Metric(Flat):
+    """M for the chains of a `Target`, inverted by ``solve_normal``; ``scale`` is sigma0 (N,)."""
 
     def __init__(self, target: Target, scale: Tensor):
         self.target, self.scale = target, scale
@@ -37,9 +75,136 @@ class Metric:
         solved = target.physics.solve_normal(inside, self._rho, tol=_TOLERANCE)
         return _put_inside(v, solved)
 
-    def kinetic(self, p: Tensor) -> Tensor:
-        """p^T M^-1 p / 2 of each chain (N,)."""
-        return 0.5 * (p * self.velocity(p)).flatten(1).sum(1)
+
+class FewData(Metric):
+    """The same M for an operator with few measured values, by the matrix K = A A^T + rho I.
+
+    M^-1 p = sigma0^2 (p - A^T K^-1 A p), by Woodbury's identity. K is factorised in float64.
+
+    Args:
+        gram: A A^T (m, m), of all chains.
+    """
+
+    def __init__(self, target: Target, scale: Tensor, gram: Tensor):
+        super().__init__(target, scale)
+        levels, self._which = self._rho.double().unique(return_inverse=True)
+        eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        self._factors = [torch.linalg.cholesky(gram + rho * eye) for rho in levels]
+
+    def velocity(self, p: Tensor) -> Tensor:
+        physics, p_inside = self.target.physics, self.target.crop(p)
+        seen = physics.A(p_inside)
+        rows = seen.flatten(1).double()
+        solved = torch.empty_like(rows)
+        for i, factor in enumerate(self._factors):
+            mine = self._which == i
+            solved[mine] = torch.cholesky_solve(rows[mine].T, factor).T
+        back = physics.A_adjoint(solved.to(seen).view_as(seen))
+        return _add_inside(p, -back) * _beside(self.scale, p).square()
+
+
+class Spectral(Flat):
+    """M = F^T (a / s^2 + 1 / sigma0^2) F with an orthonormal F: frequencies, or pixels.
+
+    Args:
+        a: the diagonal of F A^T A F^T, which broadcasts against transformed images; see `diagonal`.
+        basis: ``"frequencies"`` or ``"pixels"``.
+    """
+
+    def __init__(self, target: Target, scale: Tensor, a: Tensor, basis: str):
+        self._to, self._back = _BASES[basis]
+        s, sigma0 = _beside(target.noise, a), _beside(scale, a)
+        self._weight = a / s.square() + 1 / sigma0.square()
+
+    def momenta(self, of_data: Tensor, of_image: Tensor) -> Tensor:
+        return self._back(self._weight.sqrt() * self._to(of_image), of_image.shape)
+
+    def velocity(self, p: Tensor) -> Tensor:
+        return self._back(self._to(p) / self._weight, p.shape)
+
+
+_BASES: dict[str, tuple[Callable, Callable]] = {
+    "frequencies": (
+        lambda x: torch.fft.rfft2(x.contiguous(), norm="ortho"),
+        lambda z, shape: torch.fft.irfft2(z, s=shape[-2:], norm="ortho"),
+    ),
+    "pixels": (lambda x: x, lambda z, shape: z),
+}
+
+
+def metric_for(target: Target, like: Tensor) -> Callable[[Target, Tensor], Kinetic]:
+    """What makes the metric of a target and a scale, chosen for the operator of ``target``.
+
+    Args:
+        like: images (N, C, H, W) of the size that is sampled.
+    """
+    physics, m = target.physics, target.y[0].numel()
+    if physics.direct:
+        return Metric
+    if physics.items == 1 and m <= _MOST_DATA and not _each_its_own(physics):
+        gram = gram_matrix(physics, target.y[:1], target.crop(like[:1]))
+        return lambda target, scale: FewData(target, scale, gram)
+    spectra = {basis: diagonal(target, like, basis) for basis in _BASES}
+    return lambda target, scale: _nearest(target, scale, spectra, like)
+
+
+def _each_its_own(physics) -> bool:
+    """Whether weights differ from item to item."""
+    weight = getattr(physics, "weight", None)
+    return weight is not None and len(weight) > 1
+
+
+@torch.no_grad()
+def gram_matrix(physics, y: Tensor, x: Tensor, at_once: int = 64) -> Tensor:
+    """A A^T (m, m) in float64; y and x are one measurement and one image."""
+    unit = torch.eye(y.numel(), dtype=y.dtype, device=y.device)
+    rows = [
+        physics.A(physics.A_adjoint(part.view(-1, *y.shape[1:]))).flatten(1)
+        for part in unit.split(at_once)
+    ]
+    gram = torch.cat(rows).double()
+    return 0.5 * (gram + gram.T)
+
+
+@torch.no_grad()
+def diagonal(target: Target, like: Tensor, basis: str) -> Tensor:
+    """The diagonal of F A^T A F^T (N, ...), >= 0, by ``_PROBES`` random images.
+
+    The same for all chains, so that what an item gets does not depend on those beside it. Exact
+    where F makes A^T A diagonal: a circular convolution, a mask.
+    """
+    to, _ = _BASES[basis]
+    generator = torch.Generator().manual_seed(0)
+    product, square = torch.zeros(()), torch.zeros(())
+    for _ in range(_PROBES):
+        probe = torch.randn(like.shape[1:], generator=generator).to(like).expand_as(like)
+        normal = target.physics.A_normal(target.crop(probe))
+        there, back = to(probe), to(_put_inside(torch.zeros_like(probe), normal))
+        product = product + (there.conj() * back).real
+        square = square + there.abs().square()
+    return (product / square).clamp_min(0)
+
+
+def _nearest(target: Target, scale: Tensor, spectra: dict[str, Tensor], like: Tensor) -> Kinetic:
+    """The diagonal metric that is nearest to M for the hardest item, or conjugate gradients."""
+    from .conditioning import ritz
+
+    exact = Metric(target, scale)
+
+    def curvature(v: Tensor) -> Tensor:
+        physics = target.physics
+        seen = physics.A_normal(target.crop(v)) / _beside(target.noise, v).square()
+        return _add_inside(v / _beside(scale, v).square(), seen)
+
+    generator = torch.Generator().manual_seed(1)
+    normal = torch.randn(like.shape[1:], generator=generator).to(like).expand_as(like)
+    best: tuple[float, Kinetic] = (_NEAR, exact)
+    for basis, a in spectra.items():
+        metric = Spectral(target, scale, a, basis)
+        values = ritz(curvature, metric, metric.momenta(target.y, normal))
+        condition = float((values.amax(1) / values.amin(1).clamp_min(1e-12)).max())
+        best = min(best, (condition, metric), key=lambda pair: pair[0])
+    return best[1]
 
 
 def steepest_scale(density, u: Tensor, iterations: int = 20) -> Tensor:

@@ -21,6 +21,11 @@ class Streams:
         self.chains, self.like = chains, y
         self._seeds = [_seed_of(item, seed) for item in y.detach().cpu()]
 
+    @property
+    def names(self) -> list[str]:
+        """What the items are known by."""
+        return [f"{seed:x}" for seed in self._seeds]
+
     def normal(self, shape: tuple[int, ...], step: int, purpose: str) -> Tensor:
         """(B * chains, *shape)."""
         return self._draw(torch.randn, shape, step, purpose)

@@ -1,39 +1,47 @@
 """Posterior draws of images, with the diagnostics that say whether to believe them.
 
 Hamiltonian Monte Carlo in image space and in the metric of the problem (see `metric`): warm-up from
-a reconstruction, step sizes by dual averaging, all chains of all items in one batch.
+a reconstruction, down falling noise levels of the prior (see `start`), with steps and trajectories
+that adapt to each item (see `adapt`); all chains of all items in one batch.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
+from collections.abc import Generator as Generating
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...catalog import Method
 from ...errors import UsageError
+from ...fitting.interrupt import stop_requests
 from ...flows.padding import pad_to_multiple
-from ...metrics.chains import effective_size, effective_size_of_tails, r_hat
-from ...options import LEVEL, SEEDS, array, real, whole
-from ...physics import PoissonNoise
-from ...protocols import Density, multiple_of, noise_range
+from ...metrics.chains import r_hat
+from ...options import LEVEL, SEEDS, array, choice, folder, real, whole
+from ...protocols import Density, Encoder, Generator, multiple_of, noise_range
 from ..levels import priors_at
 from ..problem import Problem
 from ..reconstruction import Reconstruction
-from .adapt import DualAveraging
-from .hmc import move
-from .likelihood import poisson
-from .metric import Metric, steepest_scale
+from .adapt import ROUND, first_step
+from .chains import Chains
+from .checkpoint import Keeper
+from .clean import CleanMoments, through_noisy
+from .conditioning import STEPS, condition, curvatures
+from .hmc import Move
+from .latent import LatentTarget
+from .likelihood import likelihood_of
+from .memory import check_memory
+from .metric import Flat, Kinetic, metric_for, steepest_scale
 from .randomness import Streams
-from .target import Point, Target
+from .start import begin, levels, reconstruction
+from .target import Target
+from .verdict import judge_chains
 
-_FIRST_STEP = 0.1
-_JITTER = 0.4  # of the number of leapfrog steps, so that no period of the target is met
-_ALIKE, _ALIKE_ALL = 1.05, 1.1  # R-hat of 99 % of the pixels, and of all
-_DARK = 0.02  # an intensity at which photons may be counted
-_ENOUGH = 50  # effective draws of the median pixel
+_MUCH_BETTER = 4.0  # times a smaller condition number, for which latent space is taken
+_SO_FAR = 64  # pixels of which R-hat is told on the way
 
 
 class PosteriorDraws(Method):
@@ -48,8 +56,29 @@ class PosteriorDraws(Method):
     )
     draws: int = whole(400, "Draws that are kept, of all chains together.", 8)
     chains: int = whole(4, "Chains that make them.", 2, 4096)
-    warmup: int = whole(100, "Transitions before, which adapt the step size.", 0)
-    steps: int = whole(15, "Leapfrog steps of a transition, on average.")
+    warmup: int = whole(
+        100,
+        "Transitions before: half of them lead down from a high noise level, half adapt the steps.",
+        0,
+    )
+    steps: int | None = whole(
+        None, "Leapfrog steps of a transition, on average.", auto="adapted to each item"
+    )
+    thin: int = whole(1, "Of so many transitions one draw is kept.")
+    of: str = choice(
+        "noisy",
+        "Whose mean and std are given: of what is sampled, the image plus noise of the level sigma; or "
+        "of the clean image, which takes noise of at least sigma times the norm of the operator.",
+        ("noisy", "clean"),
+    )
+    space: str = choice(
+        "auto",
+        "Where chains move: in images, in latents, or where the measured conditioning is better.",
+        ("auto", "image", "latent"),
+    )
+    checkpoint: str | None = folder(
+        None, "Folder from which an interrupted run goes on.", auto="none"
+    )
     init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
@@ -63,149 +92,275 @@ class PosteriorDraws(Method):
             raise UsageError(
                 "method 'posterior' needs the noise level: pass noise=, or a physics that knows it"
             )
-        density = priors_at(prior, self.sigma)[0]
-        n = -(-self.draws // self.chains)
-        target = _target(problem, density, self.chains)
-        streams = Streams(problem.y, self.chains, self.seed)
-        start = pad_to_multiple(
-            _start(problem, prior) if self.init is None else self.init,
-            multiple_of(prior),
+        if self.space == "latent" and not _has_latents(prior):
+            raise UsageError(f"space='latent': {type(prior).__name__} has no encode and decode")
+        run = _Run(self, problem, prior)
+        run.sample()
+        return run.result()
+
+
+class _Run:
+    """One call: the targets at all levels, the chains, and what was measured on the way."""
+
+    def __init__(self, options: PosteriorDraws, problem: Problem, prior):
+        self.options, self.prior, self.chains = options, prior, options.chains
+        self.density = priors_at(prior, options.sigma)[0]
+        self.level = None if noise_range(prior) is None else float(self.density.c)
+        clean = options.of == "clean" and self.level is not None
+        self.problem = through_noisy(problem, self.level) if clean else problem
+        self.moments = CleanMoments(self.level, self.chains) if clean else None
+        self.each = -(-options.draws // self.chains)
+        self.shape = problem.padded_shape(multiple_of(prior))
+        y, pixels = problem.y, problem.shape[0] * problem.shape[1] * problem.shape[2]
+        chains = problem.batch * self.chains
+        check_memory(self.each * chains, pixels, chains, y)
+        self.items = torch.arange(problem.batch, device=y.device).repeat_interleave(self.chains)
+        self.streams = Streams(y, self.chains, options.seed)
+        self.keeper = Keeper(options.checkpoint, self._name())
+        self.annealed = options.warmup // 2
+        self.ladder = levels(prior, self.level, self.annealed)
+        self.in_latents = False
+        self.notes: list[list[str]] = [[] for _ in range(problem.batch)]
+        likelihood = likelihood_of(self.problem, self.items)
+        physics = self.problem.physics.select(self.items)
+        like = y.new_zeros((chains, *self.shape))
+        self._at = lambda density: Target(
+            density,
+            physics,
+            self.problem.y[self.items],
+            self.problem.noise_level()[self.items],
+            problem.crop,
+            likelihood,
         )
-        level, scale = _scale(density, prior, start)
-        start, scale = start.repeat_interleave(self.chains, 0), scale.repeat_interleave(self.chains)
-        metric = Metric(target, scale)
-        shape, of_data = tuple(start.shape[1:]), tuple(problem.y.shape[1:])
-        point = _begin(target, start, scale.view(-1, 1, 1, 1) * streams.normal(shape, 0, "start"))
-        adapt = DualAveraging(torch.full((problem.batch,), _FIRST_STEP).to(problem.y))
-        kept, trace = [], []
-        accepted = torch.zeros(problem.batch, dtype=point.log_p.dtype, device=point.log_p.device)
-        diverged = torch.zeros(problem.batch, dtype=torch.long, device=accepted.device)
-        evaluations = 1
-        for k in range(self.warmup + n):
-            size = (adapt.step if k < self.warmup else adapt.final).repeat_interleave(self.chains)
-            length = _length(self.steps, k, self.seed)
-            p = metric.momenta(
-                streams.normal(of_data, k, "data"), streams.normal(shape, k, "image")
+        self._metric: Callable[[Target, Tensor], Kinetic] = metric_for(self._at(self.density), like)
+        self._begin(like)
+
+    def _name(self) -> dict[str, Any]:
+        """What a checkpoint of this run is known by."""
+        o = self.options
+        names = ("seed", "chains", "warmup", "steps", "thin", "of", "space")
+        return {name: getattr(o, name) for name in names} | {
+            "sigma": self.level,
+            "measurement": self.streams.names,
+        }
+
+    def _begin(self, like: Tensor) -> None:
+        found = self.keeper.load()
+        if found is not None:
+            self.scale = found.tensors["scale"].to(like.device)
+            self.curvature = found.tensors["curvature"].to(like.device)
+            self.in_latents = found.state["in_latents"]
+            point_u = found.tensors["u"].to(like)
+        else:
+            start = self.options.init
+            start = reconstruction(self.problem, self.prior) if start is None else start
+            start = pad_to_multiple(start, multiple_of(self.prior)).to(like)
+            scale = _scale(self.density, self.level, start)
+            self.scale = scale.repeat_interleave(self.chains)
+            self.curvature = like.new_full((self.problem.batch, 2), torch.nan)
+            start = start.repeat_interleave(self.chains, 0)
+        k = 0 if found is None else found.step
+        target, metric = self._rung(self._level(max(k - 1, 0)))
+        if found is None:
+            of_start = self.streams.normal(tuple(like.shape[1:]), 0, "start")
+            apart = self._scale_of_rung.view(-1, 1, 1, 1) * of_start
+            point = begin(target, start, apart)
+        else:
+            point = target.at(point_u)
+            known = found.tensors["log_p"].to(point.log_p)
+            if not torch.allclose(point.log_p, known, rtol=1e-4, atol=1e-2):
+                raise self.keeper.foreign("its prior, operator or noise differs")
+        options = self.options
+        self.state = Chains(
+            point,
+            self.chains,
+            self.streams,
+            options.seed,
+            options.steps,
+            (self.each, *self.problem.shape),
+        )
+        self.state.evaluations += 1
+        if found is not None:
+            self.state.restore(found)
+            if self.moments is not None:
+                self.moments.sums = found.tensors["moments"].to(like.device)
+            if self.state.kept == self.each:
+                for row in self.notes:
+                    row.append(f"{self.keeper.folder} was finished: nothing was sampled again")
+        self.target, self.metric = target, metric
+
+    def _level(self, k: int) -> float | None:
+        return self.ladder[k] if k < self.annealed else self.level
+
+    def _rung(self, level: float | None) -> tuple[Target, Kinetic]:
+        """The target and its metric where the prior has this level."""
+        density, scale = self.density, self.scale
+        if level is not None and level != self.level:
+            density, scale = self.prior.at(level), torch.full_like(scale, level)
+        target = self._at(density)
+        self._scale_of_rung = scale
+        if self.in_latents:
+            return LatentTarget.of(target), Flat()
+        return target, self._metric(target, scale)
+
+    def sample(self) -> None:
+        """All transitions that are left, with a checkpoint every now and then and when stopped."""
+        options, state = self.options, self.state
+        total = options.warmup + self.each * options.thin
+        saved = self._saved()
+        with _requests(self.keeper) as stopping:
+            try:
+                while state.k < total and state.kept < self.each:
+                    result = self._transition()
+                    saved = self._saved()
+                    self.problem.progress(state.k, total, self._note(result))
+                    if stopping:
+                        raise KeyboardInterrupt
+                    self.keeper.save_if_due(lambda saved=saved: saved)
+            except KeyboardInterrupt:
+                self.keeper.save(*saved)
+                raise
+        self.keeper.save(*saved)
+
+    def _transition(self) -> Move:
+        state, k, warmup = self.state, self.state.k, self.options.warmup
+        if k and self._level(k) != self._level(k - 1):
+            self.target, self.metric = self._rung(self._level(k))
+            state.point = self.target.at(state.point.u)
+        if k == self.annealed:
+            self._measure()
+        result = state.transition(self.target, self.metric, learn=k < warmup)
+        if k >= warmup and (k - warmup) % self.options.thin == self.options.thin - 1:
+            state.keep(self.target)
+            if self.moments is not None:
+                self.moments.add(*self._in_images())
+        return result
+
+    def _in_images(self):
+        """The target of noisy images, and where chains stand in it."""
+        if not self.in_latents:
+            return self.target, self.state.point
+        target = self._at(self.density)
+        with torch.no_grad():
+            u = self.density.decode(self.state.point.u)
+        return target, target.at(u)
+
+    def _measure(self) -> None:
+        """The conditioning, which says where chains move on."""
+        state, space = self.state, self.options.space
+        of_image = self.streams.normal(self.shape, 0, "Lanczos image")
+        of_data = self.streams.normal(tuple(self.target.y.shape[1:]), 0, "Lanczos data")
+
+        def measured(target: Target, metric: Kinetic, u: Tensor) -> Tensor:
+            found = curvatures(target, metric, u, metric.momenta(of_data, of_image))
+            state.evaluations = state.evaluations + 2 * STEPS
+            return found.unflatten(0, (-1, self.chains)).mean(1)
+
+        self.curvature = measured(self.target, self.metric, state.point.u)
+        step, time = state.steps.final, state.lengths.final
+        if space != "image" and _has_latents(self.density):
+            with torch.no_grad():
+                z = self.density.encode(state.point.u)
+            target, metric = LatentTarget.of(self.target), Flat()
+            curvature = measured(target, metric, z)
+            round_ = torch.full_like(time, ROUND)  # what the prior alone would take there
+            better = _MUCH_BETTER * condition(curvature, round_) < condition(self.curvature, time)
+            if space == "latent" or bool(better.all()):
+                self.in_latents, self.curvature = True, curvature
+                self.target, self.metric, state.point = target, metric, target.at(z)
+                step = first_step(z) * curvature[:, 1].clamp_min(1.0).rsqrt()
+                time = round_
+            for row, one in zip(self.notes, better.tolist(), strict=True):
+                if one and not self.in_latents:
+                    row.append("latent space would be better conditioned: try space='latent'")
+        if self.in_latents or len(set(self.ladder)) > 1:
+            state.adapt(step, time)
+
+    def _note(self, result: Move) -> str:
+        state = self.state
+        words = ["warm-up" if state.k <= self.options.warmup else "sampling"]
+        words.append(f"acceptance {float(result.acceptance.mean()):.2f}")
+        if state.kept >= 4:
+            some = state.draws[:, :, : state.kept].flatten(3)
+            some = some[..., :: max(1, some.shape[-1] // _SO_FAR)]
+            words.append(f"R-hat {max(float(r_hat(one).nan_to_num(1).max()) for one in some):.2f}")
+        return ", ".join(words)
+
+    def _saved(self):
+        tensors, state = self.state.saved()
+        tensors |= {"scale": self.scale, "curvature": self.curvature.nan_to_num(0.0)}
+        if self.moments is not None:
+            tensors["moments"] = self.moments.sums
+        return self.state.k, tensors, state | {"in_latents": self.in_latents}
+
+    def result(self) -> Reconstruction:
+        state, problem = self.state, self.problem
+        sampled = max(state.sampled, 1)
+        accepted, diverged = (
+            v.unflatten(0, (-1, self.chains)) for v in (state.accepted, state.diverged)
+        )
+        verdicts = [
+            judge_chains(*row)
+            for row in zip(
+                state.draws, state.log_p, accepted / sampled, diverged / sampled, strict=True
             )
-            result = move(target, metric, point, p, streams.uniform(k, "accept"), size, length)
-            point = result.point
-            evaluations += length
-            acceptance = result.acceptance.view(-1, self.chains).mean(1)
-            if k < self.warmup:
-                adapt.update(acceptance)
-            else:
-                kept.append(problem.crop(point.u))
-                accepted += acceptance / n
-                diverged += result.diverged.view(-1, self.chains).sum(1)
-            trace.append(
-                {
-                    "acceptance": acceptance.tolist(),
-                    "step": size.view(-1, self.chains)[:, 0].tolist(),
-                    "log_prob": point.log_p.view(-1, self.chains).mean(1).tolist(),
-                }
-            )
-            stage = "warm-up" if k < self.warmup else "sampling"
-            problem.progress(
-                k + 1, self.warmup + n, f"{stage}, acceptance {float(acceptance.mean()):.2f}"
-            )
-        return _result(
-            problem, density, kept, self.chains, accepted, diverged, evaluations, trace, level
+        ]
+        samples = state.draws.flatten(1, 2).transpose(0, 1)
+        x, std = samples.mean(0), samples.std(0)
+        if self.moments is not None:
+            x, std = (v.to(samples) for v in self.moments.result(len(samples)))
+        with torch.no_grad():
+            log_prob = self.density.log_prob(pad_to_multiple(x, multiple_of(self.prior)))
+        for row, verdict in zip(self.notes, verdicts, strict=True):
+            row += verdict.bad_chains
+        status = [v.status for v in verdicts]
+        return Reconstruction(
+            x=x,
+            z=None,
+            log_prob=log_prob,
+            residual=problem.residual(x),
+            converged=torch.tensor([s == "converged" for s in status]),
+            status=status,
+            evaluations=state.evaluations,
+            method="posterior",
+            trace=state.trace,
+            std=std,
+            samples=samples,
+            notes=self.notes,
+            diagnostics={
+                "r_hat": torch.stack([v.r_hat for v in verdicts]),
+                "ess_bulk": torch.stack([v.ess_bulk for v in verdicts]),
+                "ess_tail": torch.stack([v.ess_tail for v in verdicts]),
+                "acceptance": accepted.mean(1) / sampled,
+                "divergences": diverged.sum(1).long(),
+                "sigma": self.level,
+                "of": "clean" if self.moments is not None or self.level is None else "noisy",
+                "space": "latent" if self.in_latents else "image",
+                "metric": type(self.metric).__name__,
+                "condition": condition(self.curvature, state.time),
+                "curvature": self.curvature,
+                "step": state.steps.final,
+                "log_p": state.log_p,
+            },
         )
 
 
-def _target(problem: Problem, density, chains: int) -> Target:
-    items = torch.arange(problem.batch, device=problem.y.device).repeat_interleave(chains)
-    physics, y = problem.physics.select(items), problem.y[items]
-    counts = None
-    if type(problem.model) is PoissonNoise and problem.given is not None:
-        given, operator = problem.given
-        counts = poisson(operator.select(items), given[items], problem.model.gain)
-    return Target(density, physics, y, problem.noise_level()[items], problem.crop, counts)
+def _has_latents(prior) -> bool:
+    return isinstance(prior, Generator) and isinstance(prior, Encoder)
 
 
-def _begin(target: Target, start: Tensor, apart: Tensor) -> Point:
-    """Chains around ``start``; brighter and together where that has no likelihood (photons were
-    counted where the image is not positive)."""
-    point = target.at(start + apart)
-    possible = torch.isfinite(point.log_p)
-    if bool(possible.all()):
-        return point
-    return target.at(start.clamp_min(_DARK)).where(possible, point)
+def _scale(density, level: float | None, start: Tensor) -> Tensor:
+    """The metric's scale of each item (B,): sigma0, or for a density without levels its steepest."""
+    if level is None:
+        return steepest_scale(density, start)
+    return torch.full((len(start),), level).to(start)
 
 
-def _start(problem: Problem, prior) -> Tensor:
-    """A reconstruction to start from: plug-and-play, or MAP without noise levels."""
-    from ..map import MAP
-    from ..pnp import PlugAndPlay
-
-    quiet = dataclasses.replace(problem, progress=lambda *_: None)
-    if noise_range(prior) is not None:
-        return PlugAndPlay(views=1).search(quiet, prior).x
-    return MAP().solve(quiet, prior).x
-
-
-def _scale(density, prior, start: Tensor) -> tuple[float | None, Tensor]:
-    """sigma0, or None for a density without noise levels; and the metric's scale per item (B,)."""
-    if noise_range(prior) is None:
-        return None, steepest_scale(density, start)
-    level = float(density.c)
-    return level, torch.full((len(start),), level).to(start)
-
-
-def _length(steps: int, k: int, seed: int) -> int:
-    """The number of leapfrog steps of transition k, the same for all chains."""
-    generator = torch.Generator().manual_seed(1_000_003 * seed + k)
-    u = 2 * float(torch.rand((), generator=generator)) - 1
-    return max(1, round(steps * (1 + _JITTER * u)))
-
-
-def _result(
-    problem, density, kept, chains, accepted, diverged, evaluations, trace, level
-) -> Reconstruction:
-    by_chain = torch.stack(kept, 1).unflatten(0, (problem.batch, chains))  # (B, chains, n, ...)
-    diagnostics = {
-        "r_hat": torch.stack([r_hat(item) for item in by_chain]),
-        "ess_bulk": torch.stack([effective_size(item) for item in by_chain]),
-        "ess_tail": torch.stack([effective_size_of_tails(item) for item in by_chain]),
-        "acceptance": accepted,
-        "divergences": diverged,
-        "sigma": level,
-    }
-    samples = by_chain.flatten(1, 2).transpose(0, 1)
-    x = samples.mean(0)
-    status = [_verdict(*row) for row in zip(
-        diagnostics["r_hat"], diagnostics["ess_bulk"], accepted.tolist(), strict=True
-    )]  # fmt: skip
-    with torch.no_grad():
-        padded = pad_to_multiple(x, multiple_of(density))
-        log_prob = density.log_prob(padded)
-    return Reconstruction(
-        x=x,
-        z=None,
-        log_prob=log_prob,
-        residual=problem.residual(x),
-        converged=torch.tensor([s == "converged" for s in status]),
-        status=status,
-        evaluations=torch.full((problem.batch,), evaluations),
-        method="posterior",
-        trace=trace,
-        std=samples.std(0),
-        samples=samples,
-        diagnostics=diagnostics,
-    )
-
-
-def _verdict(r: Tensor, size: Tensor, acceptance: float) -> str:
-    """ "converged", or what speaks against it."""
-    r, size = r.flatten(), size.flatten()
-    if not bool(torch.isfinite(r).all()):
-        return "not converged: some pixels never moved; lower the step or use more warm-up"
-    most, all_of_them = float(r.quantile(0.99)), float(r.max())
-    if most > _ALIKE or all_of_them > _ALIKE_ALL:
-        return (
-            f"not converged: the chains disagree (R-hat {most:.2f} for 99 % of the pixels, "
-            f"{all_of_them:.2f} at most); raise warmup and draws"
-        )
-    if float(size.median()) < _ENOUGH:
-        return f"not converged: only {float(size.median()):.0f} effective draws; raise draws"
-    return "converged"
+@contextlib.contextmanager
+def _requests(keeper: Keeper) -> Generating[list[int]]:
+    """Ctrl-C ends the transition first, where there is something to save."""
+    if keeper.folder is None:
+        yield []
+    else:
+        with stop_requests() as requests:
+            yield requests

@@ -35,7 +35,7 @@ class Point:
 
     def where(self, accepted: Tensor, other: Point) -> Point:
         """``other`` for the chains that ``accepted`` it, else this."""
-        at = accepted.view(-1, 1, 1, 1)
+        at = accepted.view(-1, *[1] * (self.u.dim() - 1))
         return Point(
             torch.where(at, other.u, self.u),
             torch.where(accepted, other.log_p, self.log_p),
@@ -70,10 +70,18 @@ class Target:
         """log p(y | A u) without its constant (N,)."""
         return self.likelihood(self.crop(u))
 
+    def log_p(self, u: Tensor) -> Tensor:
+        """log p(u | y), up to its constant (N,)."""
+        return self.density.log_prob(u) + self.log_likelihood(u)
+
     def at(self, u: Tensor) -> Point:
         """The value and the gradient at u."""
         with torch.enable_grad():
             u = u.detach().requires_grad_()
-            log_p = self.density.log_prob(u) + self.log_likelihood(u)
+            log_p = self.log_p(u)
             (gradient,) = torch.autograd.grad(log_p.sum(), u)
         return Point(u.detach(), log_p.detach(), gradient)
+
+    def images(self, u: Tensor) -> Tensor:
+        """What is measured of the variable that is sampled."""
+        return self.crop(u)

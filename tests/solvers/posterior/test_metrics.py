@@ -1,0 +1,146 @@
+"""Metrics: what momenta are drawn from is what velocities invert, for every kind of operator."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from innverse import physics
+from innverse.solvers.posterior.adapt import ROUND, Lengths
+from innverse.solvers.posterior.conditioning import condition, curvatures
+from innverse.solvers.posterior.hmc import leapfrog, move
+from innverse.solvers.posterior.metric import FewData, Flat, Metric, Spectral, diagonal, metric_for
+from innverse.solvers.posterior.target import Target
+
+from .test_hmc import SHAPE, SIGMA, Gaussian, matrix_of, problem
+
+S = 0.2
+
+
+def operators():
+    g = torch.Generator().manual_seed(0)
+    mask = (torch.rand(4, 4, generator=g) > 0.5).double()
+    kernel = torch.tensor([[0.1, 0.2, 0.0], [0.3, 0.2, 0.1], [0.0, 0.1, 0.0]]).double()
+    yield "inpainting", physics.Inpainting(mask)
+    yield "blur", physics.Blur(kernel, "reflect", image_shape=SHAPE)
+    yield "tomography", physics.Tomography(SHAPE, angles=3)
+    yield "matrix", physics.MatrixPhysics(torch.randn(6, 16, generator=g).double() / 4, SHAPE)
+    yield "a mask by functions", physics.as_physics((lambda x: mask * x, lambda y: mask * y), SHAPE)
+
+
+OPERATORS = dict(operators())
+
+
+def target_of(operator, n: int = 2) -> Target:
+    y = torch.zeros_like(operator.A(torch.zeros(n, *SHAPE, dtype=torch.float64)))
+    return Target(Gaussian(), operator, y, torch.full((n,), S, dtype=torch.float64))
+
+
+def scales(n: int = 2) -> Tensor:
+    return torch.full((n,), SIGMA, dtype=torch.float64)
+
+
+def kinds(operator):
+    target, like = target_of(operator), torch.zeros(2, *SHAPE, dtype=torch.float64)
+    yield metric_for(target, like)(target, scales())
+    for basis in ("frequencies", "pixels"):
+        yield Spectral(target, scales(), diagonal(target, like, basis), basis)
+    yield Metric(target, scales())
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_momenta_and_velocities_belong_together(name):
+    operator = OPERATORS[name]
+    target = target_of(operator)
+    no_data = torch.zeros_like(target.y)
+    no_image = torch.zeros(2, *SHAPE, dtype=torch.float64)
+    for metric in kinds(operator):
+
+        def from_data(e, metric=metric):
+            return metric.momenta(e.expand(2, -1).reshape(no_data.shape), no_image)[0].flatten()
+
+        def from_image(e, metric=metric):
+            return metric.momenta(no_data, e.view(1, *SHAPE).expand(2, -1, -1, -1))[0].flatten()
+
+        def velocity(e, metric=metric):
+            return metric.velocity(e.view(1, *SHAPE).expand(2, -1, -1, -1))[0].flatten()
+
+        root = torch.cat((matrix_of(from_data, no_data[0].numel()), matrix_of(from_image, 16)), 1)
+        inverse = matrix_of(velocity, 16)
+        product = inverse @ root @ root.T
+        assert torch.allclose(product, torch.eye(16, dtype=torch.float64), atol=2e-5), metric
+        p = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1)).double()
+        rows = p.flatten(1)
+        assert torch.allclose(metric.kinetic(p), 0.5 * (rows @ inverse * rows).sum(1), rtol=1e-5)
+
+
+def test_few_data_and_closed_forms_are_the_metric_itself():
+    assert isinstance(next(kinds(OPERATORS["matrix"])), FewData)
+    assert type(next(kinds(OPERATORS["inpainting"]))) is Metric
+    p = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1)).double()
+    for name in ("matrix", "tomography", "blur"):
+        target = target_of(OPERATORS[name])
+        chosen, exact = next(kinds(OPERATORS[name])), Metric(target, scales())
+        assert torch.allclose(chosen.velocity(p), exact.velocity(p), rtol=1e-4, atol=1e-7)
+
+
+def test_many_data_take_a_diagonal_that_is_near(monkeypatch):
+    monkeypatch.setattr("innverse.solvers.posterior.metric._MOST_DATA", 0)
+    like = torch.zeros(2, *SHAPE, dtype=torch.float64)
+    for name in ("blur", "a mask by functions"):
+        target = target_of(OPERATORS[name])
+        chosen = metric_for(target, like)(target, scales())
+        assert isinstance(chosen, Spectral), name
+    p = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1)).double()
+    exact = Metric(target, scales())  # of the mask, which is diagonal in pixels
+    assert torch.allclose(chosen.velocity(p), exact.velocity(p), rtol=1e-5)
+
+
+def test_curvature_in_the_metric_is_measured():
+    _, target, metric, g = problem("inpainting", 1)
+    m = torch.linalg.inv(matrix_of(lambda e: metric.velocity(e.view(1, *SHAPE)).flatten(), 16))
+    mask = target.physics.mask.flatten().double()
+    h = target.density.precision + (mask / 0.2**2).diag()
+    want = torch.linalg.eigvals(torch.linalg.solve(m, h)).real
+    p = torch.randn(1, *SHAPE, generator=g, dtype=torch.float64)
+    found = curvatures(target, metric, target.density.sample(1, g), p)[0]
+    assert torch.allclose(found, torch.stack((want.min(), want.max())), rtol=1e-2)
+    assert condition(torch.tensor([[0.1, 2.0]]), torch.tensor([3 * ROUND])) == pytest.approx(18.0)
+
+
+class Wide:
+    """N(0, width^2 I), one width for each chain."""
+
+    def __init__(self, width: Tensor):
+        self.width = width
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return -0.5 * (x.flatten(1) / self.width[:, None]).square().sum(1)
+
+
+def test_trajectories_end_where_more_would_not_pay():
+    width = torch.tensor([1.0, 5.0], dtype=torch.float64)
+    y = torch.zeros(2, 1, 8, 8, dtype=torch.float64)
+    target = Target(Wide(width), physics.Denoising(), y, torch.ones(2), likelihood=lambda u: 0)
+    g, flat = torch.Generator().manual_seed(0), Flat()
+    lengths, step = Lengths(torch.full((2,), 0.5, dtype=torch.float64)), 0.2 * width
+    point = target.at(width.view(-1, 1, 1, 1) * torch.randn(y.shape, generator=g).double())
+    for _ in range(150):
+        n = (lengths.time / step).round().clamp(1, 60).long()
+        p = flat.momenta(y, torch.randn(y.shape, generator=g).double())
+        result = move(target, flat, point, p, torch.zeros(2).double(), step, n)
+        point = result.point
+        lengths.update(n * step, result.distance, result.growth)
+    assert torch.allclose(lengths.final, ROUND * width, rtol=0.1)
+
+
+def test_chains_whose_trajectory_is_over_stand_still():
+    u, target, metric, g = problem("inpainting", 3)
+    p = torch.randn(u.shape, generator=g, dtype=torch.float64)
+    step, n = torch.full((3,), 0.1, dtype=torch.float64), torch.tensor([2, 5, 0])
+    end, q = leapfrog(target, metric, target.at(u), p, step, n)
+    assert torch.equal(end.u[2], u[2]) and torch.equal(q[2], p[2])
+    for i in (0, 1):
+        alone, r = leapfrog(target, metric, target.at(u), p, step, int(n[i]))
+        assert torch.allclose(end.u[i], alone.u[i], atol=1e-12) and torch.allclose(q[i], r[i])

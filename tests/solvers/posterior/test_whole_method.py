@@ -1,0 +1,211 @@
+"""The whole method on a noise-conditional prior in closed form: start, warm-up, spaces, checkpoints."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import innverse
+from innverse import physics
+from innverse.errors import InputError, UsageError
+from innverse.solvers.posterior.verdict import judge_chains
+
+from .levels import Levels
+from .test_hmc import SHAPE, matrix_of
+
+S = 0.2
+G = torch.Generator().manual_seed(0)
+OPERATORS = {
+    "inpainting": physics.Inpainting.random(SHAPE, 0.5, G),
+    "denoising": physics.Denoising(image_shape=SHAPE),
+    "matrix": physics.MatrixPhysics(torch.randn(6, 16, generator=G).double() / 4, SHAPE),
+    "blur": physics.Blur(torch.rand(3, 3, generator=G).double() / 5, image_shape=SHAPE),
+    "tight frame": physics.FastCompressedSensing(8, SHAPE, G),
+}
+FEW = {"method": "posterior", "noise": S, "sigma": 0.1, "draws": 24, "chains": 3, "warmup": 6}
+
+
+def measured(name: str = "inpainting"):
+    """The operator, a measurement, and the operator's matrix."""
+    g, operator = torch.Generator().manual_seed(1), OPERATORS[name]
+    x = Levels().decode(torch.randn(1, *SHAPE, generator=g).double())
+    y = operator.A(x)
+    y = operator.keep_measured(y + S * torch.randn(y.shape, generator=g).double())
+    return operator, y, matrix_of(lambda e: operator.A(e.view(1, *SHAPE)).flatten(), 16)
+
+
+def agrees(found, mean, std) -> None:
+    size = found.diagnostics["ess_bulk"].flatten()
+    assert found.diagnostics["r_hat"].max() < 1.1 and size.min() > 200
+    assert ((found.x.flatten() - mean) / std * size.sqrt()).abs().max() < 4
+    assert (found.std.flatten() / std - 1).abs().max() < 0.15
+
+
+@pytest.mark.parametrize("space", ["image", "latent"])
+def test_chains_from_far_away_arrive_in_both_spaces(space):
+    operator, y, a = measured()
+    far = torch.full((1, *SHAPE), 30.0, dtype=torch.float64)
+    found = innverse.solve(y, operator, Levels(), method="posterior", noise=S, sigma=0.1, init=far,
+                           draws=1600, chains=20, warmup=40, space=space)  # fmt: skip
+    agrees(found, *Levels().posterior(a, y.flatten(), S, "noisy"))
+    assert found.diagnostics["space"] == space and found.diagnostics["of"] == "noisy"
+    assert torch.isfinite(found.diagnostics["condition"]).all()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_the_clean_picture_has_its_own_mean_and_spread(name):
+    operator, y, a = measured(name)
+    found = innverse.solve(y, operator, Levels(), method="posterior", noise=S, sigma=0.1,
+                           draws=1600, chains=20, warmup=40, of="clean")  # fmt: skip
+    agrees(found, *Levels().posterior(a, y.flatten(), S, "clean"))
+    assert found.diagnostics["of"] == "clean"
+
+
+@pytest.mark.parametrize(
+    ("noise", "operator", "words"),
+    [
+        (0.05, OPERATORS["denoising"], "of='clean' needs noise of at least sigma times"),
+        (S, physics.Blur(torch.ones(3, 3).double() / 9, "reflect"), "has no simple form"),
+        (physics.PoissonNoise(0.05), OPERATORS["denoising"], "Gaussian noise"),
+    ],
+)
+def test_what_cannot_be_said_of_the_clean_picture_is_refused(noise, operator, words):
+    y = torch.full((1, *SHAPE), 0.4, dtype=torch.float64)
+    with pytest.raises(UsageError, match=words) as caught:
+        innverse.solve(y, operator, Levels(), **(FEW | {"noise": noise, "of": "clean"}))
+    assert "\n" not in str(caught.value)
+
+
+def interrupted(y, operator, folder, after: int, **more) -> None:
+    def stop(done, total, note):
+        if done == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        innverse.solve(y, operator, Levels(), checkpoint=str(folder), progress=stop, **(FEW | more))
+
+
+@pytest.mark.parametrize("after", [1, 3, 5, 9])
+@pytest.mark.parametrize("more", [{}, {"space": "latent"}, {"of": "clean", "thin": 2}])
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, after, more):
+    operator, y, _ = measured()
+    whole = innverse.solve(y, operator, Levels(), **(FEW | more))
+    interrupted(y, operator, tmp_path, after, **more)
+    found = innverse.solve(y, operator, Levels(), checkpoint=str(tmp_path), **(FEW | more))
+    assert torch.equal(found.samples, whole.samples)
+    assert torch.equal(found.x, whole.x) and torch.equal(found.std, whole.std)
+    assert found.trace == whole.trace and torch.equal(found.evaluations, whole.evaluations)
+
+
+def test_a_finished_checkpoint_is_read_and_may_be_prolonged(tmp_path):
+    operator, y, _ = measured()
+    given = FEW | {"checkpoint": str(tmp_path)}
+    first = innverse.solve(y, operator, Levels(), **given)
+    calls = []
+    again = innverse.solve(y, operator, Levels(), progress=lambda *a: calls.append(a), **given)
+    assert torch.equal(first.samples, again.samples) and not calls
+    assert any("was finished" in note for note in again.notes[0])
+    more = innverse.solve(y, operator, Levels(), **(given | {"draws": 48}))
+    whole = innverse.solve(y, operator, Levels(), **(FEW | {"draws": 48}))
+    assert torch.equal(more.samples, whole.samples)
+
+
+@pytest.mark.parametrize("what", ["y", "seed", "noise", "prior", "damaged", "file"])
+def test_a_checkpoint_of_another_run_is_refused_in_one_line(tmp_path, what):
+    operator, y, _ = measured()
+    prior, given = Levels(), FEW | {"checkpoint": str(tmp_path)}
+    interrupted(y, operator, tmp_path, 8)
+    if what == "y":
+        y = y + 0.01
+    elif what == "seed":
+        given["seed"] = 5
+    elif what == "noise":
+        given["noise"] = 0.3
+    elif what == "prior":
+        prior.mean += 0.2
+        prior.at = lambda sigma: prior
+    elif what == "damaged":
+        next(tmp_path.glob("*.safetensors")).write_bytes(b"broken")
+    else:
+        given["checkpoint"] = str(next(tmp_path.glob("*.json")))
+    with pytest.raises((InputError, UsageError), match="another run|damaged|is a file") as caught:
+        innverse.solve(y, operator, prior, **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_thinned_draws_are_those_of_the_longer_run():
+    operator, y, _ = measured()
+    every = innverse.solve(y, operator, Levels(), **FEW)
+    third = innverse.solve(y, operator, Levels(), **(FEW | {"draws": 12, "thin": 2}))
+    by_chain = every.samples.unflatten(0, (3, 8))
+    assert torch.equal(third.samples.unflatten(0, (3, 4)), by_chain[:, 1::2])
+
+
+def test_draws_that_do_not_fit_in_memory_are_refused_at_once(monkeypatch):
+    monkeypatch.setattr("innverse.solvers.posterior.memory.free_memory", lambda device: 10**6)
+    operator, y, _ = measured()
+    with pytest.raises(InputError, match=r"\d draws .* of memory, .* are free") as caught:
+        innverse.solve(y, operator, Levels(), **(FEW | {"draws": 100_000}))
+    assert "\n" not in str(caught.value)
+    from innverse.solvers.posterior import memory
+
+    monkeypatch.undo()
+    free = memory.free_memory(torch.device("cpu"))
+    assert free is None or free > 2**20
+
+
+class Broken(Levels):
+    """A density that is nowhere smooth: what is no start is NaN."""
+
+    noise_range = None
+
+    def at(self, sigma):
+        return self
+
+    def log_prob(self, x):
+        value = super().log_prob(x)
+        return torch.where(value > value.detach().mean() + 1e9, value, torch.nan * value)
+
+
+def test_chains_that_diverge_are_said_to_have_failed():
+    operator, y, _ = measured()
+    start = torch.full((1, *SHAPE), 0.4, dtype=torch.float64)
+    found = innverse.solve(y, operator, Broken(), **(FEW | {"init": start}))
+    assert not found.converged.any()
+    assert found.status[0].startswith("failed: every trajectory diverged")
+    assert "\n" not in found.status[0] and (found.diagnostics["divergences"] == 24).all()
+
+
+def chains(shift: float = 0.0, stuck: bool = False):
+    g = torch.Generator().manual_seed(0)
+    draws, log_p = torch.randn(4, 100, 1, 8, 8, generator=g), torch.randn(4, 100, generator=g)
+    draws[2] += shift
+    log_p[2] -= 10 * shift
+    accepted = torch.full((4,), 0.8)
+    if stuck:
+        draws[2], accepted[2] = draws[2, 0], 0.0
+    return draws, log_p, accepted, torch.zeros(4)
+
+
+def test_bad_chains_are_named_with_how_far_off_they_are():
+    good = judge_chains(*chains())
+    assert good.status == "converged" and not good.bad_chains
+    apart = judge_chains(*chains(shift=2.0))
+    assert apart.status.startswith("not converged: chain 2 of 4 stands apart")
+    assert "is 2 standard deviations off" in apart.bad_chains[0]
+    assert "-20" in apart.bad_chains[0].split("log-density")[1]
+    stuck = judge_chains(*chains(stuck=True))
+    assert stuck.status.startswith("not converged: chain 2 of 4 never moved")
+    draws, *rest = chains()
+    draws += torch.arange(4.0).view(-1, 1, 1, 1, 1)  # all differ: none is to blame
+    everyone = judge_chains(draws, *rest)
+    assert everyone.status.startswith("not converged: the chains disagree")
+    assert not everyone.bad_chains
+
+
+def test_progress_says_acceptance_and_r_hat():
+    operator, y, _ = measured()
+    said = []
+    innverse.solve(y, operator, Levels(), progress=lambda *a: said.append(a), **FEW)
+    assert "warm-up, acceptance" in said[0][2] and "R-hat" in said[-1][2]
+    assert said[-1][0] == said[-1][1] == 6 + 8
