@@ -215,6 +215,14 @@ def with_earlier(name: str, rows: list[dict], key, same: dict, folder: Path | No
     return rows + [row for row in found["cells"] if key(row) not in done]
 
 
+def write_atomically(path: Path, data: dict) -> None:
+    """JSON that is whole at every moment, whoever reads or stops."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps(data, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
 # ---- the child ----------------------------------------------------------------------------------
 
 

@@ -142,7 +142,7 @@ def test_a_repair_learned_from_one_picture_is_refused():
 
 
 def test_predictive_p_values_find_a_wrong_noise_level():
-    u, y = images(100)
+    _, y = images(100)
     draws = posterior(y, 200)
 
     def misfit(y, u):

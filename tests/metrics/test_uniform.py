@@ -59,7 +59,5 @@ def test_holm_by_hand():
 
 def test_holm_never_accuses_more_often_than_it_says():
     g = torch.Generator().manual_seed(0)
-    accused = [
-        float(calibration.holm(torch.rand(20, generator=g)).min()) < 0.1 for _ in range(500)
-    ]
+    accused = [float(calibration.holm(torch.rand(20, generator=g)).min()) < 0.1 for _ in range(500)]
     assert 0.065 < sum(accused) / 500 < 0.13

@@ -85,7 +85,7 @@ def ecdf_band(n: int, draws: int, level: float = 0.95) -> tuple[Tensor, Tensor]:
         >>> from innverse.metrics.calibration import ecdf_band
         >>> lower, upper = ecdf_band(100, 19)
         >>> [round(float(b[9]), 2) for b in (lower, upper)]  # around 1/2
-        [0.36, 0.64]
+        [0.37, 0.63]
     """
     if not 0 < level < 1:
         raise UsageError(f"level={level!r}: give a probability between 0 and 1")
