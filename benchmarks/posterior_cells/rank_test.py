@@ -21,7 +21,7 @@ from ._uniform import added, counts, verdict
 
 SEED = 20010646
 LENGTH = 20  # states of a chain, and so as many ranks
-CHUNK = 250
+CHUNK = 500
 NO_LIGHT = ("compressed_sensing", "fourier")  # measurements below zero: no photons are counted
 
 PROBLEMS = [

@@ -168,4 +168,4 @@ def _stays(lower: Tensor, upper: Tensor, points: Tensor, n: int) -> float:
         )  # fmt: skip
         step = torch.where(possible, log_step.exp(), 0.0)
         mass, before, at = mass @ step, low, point
-    return float(mass.sum())
+    return min(1.0, float(mass.sum()))
