@@ -58,7 +58,7 @@ class Kernel:
         self.acceptance.append(made.acceptance)
         return made.point
 
-    def adapted(self, u: Tensor, transitions: int = 60) -> float:
+    def adapted(self, u: Tensor, transitions: int = 40) -> float:
         """A step that is accepted as often as it should be: the median of what dual averaging finds
         for each of these chains."""
         adapt, point = DualAveraging(torch.full((len(u),), 0.2)), self.at(u)

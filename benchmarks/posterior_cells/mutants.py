@@ -2,7 +2,7 @@
 
 One accepts every move at twice the adapted step, one draws momenta from N(0, I) while its velocity
 is M^-1 p, and one draws from the prior whatever the data are. The first two go through the exact
-rank test (`rank_test`), the third is ranked among 99 of its draws (as in `sbc`); 500 and 200 replicates.
+rank test (`rank_test`), the third is ranked among 99 of its draws (as in `sbc`).
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def ranks(
 
     def pilot() -> dict:
         u, right = kernel(0.2, "pilot")
-        return {"step": right.adapted(u, 20 if setting.quick else 60)}
+        return {"step": right.adapted(u, 20 if setting.quick else 40)}
 
     def test(k: int, step: float) -> dict:
         u, one = kernel(step, k, mutant)

@@ -67,7 +67,7 @@ def test_sbc_and_coverage_of_an_exact_posterior(of):
 
 def test_sets_of_highest_density_of_a_narrow_posterior_cover_what_they_must():
     """Nine tenths as wide, the set of level a is the chi-square ball of radius .81 q_a."""
-    u, y = images(800)
+    u, y = images(400)
     log_prob = log_posterior(y)
     found = calibration.coverage(posterior(y, 99, width=0.9), u, log_prob=log_prob)
     values = torch.linspace(20, 130, 20_001).double()
@@ -75,7 +75,7 @@ def test_sets_of_highest_density_of_a_narrow_posterior_cover_what_they_must():
     for level, share in zip(found.levels, found.joint, strict=True):
         radius = values[(mass < level).sum()] * 0.81
         want = float(torch.special.gammainc(torch.tensor(32.0).double(), radius / 2))
-        assert float(share) == pytest.approx(want, abs=0.06)
+        assert float(share) == pytest.approx(want, abs=0.08)
 
 
 def test_sbc_draws_of_the_prior_are_found_out_by_the_likelihood_alone():
@@ -105,20 +105,20 @@ def test_haar_coefficients_are_orthonormal():
 @pytest.mark.parametrize("width", [0.5, 2.0])
 def test_repair_of_few_pictures(width):
     """One factor for all pixels: its reciprocal width, and the coverage that was asked for."""
-    u, y = images(60)
-    repair = calibration.recalibrate(posterior(y, 199, width), u)
+    u, y = images(40)
+    repair = calibration.recalibrate(posterior(y, 99, width), u)
     assert repair.factors.shape == (len(repair.levels), 1)
-    assert float(repair.factors_at([0.9])) == pytest.approx(1 / width, rel=0.12)
-    fresh, data = images(200, seed=7)
-    draws = posterior(data, 199, width, seed=8)
+    assert float(repair.factors_at([0.9])) == pytest.approx(1 / width, rel=0.15)
+    fresh, data = images(100, seed=7)
+    draws = posterior(data, 99, width, seed=8)
     after = calibration.coverage(repair.samples(draws), fresh)
     error = (after.covered.mean(1) - after.levels).abs()
-    assert (error < 3 * repair.standard_error() + 0.02).all() and after.error < 0.06
-    assert calibration.coverage(draws, fresh).error > 3 * after.error
+    assert (error < 3 * repair.standard_error() + 0.02).all() and after.error < 0.07
+    assert calibration.coverage(draws, fresh).error > 2 * after.error
     again = calibration.Recalibration.from_json(repair.to_json())
     assert torch.equal(again.standard_error(), repair.standard_error())
     moved = repair.intervals(draws, levels=[0.9])
-    assert moved[0].shape == (1, 200, 64) and (moved[1] > moved[0]).all()
+    assert moved[0].shape == (1, 100, 64) and (moved[1] > moved[0]).all()
 
 
 def test_repair_of_pictures_keeps_its_promise_on_average():

@@ -84,7 +84,8 @@ def rank_test(
     backwards, has a uniform rank. No chain has to converge.
 
     Args:
-        start: of N chains: draws of their stationary distributions.
+        start: of N chains, draws of their stationary distributions: a tensor (N, ...), or an object
+            with ``where(these, other)``, which is ``other`` for these (N,) chains and else itself.
         kernel: one transition of all chains. One that is tuned must have been tuned on others.
         of: state -> values (N,) or (N, K) to be ranked.
         length: states of each chain; ranks lie on 0..length - 1.
@@ -101,16 +102,21 @@ def rank_test(
     """
     g = own(generator)
     truth = _rows(of(start))
-    place = torch.randint(length, (len(truth), 1), generator=g)
+    ahead = torch.randint(length, (len(truth),), generator=g)  # transitions forwards, then back
     below, equal = (torch.zeros(truth.shape, dtype=torch.long) for _ in range(2))
-    for ahead in (length - 1 - place, place):
-        state = start
-        for k in range(1, length):
-            state = kernel(state)
-            found, counts = _rows(of(state)), k <= ahead
-            below += counts & (found < truth)
-            equal += counts & (found == truth)
+    state = start
+    for k in range(length - 1):
+        state = kernel(_where(ahead == k, start, state))
+        found = _rows(of(state))
+        below += found < truth
+        equal += found == truth
     return _sbc(below, equal, length - 1, g)
+
+
+def _where(these: Tensor, other, state):
+    if isinstance(state, Tensor):
+        return torch.where(these.view(-1, *[1] * (state.dim() - 1)), other, state)
+    return state.where(these, other)
 
 
 def _rows(found: Tensor) -> Tensor:
