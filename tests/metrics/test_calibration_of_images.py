@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -58,6 +59,8 @@ def test_sbc_and_coverage_of_an_exact_posterior(of):
     found = calibration.sbc(draws, u, of=of)
     p = calibration.counts_p(found.ranks, 99, 20)
     assert calibration.holm(torch.cat((p, found.p_values))).min() > 0.05
+    result = SimpleNamespace(samples=draws)  # as `solve` gives them
+    assert torch.equal(calibration.sbc(result, u, of=of).ranks, found.ranks)
     assert found.inside(1 - 0.05 / len(p)).all()
     assert calibration.tarp(draws, u, of=of).p_value > 0.01
     sets = calibration.coverage(draws, u, of=of, log_prob=log_posterior(y))
@@ -113,7 +116,7 @@ def test_repair_of_few_pictures(width):
     draws = posterior(data, 99, width, seed=8)
     after = calibration.coverage(repair.samples(draws), fresh)
     error = (after.covered.mean(1) - after.levels).abs()
-    assert (error < 3 * repair.standard_error() + 0.02).all() and after.error < 0.07
+    assert (error < 3 * repair.standard_error() + 0.01).all()
     assert calibration.coverage(draws, fresh).error > 2 * after.error
     again = calibration.Recalibration.from_json(repair.to_json())
     assert torch.equal(again.standard_error(), repair.standard_error())
@@ -130,9 +133,7 @@ def test_repair_of_pictures_keeps_its_promise_on_average():
         moved = repair.samples(posterior(data, 99, 0.5, 200 + seed))
         covered.append(calibration.coverage(moved, fresh).covered.mean(1))
     mean = torch.stack(covered).mean(0)
-    # at least the level, and no more than 1 / (n + 1) above
-    assert ((mean > torch.tensor(calibration.LEVELS) - 0.015) & (mean < 1)).all()
-    assert mean[0] < 0.5 + 1 / 21 + 0.03
+    assert (mean - torch.tensor(calibration.LEVELS)).abs().max() < 0.012
 
 
 def test_a_repair_learned_from_one_picture_is_refused():
@@ -230,5 +231,7 @@ def test_bad_quantities_are_one_line():
         calibration.sbc(draws, u, of=lambda v: v.mean())
     with pytest.raises(ShapeError, match="must be alike"):
         calibration.stein_discrepancy(draws[:, 0], draws[:4, 0])
+    with pytest.raises(InputError, match="draws must be a tensor or an array, got None"):
+        calibration.coverage(SimpleNamespace(samples=None), u)  # of a method that does not draw
     with pytest.raises(InputError, match="NaN"):
         calibration.stein_discrepancy(draws[:, 0], draws[:, 0] * math.nan)

@@ -20,7 +20,7 @@ def truth_and_draws(
     source, theta, x, draws: int, generator, of: Quantity | None = None
 ) -> tuple[Tensor, Tensor]:
     """theta (N, D) and draws (L, N, D), float64, of fitting shapes; or what ``of`` says of them."""
-    theta = torch.as_tensor(theta)
+    theta = tensor(theta, "theta")
     theta = theta.unsqueeze(1) if theta.dim() == 1 else theta
     samples = drawn(source, x, draws, generator)
     samples = samples.unsqueeze(2) if samples.dim() == 2 else samples
@@ -39,9 +39,16 @@ def truth_and_draws(
     return theta, samples
 
 
+def tensor(value, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(value)
+    except (RuntimeError, TypeError, ValueError):
+        raise InputError(f"{name} must be a tensor or an array, got {value!r:.60}") from None
+
+
 def values(of: Quantity, items: Tensor) -> Tensor:
     """``of`` items (N, ...) as (N, K)."""
-    found = torch.as_tensor(of(items)).detach()
+    found = tensor(of(items), "a quantity").detach()
     if found.dim() == 0 or len(found) != len(items):
         raise ShapeError(
             f"a quantity must answer with one row for each of {len(items)} items, got "
@@ -53,7 +60,7 @@ def values(of: Quantity, items: Tensor) -> Tensor:
 def drawn(source, x, draws: int, generator) -> Tensor:
     """Draws (L, N, ...) from an object, or the array itself."""
     if not hasattr(source, "sample"):
-        samples = torch.as_tensor(source)
+        samples = tensor(getattr(source, "samples", source), "draws")
         if samples.dim() < 2:
             raise ShapeError(f"draws must be (draws, N, D), got {tuple(samples.shape)}")
         return samples

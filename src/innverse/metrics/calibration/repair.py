@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...errors import InputError, warn
 from .credible import central_intervals
-from .draws import LEVELS, checked_levels, drawn, flat, truth_and_draws
+from .draws import LEVELS, checked_levels, drawn, flat, tensor, truth_and_draws
 
 ENOUGH = 400  # pairs from which a repair is sure to 2.5 % at the level of 50 %
 
@@ -111,10 +111,11 @@ def recalibrate(
     On average over measurements: it says nothing of each single one. The table has the levels
     5 %, 10 %, ... and those of `LEVELS`, as high as N allows.
 
-    Few pictures have many pixels: with ``shared`` all parameters get one factor a level, and their
-    intervals keep the proportions that the posterior gives them. It is the smallest that covers a
-    share (N + 1) level / N of all pixels, so that of a new picture the expected share inside is at
-    least the level (conformal risk control, Angelopoulos et al. 2024, arXiv 2208.02814).
+    Few pictures have many pixels: with ``shared`` all D parameters get one factor a level, and their
+    intervals keep the proportions that the posterior gives them. It is the smallest that covers
+    ceil((N D + 1) level) of the N D pixels. By how much the share inside may miss the level in new
+    pictures is told by the differences between those it was learned from. (To be sure of at least
+    the level on average would cost up to 1 / (N + 1): Angelopoulos et al. 2024, arXiv 2208.02814.)
 
     The fewer the pairs, the more the repaired coverage misses its level by chance
     (`Recalibration.standard_error`): 8 % at the level of 50 % for 40 pairs, which makes a posterior
@@ -133,7 +134,7 @@ def recalibrate(
         >>> 1.9 < float(repair.factors_at([0.9])) < 2.3
         True
     """
-    shared = torch.as_tensor(theta).dim() == 4 if shared is None else shared
+    shared = tensor(theta, "theta").dim() == 4 if shared is None else shared
     theta, samples = truth_and_draws(source, theta, x, draws, generator)
     n = len(theta)
     if n < (2 if shared else 20):
@@ -167,7 +168,7 @@ def shared_factors(scores: Tensor, levels) -> Recalibration:
     with D pixels, or with D quantiles of their pixels."""
     levels = checked_levels(levels)
     _, n, d = scores.shape
-    k = ((n + 1) * d * levels - 1e-6).ceil().long().clamp(1, n * d) - 1
+    k = _rank(n * d, levels).clamp(1, n * d) - 1
     factors = scores.flatten(1).sort(1).values[torch.arange(len(levels)), k].unsqueeze(1)
     each = (scores <= factors.unsqueeze(1)).double().mean(2)  # (G, N), of each picture
     return Recalibration(levels, factors, n, each.std(1) / math.sqrt(n))
