@@ -2,9 +2,10 @@
 
 Everywhere ``source`` is either an object with ``sample((n,), x=)`` (used with ``x``, N
 measurements; ``sample_batched`` is taken where there is one), or draws (L, N, ...): L of each of
-the N posteriors, or what has them as ``samples``, as the result of `innverse.solve` does. ``theta`` (N, ...) are the true values, drawn with the measurements from prior and
-simulator: vectors, images, any shape. ``of`` is a function of one draw of each posterior (N, ...)
-whose values (N,) or (N, K) are judged instead of the single numbers: `patches`, `haar`, a log-density.
+the N posteriors, or what has them as ``samples``, as the result of `innverse.solve` does. ``theta``
+(N, ...) are the true values, drawn with the measurements from prior and simulator: vectors, images,
+any shape. ``of`` is a function of one draw of each posterior (N, ...) whose values (N,) or (N, K)
+are judged instead of the single numbers: `patches`, `haar`, a log-density.
 Everything is computed in float64.
 """
 
