@@ -10,7 +10,8 @@ Each file of `posterior_cells` whose name has no underscore before it is a proof
 
 A proof is made of parts, kept in --work: what is there is not computed again, so a run can stop
 anywhere. --again forgets the key, and not the parts, of which those of other settings do not count.
-The numbers go to results/posterior.json, the bands of all ranks to results/posterior.png.
+The numbers go to results/posterior.json, tables of them to posterior.md, the bands of all ranks to
+posterior.png.
 """
 
 from __future__ import annotations
@@ -64,11 +65,29 @@ def main() -> None:
             print(f"{name}: {missing}")
             continue
         print(f"{name}: done in {time.perf_counter() - begun:.0f} s", flush=True)
-    _bands.draw(_read(file), file.with_suffix(".png"))
+    results = _read(file)
+    file.with_suffix(".md").write_text("\n".join(_page(results)))
+    _bands.draw(results, file.with_suffix(".png"))
 
 
 def _read(file: Path) -> dict:
     return json.loads(file.read_text()) if file.exists() else {}
+
+
+def _page(results: dict) -> list[str]:
+    """What each proof is, and its ``table(result)`` where it has one."""
+    lines = ["# Posteriors: the proofs\n"]
+    for name in (name for name in CELLS if name in results):
+        cell, result = import_module(f"posterior_cells.{name}"), results[name]
+        done = "" if result["complete"] else " (unfinished)"
+        lines.append(f"## {name}{done}\n\n{(cell.__doc__ or '').strip()}\n")
+        lines += [cell.table(result)] if hasattr(cell, "table") else []
+        about = result["machine"]
+        lines.append(
+            f"\n{about['processor']}, {about['threads']} thread, torch {about['torch']}; seed "
+            f"{result['seed']}; {result['processor_seconds']:.0f} s of processor time.\n"
+        )
+    return lines
 
 
 def _put(file: Path, name: str, result: dict) -> None:

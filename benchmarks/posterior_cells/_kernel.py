@@ -16,18 +16,12 @@ from innverse.solvers.problem import Problem
 LEAPFROG = 8  # steps of a transition, on average
 
 
-class Plain(Metric):
-    """A mutant: momenta from N(0, I), while the velocity stays M^-1 p."""
-
-    def momenta(self, of_data: Tensor, of_image: Tensor) -> Tensor:
-        return of_image
-
-
 class Kernel:
     """Transitions of N chains with the posteriors of N measurements, as `solve` makes them.
 
     Args:
-        step: of the leapfrog; mutant: None, "accepts" or "momenta".
+        step: of the leapfrog.
+        mutant: None; "accepts" every move; "momenta" from N(0, I), while the velocity stays M^-1 p.
     """
 
     def __init__(self, density, op, y: Tensor, shape, step: float, g, mutant: str | None = None):
@@ -39,8 +33,8 @@ class Kernel:
             density, problem.physics, problem.y, problem.noise_level(), likelihood=counts
         )
         scale = torch.full((len(y),), float(density.c))
-        self.metric = (Plain if mutant == "momenta" else Metric)(self.target, scale)
-        self.step, self.g, self.always = step, g, mutant == "accepts"
+        self.metric = Metric(self.target, scale)
+        self.step, self.g, self.mutant = step, g, mutant
         self.acceptance: list[Tensor] = []
 
     def at(self, u: Tensor) -> Point:
@@ -51,8 +45,9 @@ class Kernel:
             return torch.randn(like.shape, generator=self.g)
 
         n = round(LEAPFROG * (0.6 + 0.8 * float(torch.rand((), generator=self.g))))
-        p = self.metric.momenta(normal(self.target.y), normal(point.u))
-        uniform = torch.rand(len(p), generator=self.g) * (not self.always)
+        p = self.metric.momenta(normal(self.target.y), of_image := normal(point.u))
+        p = of_image if self.mutant == "momenta" else p
+        uniform = torch.rand(len(p), generator=self.g) * (self.mutant != "accepts")
         step = torch.full((len(p),), self.step) if step is None else step
         made = move(self.target, self.metric, point, p, uniform, step, n)
         self.acceptance.append(made.acceptance)

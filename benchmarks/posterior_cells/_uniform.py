@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from harness import table
 from torch import Tensor
 
 from innverse.metrics.calibration import counts_p, ecdf_p, holm
@@ -47,3 +48,18 @@ def verdict(all_counts: dict[str, dict[str, list[int]]]) -> dict:
         }
     result["uniform"] = min(result["holm_counts"], result["holm_band"]) >= THRESHOLD
     return result
+
+
+def verdict_table(result: dict) -> str:
+    """A row for each problem: its smallest p-values, alone; and the verdict on all together."""
+    rows = []
+    for problem, found in result["p_values"].items():
+        smallest = [min(p[kind] for p in found.values()) for kind in ("counts", "band")]
+        rows.append([problem, str(len(found)), *(f"{p:.3f}" for p in smallest)])
+    head = ["problem", "quantities", "smallest p, counts", "smallest p, band"]
+    words = "uniform" if result["uniform"] else "NOT uniform"
+    return (
+        f"{table(head, rows)}\n\n{result['replicates']} replicates, {result['tests']} tests of each "
+        f"kind; smallest p after Holm's correction: counts {result['holm_counts']:.3f}, bands "
+        f"{result['holm_band']:.3f}; at the threshold {result['threshold']}: **{words}**."
+    )

@@ -6,6 +6,7 @@ own Monte-Carlo error (from effective sizes), for five operators.
 
 from __future__ import annotations
 
+import harness
 import torch
 from torch import Tensor
 
@@ -108,3 +109,14 @@ def errors(setting: Setting, case: problems.Case, operator: str) -> dict:
         result |= {f"largest_{name}": float(largest), f"p_{name}": min(1.0, p)}
         result[f"rms_{name}"] = float(errors.square().mean().sqrt())
     return result
+
+
+def table(result: dict) -> str:
+    """Deviations in units of their Monte-Carlo errors."""
+    keys = ("rms_mean", "largest_mean", "rms_covariance", "largest_covariance", "ess_bulk")
+    each = {name: found for name, found in result.items() if name in problems.OPERATORS}
+    rows = [[name, *(f"{found[k]:.2f}" for k in keys)] for name, found in each.items()]
+    return (
+        f"{harness.table(['operator', *(k.replace('_', ' ') for k in keys)], rows)}\n\nSmallest p "
+        f"after Holm's correction: {result['smallest_p_holm']:.2f}."
+    )

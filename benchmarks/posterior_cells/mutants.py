@@ -7,6 +7,7 @@ rank test (`rank_test`), the third is ranked among 99 of its draws (as in `sbc`)
 
 from __future__ import annotations
 
+import harness
 import torch
 
 from innverse.metrics.calibration import sbc
@@ -23,7 +24,7 @@ TESTS = 126 + 70  # of `rank_test` and `sbc`: among so many the p-values of a mu
 
 def run(setting: Setting) -> dict:
     n = 40 if setting.quick else 500
-    all_counts, verdicts = {}, {}
+    all_counts, result = {}, {}
     for case in problems.CASES[: 1 if setting.quick else 2]:
         for operator in ("inpainting", "compressed_sensing"):
             where = f"{case.name}/{operator}"
@@ -31,19 +32,26 @@ def run(setting: Setting) -> dict:
                 parts, _ = rank_test.ranks(setting, case, operator, "gaussian", n, mutant, factor)
                 all_counts[f"{mutant}: {where}"] = added(parts)
             all_counts[f"ignores y: {where}"] = ignoring(setting, case, operator)
+            result = found_out(all_counts) | {"counts": all_counts}
+            setting.save(result)
+    return result
+
+
+def found_out(all_counts: dict) -> dict:
+    each = {}
     for name, counted in all_counts.items():
         found = p_values(counted)
         smallest = TESTS * min(min(p.values()) for p in found.values())
-        verdicts[name] = {"smallest_p_among_all": smallest, "p_values": found}
-    worst = max(v["smallest_p_among_all"] for v in verdicts.values())
-    return {
-        "threshold": THRESHOLD,
-        "tests": TESTS,
-        "all_found_out": worst < THRESHOLD,
-        "largest_p_among_all": worst,
-        "each": verdicts,
-        "counts": all_counts,
-    }
+        each[name] = {"smallest_p_among_all": smallest, "p_values": found}
+    worst = max(v["smallest_p_among_all"] for v in each.values())
+    about = {"threshold": THRESHOLD, "tests": TESTS, "all_found_out": worst < THRESHOLD}
+    return about | {"largest_p_among_all": worst, "each": each}
+
+
+def table(result: dict) -> str:
+    rows = [[n, f"{v['smallest_p_among_all']:.1e}"] for n, v in result["each"].items()]
+    head = ["mutant", f"smallest p, times {result['tests']} tests"]
+    return f"{harness.table(head, rows)}\n\nFound out below {result['threshold']}."
 
 
 def ignoring(setting: Setting, case: problems.Case, operator: str) -> dict:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
+import harness
 import torch
 from torch import Tensor
 
@@ -220,3 +221,17 @@ def over_pictures(shares: Tensor) -> dict:
 
 def short(test: dict) -> dict:
     return {k: v for k, v in test.items() if k != "scores"}
+
+
+def table(result: dict) -> str:
+    """Of each task: coverage before and after, gains in dB, chains."""
+    rows = []
+    for name, found in ((k, v) for k, v in result.items() if "/" in k):
+        after = max(found["covered_after"].values(), key=lambda v: -max(v["error_of_repair"]))
+        shares = [" ".join(f"{100 * s:.0f}" for s in c["share"]) for c in (found["covered"], after)]
+        gains = [f"{g['median']:+.2f} ({g['worst']:+.2f})" for g in found["gain"].values()]
+        chains = [f"{found['r_hat']['median']:.2f}", f"{found['chains_met']}/{found['pictures']}"]
+        rows.append([name, *shares, f"{found['db']['mean']:.2f}", *gains, *chains])
+    head = ["task", "covered, % at 50 68 90 95", "after repair", "mean, dB"]
+    head += [f"over {p}: median (worst)" for p in PEERS]
+    return harness.table([*head, "R-hat of 99 %", "met"], rows)

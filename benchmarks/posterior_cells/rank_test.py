@@ -17,7 +17,7 @@ from innverse.metrics.calibration import rank_test
 from . import _problems as problems
 from ._kernel import LEAPFROG, Kernel
 from ._setting import Setting
-from ._uniform import added, counts, verdict
+from ._uniform import added, counts, verdict, verdict_table
 
 SEED = 20010646
 LENGTH = 20  # states of a chain, and so as many ranks
@@ -32,6 +32,9 @@ PROBLEMS = [
     if (case is problems.DIGITS and not (noise == "poisson" and operator in NO_LIGHT))
     or noise == "gaussian"
 ]
+
+
+table = verdict_table
 
 
 def run(setting: Setting) -> dict:

@@ -18,12 +18,15 @@ from innverse.solvers.posterior.likelihood import gaussian
 
 from . import _problems as problems
 from ._setting import Setting
-from ._uniform import added, counts, verdict
+from ._uniform import added, counts, verdict, verdict_table
 
 SEED = 1804
 CHAINS, EACH, THIN = 3, 33, 2  # 99 draws
 WARMUP = 60
 CHUNK = 100
+
+
+table = verdict_table
 
 
 def run(setting: Setting) -> dict:
