@@ -39,8 +39,8 @@ def stein_discrepancy(
         draws: (n, ...).
         score: grad log p at them (n, ...); that of a prior's score plus A^T (y - A u) / s^2 is the
             posterior's.
-        scale: length of each coordinate (...), by default their standard deviations, times sqrt(D)
-            in all, so that typical distances are about 1.
+        scale: length of each coordinate (...), by default their standard deviations. Differences are
+            divided by it and by sqrt(D), so that typical distances are about 1.
         persistence: probability that neighbours keep their sign in the bootstrap, beyond chance; 0
             for independent draws. Of a chain whose draws are worth one in k independent ones, about
             1 - 1 / k.
