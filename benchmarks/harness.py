@@ -20,6 +20,7 @@ import json
 import math
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -219,6 +220,17 @@ def with_earlier(name: str, rows: list[dict], key, same: dict, folder: Path | No
             )
     done = {key(row) for row in rows}
     return rows + [row for row in found["cells"] if key(row) not in done]
+
+
+def write_atomically(path: Path, data: dict) -> None:
+    """JSON that is whole at every moment, whoever reads or stops; lists of numbers on one line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    text = re.sub(
+        r"(?<=\[)[^][{}\"]+(?=\])", lambda m: " ".join(m[0].split()), json.dumps(data, indent=1)
+    )
+    temporary.write_text(text + "\n")
+    os.replace(temporary, path)
 
 
 # ---- the child ----------------------------------------------------------------------------------

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from harness import write_atomically
 
 from innverse import amortized
 
@@ -35,10 +35,7 @@ class Setting:
         if path.exists():
             return json.loads(path.read_text())
         result = compute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(temporary, path)
+        write_atomically(path, result)
         print(f"{name}: {json.dumps(result)[:300]}", flush=True)
         return result
 

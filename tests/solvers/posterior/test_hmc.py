@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from innverse import physics
+from innverse.metrics.calibration import SBC, counts_p, haar, holm, rank_test
 from innverse.solvers.posterior.adapt import TARGET, DualAveraging
 from innverse.solvers.posterior.hmc import leapfrog, move
 from innverse.solvers.posterior.likelihood import poisson, poisson_gaussian
 from innverse.solvers.posterior.metric import Metric
-from innverse.solvers.posterior.target import Target
+from innverse.solvers.posterior.target import Point, Target
 
 SHAPE = (1, 4, 4)
 SIGMA = 0.3  # the largest curvature of the densities here is 1 / SIGMA^2
@@ -44,9 +45,14 @@ class Gaussian:
 
 def operators():
     g = torch.Generator().manual_seed(0)
+    spread = 4 ** (torch.rand(SHAPE, generator=g).double() - 0.5)
     yield "inpainting", physics.Inpainting.random(SHAPE, 0.5, g)
     yield "denoising", physics.Denoising()
     yield "matrix", physics.MatrixPhysics(torch.randn(6, 16, generator=g).double() / 4, SHAPE)
+    yield "blur", physics.Blur(physics.gaussian_kernel(1.0).double(), boundary="circular")
+    mask = physics.cartesian_mask(SHAPE[1:], 2.0).double()
+    yield "fourier", physics.SubsampledFourier(mask, image_shape=SHAPE)
+    yield "noise per pixel", physics.Whitened(physics.Denoising(), spread.unsqueeze(0))
 
 
 OPERATORS = dict(operators())
@@ -156,66 +162,54 @@ def test_posterior_of_a_gaussian():
     assert (ratio - 1).abs().max() < 4 * math.sqrt(2 / chains)
 
 
-def ranks(name: str, mutant: str | None = None, replicates: int = 400, length: int = 12) -> Tensor:
-    """Gandy & Scott 2020 (arXiv 2001.06465): ranks of exact posterior draws, hidden in chains.
-
-    u drawn from the prior is an exact draw of p(u | y) for the y made from it, so a correct chain
-    that starts there is stationary, forwards and backwards, and u at a random place of it has a
-    uniform rank.
-    """
+def ranks(name: str, mutant: str | None = None, replicates: int = 2000, length: int = 12) -> SBC:
+    """The exact rank test of the transitions: u from the prior, y from u, chains that start at u."""
     made = photons if name == "photons" else functools.partial(problem, name)
-    u0, target, metric, g = made(replicates, seed=11)
+    u, target, metric, g = made(replicates, seed=11)
     step = torch.full((replicates,), 0.5 if mutant != "accepts" else 1.2, dtype=torch.float64)
-    place = torch.randint(0, length, (replicates,), generator=g)
 
-    def statistics(u):
-        likelihood = target.log_likelihood(u)
+    def transition(point: Point) -> Point:
+        e = torch.randn(target.y.shape, generator=g, dtype=torch.float64)
+        p = torch.randn(u.shape, generator=g, dtype=torch.float64)
+        p = p if mutant == "momenta" else metric.momenta(e, p)
+        uniform = torch.rand(replicates, generator=g, dtype=torch.float64)
+        uniform = uniform * (mutant != "accepts")
+        return move(target, metric, point, p, uniform, step, 5).point
+
+    def quantities(point: Point) -> Tensor:
+        u = point.u
         rough = (u[..., 1:] - u[..., :-1]).square().flatten(1).sum(1)
-        pixel = u[:, 0, 1, 2]
+        mean, pixel, coefficient = u.mean((1, 2, 3)), u[:, 0, 1, 2], haar(u)[:, 5]
+        log_p = target.density.log_prob(u)
         return torch.stack(
-            (u.mean((1, 2, 3)), pixel, rough, target.density.log_prob(u), likelihood)
+            (mean, pixel, coefficient, rough, u.flatten(1).std(1), log_p, target.log_likelihood(u)),
+            1,
         )
 
-    at = statistics(u0)
-    seen = at[:, :, None].expand(-1, -1, length).clone()
-    for direction in (1, -1):
-        point = target.at(u0)
-        for k in range(1, length):
-            e = torch.randn(target.y.shape, generator=g, dtype=torch.float64)
-            p = torch.randn(u0.shape, generator=g, dtype=torch.float64)
-            p = p if mutant == "momenta" else metric.momenta(e, p)
-            uniform = torch.rand(replicates, generator=g, dtype=torch.float64)
-            uniform = uniform if mutant != "accepts" else torch.zeros_like(uniform)
-            point = move(target, metric, point, p, uniform, step, 5).point
-            there = place + direction * k
-            inside = (there >= 0) & (there < length)
-            seen[:, inside, there[inside]] = statistics(point.u)[:, inside]
-    # a rejected move repeats a state: equal values take a random place among themselves
-    ties = (seen == at[:, :, None]).sum(2)  # with itself
-    lottery = torch.rand(ties.shape, generator=g, dtype=torch.float64)
-    return (seen < at[:, :, None]).sum(2) + (lottery * ties).long()
+    return rank_test(target.at(u), transition, quantities, length=length)
 
 
-def smallest_p(found: Tensor, length: int = 12) -> float:
-    """Of chi-square tests that each row of ranks is uniform, by Holm (Bonferroni at its first)."""
-    worst = 1.0
-    for row in found:
-        counts = torch.bincount(row // 2, minlength=length // 2).double()
-        expected = counts.sum() / (length // 2)
-        chi = ((counts - expected).square() / expected).sum()
-        degrees = torch.tensor(length // 2 - 1.0)
-        worst = min(worst, float(1 - torch.special.gammainc(degrees / 2, chi.float() / 2)))
-    return worst * len(found)
+def smallest_p(found: SBC) -> float:
+    return float(holm(counts_p(found.ranks, found.draws, bins=6)).min())
 
 
 @pytest.mark.parametrize("name", [*OPERATORS, "photons"])
 def test_sbc_exact_ranks_are_uniform(name):
-    assert smallest_p(ranks(name)) > 0.01
+    found = ranks(name)
+    assert smallest_p(found) > 0.01
+    assert found.inside(1 - 0.01 / 7).all()
 
 
 @pytest.mark.parametrize("mutant", ["accepts", "momenta"])
 def test_sbc_a_wrong_sampler_is_found_out(mutant):
-    assert smallest_p(ranks("inpainting", mutant)) < 1e-4
+    found = ranks("inpainting", mutant)
+    assert smallest_p(found) < 1e-4 and not found.inside(1 - 0.01 / 7).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*OPERATORS, "photons"])
+def test_sbc_exact_ranks_are_uniform_in_many_replicates(name):
+    assert smallest_p(ranks(name, replicates=20_000, length=24)) > 0.01
 
 
 def test_dual_averaging_reaches_its_target_item_by_item():

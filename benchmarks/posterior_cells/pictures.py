@@ -1,0 +1,237 @@
+"""Real pictures that nobody trained on: what the error bars and the mean of the draws are worth.
+
+24 faces (celebahq of faces_test.tar, faces64) and 12 crops of photographs (set12 of
+restoration_test.tar, natural-gray) of 64x64 pixels: half the pixels missing at noise .05 and .02, a
+blur, and m/n = .2 at noise .002. For each: how many of the pixels (of those missing, if any are) lie
+in central intervals of 50, 68, 90 and 95 %, before and after a conformal repair learned from other
+pictures (those held out of training), by their number; the mean beside the best single pictures;
+and whether the chains have met. What is covered is the clean picture, what is drawn is the picture
+plus noise of the level sigma: at low noise the bars are too wide before the repair.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import harness
+import torch
+from torch import Tensor
+
+import innverse
+from innverse import physics
+from innverse.data.resize import fit_all
+from innverse.data.sources import open_images, split
+from innverse.metrics import psnr
+from innverse.metrics.calibration import LEVELS, central_intervals, shared_factors
+
+from ._setting import Setting
+
+PEERS = ("latent", "map", "pnp")
+SAMPLER = {"draws": 400, "chains": 4, "warmup": 200}
+CHUNK = 2  # pictures of a part
+SHARES = torch.linspace(0, 1, 401, dtype=torch.float64)  # at which the pixels of a picture are kept
+TAUGHT = (6, 12, 24)  # pictures that a repair is learned from
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures and their prior; ``held_out`` of ``training`` were not trained on."""
+
+    prior: str
+    channels: int
+    test: tuple[str, str]
+    tests: int
+    training: str
+    held_out: int
+
+
+GROUPS = {
+    "photographs": Group(
+        "natural-gray", 1, ("restoration_test.tar", "set12"), 12, "natural_train.tar", 24
+    ),
+    "faces": Group("faces64", 3, ("faces_test.tar", "celebahq"), 24, "faces64_train.tar", 256),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """``sigma``: the level of the prior, below that of the noise where it knows such."""
+
+    noise: float
+    sigma: float
+
+    def operator(self, name: str, shape):
+        g = torch.Generator().manual_seed(0)
+        if name.startswith("half"):
+            return physics.Inpainting.random(shape, 0.5, g, noise=self.noise)
+        if name == "blur":
+            return physics.Blur(physics.gaussian_kernel(1.5), noise=self.noise)
+        m = round(0.2 * shape[0] * shape[1] * shape[2])
+        return physics.CompressedSensing(m, shape, generator=g, noise=self.noise)
+
+
+TASKS = {
+    "half_05": Task(0.05, 0.02),
+    "half_02": Task(0.02, 0.008),
+    "blur": Task(0.02, 0.008),
+    "compressed": Task(0.002, 0.01),
+}
+
+
+def run(setting: Setting) -> dict:
+    setting.archive("restoration_test.tar")
+    result: dict = {"sampler": SAMPLER, "peers": PEERS}
+    for task in TASKS:
+        for group in GROUPS:
+            result[f"{group}/{task}"] = judged(
+                *(solved(setting, group, task, part) for part in ("test", "calibration"))
+            )
+            setting.save(result)
+            if setting.quick:
+                return result
+    return result
+
+
+def pictures(setting: Setting, name: str, part: str) -> Tensor:
+    """(N, C, 64, 64): those of the test, or as many that teach the repair."""
+    kept = setting.work / f"{name}-{part}.pt"
+    if not kept.exists():
+        group = GROUPS[name]
+        if part == "test":
+            archive, subset = group.test
+            source = open_images(setting.archive(archive), subset=subset, channels=group.channels)
+            source = source.subset(range(group.tests))
+        else:
+            whole = open_images(setting.archive(group.training), channels=group.channels)
+            source = split(whole, group.held_out)[1].subset(range(max(TAUGHT)))
+        if name == "faces":
+            x = fit_all(source, (64, 64))
+        else:
+            x = torch.stack([middle(source[i]) for i in range(len(source))])
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(x.float() / 255 if x.dtype == torch.uint8 else x, kept)
+    return torch.load(kept, weights_only=True)[: 2 if setting.quick else None]
+
+
+def middle(picture: Tensor, side: int = 64) -> Tensor:
+    top, left = ((n - side) // 2 for n in picture.shape[-2:])
+    return picture[:, top : top + side, left : left + side]
+
+
+def solved(setting: Setting, group: str, task: str, part: str) -> list[dict]:
+    """What `one_chunk` says of each picture, in their order."""
+    x = pictures(setting, group, part)
+    found = []
+    for k in range(0, len(x), CHUNK):
+        settings = SAMPLER | {"chunk": CHUNK, "quick": setting.quick, **vars(TASKS[task])}
+        name = f"{group}-{task}-{part}/{k:03d}"
+        chunk = setting.part(
+            name, settings, lambda k=k: one_chunk(setting, group, task, part, x[k : k + CHUNK], k)
+        )
+        found += chunk["each"]
+    return found
+
+
+def one_chunk(setting: Setting, group: str, task: str, part: str, x: Tensor, k: int) -> dict:
+    if setting.quick:
+        x = x[..., :16, :16]
+    given = TASKS[task]
+    op = given.operator(task, tuple(x.shape[1:]))
+    y = op(x, setting.generator(group, task, part, k))
+    prior = innverse.load(GROUPS[group].prior)
+    sampler = SAMPLER if not setting.quick else {"draws": 16, "chains": 2, "warmup": 4, "steps": 3}
+    common = {"image_shape": tuple(x.shape[1:])}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of chains that have not met: the numbers say so
+        found = innverse.solve(
+            y, op, prior, "posterior", sigma=given.sigma, seed=setting.seed, **sampler, **common
+        )
+        db = {"mean": psnr(found.x, x), "draw": psnr(found.samples[-1], x)}
+        for peer in PEERS if part == "test" else ():
+            more = {"steps": 4} if setting.quick and peer == "latent" else {}
+            db[peer] = psnr(innverse.solve(y, op, prior, peer, **more, **common).x, x)
+    scores = needed_factors(found.samples, x)  # (levels, B, D)
+    unseen = torch.ones_like(x[0], dtype=torch.bool)
+    if isinstance(op, physics.Inpainting):
+        unseen = (op.mask[0] == 0).expand_as(unseen)
+    scores = scores[..., unseen.flatten()]
+    said = found.diagnostics
+    each = [
+        {
+            "db": {name: float(v[i]) for name, v in db.items()},
+            "covered": (scores[:, i] <= 1).double().mean(1).tolist(),
+            "scores": scores[:, i].quantile(SHARES, 1).T.tolist(),
+            "r_hat": float(said["r_hat"][i].quantile(0.99)),
+            "r_hat_all": float(said["r_hat"][i].max()),
+            "ess_bulk": float(said["ess_bulk"][i].median()),
+            "acceptance": float(said["acceptance"][i]),
+            "evaluations": int(found.evaluations[i]),
+            "status": found.status[i],
+        }
+        for i in range(len(x))
+    ]
+    return {"each": each, "seconds_of_sampling": found.seconds}
+
+
+def needed_factors(samples: Tensor, x: Tensor) -> Tensor:
+    """How many times wider the central intervals of draws (S, B, ...) would have to be on the side
+    of x to hold it, (levels, B, D)."""
+    draws, truth = samples.flatten(2).double(), x.flatten(1).double()
+    low, high = central_intervals(draws, LEVELS)
+    centre = draws.median(0).values
+    up, down = (truth - centre) / (high - centre), (centre - truth) / (centre - low)
+    return torch.where(truth >= centre, up, down).nan_to_num(0.0).clamp(max=1e6)
+
+
+def judged(tests: list[dict], others: list[dict]) -> dict:
+    """Means over pictures with their standard errors, and medians and worst cases of gains in dB."""
+    table = torch.tensor([t["scores"] for t in tests]).double().transpose(0, 1)
+    taught = torch.tensor([t["scores"] for t in others]).double().transpose(0, 1)
+    result: dict = {"pictures": len(tests), "levels": LEVELS}
+    result["covered"] = over_pictures(torch.tensor([t["covered"] for t in tests]).double())
+    result["covered_after"] = {}
+    for n in [n for n in TAUGHT if n <= taught.shape[1]] or [taught.shape[1]]:
+        repair = shared_factors(taught[:, :n], LEVELS)
+        inside = (table <= repair.factors.unsqueeze(2)).double().mean(2).T
+        result["covered_after"][n] = over_pictures(inside) | {
+            "error_of_repair": repair.standard_error().tolist(),
+            "factors": repair.factors[:, 0].tolist(),
+        }
+    db = {name: torch.tensor([t["db"][name] for t in tests]) for name in tests[0]["db"]}
+    result["db"] = {name: float(v.mean()) for name, v in db.items()}
+    result["gain"] = {
+        peer: {"median": float(gain.quantile(0.5)), "worst": float(gain.min())}
+        for peer in PEERS
+        for gain in [db["mean"] - db[peer]]
+    }
+    for key in ("r_hat", "r_hat_all", "ess_bulk", "acceptance", "evaluations"):
+        values = torch.tensor([t[key] for t in tests]).double()
+        low, middle, high = values.quantile(torch.tensor([0, 0.5, 1]).double()).tolist()
+        result[key] = {"smallest": low, "median": middle, "largest": high}
+    met = [t["r_hat"] <= 1.05 and t["r_hat_all"] <= 1.1 for t in tests]
+    return result | {"chains_met": sum(met), "each": [short(t) for t in tests]}
+
+
+def over_pictures(shares: Tensor) -> dict:
+    """Of shares (N, levels)."""
+    error = shares.std(0) / len(shares) ** 0.5
+    return {"share": shares.mean(0).tolist(), "standard_error": error.tolist()}
+
+
+def short(test: dict) -> dict:
+    return {k: v for k, v in test.items() if k != "scores"}
+
+
+def table(result: dict) -> str:
+    """Of each task: coverage before and after, gains in dB, chains."""
+    rows = []
+    for name, found in ((k, v) for k, v in result.items() if "/" in k):
+        after = max(found["covered_after"].values(), key=lambda v: -max(v["error_of_repair"]))
+        shares = [" ".join(f"{100 * s:.0f}" for s in c["share"]) for c in (found["covered"], after)]
+        gains = [f"{g['median']:+.2f} ({g['worst']:+.2f})" for g in found["gain"].values()]
+        chains = [f"{found['r_hat']['median']:.2f}", f"{found['chains_met']}/{found['pictures']}"]
+        rows.append([name, *shares, f"{found['db']['mean']:.2f}", *gains, *chains])
+    head = ["task", "covered, % at 50 68 90 95", "after repair", "mean, dB"]
+    head += [f"over {p}: median (worst)" for p in PEERS]
+    return harness.table([*head, "R-hat of 99 %", "met"], rows)
