@@ -9,7 +9,7 @@ from torch import Tensor
 from innverse.errors import UsageError
 from innverse.physics import Blur, Denoising, Inpainting, LinearPhysics, gaussian_kernel
 from innverse.solvers import joint_posterior
-from innverse.solvers.posterior.joint import OnePerItem
+from innverse.solvers.posterior.unknown import OnePerItem
 
 from .test_hmc import SHAPE, Gaussian
 
@@ -115,7 +115,10 @@ def test_calibration_of_noise_level_and_width_on_many_draws():
     agrees(found.noise, found.ess["noise"], levels.log(), weights.sum(0))
     # draws belong together
     a, b = found.parameter.log().flatten(), found.noise.log().flatten()
-    (ma, sa), (mb, sb) = moments(widths.log(), weights.sum(1)), moments(levels.log(), weights.sum(0))
+    (ma, sa), (mb, sb) = (
+        moments(widths.log(), weights.sum(1)),
+        moments(levels.log(), weights.sum(0)),
+    )
     want = (weights * (widths.log() - ma)[:, None] * (levels.log() - mb)).sum() / (sa * sb)
     assert abs(torch.corrcoef(torch.stack((a, b)))[0, 1] - want) < 0.06
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from ...catalog import Method
 from ...errors import UsageError
 from ...flows.padding import pad_to_multiple
-from ...options import SEEDS, array, real, whole
+from ...options import LEVEL, SEEDS, array, real, whole
 from ...protocols import multiple_of, noise_range
 from ..levels import SHARP
 from ..problem import Problem
@@ -48,9 +48,7 @@ class ReplicaExchange(Method):
 
     needs = "a noise-conditional flow"
 
-    sigma: float | None = real(
-        None, "Noise level at which the prior is used last.", above=0, auto="0.02, or the nearest that it knows"
-    )  # fmt: skip
+    sigma: float | None = real(None, LEVEL, above=0, auto="0.02, or the nearest that it knows")
     top: float | None = real(
         None, "Highest noise level of the ladder.", above=0, auto="the highest of the prior"
     )

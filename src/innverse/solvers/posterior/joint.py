@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,18 +27,12 @@ from ..levels import priors_at
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 from .adapt import DualAveraging
-from .constant import measured
 from .hmc import move
 from .metric import Metric
 from .randomness import Streams
 from .solve import _FIRST_STEP, _begin, _length, _result, _scale, _start
-from .target import Target
+from .unknown import Bounds, Measurement, OnePerItem, Parametrised
 
-Bounds = tuple[float, float]
-Maker = Callable[[float], LinearPhysics]
-
-_WALK = 0.44  # acceptance of the best random walk in one dimension (Roberts & Rosenthal 2001)
-_FIRST_WALK = 0.1  # of log parameter
 _ALIKE = 1.05  # R-hat
 
 
@@ -70,89 +64,6 @@ class JointPosterior:
         for r in self.r_hat.values():
             found &= (r <= _ALIKE).to(found.device)
         return found
-
-
-class OnePerItem(LinearPhysics):
-    """Another operator for every item of a batch."""
-
-    def __init__(self, parts: Sequence[LinearPhysics]):
-        super().__init__(parts[0].image_shape)
-        self.parts = parts
-
-    def A(self, x: Tensor) -> Tensor:
-        return torch.cat([p.A(each) for p, each in zip(self.parts, x.split(1), strict=True)])
-
-    def A_adjoint(self, y: Tensor) -> Tensor:
-        return torch.cat(
-            [p.A_adjoint(each) for p, each in zip(self.parts, y.split(1), strict=True)]
-        )
-
-    def solve_normal(self, rhs, rho, x0=None, **options):
-        rows = zip(self.parts, rhs.split(1), rho.expand(len(rhs)).split(1), strict=True)
-        return torch.cat([p.solve_normal(b, r, **options) for p, b, r in rows])
-
-
-class Unknowns:
-    """What the chains (N,) hold besides the image: noise levels s, and parameters with operators.
-
-    Chains begin spread over the middle half of the bounds, so that R-hat tells when they have met.
-    """
-
-    def __init__(
-        self, problem: Problem, levels: Bounds, widths: Bounds | None, make: Maker, chains: int
-    ):
-        items = torch.arange(problem.batch, device=problem.y.device).repeat_interleave(chains)
-        self.y, self.levels, self.widths, self.make = problem.y[items], levels, widths, make
-        self.s = _spread(levels, chains).repeat(problem.batch).to(problem.y)
-        self.parameter = self.physics = None
-        if widths is None:
-            self.physics = problem.physics.select(items)
-        else:
-            self.parameter = _spread(widths, chains).repeat(problem.batch).to(problem.y)
-            self.physics = self._operator(self.parameter)
-        self.seen = measured(problem.physics, problem.y, problem.shape)[items]
-        self.walk = torch.full((problem.batch,), _FIRST_WALK).to(problem.y)
-        self.chains, self._walks = chains, 0
-
-    def target(self, density, crop) -> Target:
-        return Target(density, self.physics, self.y, self.s, crop)
-
-    @torch.no_grad()
-    def update(self, image: Tensor, streams: Streams, k: int, adapt: bool) -> None:
-        """Draw s and the parameter given images (N, C, H, W)."""
-        misfit = self._misfit(self.physics, image)
-        if self.levels[0] < self.levels[1]:
-            # log-uniform s: misfit / s^2 is chi-square of as many degrees as values; beyond the
-            # bounds a chain stays (Metropolis, the proposal being the law without bounds)
-            normal = streams.normal(tuple(self.y.shape[1:]), k, "level")
-            s = (misfit / (normal * self.seen).flatten(1).square().sum(1)).sqrt()
-            self.s = torch.where((s > self.levels[0]) & (s < self.levels[1]), s, self.s)
-        if self.widths is not None:
-            normal, uniform = streams.normal((), k, "walk"), streams.uniform(k, "walked")
-            self._walk(image, misfit, normal, uniform, adapt)
-
-    def _walk(self, image, misfit, normal, uniform, adapt: bool) -> None:
-        log_step = self.walk.repeat_interleave(self.chains) * normal
-        parameter = self.parameter * log_step.exp()
-        inside = (parameter > self.widths[0]) & (parameter < self.widths[1])
-        parameter = torch.where(inside, parameter, self.parameter)
-        physics = self._operator(parameter)
-        gain = (misfit - self._misfit(physics, image)) / (2 * self.s.square())
-        probability = gain.clamp(max=0).exp() * inside
-        accepted = uniform < probability
-        self.parameter = torch.where(accepted, parameter, self.parameter)
-        rows = zip(accepted.tolist(), physics.parts, self.physics.parts, strict=True)
-        self.physics = OnePerItem([new if yes else old for yes, new, old in rows])
-        if adapt:
-            self._walks += 1
-            over = probability.view(-1, self.chains).mean(1) - _WALK
-            self.walk = self.walk * (over * 3 / math.sqrt(self._walks)).exp()
-
-    def _operator(self, parameter: Tensor) -> OnePerItem:
-        return OnePerItem([self.make(p) for p in parameter.tolist()])
-
-    def _misfit(self, physics, image: Tensor) -> Tensor:
-        return (physics.A(image) - self.y).flatten(1).square().sum(1)
 
 
 @torch.inference_mode(False)
@@ -216,73 +127,70 @@ def joint_posterior(
     def make(value: float) -> LinearPhysics:
         return as_physics(physics(value), image_shape)
 
+    middle = math.sqrt(levels[0] * levels[1])
     known = physics if widths is None else make(math.sqrt(widths[0] * widths[1]))
-    s = math.sqrt(levels[0] * levels[1])
     with constant_parameters():
-        problem = Problem.build(y, known, prior, s, image_shape, progress)
+        problem = Problem.build(y, known, prior, middle, image_shape, progress)
         if problem.given is not None:  # in units of the user, as the bounds are
-            problem = dataclasses.replace(
-                problem, y=problem.given[0], physics=problem.given[1], noise=s, scale=1.0
-            )
-        density, n = priors_at(prior, sigma)[0], -(-draws // chains)
-        start = pad_to_multiple(
-            _start(problem, prior) if init is None else init, multiple_of(prior)
-        )
-        level, scale = _scale(density, prior, start)
-        start, scale = start.repeat_interleave(chains, 0), scale.repeat_interleave(chains)
-        shape, of_data = tuple(start.shape[1:]), tuple(problem.y.shape[1:])
-        streams = Streams(problem.y, chains, seed)
-        unknown = Unknowns(problem, levels, widths, make, chains)
-        target = unknown.target(density, problem.crop)
-        apart = scale.view(-1, 1, 1, 1) * streams.normal(shape, 0, "start")
-        point = _begin(target, start, apart)
-        adapt = DualAveraging(torch.full((problem.batch,), _FIRST_STEP).to(problem.y))
-        kept, levels_kept, parameters_kept = [], [], []
-        accepted = torch.zeros(problem.batch).to(point.log_p)
-        diverged = torch.zeros(problem.batch, dtype=torch.long, device=accepted.device)
-        evaluations = 1
-        for k in range(warmup + n):
-            size = (adapt.step if k < warmup else adapt.final).repeat_interleave(chains)
-            length = _length(steps, k, seed)
-            metric = Metric(target, scale)
-            p = metric.momenta(
-                streams.normal(of_data, k, "data"), streams.normal(shape, k, "image")
-            )
-            result = move(target, metric, point, p, streams.uniform(k, "accept"), size, length)
-            image = problem.crop(result.point.u)
-            unknown.update(image, streams, k, adapt=k < warmup)
-            target = unknown.target(density, problem.crop)
-            point = target.at(result.point.u)
-            evaluations += length + 1
-            acceptance = result.acceptance.view(-1, chains).mean(1)
-            if k < warmup:
-                adapt.update(acceptance)
-            else:
-                kept.append(image)
-                levels_kept.append(unknown.s)
-                parameters_kept.append(unknown.parameter)
-                accepted += acceptance / n
-                diverged += result.diverged.view(-1, chains).sum(1)
-            stage = "warm-up" if k < warmup else "sampling"
-            problem.progress(
-                k + 1, warmup + n, f"{stage}, acceptance {float(acceptance.mean()):.2f}"
-            )
-        drawn = {}
-        if levels[0] < levels[1]:
-            drawn["noise"] = torch.stack(levels_kept, 1).unflatten(0, (-1, chains))
-        if widths is not None:
-            drawn["parameter"] = torch.stack(parameters_kept, 1).unflatten(0, (-1, chains))
-            means = drawn["parameter"].flatten(1).mean(1).tolist()
-            problem.given = problem.y, OnePerItem([make(mean) for mean in means])
-        images = _result(
-            problem, density, kept, chains, accepted, diverged, evaluations, [], level
-        )  # fmt: skip
-    images.method = "joint"
+            y, known = problem.given
+            problem = dataclasses.replace(problem, y=y, physics=known, noise=middle, scale=1.0)
+        if widths is None:
+            measurement = Measurement(problem, chains, levels)
+        else:
+            measurement = Parametrised(problem, chains, levels, widths, make)
+        return _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed)
+
+
+def _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed) -> JointPosterior:
+    density, chains = priors_at(prior, sigma)[0], measurement.chains
+    n = -(-draws // chains)
+    start = pad_to_multiple(_start(problem, prior) if init is None else init, multiple_of(prior))
+    level, scale = _scale(density, prior, start)
+    start, scale = start.repeat_interleave(chains, 0), scale.repeat_interleave(chains)
+    shape, of_data = tuple(start.shape[1:]), tuple(problem.y.shape[1:])
+    streams = Streams(problem.y, chains, seed)
+    target = measurement.target(density, problem.crop)
+    point = _begin(target, start, scale.view(-1, 1, 1, 1) * streams.normal(shape, 0, "start"))
+    adapt = DualAveraging(torch.full((problem.batch,), _FIRST_STEP).to(problem.y))
+    kept: list[Tensor] = []
+    others: dict[str, list[Tensor]] = {name: [] for name in measurement.unknown}
+    accepted = torch.zeros(problem.batch).to(point.log_p)
+    diverged = torch.zeros(problem.batch, dtype=torch.long, device=accepted.device)
+    evaluations = 1
+    for k in range(warmup + n):
+        size = (adapt.step if k < warmup else adapt.final).repeat_interleave(chains)
+        length, metric = _length(steps, k, seed), Metric(target, scale)
+        p = metric.momenta(streams.normal(of_data, k, "data"), streams.normal(shape, k, "image"))
+        result = move(target, metric, point, p, streams.uniform(k, "accept"), size, length)
+        image = problem.crop(result.point.u)
+        measurement.draw(image, streams, k, adapting=k < warmup)
+        target = measurement.target(density, problem.crop)
+        point = target.at(result.point.u)
+        evaluations += length + 1
+        acceptance = result.acceptance.view(-1, chains).mean(1)
+        if k < warmup:
+            adapt.update(acceptance)
+        else:
+            kept.append(image)
+            for name, value in measurement.unknown.items():
+                others[name].append(value)
+            accepted += acceptance / n
+            diverged += result.diverged.view(-1, chains).sum(1)
+        told = f"{'warm-up' if k < warmup else 'sampling'}, acceptance {acceptance.mean():.2f}"
+        problem.progress(k + 1, warmup + n, told)
+    found = {name: torch.stack(v, 1).unflatten(0, (-1, chains)) for name, v in others.items()}
+    if "parameter" in found:
+        means = found["parameter"].flatten(1).mean(1).tolist()
+        problem.given = problem.y, OnePerItem([measurement.make(mean) for mean in means])
+    images = _result(problem, density, kept, chains, accepted, diverged, evaluations, [], level)
+    images.method = "joint_posterior"
+    by_name = {name: value.flatten(1).T for name, value in found.items()}
     return JointPosterior(
         images,
-        *(drawn[name].flatten(1).T if name in drawn else None for name in ("noise", "parameter")),
-        r_hat={name: torch.stack([r_hat(item) for item in v]) for name, v in drawn.items()},
-        ess={name: torch.stack([effective_size(item) for item in v]) for name, v in drawn.items()},
+        by_name.get("noise"),
+        by_name.get("parameter"),
+        r_hat={name: torch.stack([r_hat(item) for item in v]) for name, v in found.items()},
+        ess={name: torch.stack([effective_size(item) for item in v]) for name, v in found.items()},
     )
 
 
@@ -295,9 +203,3 @@ def _bounds(name: str, given) -> Bounds:
     if not (0 < low <= high < math.inf):
         raise UsageError(f"{name}={given!r}: give bounds (low, high), 0 < low < high")
     return low, high
-
-
-def _spread(bounds: Bounds, chains: int) -> Tensor:
-    """(chains,) evenly in log over the middle half of the bounds."""
-    t = 0.25 + 0.5 * (torch.arange(chains, dtype=torch.float64) + 0.5) / chains
-    return bounds[0] * (bounds[1] / bounds[0]) ** t
