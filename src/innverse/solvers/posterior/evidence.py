@@ -64,7 +64,7 @@ def evidence(y: Tensor, physics, prior, *, noise=None, **options) -> Evidence:
         UsageError: no noise level, or a prior without a density or draws. Otherwise as `solve`.
 
     Example:
-        >>> flow = innverse.flows.build("realnvp", (1, 8, 8), levels=1, steps=1, hidden=4)
+        >>> flow = innverse.flows.build("realnvp", (1, 8, 8), levels=1, hidden=4)
         >>> y = flow.sample(1)
         >>> model = evidence(y, innverse.physics.Denoising(noise=0.5), flow, draws=32, steps=2)
         >>> model.log_evidence.shape, model.error.shape

@@ -11,8 +11,6 @@ the likelihoods being the same: this takes a density, a score does not tell.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -25,16 +23,14 @@ from ..levels import SHARP
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 from .adapt import DualAveraging
-from .hmc import move
+from .ladder import Ladder
 from .metric import Metric
 from .randomness import Streams
-from .solve import _FIRST_STEP, _begin, _length, _result, _start, _target
+from .setting import FIRST_STEP, begin, length, reconstruction, target_of, transition
+from .summary import summary
 from .target import Point, Target
 
-_OVERLAP = 1.2  # sqrt(free dimensions) * log ratio of levels, of neighbours that still swap
-_MOST = 64  # levels
 _ADAPT = (0.3, 0.6)  # of the warm-up, when the levels are spaced anew
-_FLOOR = 0.02  # a rate of rejections below which a pair counts as this
 
 
 class ReplicaExchange(Method):
@@ -78,41 +74,35 @@ class ReplicaExchange(Method):
         if cold >= hot:
             raise UsageError(f"top={self.top}: must be above the lowest level, {cold:g}")
         ladder = Ladder.spaced(problem, cold, hot, self.levels, self.chains)
-        start = pad_to_multiple(
-            _start(problem, prior) if self.init is None else self.init, multiple_of(prior)
-        )
+        start = reconstruction(problem, prior) if self.init is None else self.init
+        start = pad_to_multiple(start, multiple_of(prior)).repeat_interleave(ladder.rows, 0)
         n = -(-self.draws // self.chains)
-        streams = Streams(problem.y, self.chains * ladder.count, self.seed)
-        shape, of_data = tuple(start.shape[1:]), tuple(problem.y.shape[1:])
+        streams = Streams(problem.y, ladder.rows, self.seed)
         target, metric = _at(problem, prior, ladder)
-        apart = metric.scale.view(-1, 1, 1, 1) * streams.normal(shape, 0, "start")
-        point = _begin(target, start.repeat_interleave(ladder.rows, 0), apart)
-        adapt = DualAveraging(
-            torch.full((problem.batch * ladder.count,), _FIRST_STEP).to(problem.y)
-        )
-        spacing = {round(share * self.warmup) for share in _ADAPT}
+        of_start = streams.normal(tuple(start.shape[1:]), 0, "start")
+        point = begin(target, start, metric.scale.view(-1, 1, 1, 1) * of_start)
+        first = torch.full((problem.batch * ladder.count,), FIRST_STEP)
+        adapt = DualAveraging(first.to(problem.y))
+        spacing = {round(share * self.warmup) for share in _ADAPT} - {0}
         kept, trace, evaluations = [], [], 1
-        accepted = torch.zeros(problem.batch, dtype=point.log_p.dtype, device=point.log_p.device)
+        accepted = torch.zeros(problem.batch).to(point.log_p)
         diverged = torch.zeros(problem.batch, dtype=torch.long, device=accepted.device)
         for k in range(self.warmup + n):
             if k == self.warmup:
                 ladder.forget()
-            elif k in spacing and k > 0:
+            elif k in spacing:
                 ladder.space_anew()
                 target, metric = _at(problem, prior, ladder)
                 point = target.at(point.u)
             size = ladder.by_row(adapt.step if k < self.warmup else adapt.final)
-            length = _length(self.steps, k, self.seed)
-            p = metric.momenta(
-                streams.normal(of_data, k, "data"), streams.normal(shape, k, "image")
-            )
-            result = move(target, metric, point, p, streams.uniform(k, "accept"), size, length)
+            steps = length(self.steps, k, self.seed)
+            result = transition(target, metric, point, streams, k, size, steps)
             point = result.point
             for pairs in ("even", "odd"):
-                partner = ladder.partners(pairs)
+                partner = ladder.partners(pairs).to(size.device)
                 point, swapped = swap(target, point, partner, streams.uniform(k, pairs))
                 ladder.follow(partner, swapped)
-            evaluations += length + 2
+            evaluations += steps + 2
             of_level = result.acceptance.view(-1, self.chains, ladder.count).mean(1)
             if k < self.warmup:
                 adapt.update(of_level.flatten())
@@ -130,16 +120,22 @@ class ReplicaExchange(Method):
             stage = "warm-up" if k < self.warmup else "sampling"
             told = f"{stage}, acceptance {float(of_level.mean()):.2f}, {ladder.told}"
             problem.progress(k + 1, self.warmup + n, told)
-        density = prior.at(cold)
-        found = _result(
-            problem, density, kept, self.chains, accepted, diverged, evaluations, trace, cold
+        found = summary(
+            problem,
+            prior.at(cold),
+            torch.stack(kept, 1).unflatten(0, (-1, self.chains)),
+            "exchange",
+            {
+                "acceptance": accepted,
+                "divergences": diverged,
+                "sigma": cold,
+                "levels": ladder.levels,
+                "swaps": 1 - ladder.rejection,
+                "round_trips": ladder.trips,
+            },
+            evaluations=torch.full((problem.batch,), evaluations),
+            trace=trace,
         )
-        found.method = "exchange"
-        found.diagnostics |= {
-            "levels": ladder.levels,
-            "swaps": 1 - ladder.rejection,
-            "round_trips": ladder.trips,
-        }
         for i, trips in enumerate(ladder.trips.tolist()):
             if trips == 0 and found.converged[i]:
                 found.converged[i] = False
@@ -163,107 +159,8 @@ def swap(target: Target, point: Point, partner: Tensor, uniform: Tensor) -> tupl
     return point.where(accepted, there), accepted
 
 
-class Ladder:
-    """The noise levels (B, K), rising, of the chains of every item, and who climbs them.
-
-    Rows of the batch are (item, chain, level).
-    """
-
-    def __init__(self, levels: Tensor, chains: int):
-        self.levels, self.chains = levels, chains
-        self.batch, self.count = levels.shape
-        self.rows = chains * self.count
-        self._heading = torch.zeros(self.batch, chains, self.count, dtype=torch.long)
-        self._heading[..., 0] = _UP
-        self.forget()
-
-    @classmethod
-    def spaced(
-        cls, problem: Problem, cold: float, hot: float, count: int | None, chains: int
-    ) -> Ladder:
-        """Evenly in log sigma; ``count`` None: as many levels as neighbours need to overlap."""
-        if count is None:
-            free = free_dimensions(problem, math.sqrt(cold * hot))
-            count = min(_MOST, 2 + int(math.log(hot / cold) * math.sqrt(free) / _OVERLAP))
-        t = torch.linspace(0, 1, count, dtype=torch.float64)
-        return cls((cold * (hot / cold) ** t).expand(problem.batch, -1).clone(), chains)
-
-    def forget(self) -> None:
-        """Count swaps and round trips from now on."""
-        self._tried = torch.zeros(self.batch, self.count - 1, dtype=torch.float64)
-        self._refused = torch.zeros_like(self._tried)
-        self.trips = torch.zeros(self.batch, dtype=torch.long)
-
-    @property
-    def rejection(self) -> Tensor:
-        """The share of refused swaps of each pair of neighbours (B, K - 1)."""
-        return self._refused / self._tried.clamp_min(1)
-
-    @property
-    def told(self) -> str:
-        return f"{int(self.trips.sum())} round trips"
-
-    def by_row(self, values: Tensor) -> Tensor:
-        """(B * K,), one of each level of an item, for all rows."""
-        return values.view(-1, 1, self.count).expand(-1, self.chains, -1).flatten()
-
-    def coldest(self, values: Tensor) -> Tensor:
-        """Those of the lowest levels, (B * chains, ...)."""
-        return values.unflatten(0, (-1, self.count))[:, 0]
-
-    def partners(self, pairs: str) -> Tensor:
-        """The partner of each row in "even" pairs (0, 1), (2, 3).. or "odd" ones (1, 2), (3, 4)..;
-        a level without one is its own."""
-        k = torch.arange(self.count)
-        other = torch.where((k % 2 == 0) == (pairs == "even"), k + 1, k - 1)
-        other = torch.where((other < 0) | (other >= self.count), k, other)
-        first = self.count * torch.arange(self.batch * self.chains)
-        return (first[:, None] + other).flatten()
-
-    def follow(self, partner: Tensor, swapped: Tensor) -> None:
-        """Count what `swap` did."""
-        partner, swapped = partner.cpu(), swapped.cpu()
-        heading = self._heading.flatten()
-        heading = torch.where(swapped, heading[partner], heading).view_as(self._heading)
-        lower = (partner > torch.arange(len(partner))).view_as(heading)
-        self._tried += lower.sum(1)[:, :-1]
-        self._refused += (lower & ~swapped.view_as(lower)).sum(1)[:, :-1]
-        self.trips += (heading[..., 0] == _DOWN).sum(1)
-        heading[..., 0] = _UP
-        heading[..., -1] = torch.where(heading[..., -1] == _UP, _DOWN, heading[..., -1])
-        self._heading = heading
-
-    def space_anew(self) -> None:
-        """Levels between which equally many swaps are refused, by what was counted."""
-        share = self.rejection.clamp_min(_FLOOR).cumsum(1)
-        share = torch.cat((torch.zeros(self.batch, 1, dtype=share.dtype), share / share[:, -1:]), 1)
-        t = torch.linspace(0, 1, self.count, dtype=share.dtype)[1:-1].expand(self.batch, -1)
-        after = torch.searchsorted(share, t.contiguous()).clamp(1, self.count - 1)
-        low, high = share.gather(1, after - 1), share.gather(1, after)
-        logs = self.levels.log()
-        inner = torch.lerp(
-            logs.gather(1, after - 1), logs.gather(1, after), (t - low) / (high - low)
-        )
-        self.levels = torch.cat((self.levels[:, :1], inner.exp(), self.levels[:, -1:]), 1)
-        self.forget()
-
-
-_UP, _DOWN = 1, 2  # where an image that was at an end of the ladder is heading
-
-
-@torch.no_grad()
-def free_dimensions(problem: Problem, level: float) -> float:
-    """Of an image known to within ``level``, those that the data leave free: tr (I + A^T A r)^-1
-    with r = (level / noise)^2, the largest of all items, by one random probe (Hutchinson)."""
-    rho = (problem.noise_level() / level).square()
-    probe = torch.randn((problem.batch, *problem.shape), generator=torch.Generator().manual_seed(0))
-    probe = probe.sign().to(problem.y)
-    solved = problem.physics.solve_normal(probe, rho, tol=1e-3) * rho.view(-1, 1, 1, 1)
-    return float((probe * solved).flatten(1).sum(1).max().clamp_min(1.0))
-
-
 def _at(problem: Problem, prior, ladder: Ladder) -> tuple[Target, Metric]:
     """What is sampled at the levels of a ladder."""
     levels = ladder.by_row(ladder.levels).to(problem.y)
-    target = _target(problem, prior.at(levels), ladder.rows)
+    target = target_of(problem, prior.at(levels), ladder.rows)
     return target, Metric(target, levels)

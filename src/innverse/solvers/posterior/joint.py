@@ -27,13 +27,19 @@ from ..levels import priors_at
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 from .adapt import DualAveraging
-from .hmc import move
 from .metric import Metric
 from .randomness import Streams
-from .solve import _FIRST_STEP, _begin, _length, _result, _scale, _start
+from .setting import (
+    FIRST_STEP,
+    begin,
+    length,
+    level_of,
+    reconstruction,
+    scale_of,
+    transition,
+)
+from .summary import ALIKE, summary
 from .unknown import Bounds, Measurement, OnePerItem, Parametrised
-
-_ALIKE = 1.05  # R-hat
 
 
 @dataclass
@@ -48,8 +54,12 @@ class JointPosterior:
         converged: bool (B,), of all together.
 
     Example:
-        >>> JointPosterior.__name__
-        'JointPosterior'
+        >>> flow = innverse.flows.build("realnvp", (1, 8, 8), levels=1, hidden=4)
+        >>> y = flow.sample(1) + 0.1 * torch.randn(1, 1, 8, 8)
+        >>> few = {"draws": 8, "chains": 2, "warmup": 4, "steps": 2, "init": y}
+        >>> found = joint_posterior(y, innverse.physics.Denoising(), flow, **few)
+        >>> found.noise.shape, found.images.samples.shape
+        (torch.Size([8, 1]), torch.Size([8, 1, 1, 8, 8]))
     """
 
     images: Reconstruction
@@ -62,7 +72,7 @@ class JointPosterior:
     def converged(self) -> Tensor:
         found = self.images.converged.clone()
         for r in self.r_hat.values():
-            found &= (r <= _ALIKE).to(found.device)
+            found &= (r <= ALIKE).to(found.device)
         return found
 
 
@@ -106,11 +116,13 @@ def joint_posterior(
             ShapeError: as `innverse.solve`.
 
     Example:
-        >>> flow = innverse.flows.build("realnvp", (1, 8, 8), levels=1, steps=1, hidden=4)
-        >>> y = flow.sample(1) + 0.1 * torch.randn(1, 1, 8, 8)
-        >>> physics = innverse.physics.Denoising()
+        >>> flow = innverse.flows.build("realnvp", (1, 8, 8), levels=1, hidden=4)
+        >>> def blur(width):
+        ...     return innverse.physics.Blur(innverse.physics.gaussian_kernel(width, 5))
+        ...
+        >>> y = blur(1.0).A(flow.sample(1)) + 0.1 * torch.randn(1, 1, 8, 8)
         >>> few = {"draws": 8, "chains": 2, "warmup": 4, "steps": 2, "init": y}
-        >>> joint_posterior(y, physics, flow, **few).noise.shape
+        >>> joint_posterior(y, blur, flow, noise=0.1, parameter=(0.5, 2.0), **few).parameter.shape
         torch.Size([8, 1])
     """
     if isinstance(prior, str):
@@ -143,15 +155,15 @@ def joint_posterior(
 
 def _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed) -> JointPosterior:
     density, chains = priors_at(prior, sigma)[0], measurement.chains
-    n = -(-draws // chains)
-    start = pad_to_multiple(_start(problem, prior) if init is None else init, multiple_of(prior))
-    level, scale = _scale(density, prior, start)
-    start, scale = start.repeat_interleave(chains, 0), scale.repeat_interleave(chains)
-    shape, of_data = tuple(start.shape[1:]), tuple(problem.y.shape[1:])
+    n, level = -(-draws // chains), level_of(density)
+    start = reconstruction(problem, prior) if init is None else init
+    start = pad_to_multiple(start, multiple_of(prior))
+    scale = scale_of(density, level, start).repeat_interleave(chains)
     streams = Streams(problem.y, chains, seed)
     target = measurement.target(density, problem.crop)
-    point = _begin(target, start, scale.view(-1, 1, 1, 1) * streams.normal(shape, 0, "start"))
-    adapt = DualAveraging(torch.full((problem.batch,), _FIRST_STEP).to(problem.y))
+    apart = scale.view(-1, 1, 1, 1) * streams.normal(tuple(start.shape[1:]), 0, "start")
+    point = begin(target, start.repeat_interleave(chains, 0), apart)
+    adapt = DualAveraging(torch.full((problem.batch,), FIRST_STEP).to(problem.y))
     kept: list[Tensor] = []
     others: dict[str, list[Tensor]] = {name: [] for name in measurement.unknown}
     accepted = torch.zeros(problem.batch).to(point.log_p)
@@ -159,14 +171,13 @@ def _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed
     evaluations = 1
     for k in range(warmup + n):
         size = (adapt.step if k < warmup else adapt.final).repeat_interleave(chains)
-        length, metric = _length(steps, k, seed), Metric(target, scale)
-        p = metric.momenta(streams.normal(of_data, k, "data"), streams.normal(shape, k, "image"))
-        result = move(target, metric, point, p, streams.uniform(k, "accept"), size, length)
+        count = length(steps, k, seed)
+        result = transition(target, Metric(target, scale), point, streams, k, size, count)
         image = problem.crop(result.point.u)
         measurement.draw(image, streams, k, adapting=k < warmup)
         target = measurement.target(density, problem.crop)
         point = target.at(result.point.u)
-        evaluations += length + 1
+        evaluations += count + 1
         acceptance = result.acceptance.view(-1, chains).mean(1)
         if k < warmup:
             adapt.update(acceptance)
@@ -182,8 +193,14 @@ def _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed
     if "parameter" in found:
         means = found["parameter"].flatten(1).mean(1).tolist()
         problem.given = problem.y, OnePerItem([measurement.make(mean) for mean in means])
-    images = _result(problem, density, kept, chains, accepted, diverged, evaluations, [], level)
-    images.method = "joint_posterior"
+    images = summary(
+        problem,
+        density,
+        torch.stack(kept, 1).unflatten(0, (-1, chains)),
+        "joint_posterior",
+        {"acceptance": accepted, "divergences": diverged, "sigma": level},
+        evaluations=torch.full((problem.batch,), evaluations),
+    )
     by_name = {name: value.flatten(1).T for name, value in found.items()}
     return JointPosterior(
         images,

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from . import hmc
 from .adapt import TARGET
 from .metric import Metric
 from .randomness import Streams
-from .solve import _length
+from .setting import length, transition
 from .target import Target
 
 _FIRST = 0.5  # step size
@@ -67,20 +66,13 @@ class Particles:
         before, likelihood = self.u, self.likelihood
         for _ in range(most):
             k, self._moves = self._moves, self._moves + 1
-            length = _length(steps, k, seed)
-            p = metric.momenta(
-                self.streams.normal(tuple(target.y.shape[1:]), k, "data"),
-                self.streams.normal(tuple(self.u.shape[1:]), k, "image"),
-            )
-            uniform, step = (
-                self.streams.uniform(k, "accept"),
-                torch.full_like(self.scale, self._step),
-            )
-            result = hmc.move(target, metric, point, p, uniform, step, length)
+            n = length(steps, k, seed)
+            step = torch.full_like(self.scale, self._step)
+            result = transition(target, metric, point, self.streams, k, step, n)
             point, self.acceptance = result.point, float(result.acceptance.mean())
             self._step *= math.exp(self.acceptance - TARGET)  # of hundreds: hardly noise
             self.diverged += int(result.diverged.sum())
-            self.evaluations += length
+            self.evaluations += n
             self.u, self.likelihood = point.u, self._likelihood(point.u)
             left = max(correlation(likelihood, self.likelihood), correlation(before, self.u))
             if left < _MOVED:

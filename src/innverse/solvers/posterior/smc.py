@@ -16,14 +16,15 @@ import torch
 from ...catalog import Method
 from ...errors import UsageError
 from ...options import LEVEL, SEEDS, real, whole
-from ...protocols import Density, Generator, multiple_of, noise_range
+from ...protocols import Density, Generator, multiple_of
 from ..levels import priors_at
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 from .constant import log_constant
 from .particles import Particles
 from .randomness import Streams
-from .solve import _result, _scale, _target
+from .setting import level_of, scale_of, target_of
+from .summary import summary
 
 _LOOK = 8  # draws at which the curvature of a density without noise levels is measured
 _AGREE = 1.0  # standard deviation of log p(y) over the runs, in nats, up to which they agree
@@ -69,23 +70,27 @@ class TemperedSMC(Method):
         found = [self._item(_alone(problem, i), density, prior) for i in range(problem.batch)]
         # the particles of a run stand where a chain has its transitions
         particles = torch.stack([p.u.unflatten(0, (self.runs, -1)) for p in found])
-        kept = [problem.crop(u).flatten(0, 1) for u in particles.unbind(2)]
-        accepted = torch.tensor([p.acceptance for p in found]).to(problem.y)
-        diverged = torch.tensor([p.diverged for p in found]).to(problem.y.device)
-        level = float(density.c) if noise_range(prior) is not None else None
-        result = _result(problem, density, kept, self.runs, accepted, diverged, 0, [], level)
-        result.method = "smc"
-        result.evaluations = torch.tensor([p.evaluations for p in found])
+        draws = problem.crop(particles)
         by_run = torch.stack([p.log_z for p in found]) + log_constant(problem).cpu()[:, None]
         # particles that hardly move are alike, which only the runs show; few runs may agree by chance
         spread = by_run.var(1).maximum(torch.tensor([p.variance for p in found])).sqrt()
-        result.diagnostics |= {
-            "log_evidence": by_run.logsumexp(1) - math.log(self.runs),
-            "log_evidence_error": spread / math.sqrt(self.runs),
-            "ess": len(kept) / by_run.softmax(1).square().sum(1),
-            "temperatures": [p.temperatures for p in found],
-            "correlation": [p.correlations for p in found],
-        }
+        result = summary(
+            problem,
+            density,
+            draws,
+            "smc",
+            {
+                "acceptance": torch.tensor([p.acceptance for p in found]),
+                "divergences": torch.tensor([p.diverged for p in found]),
+                "sigma": level_of(density),
+                "log_evidence": by_run.logsumexp(1) - math.log(self.runs),
+                "log_evidence_error": spread / math.sqrt(self.runs),
+                "ess": draws.shape[2] / by_run.softmax(1).square().sum(1),
+                "temperatures": [p.temperatures for p in found],
+                "correlation": [p.correlations for p in found],
+            },
+            evaluations=torch.tensor([p.evaluations for p in found]),
+        )
         for i, (apart, p) in enumerate(zip(spread.tolist(), found, strict=True)):
             if words := _doubt(apart, max(p.correlations)):
                 result.converged[i] = False
@@ -95,13 +100,13 @@ class TemperedSMC(Method):
     def _item(self, problem: Problem, density, prior) -> Particles:
         """The particles of one item, taken from the prior to the posterior."""
         n = -(-self.draws // self.runs)
-        target = _target(problem, density, self.runs * n)
+        target = target_of(problem, density, self.runs * n)
         streams = Streams(problem.y, self.runs * n, self.seed)
         with torch.no_grad():
             z = streams.normal(problem.padded_shape(multiple_of(prior)), 0, "prior")
             u = density.decode(z)
         # one metric for all: it must not know where a particle stands
-        scale = _scale(density, prior, u[:_LOOK])[1].min().expand(len(u))
+        scale = scale_of(density, level_of(density), u[:_LOOK]).min().expand(len(u))
         found = Particles(target, scale, streams, u, self.runs)
         mover = {"most": self.moves, "steps": self.steps, "seed": self.seed}
         while found.t < 1:
