@@ -189,6 +189,8 @@ METHODS: Catalog[Method] = Catalog(
         "latent": "latent:Latent",
         "map": "map:MAP",
         "posterior": "posterior.solve:PosteriorDraws",
+        "exchange": "posterior.exchange:ReplicaExchange",
+        "smc": "posterior.smc:TemperedSMC",
         "constrained": "constrained:Constrained",
         "adaptive": "baselines.adaptive:Adaptive",
         "deep_decoder": "baselines.deep_decoder:UntrainedDecoder",

@@ -60,7 +60,10 @@ FEW = {
     "adaptive": {"tune_steps": 3, "steps": 20},
     "deep_decoder": {"steps": 20},
     "posterior": {"draws": 8, "chains": 2, "warmup": 5, "steps": 3},
+    "exchange": {"draws": 8, "chains": 2, "warmup": 5, "steps": 3, "levels": 3},
+    "smc": {"draws": 8, "runs": 2, "moves": 1, "steps": 2, "keep": 0.2},
 }
+SAMPLERS = ("posterior", "exchange", "smc")  # which need a noise level
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -111,7 +114,7 @@ def test_nan_anywhere_is_a_failure_in_words(prior, method, monkeypatch):
         return result
 
     monkeypatch.setattr(METHODS[method], "solve", spoiled)
-    few = FEW.get(method, {}) | {"steps": 1} | ({"noise": 0.5} if method == "posterior" else {})
+    few = FEW.get(method, {}) | {"steps": 1} | ({"noise": 0.5} if method in SAMPLERS else {})
     x = pictures()
     r = solve(x, P.Inpainting(torch.ones(16, 16)), prior, method, **few)
     assert r.converged.tolist() == [True, False]
@@ -345,6 +348,11 @@ ABSURD = {
     "draws": [0, 7, 2.5],
     "chains": [1, -1, 10**9],
     "warmup": [-1, 0.5],
+    "levels": [1, -1, 2.5],
+    "top": [0, -0.1, math.nan, math.inf],
+    "runs": [1, 2.5, 10**9],
+    "keep": [0, 1, math.nan],
+    "moves": [0, 1.5],
     "steps": [0, -1, 2.5, math.nan, "many", 10**12, True],
     "sigma": [0, -0.1, math.nan, math.inf, "low", [], [0.1, -1]],
     "gamma": [-1, math.nan, math.inf, "auto"],

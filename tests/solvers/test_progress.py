@@ -33,6 +33,8 @@ def test_every_method_tells_of_its_progress_and_never_goes_back(flow, method):
     options = {
         "adaptive": {"tune_steps": 5},
         "posterior": {"noise": 0.1, "draws": 8, "chains": 2, "warmup": 3, "steps": 2},
+        "exchange": {"noise": 0.1, "draws": 8, "chains": 2, "warmup": 3, "steps": 2, "levels": 3},
+        "smc": {"noise": 0.1, "draws": 8, "runs": 2, "moves": 1, "steps": 2, "keep": 0.2},
     }
     seen = told(y, physics, flow, method=method, **{"steps": 20} | options.get(method, {}))
     assert seen and all(0 <= done <= total for done, total in seen)

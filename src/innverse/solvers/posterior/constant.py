@@ -1,0 +1,32 @@
+"""The constant of log p(y | u) that a chain does not need and an evidence does."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...gaussian import HALF_LOG_2PI
+from ...physics import LinearPhysics, PoissonNoise, Whitened
+from ..problem import Problem
+
+
+def log_constant(problem: Problem) -> Tensor:
+    """What `Target.log_likelihood` leaves out of log p(y | u), nats of each item (B,) in float64.
+
+    Of the measurement as it was given, before anything was divided out of it; values that depend on
+    no pixel and are zero were not measured. Photon counts have probabilities, not densities.
+    """
+    if type(problem.model) is PoissonNoise and problem.given is not None:
+        counts = problem.given[0].double() / problem.model.gain
+        return -torch.lgamma(counts + 1).flatten(1).sum(1)
+    weight = problem.physics.weight if isinstance(problem.physics, Whitened) else 1.0
+    std = problem.noise_level().double().view(-1, *[1] * (problem.y.dim() - 1)) / weight
+    each = -(std.log() + HALF_LOG_2PI).expand(problem.y.shape)
+    return each.where(measured(problem.physics, problem.y, problem.shape), 0.0).flatten(1).sum(1)
+
+
+@torch.no_grad()
+def measured(physics: LinearPhysics, y: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Which values of y (B, ...) are measurements at all: booleans of its shape."""
+    probe = torch.randn((len(y), *shape), generator=torch.Generator().manual_seed(0))
+    return (physics.A(probe.to(y)) != 0) | (y != 0)

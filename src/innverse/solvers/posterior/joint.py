@@ -1,0 +1,222 @@
+"""Posterior of the image together with what is not known of the measurement: its noise level, and a
+parameter of the operator such as the width of a blur.
+
+Gibbs sampling (Gelman et al. 2013, chapter 11): the image by Hamiltonian Monte Carlo given the rest;
+the noise level given the image from its conjugate law; the parameter by a random walk of its
+logarithm. Both have log-uniform priors between bounds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...accelerate.constant import constant_parameters
+from ...errors import UsageError
+from ...flows.padding import pad_to_multiple
+from ...metrics.chains import effective_size, r_hat
+from ...physics import LinearPhysics, as_physics
+from ...progress import Report
+from ...protocols import Density, multiple_of
+from ..levels import priors_at
+from ..problem import Problem
+from ..reconstruction import Reconstruction
+from .adapt import DualAveraging
+from .metric import Metric
+from .randomness import Streams
+from .setting import (
+    FIRST_STEP,
+    begin,
+    length,
+    level_of,
+    reconstruction,
+    scale_of,
+    transition,
+)
+from .summary import ALIKE, summary
+from .unknown import Bounds, Measurement, OnePerItem, Parametrised
+
+
+@dataclass
+class JointPosterior:
+    """Draws of image, noise level and parameter that belong together.
+
+    Attributes:
+        images: the draws of the image, their mean and spread, as `innverse.solve` gives them.
+        noise: draws of the standard deviation of the noise (S, B), or None where it was given.
+        parameter: draws of the parameter of the operator (S, B), or None.
+        r_hat, ess: of both by name, {"noise": (B,), "parameter": (B,)}.
+        converged: bool (B,), of all together.
+
+    Example:
+        >>> flow = innverse.flows.build("realnvp", (1, 8, 8), levels=1, hidden=4)
+        >>> y = flow.sample(1) + 0.1 * torch.randn(1, 1, 8, 8)
+        >>> few = {"draws": 8, "chains": 2, "warmup": 4, "steps": 2, "init": y}
+        >>> found = joint_posterior(y, innverse.physics.Denoising(), flow, **few)
+        >>> found.noise.shape, found.images.samples.shape
+        (torch.Size([8, 1]), torch.Size([8, 1, 1, 8, 8]))
+    """
+
+    images: Reconstruction
+    noise: Tensor | None
+    parameter: Tensor | None
+    r_hat: dict[str, Tensor]
+    ess: dict[str, Tensor]
+
+    @property
+    def converged(self) -> Tensor:
+        found = self.images.converged.clone()
+        for r in self.r_hat.values():
+            found &= (r <= ALIKE).to(found.device)
+        return found
+
+
+@torch.inference_mode(False)
+def joint_posterior(
+    y: Tensor,
+    physics,
+    prior,
+    *,
+    noise: float | Bounds = (0.002, 0.5),
+    parameter: Bounds | None = None,
+    sigma: float | None = None,
+    draws: int = 400,
+    chains: int = 4,
+    warmup: int = 200,
+    steps: int = 15,
+    init: Tensor | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    seed: int = 0,
+    progress: Report | None = None,
+) -> JointPosterior:
+    """Draw image, noise level and a parameter of the operator from their joint posterior.
+
+    Args:
+        y: measurements (B, ...) with Gaussian noise of one level an item.
+        physics: an operator; or, with ``parameter``, a function that makes one of a number, such as
+            ``lambda width: Blur(gaussian_kernel(width))``. Its own noise level is not used.
+        prior: a flow, noise-conditional or not.
+        noise: bounds (low, high) between which the standard deviation is log-uniform, on the scale
+            of y; or one number if it is known.
+        parameter: bounds between which the parameter, > 0, is log-uniform; None: the operator is
+            known.
+        sigma: level of a noise-conditional prior, as of the method "posterior".
+        draws, chains, warmup, steps, seed: likewise.
+        init: images (B, C, H, W) to begin with; by default a reconstruction.
+        image_shape: (C, H, W), for operators that do not know it.
+        progress: called as progress(done, total, note).
+
+    Raises:
+        UsageError: bounds that are none, a prior without density, nothing unknown. InputError and
+            ShapeError: as `innverse.solve`.
+
+    Example:
+        >>> flow = innverse.flows.build("realnvp", (1, 8, 8), levels=1, hidden=4)
+        >>> def blur(width):
+        ...     return innverse.physics.Blur(innverse.physics.gaussian_kernel(width, 5))
+        ...
+        >>> y = blur(1.0).A(flow.sample(1)) + 0.1 * torch.randn(1, 1, 8, 8)
+        >>> few = {"draws": 8, "chains": 2, "warmup": 4, "steps": 2, "init": y}
+        >>> joint_posterior(y, blur, flow, noise=0.1, parameter=(0.5, 2.0), **few).parameter.shape
+        torch.Size([8, 1])
+    """
+    if isinstance(prior, str):
+        from ...zoo import load
+
+        prior = load(prior)
+    if not isinstance(prior, Density):
+        raise UsageError(f"{type(prior).__name__} has no log_prob: choose a flow")
+    levels = _bounds("noise", noise if isinstance(noise, Sequence) else (noise, noise))
+    widths = None if parameter is None else _bounds("parameter", parameter)
+    if widths is None and levels[0] == levels[1]:
+        raise UsageError("noise and operator are known: give bounds of one, or call solve")
+
+    def make(value: float) -> LinearPhysics:
+        return as_physics(physics(value), image_shape)
+
+    middle = math.sqrt(levels[0] * levels[1])
+    known = physics if widths is None else make(math.sqrt(widths[0] * widths[1]))
+    with constant_parameters():
+        problem = Problem.build(y, known, prior, middle, image_shape, progress)
+        if problem.given is not None:  # in units of the user, as the bounds are
+            y, known = problem.given
+            problem = dataclasses.replace(problem, y=y, physics=known, noise=middle, scale=1.0)
+        if widths is None:
+            measurement = Measurement(problem, chains, levels)
+        else:
+            measurement = Parametrised(problem, chains, levels, widths, make)
+        return _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed)
+
+
+def _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed) -> JointPosterior:
+    density, chains = priors_at(prior, sigma)[0], measurement.chains
+    n, level = -(-draws // chains), level_of(density)
+    start = reconstruction(problem, prior) if init is None else init
+    start = pad_to_multiple(start, multiple_of(prior))
+    scale = scale_of(density, level, start).repeat_interleave(chains)
+    streams = Streams(problem.y, chains, seed)
+    target = measurement.target(density, problem.crop)
+    apart = scale.view(-1, 1, 1, 1) * streams.normal(tuple(start.shape[1:]), 0, "start")
+    point = begin(target, start.repeat_interleave(chains, 0), apart)
+    adapt = DualAveraging(torch.full((problem.batch,), FIRST_STEP).to(problem.y))
+    kept: list[Tensor] = []
+    others: dict[str, list[Tensor]] = {name: [] for name in measurement.unknown}
+    accepted = torch.zeros(problem.batch).to(point.log_p)
+    diverged = torch.zeros(problem.batch, dtype=torch.long, device=accepted.device)
+    evaluations = 1
+    for k in range(warmup + n):
+        size = (adapt.step if k < warmup else adapt.final).repeat_interleave(chains)
+        count = length(steps, k, seed)
+        result = transition(target, Metric(target, scale), point, streams, k, size, count)
+        image = problem.crop(result.point.u)
+        measurement.draw(image, streams, k, adapting=k < warmup)
+        target = measurement.target(density, problem.crop)
+        point = target.at(result.point.u)
+        evaluations += count + 1
+        acceptance = result.acceptance.view(-1, chains).mean(1)
+        if k < warmup:
+            adapt.update(acceptance)
+        else:
+            kept.append(image)
+            for name, value in measurement.unknown.items():
+                others[name].append(value)
+            accepted += acceptance / n
+            diverged += result.diverged.view(-1, chains).sum(1)
+        told = f"{'warm-up' if k < warmup else 'sampling'}, acceptance {acceptance.mean():.2f}"
+        problem.progress(k + 1, warmup + n, told)
+    found = {name: torch.stack(v, 1).unflatten(0, (-1, chains)) for name, v in others.items()}
+    if "parameter" in found:
+        means = found["parameter"].flatten(1).mean(1).tolist()
+        problem.given = problem.y, OnePerItem([measurement.make(mean) for mean in means])
+    images = summary(
+        problem,
+        density,
+        torch.stack(kept, 1).unflatten(0, (-1, chains)),
+        "joint_posterior",
+        {"acceptance": accepted, "divergences": diverged, "sigma": level},
+        evaluations=torch.full((problem.batch,), evaluations),
+    )
+    by_name = {name: value.flatten(1).T for name, value in found.items()}
+    return JointPosterior(
+        images,
+        by_name.get("noise"),
+        by_name.get("parameter"),
+        r_hat={name: torch.stack([r_hat(item) for item in v]) for name, v in found.items()},
+        ess={name: torch.stack([effective_size(item) for item in v]) for name, v in found.items()},
+    )
+
+
+def _bounds(name: str, given) -> Bounds:
+    """Two finite numbers, 0 < low <= high."""
+    try:
+        low, high = (float(v) for v in given)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (0 < low <= high < math.inf):
+        raise UsageError(f"{name}={given!r}: give bounds (low, high), 0 < low < high")
+    return low, high
