@@ -59,7 +59,8 @@ class DeepinvSampler(nn.Module):
     ) -> tuple[Any, Any]:
         """Mean and variance of each statistic of the draws, which takes {"x": images (B, C, H, W)}:
         two tensors, or two lists of them for several statistics."""
-        asked: dict[str, Any] = {**self.options, "init": x_init, "seed": seed}
+        asked: dict[str, Any] = dict(self.options)
+        asked |= {k: v for k, v in {"init": x_init, "seed": seed}.items() if v is not None}
         self.result = solve(y, physics, self.prior, "posterior", **asked)
         every = [g_statistics] if callable(g_statistics) else [*g_statistics]
         values = [torch.stack([g(state) for state in self.get_chain()]) for g in every]

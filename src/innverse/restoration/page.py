@@ -1,0 +1,94 @@
+"""The page of a posterior: the picture, its error bar, and whether to believe them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..report import Report, Table
+from . import error_bars
+
+_SMALL = 200  # pixels; below, single pixels are kept sharp
+
+
+def make_page(summary: dict[str, Any], pictures: Sequence[tuple], unit: Tensor) -> Report:
+    """Of what result.json says, the pictures of the panel, and the draws (S, C, H, W) on [0, 1]."""
+    told, small = summary["posterior"], unit.shape[-1] < _SMALL
+    method = "approximate draws" if "acceptance" not in told else "draws"
+    page = Report(
+        summary["file"],
+        f"{told['draws']} {method} of what explains the data · innverse {summary['innverse']}",
+    )
+    page.note(_verdict(summary), warning=not summary["converged"])
+    page.images(pictures, pixels=small)
+    page.text(_what(told["quantity"]))
+    page.table(_believe(summary))
+    if "coverage" in told:
+        page.table(_coverage(told["coverage"])).text(_TRUTH.format(told["quantity"]))
+    page.heading("Draws").text(
+        "Each is a picture that explains the data as well as the next; what differs between them the "
+        "data do not tell."
+    )
+    page.images(
+        [(f"draw {k + 1}", "", x) for k, x in enumerate(error_bars.thinned(unit, 4))], pixels=small
+    )
+    page.animation(error_bars.animate(unit), "one draw after the other")
+    return page
+
+
+def _verdict(summary: dict[str, Any]) -> str:
+    if summary["converged"]:
+        return "The chains agree: mean and error bar can be believed as far as the model can."
+    return f"Do not rely on these error bars yet: {summary['status']}."
+
+
+def _what(quantity: str) -> str:
+    shown = "x" if quantity == "x" else quantity
+    words = (
+        f"The bright places are those of which the data and the model leave most open. The error bar "
+        f"is the standard deviation of {shown}"
+    )
+    if quantity == "x":
+        return f"{words}, the picture."
+    level = quantity.split()[-2]
+    return (
+        f"{words}: the picture x plus noise e of deviation 1, of which the model knows the density. "
+        f"So it is never below what {level} of noise leaves open, and wider than that of x itself."
+    )
+
+
+_TRUTH = (
+    "Here the truth is known. Over all pixels an interval should hold the true value as often as it "
+    "says; one picture is one sample, and neighbouring pixels err together, so expect some per cent "
+    "of difference. What is drawn is {}."
+)
+
+
+def _believe(summary: dict[str, Any]) -> Table:
+    told = summary["posterior"]
+    table = Table(["", "value", "should be"])
+    if "r_hat" in told:
+        table.add("R-hat, 99 % of the pixels", f"{told['r_hat']['99 %']:.3f}", "<= 1.05")
+        table.add("R-hat, largest", f"{told['r_hat']['largest']:.3f}", "<= 1.1")
+    for name, words in (("ess_bulk", "mean"), ("ess_tail", "tails")):
+        if name in told:
+            label = f"effective draws of the {words}, median pixel"
+            table.add(label, round(told[name]["median"]), ">= 50")
+    if "acceptance" in told:
+        table.add("acceptance", f"{told['acceptance']:.2f}", "0.6 to 0.95")
+        table.add("divergences", told["divergences"], "0")
+    if "predictive_p_value" in told:
+        p = told["predictive_p_value"]
+        table.add("do the draws explain the data? p", f"{p:.2f}", "0.01 to 0.99")
+    return table
+
+
+def _coverage(found: dict[str, dict[str, float]]) -> Table:
+    names = {"u": "holds the true u", "x": "holds the clean picture x"}
+    table = Table(["interval", *(names[name] for name in found)])
+    for level in next(iter(found.values())):
+        promised = level.replace("%", " %")
+        table.add(promised, *(f"{100 * shares[level]:.1f} %" for shares in found.values()))
+    return table
