@@ -10,34 +10,39 @@ import torch
 from torch import Tensor
 
 from ..data import atomic_write
-from ..report import Heat, gif, panel
+from ..report import Heat, Table, gif, panel
 from ..solvers.posterior.predictive import predictive_p_value
-from ..solvers.posterior.uncertainty import interval
+from ..solvers.posterior.uncertainty import interval, spread
 from ..solvers.reconstruction import Reconstruction
 
 LEVEL = 0.9  # of the intervals that are shown
 _LEVELS = (0.5, 0.68, 0.9, 0.95)
+_OF_APPROXIMATIONS = ("drift", "elbo", "ess", "pareto_k")
 _SHEET, _LARGE = 16, 512  # draws side by side; a quarter of them where they are wider than this
+_SPLIT = 64  # draws of which the part is found that A sees
+_SPLIT = 64  # draws of which the part is found that A sees
 _FRAMES, _ANIMATED = 24, 2**21  # most frames, and numbers of all frames together
 
 
 def describe(
-    result: Reconstruction, rows: slice, draws: Tensor, clean: Tensor | None
+    result: Reconstruction, rows: slice, draws: Tensor, std: Tensor, clean: Tensor | None
 ) -> dict[str, Any]:
-    """Whether to believe the draws (S, P, C, H, W) of some rows, in a few numbers; ``clean``
-    (P, C, H, W) is the truth, where it is known."""
+    """Whether to believe the draws (S, P, C, H, W) of some rows and their deviation, in a few
+    numbers; ``clean`` (P, C, H, W) is the truth, where it is known."""
     own = {
         k: result.diagnostics[k][rows].flatten().float()
         for k in ("r_hat", "ess_bulk", "ess_tail")
         if k in result.diagnostics
     }
     low, high = interval(draws, LEVEL)
+    told = result.diagnostics
     found: dict[str, Any] = {
         "draws": len(draws),
         "quantity": result.quantity,
-        "sigma": result.diagnostics.get("sigma"),
-        "std": _median_and_largest(draws.std(0)),
-        f"width of {LEVEL:.0%} intervals": _median_and_largest(high - low),
+        "quantity_of_mean": result.quantity_of_mean,
+        "sigma": told.get("sigma"),
+        "std": _median_and_largest(std),
+        f"width of {percent(LEVEL)} intervals": _median_and_largest(high - low),
     }
     if "r_hat" in own:
         r = own["r_hat"]
@@ -45,17 +50,31 @@ def describe(
     for name in own.keys() - {"r_hat"}:
         size = own[name]
         found[name] = {"median": float(size.median()), "smallest": float(size.min())}
-    if "acceptance" in result.diagnostics:
-        found["acceptance"] = float(result.diagnostics["acceptance"][rows].mean())
-        found["divergences"] = int(result.diagnostics["divergences"][rows].sum())
+    if "acceptance" in told:
+        found["acceptance"] = float(told["acceptance"][rows].mean())
+        found["divergences"] = int(told["divergences"][rows].sum())
+    if "approximate" in told:  # not exact draws, and what is known of the difference
+        found["approximate"] = told["approximate"]
+        found |= {k: told[k][rows].tolist() for k in _OF_APPROXIMATIONS if k in told}
     if result.measured is not None:
         y, physics, noise = result.measured
         items = torch.arange(len(y), device=y.device)[rows]
         p = predictive_p_value(draws, y[items], physics.select(items), noise.select(items))
         found["predictive_p_value"] = min(p.tolist(), key=lambda v: min(v, 1 - v))
+        if physics.direct:  # else a pseudo-inverse of each draw is a long iteration
+            seen, unseen = (
+                part.square().sum()
+                for part in spread(thinned(draws, _SPLIT), physics.select(items))
+            )
+            found["unseen"] = float(unseen / (seen + unseen))
     if clean is not None:
         found["coverage"] = coverage(draws.cpu(), clean, found["sigma"])
     return found
+
+
+def percent(level: float) -> str:
+    """As results and tables name it."""
+    return f"{100 * level:g} %"
 
 
 def coverage(draws: Tensor, clean: Tensor, sigma: float | None) -> dict[str, dict[str, float]]:
@@ -71,11 +90,31 @@ def coverage(draws: Tensor, clean: Tensor, sigma: float | None) -> dict[str, dic
     ends = {level: interval(draws, level) for level in _LEVELS}
     return {
         name: {
-            f"{level:.0%}": float(((truth >= low) & (truth <= high)).float().mean())
+            percent(level): float(((truth >= low) & (truth <= high)).float().mean())
             for level, (low, high) in ends.items()
         }
         for name, truth in truths.items()
     }
+
+
+def coverage_table(found: dict[str, dict[str, float]]) -> Table:
+    """What `coverage` found, a row for each level."""
+    names = {"u": "holds the true u", "x": "holds the clean picture x"}
+    table = Table(["interval", *(names[name] for name in found)])
+    for level in next(iter(found.values())):
+        table.add(level, *(f"{100 * shares[level]:.1f} %" for shares in found.values()))
+    return table
+
+
+def what_is_drawn(quantity: str) -> str:
+    """`Reconstruction.quantity` in a sentence."""
+    if quantity == "x":
+        return "Drawn is x, the picture itself."
+    level = quantity.split()[-2]
+    return (
+        f"Drawn is {quantity}, the picture x plus noise e of deviation 1, since the model knows the "
+        f"density of such pictures: where nothing else is open, {level} of noise remain."
+    )
 
 
 def thinned(draws: Tensor, n: int) -> Tensor:
@@ -89,15 +128,15 @@ def animate(draws: Tensor) -> bytes:
 
 
 def write(
-    folder: Path, quantity: str, mean: Tensor, std: Tensor, draws: Tensor, unit: Tensor
+    folder: Path, told: dict[str, Any], mean: Tensor, std: Tensor, draws: Tensor, unit: Tensor
 ) -> list[Path]:
     """std.png, interval.png, draws.png, draws.gif and draws.npz, of the mean and the deviation
     (C, H, W) and the draws (S, C, H, W), which ``unit`` has on [0, 1]."""
     low, high = (end[0] for end in interval(draws[:, None], LEVEL))
-    name = quantity.split(" ")[0]
+    name = told["quantity"].split()[0]
     maps = {
-        "std.png": Heat(std).picture(f"standard deviation of {quantity}"),
-        "interval.png": Heat(high - low).picture(f"width of {LEVEL:.0%} intervals of {name}"),
+        "std.png": Heat(std).picture(f"standard deviation of {told['quantity_of_mean']}"),
+        "interval.png": Heat(high - low).picture(f"width of {percent(LEVEL)} intervals of {name}"),
     }
     sheet = thinned(unit, _SHEET if unit.shape[-1] <= _LARGE else _SHEET // 4)
     numbered = [(f"draw {k + 1}", "", x) for k, x in enumerate(sheet)]

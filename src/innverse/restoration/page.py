@@ -16,17 +16,24 @@ _SMALL = 200  # pixels; below, single pixels are kept sharp
 def make_page(summary: dict[str, Any], pictures: Sequence[tuple], unit: Tensor) -> Report:
     """Of what result.json says, the pictures of the panel, and the draws (S, C, H, W) on [0, 1]."""
     told, small = summary["posterior"], unit.shape[-1] < _SMALL
-    method = "approximate draws" if "acceptance" not in told else "draws"
+    kind = "approximate draws" if "approximate" in told else "draws"
     page = Report(
         summary["file"],
-        f"{told['draws']} {method} of what explains the data · innverse {summary['innverse']}",
+        f"{told['draws']} {kind} of what explains the data, by {summary['method']} · innverse "
+        f"{summary['innverse']}",
     )
-    page.note(_verdict(summary), warning=not summary["converged"])
-    page.images(pictures, pixels=small)
-    page.text(_what(told["quantity"]))
+    trusted = summary["converged"] and "approximate" not in told
+    page.note(_verdict(summary), warning=not trusted)
+    page.images(pictures[:3], pixels=small)
+    if len(pictures) > 3:
+        page.images(pictures[3:], pixels=small, columns=3)  # each below what it is the truth of
+    page.text(
+        f"Bright is what the data and the model leave open: the error bar is the standard deviation "
+        f"of {told['quantity_of_mean']}. {error_bars.what_is_drawn(told['quantity'])}"
+    )
     page.table(_believe(summary))
     if "coverage" in told:
-        page.table(_coverage(told["coverage"])).text(_TRUTH.format(told["quantity"]))
+        page.table(error_bars.coverage_table(told["coverage"])).text(_TRUTH)
     page.heading("Draws").text(
         "Each is a picture that explains the data as well as the next; what differs between them the "
         "data do not tell."
@@ -39,30 +46,17 @@ def make_page(summary: dict[str, Any], pictures: Sequence[tuple], unit: Tensor) 
 
 
 def _verdict(summary: dict[str, Any]) -> str:
+    if words := summary["posterior"].get("approximate"):
+        return f"These draws are approximate ({words}), and so are the error bars."
     if summary["converged"]:
         return "The chains agree: mean and error bar can be believed as far as the model can."
     return f"Do not rely on these error bars yet: {summary['status']}."
 
 
-def _what(quantity: str) -> str:
-    shown = "x" if quantity == "x" else quantity
-    words = (
-        f"The bright places are those of which the data and the model leave most open. The error bar "
-        f"is the standard deviation of {shown}"
-    )
-    if quantity == "x":
-        return f"{words}, the picture."
-    level = quantity.split()[-2]
-    return (
-        f"{words}: the picture x plus noise e of deviation 1, of which the model knows the density. "
-        f"So it is never below what {level} of noise leaves open, and wider than that of x itself."
-    )
-
-
 _TRUTH = (
     "Here the truth is known. Over all pixels an interval should hold the true value as often as it "
     "says; one picture is one sample, and neighbouring pixels err together, so expect some per cent "
-    "of difference. What is drawn is {}."
+    "of difference."
 )
 
 
@@ -81,14 +75,9 @@ def _believe(summary: dict[str, Any]) -> Table:
         table.add("divergences", told["divergences"], "0")
     if "predictive_p_value" in told:
         p = told["predictive_p_value"]
-        table.add("do the draws explain the data? p", f"{p:.2f}", "0.01 to 0.99")
-    return table
-
-
-def _coverage(found: dict[str, dict[str, float]]) -> Table:
-    names = {"u": "holds the true u", "x": "holds the clean picture x"}
-    table = Table(["interval", *(names[name] for name in found)])
-    for level in next(iter(found.values())):
-        promised = level.replace("%", " %")
-        table.add(promised, *(f"{100 * shares[level]:.1f} %" for shares in found.values()))
+        table.add("do the draws explain the data? p", f"{p:.2f}", ">= 0.01")
+    if "unseen" in told:
+        table.add(
+            "share of the variance that A does not see", f"{100 * told['unseen']:.0f} %", None
+        )
     return table

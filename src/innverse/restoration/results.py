@@ -97,12 +97,12 @@ def result_of(
         found.summary["degraded"] = _quality(_comparable(seen, measured.clean), measured.clean)
         found.summary["result"] = _quality(shown, measured.clean)
     if result.samples is not None and result.std is not None:
-        draws = result.samples[:, rows].float()
+        draws, std = result.samples[:, rows].float(), result.std[rows].float()
         clean = None if measured.clean is None else measured.image(measured.clean)
-        found.summary["posterior"] = error_bars.describe(result, rows, draws, clean)
+        found.summary["posterior"] = error_bars.describe(result, rows, draws, std, clean)
         draws = draws.cpu()
         found.draws = draws[:, 0] if measured.planes == 1 else draws.flatten(1, 2)
-        found.std = measured.image(result.std[rows].float().cpu())[0]
+        found.std = measured.image(std.cpu())[0]
     return found
 
 
@@ -114,9 +114,9 @@ def write(found: Restored, measured: Measured, setting: Setting, folder: Path) -
     x, summary = _unit(image[None], setting), found.summary
     pictures = _pictures(found, measured, x, setting)
     if found.std is not None and found.draws is not None:
-        unit, told = _unit(found.draws, setting), summary["posterior"]
+        unit = _unit(found.draws, setting)
         given = (image, found.std, found.draws, unit)
-        found.files += error_bars.write(folder, told["quantity"], *given)
+        found.files += error_bars.write(folder, summary["posterior"], *given)
         page = make_page(summary, pictures, unit)
         found.files.append(page.save(folder / "report.html"))
     deep = measured.picture is not None and measured.picture.bits > 8 and x.shape[1] == 1
@@ -140,12 +140,12 @@ def _pictures(found: Restored, measured: Measured, x: Tensor, setting: Setting) 
         ("input", _caption(summary["degraded"]), _enlarge(seen, x)[0]),
         (name, quality, x[0]),
     ]
+    bar = None if found.std is None else Heat(found.std)
+    if bar is not None:
+        pictures.append((f"std of {summary['posterior']['quantity_of_mean']}", "", bar))
     if measured.clean is not None:
         pictures.append(("clean", "", measured.clean[0]))
-    if found.std is not None:
-        bar = Heat(found.std)
-        pictures.append((f"std of {summary['posterior']['quantity']}", "", bar))
-        if measured.clean is not None:
+        if bar is not None:
             error = (x - measured.clean)[0].abs()
             pictures.append(("error of the mean", "", Heat(error, bar.high)))
     return pictures

@@ -67,7 +67,8 @@ class Reconstruction:
         seconds: how long it took (the whole batch).
 
     A method with draws fills the error bars: `interval`, `quantiles`, `probability`, `spread`,
-    `predictive_p_value`, `by_chain`, `to_arviz`. They are those of `quantity`.
+    `predictive_p_value`, `by_chain`, `to_arviz`. They are those of
+    `quantity`.
 
     Example:
         >>> y = torch.rand(2, 1, 8, 8)
@@ -125,10 +126,16 @@ class Reconstruction:
 
     @property
     def quantity(self) -> str:
-        """What ``x``, ``std`` and ``samples`` of a sampler are: "x", or with a noise-conditional
-        prior "u = x + 0.02 e", the image plus noise N(0, I) of its level."""
+        """What ``samples`` are draws of: "x", or with a noise-conditional prior "u = x + 0.02 e", the
+        image plus noise N(0, I) of its level."""
         level = self.diagnostics.get("sigma")
         return "x" if self.samples is None or level is None else f"u = x + {level:g} e"
+
+    @property
+    def quantity_of_mean(self) -> str:
+        """What ``x`` and ``std`` are mean and deviation of: "x" where a sampler was asked for the
+        clean image, else `quantity`."""
+        return "x" if self.diagnostics.get("of") == "clean" else self.quantity
 
     @property
     def by_chain(self) -> Tensor:
