@@ -99,7 +99,8 @@ def langevin(which: str, prior, physics, noise: float, sigma: float, curvature: 
 
 def dps(prior, physics, noise: float, sigma: float, steps: int) -> Callable:
     """``run(y, x, weight, evaluations)`` of diffusion posterior sampling (Chung et al. 2023), from
-    exact draws of the prior at its highest noise level down to ``sigma`` in so many ``steps``; draws are independent."""
+    exact draws of the prior at its highest noise level down to ``sigma`` in so many ``steps``; draws
+    are independent."""
     deepinv = load()
     denoiser = Denoiser(prior)
     physics.noise_model = deepinv.physics.GaussianNoise(noise)
