@@ -59,17 +59,19 @@ class Denoiser(nn.Module):
 
     def __init__(self, prior):
         super().__init__()
-        self.prior, self.evaluations = prior, 0
+        self.prior, self.evaluations, self._density, self._level = prior, 0, prior, None
 
     def forward(self, u: Tensor, sigma, *args, **kwargs) -> Tensor:
         self.evaluations += 1
-        sigma = torch.as_tensor(sigma, dtype=u.dtype).reshape(-1)[:1].expand(len(u))
+        low, high = self.prior.noise_range
+        level = min(max(float(torch.as_tensor(sigma).reshape(-1)[0]), low), high)
+        if level != self._level:  # as our own sampler has it: once for all steps of a level
+            self._density, self._level = self.prior.at(level), level
         keep = torch.is_grad_enabled() and u.requires_grad
         with torch.enable_grad():
             at = u if keep else u.detach().requires_grad_()
-            log_p = self.prior.log_prob(at, sigma).sum()
-            (score,) = torch.autograd.grad(log_p, at, create_graph=keep)
-        return u + sigma.view(-1, 1, 1, 1).square() * score
+            (score,) = torch.autograd.grad(self._density.log_prob(at).sum(), at, create_graph=keep)
+        return u + level**2 * score
 
 
 def langevin(which: str, prior, physics, noise: float, sigma: float, curvature: float) -> Callable:
