@@ -59,7 +59,7 @@ class Denoiser(nn.Module):
 
     def __init__(self, prior):
         super().__init__()
-        self.prior, self.evaluations, self._density, self._level = prior, 0, prior, None
+        self.prior, self.evaluations, self._density, self._level = prior, 0, None, None
 
     def forward(self, u: Tensor, sigma, *args, **kwargs) -> Tensor:
         self.evaluations += 1
