@@ -29,11 +29,6 @@ def describe(
 ) -> dict[str, Any]:
     """Whether to believe the draws (S, P, C, H, W) of some rows and their deviation, in a few
     numbers; ``clean`` (P, C, H, W) is the truth, where it is known."""
-    own = {
-        k: result.diagnostics[k][rows].flatten().float()
-        for k in ("r_hat", "ess_bulk", "ess_tail")
-        if k in result.diagnostics
-    }
     low, high = interval(draws, LEVEL)
     told = result.diagnostics
     found: dict[str, Any] = {
@@ -44,14 +39,16 @@ def describe(
         "std": _median_and_largest(std),
         f"width of {percent(LEVEL)} intervals": _median_and_largest(high - low),
     }
-    if "r_hat" in own:
-        r = own["r_hat"]
+    if "r_hat" in told:
+        r = told["r_hat"][rows].flatten()
         found["r_hat"] = {"99 %": float(r.quantile(0.99)), "largest": float(r.max())}
-    for name in own.keys() - {"r_hat"}:
-        size = own[name]
-        found[name] = {"median": float(size.median()), "smallest": float(size.min())}
+    for name in ("ess_bulk", "ess_tail"):
+        if name in told:
+            size = told[name][rows]
+            found[name] = {"median": float(size.median()), "smallest": float(size.min())}
     if "acceptance" in told:
         found["acceptance"] = float(told["acceptance"][rows].mean())
+    if "divergences" in told:
         found["divergences"] = int(told["divergences"][rows].sum())
     if "approximate" in told:  # not exact draws, and what is known of the difference
         found["approximate"] = told["approximate"]

@@ -72,6 +72,7 @@ def _believe(summary: dict[str, Any]) -> Table:
             table.add(label, round(told[name]["median"]), ">= 50")
     if "acceptance" in told:
         table.add("acceptance", f"{told['acceptance']:.2f}", "0.6 to 0.95")
+    if "divergences" in told:
         table.add("divergences", told["divergences"], "0")
     if "predictive_p_value" in told:
         p = told["predictive_p_value"]
