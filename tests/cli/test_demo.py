@@ -11,8 +11,17 @@ pytest.importorskip("skimage")
 pytest.importorskip("matplotlib")
 
 
+@pytest.fixture
+def quickly(monkeypatch):
+    """Few draws, for tests of something else."""
+    from innverse.studies.demo import error_bar
+
+    few = {"draws": 16, "chains": 2, "warmup": 2, "steps": 2}
+    monkeypatch.setitem(error_bar.CUT_OUT, "options", few)
+
+
 @pytest.mark.parametrize("prior", ["gray", pytest.param("color", marks=pytest.mark.slow)])
-def test_quick_demo_writes_page_panel_and_results(run, models, photos, prior):
+def test_quick_demo_writes_page_panel_and_results(run, models, photos, quickly, prior):
     code, out, err = run("demo", "--quick", "--prior", models / prior, "--json")
     assert code == 0
     folder = photos / "runs" / "demo"
@@ -24,12 +33,16 @@ def test_quick_demo_writes_page_panel_and_results(run, models, photos, prior):
         assert set(problem["inn"]) == {"psnr", "ssim", "seconds", "method"}
         # a fair rival: total variation repairs all of these
         assert problem["tv"]["psnr"] > problem["degraded"]["psnr"] + 3
-    assert "1/4" in err and "4/4" in err
+    assert "1/5" in err and "5/5" in err
+    bar = out["error_bar"]
+    assert bar["method"] == "posterior" and bar["quantity"].startswith("u = x + ")
+    assert 0 <= bar["coverage"]["u"]["90 %"] <= 1 and bar["ess_bulk"]["median"] > 0
     page = (folder / "report.html").read_text()
     assert page.count("<img") >= 4 * 6 and "<script" not in page and "http://" not in page
     # an untrained network loses, and the page says so
     assert "does NOT beat total variation" in page
     assert "visible in the photograph chelsea" in page  # what was tuned on what is shown
+    assert "How sure is it?" in page and "holds the true u" in page and 'class="scale"' in page
     with PIL.Image.open(folder / "panel.png") as picture:
         assert picture.width > 4 * 256 and picture.height > 4 * 256
 
@@ -39,7 +52,7 @@ def test_a_prior_that_cannot_denoise_is_refused(run, models, photos):
     assert code == 2 and "noise-conditional" in err
 
 
-def test_the_same_seed_gives_the_same_numbers(run, models, photos, monkeypatch):
+def test_the_same_seed_gives_the_same_numbers(run, models, photos, monkeypatch, quickly):
     from innverse.studies import demo
 
     made = demo.make_scene
@@ -49,11 +62,28 @@ def test_the_same_seed_gives_the_same_numbers(run, models, photos, monkeypatch):
         _, out, _ = run(
             "demo", "--quick", "--prior", models / "gray", "--seed", seed, "--json", "-q"
         )
-        return [(p["degraded"], p["inn"]["psnr"]) for p in out["problems"]]
+        numbers = [(p["degraded"], p["inn"]["psnr"]) for p in out["problems"]]
+        return [*numbers, out["error_bar"]["std"]]
 
     first = numbers(1)
     assert first == numbers(1)
     assert first != numbers(2)
+
+
+def test_an_interruption_while_drawing_leaves_the_problems(run, models, photos, monkeypatch):
+    from innverse.studies import demo
+
+    made = demo.make_scene
+    monkeypatch.setattr(demo, "make_scene", lambda *given, scale: made(*given, scale=4 * scale))
+
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "sample_cut_out", interrupted)
+    code, _, err = run("demo", "--quick", "--prior", models / "gray")
+    assert code == 130 and "4 of 4 problems" in err and "no error bar" in err
+    found = json.loads((photos / "runs" / "demo" / "results.json").read_text())
+    assert not found["complete"] and len(found["problems"]) == 4 and "error_bar" not in found
 
 
 @pytest.mark.parametrize("solved", [0, 2])

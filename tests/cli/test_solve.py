@@ -97,6 +97,35 @@ def test_every_method_solves(run, models, photos, flags):
     assert record["method"] == flags[0] and 0 < record["result"]["psnr"] < 60
 
 
+DRAWN = {
+    "result.png", "panel.png", "result.json", "std.png", "interval.png", "draws.png", "draws.gif",
+    "draws.npz", "report.html",
+}  # fmt: skip
+
+
+def test_posterior_draws_of_a_folder_come_with_their_error_bars(run, models, photos):
+    code, out, err = run(
+        "solve", "gray.png", "color.png", "--simulate", "--physics", "inpainting", "--keep", "0.7",
+        "--noise", "0.1", "--out", "r", "--prior", models / "gray", "--method", "posterior",
+        "--draws", "12", "--chains", "2", "--warmup", "4", "--steps", "3",
+    )  # fmt: skip
+    assert code == 3, err  # so few draws are not to be believed, and the page says so
+    assert "90 % holds" in out and "R-hat" in out
+    for name, channels in (("gray", 1), ("color", 3)):
+        folder = photos / "r" / name
+        assert {p.name for p in folder.iterdir()} == DRAWN
+        with np.load(folder / "draws.npz") as kept:
+            assert kept["draws"].shape == (12, channels, 24, 32)
+            assert (kept["low"] <= kept["high"]).all() and kept["std"].shape == (channels, 24, 32)
+        told = result_of(folder)["posterior"]
+        assert told["quantity"] == "u = x + 0.02 e" and 0 <= told["unseen"] <= 1
+        assert 0 <= told["coverage"]["u"]["90 %"] <= 1
+        assert "Do not rely on these error bars yet" in (folder / "report.html").read_text()
+        with PIL.Image.open(folder / "std.png") as picture:
+            colours = {c for _, c in picture.getcolors(picture.width * picture.height)}
+        assert {(68, 1, 84), (253, 231, 37)} <= colours  # both ends of the scale
+
+
 def test_options_of_another_method_are_refused(run, models, photos):
     code, _, err = run(
         "solve", "gray.png", "--physics", "denoising", "--noise", "0.1", "--out", "r",

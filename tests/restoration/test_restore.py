@@ -140,6 +140,10 @@ def test_colour_under_a_gray_prior_is_solved_channel_by_channel(prior):
         restore(y, "fourier", image_shape=(3, 16, 16), prior=prior)
 
 
+def kept_median(r):
+    return r.draws.median(0).values.numpy()
+
+
 def test_posterior_draws_are_given_and_written(tmp_path, prior):
     (r,) = restore(
         picture(), "inpainting", simulate=True, keep=0.7, noise=0.1, prior=prior, out=tmp_path,
@@ -156,8 +160,24 @@ def test_posterior_draws_are_given_and_written(tmp_path, prior):
     assert summary["draws"] == 16 and set(summary["r_hat"]) == {"99 %", "largest"}
     assert summary["ess_bulk"]["median"] > 0
     assert record["options"]["seed"] == 3 and record["options"]["chains"] == 2
-    shown = np.asarray(PIL.Image.open(tmp_path / "std.png")) / 255 * summary["white_of_std"]
-    assert np.abs(shown - r.std[0].numpy()).max() <= summary["white_of_std"] / 250
+    assert {p.name for p in r.files} == {
+        "result.png", "panel.png", "result.json", "std.png", "interval.png", "draws.png", "draws.gif",
+        "draws.npz", "report.html",
+    }  # fmt: skip
+    with np.load(tmp_path / "draws.npz") as kept:
+        low, high = kept["low"], kept["high"]
+    assert (low <= kept_median(r)).all() and (kept_median(r) <= high).all()
+    with PIL.Image.open(tmp_path / "draws.gif") as film:
+        assert film.n_frames == 16 and film.size == (256, 256)
+        first = np.asarray(film.convert("L"))[8::16, 8::16]
+    shown = (255 * r.draws[0, 0].clamp(0, 1)).round().numpy()
+    assert np.abs(first - shown).max() <= 1
+    assert set(summary["coverage"]) == {"u", "x"}
+    assert summary["quantity"] == "u = x + 0.02 e"
+    assert summary["std"]["largest"] == pytest.approx(float(r.std.max()))
+    page = (tmp_path / "report.html").read_text()
+    assert "u = x + 0.02 e" in page and "R-hat" in page and "data:image/gif" in page
+    assert "holds the true u" in page and "holds the clean picture x" in page
 
 
 def test_a_range_goes_in_and_comes_out():

@@ -62,7 +62,8 @@ def command() -> Callable[..., int]:
 
         Each file gives result.png, panel.png (side by side) and result.json: in --out,
         or for several files in a folder of their name below it; --method posterior also
-        std.png and draws.npz. Exit code 3 if a result did not converge, 4 if a file could
+        report.html with the error bar beside the picture, std.png, interval.png, draws.png,
+        draws.gif and draws.npz. Exit code 3 if a result did not converge, 4 if a file could
         not be used.
 
         Parameters
@@ -151,7 +152,9 @@ def _table(summaries: list[dict]):
 
     simulated = summaries[0]["simulated"]
     quality = ["degraded dB", "result dB", "SSIM"] if simulated else []
-    table = Table(["file", "size", *quality, "misfit", "s", "written to"])
+    drawn = "posterior" in summaries[0]
+    sure = ["std", "R-hat", "draws", *(["90 % holds"] if simulated else [])] if drawn else []
+    table = Table(["file", "size", *quality, *sure, "misfit", "s", "written to"])
     for s in summaries:
         _, h, w = s["size"]
         numbers = []
@@ -159,11 +162,28 @@ def _table(summaries: list[dict]):
             ssim = s["result"]["ssim"]
             numbers = [s["degraded"]["psnr"], s["result"]["psnr"]]
             numbers.append(None if ssim is None else f"{ssim:.3f}")
+        if drawn:
+            numbers += _error_bar(s["posterior"])
         table.add(
             Path(s["file"]).name, f"{w}x{h}", *numbers, f"{s['residual']:.1e}", s["seconds"],
             s["folder"],
         )  # fmt: skip
     return table
+
+
+def _error_bar(told: dict) -> list:
+    """Its size and whether to believe it: the median of the standard deviation, R-hat of 99 % of the
+    pixels, effective draws, and the share of the true pixels within intervals of 90 %."""
+    r_hat, size = told.get("r_hat"), told.get("ess_bulk")
+    cells: list = [
+        f"{told['std']['median']:.2g}",
+        None if r_hat is None else f"{r_hat['99 %']:.2f}",
+        told["draws"] if size is None else round(size["median"]),
+    ]
+    if "coverage" in told:
+        held = told["coverage"].get("u", told["coverage"]["x"])["90 %"]
+        cells.append(f"{100 * held:.0f} %")
+    return cells
 
 
 def _range(text: str) -> tuple[float, float]:

@@ -15,8 +15,8 @@ import PIL.Image
 from torch import Tensor
 
 from ..data.atomic import atomic_write
-from ..data.image_io import to_pil
 from ..errors import UsageError
+from .heat import Heat, as_picture, gradient
 from .table import Table
 
 _STYLE = """
@@ -74,7 +74,11 @@ a:hover { text-decoration: underline; }
 pre { background: var(--tint); padding: .8rem 1rem; border-radius: 4px; overflow-x: auto;
   font-size: .82rem; line-height: 1.5; }
 @media print { main { max-width: none; } figure, tr { break-inside: avoid; } }
-"""
+.scale { display: flex; align-items: center; gap: .4rem; font-size: .8rem; color: var(--soft);
+  font-family: system-ui, "Segoe UI", Roboto, sans-serif; margin-top: .35rem; }
+.scale i { flex: 1; height: .6rem; border-radius: 2px; print-color-adjust: exact;
+  background: GRADIENT; }
+""".replace("GRADIENT", gradient())
 
 _MOST_IN_A_ROW = 4
 _PIXELS_OF_AN_INCH = 96  # in CSS
@@ -148,22 +152,27 @@ class Report:
 
     def image(
         self,
-        image: Tensor | PIL.Image.Image,
+        image: Tensor | PIL.Image.Image | Heat,
         title: str = "",
         caption: str = "",
         pixels: bool = False,
         labelled: bool = False,
     ) -> Report:
-        """One image: a tensor (C, H, W) in [0, 1] or a Pillow image; ``pixels`` keeps enlarged
-        pixels sharp. On a narrow screen one with words in it (``labelled``) scrolls sideways
-        instead of shrinking."""
-        picture = to_pil(image)
+        """One image: a tensor (C, H, W) in [0, 1], a Pillow image, or a `Heat`, which brings its
+        scale; ``pixels`` keeps enlarged pixels sharp. On a narrow screen one with words in it
+        (``labelled``) scrolls sideways instead of shrinking."""
+        picture = as_picture(image)
         width = picture.width if labelled else None
-        return self._add(_figure(_png(picture), title, caption, "pixels" if pixels else "", width))
+        kind = "pixels" if pixels else ""
+        return self._add(_figure(_png(picture), title, caption, kind, width, _scale(image)))
+
+    def animation(self, gif: bytes, title: str = "", caption: str = "") -> Report:
+        """An animated GIF, pixel by pixel."""
+        return self._add(_figure(_uri("gif", gif), title, caption, "pixels"))
 
     def images(
         self,
-        images: Sequence[tuple[str, str, Tensor | PIL.Image.Image]],
+        images: Sequence[tuple[str, str, Tensor | PIL.Image.Image | Heat]],
         pixels: bool = False,
         columns: int | None = None,
     ) -> Report:
@@ -176,7 +185,10 @@ class Report:
         kind, n = "pixels" if pixels else "", len(images)
         columns = columns or math.ceil(n / math.ceil(n / _MOST_IN_A_ROW))
         style = f"--columns: {columns}; --narrow: {1 if n % 2 else 2}; --first: {columns - n + 1}"
-        figures = [_figure(_png(to_pil(i)), title, text, kind) for title, text, i in images]
+        figures = [
+            _figure(_png(as_picture(i)), title, text, kind, scale=_scale(i))
+            for title, text, i in images
+        ]
         row = "row last" if columns > n else "row"
         return self._add(f'<div class="{row}" style="{style}">\n' + "\n".join(figures) + "\n</div>")
 
@@ -220,15 +232,25 @@ class Report:
         return self
 
 
-def _figure(uri: str, title: str, caption: str, kind: str, width: int | None = None) -> str:
+def _figure(
+    uri: str, title: str, caption: str, kind: str, width: int | None = None, scale: str = ""
+) -> str:
     """``width`` in pixels is that below which the image should not shrink."""
     words = [f"<b>{escape(title)}</b>"] if title else []
     words += [escape(caption)] if caption else []
     below = f"<figcaption>{'<br>'.join(words)}</figcaption>" if words else ""
     alt = escape(": ".join(part for part in (title, caption) if part))
     kind, style = (kind, "") if width is None else (f"{kind} labelled", f"--width: {width}px")
-    image = f'<img src="{uri}" alt="{alt}">'
+    image = f'<img src="{uri}" alt="{alt}">{scale}'
     return f'<figure class="{kind.strip()}" style="{style}">{image}{below}</figure>'
+
+
+def _scale(image: Any) -> str:
+    """What the colours of a map mean."""
+    if not isinstance(image, Heat):
+        return ""
+    low, high = image.ends
+    return f'<div class="scale"><span>{low}</span><i></i><span>{high}</span></div>'
 
 
 def _png(picture: PIL.Image.Image) -> str:

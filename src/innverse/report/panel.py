@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
 
 import PIL.Image
 import PIL.ImageDraw
-import PIL.ImageFont
 from torch import Tensor
 
 from ..data.image_io import to_pil
 from ..errors import UsageError
+from .heat import Heat, as_picture
+from .lettering import enlarge, fit
 
 _PAPER, _INK, _SOFT = "#ffffff", "#1a1a1a", "#6b6b6b"
-# The font inside Pillow has little beyond ASCII; these are written out.
-_SPELLED = {
-    "σ": "sigma", "γ": "gamma", "λ": "lambda", "μ": "mu", "µ": "u", "×": "x", "–": "-", "—": "-",
-    "−": "-", "→": "->", "²": "^2", "’": "'", "“": '"', "”": '"', "∞": "inf", "≥": ">=", "≤": "<=",
-}  # fmt: skip
 
 
 def panel(
-    images: Sequence[tuple[str, str, Tensor | PIL.Image.Image]],
+    images: Sequence[tuple[str, str, Tensor | PIL.Image.Image | Heat]],
     columns: int | None = None,
     cell: int = 256,
     gap: int = 16,
@@ -35,7 +30,8 @@ def panel(
     are set smaller, and then shortened.
 
     Args:
-        images: (title, subtitle, tensor (C, H, W) in [0, 1] or Pillow image).
+        images: (title, subtitle, tensor (C, H, W) in [0, 1], Pillow image or `Heat`, which has its
+            scale in place of a subtitle).
         columns: images per row; None puts all in one row.
         cell: width in pixels that small images are enlarged towards.
         gap: white space between the cells.
@@ -49,14 +45,15 @@ def panel(
     """
     if not images:
         raise UsageError("a panel needs at least one image")
-    pictures = [to_pil(image).convert("RGB") for _, _, image in images]
-    pictures = [_enlarge(p, max(1, cell // p.width)) for p in pictures]
+    pictures = [enlarge(as_picture(image).convert("RGB"), cell) for _, _, image in images]
     columns = min(columns or len(images), len(images))
     rows = math.ceil(len(images) / columns)
     width = max(cell // 2, *(p.width for p in pictures))
     large = max(15, width // 16)
     caption = round(1.45 * large) if any(title for title, _, _ in images) else 0
-    caption += round(1.35 * large) if any(subtitle for _, subtitle, _ in images) else 0
+    caption += (
+        round(1.35 * large) if any(text or isinstance(i, Heat) for _, text, i in images) else 0
+    )
 
     heights = [
         max(p.height for p in pictures[r * columns : (r + 1) * columns]) for r in range(rows)
@@ -71,16 +68,18 @@ def panel(
     for r in range(rows):
         for k in range(r * columns, min((r + 1) * columns, len(images))):
             x = gap + (k % columns) * (width + gap)
-            picture, (title, subtitle, _) = pictures[k], images[k]
+            picture, (title, subtitle, image) = pictures[k], images[k]
             sheet.paste(
                 picture, (x + (width - picture.width) // 2, y + heights[r] - picture.height)
             )
             line = y + heights[r] + round(0.3 * large)
             if title:
-                draw.text((x, line), *_fit(title, large, width, _INK))
+                draw.text((x, line), *fit(title, large, width, _INK))
                 line += round(1.35 * large)
-            if subtitle:
-                draw.text((x, line), *_fit(subtitle, round(0.85 * large), width, _SOFT))
+            if isinstance(image, Heat):
+                image.draw_scale(sheet, x, line, width, round(0.85 * large))
+            elif subtitle:
+                draw.text((x, line), *fit(subtitle, round(0.85 * large), width, _SOFT))
         y += heights[r] + caption + gap
     return sheet
 
@@ -117,31 +116,5 @@ def grid(
     for i, image in enumerate(tensor.detach()):
         top, left = pad + i // columns * (h + pad), pad + i % columns * (w + pad)
         sheet[:, top : top + h, left : left + w] = image
-    return _enlarge(to_pil(sheet), scale)
-
-
-def _enlarge(picture: PIL.Image.Image, factor: int) -> PIL.Image.Image:
-    """By a whole factor, without smoothing."""
-    size = picture.width * factor, picture.height * factor
-    return picture.resize(size, PIL.Image.Resampling.NEAREST)
-
-
-def _fit(text: str, size: int, width: int, ink: str) -> tuple:
-    """(text, ink, font) with which it is no wider than ``width``."""
-    text = _spell(text)
-    for smaller in (size, round(0.9 * size), round(0.8 * size)):
-        font = PIL.ImageFont.load_default(smaller)
-        if font.getlength(text) <= width:
-            return text, ink, font
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text.rstrip() + "...", ink, font
-
-
-def _spell(text: str) -> str:
-    """The text in the letters that Pillow's own font has."""
-    text = "".join(_SPELLED.get(letter, letter) for letter in " ".join(text.split()))
-    plain = unicodedata.normalize("NFKD", text)
-    return "".join(
-        c if c.isascii() or c in "±·" else "?" for c in plain if not unicodedata.combining(c)
-    )
+    picture = to_pil(sheet)
+    return enlarge(picture, scale * picture.width)

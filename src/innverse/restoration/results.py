@@ -1,4 +1,5 @@
-"""What `restore` says and leaves of one input: a summary, result.png, panel.png and result.json."""
+"""What `restore` says and leaves of one input: a summary, result.png, panel.png and result.json,
+and of a posterior its error bars."""
 
 from __future__ import annotations
 
@@ -15,9 +16,11 @@ from .. import __version__
 from ..data import atomic_write, write_image, write_json
 from ..errors import InnverseError
 from ..metrics import psnr, ssim
-from ..report import panel
+from ..report import Heat, panel
 from ..solvers.reconstruction import Reconstruction
+from . import error_bars
 from .jobs import Job, Measured
+from .page import make_page
 from .setting import Setting
 
 
@@ -93,10 +96,12 @@ def result_of(
         found.summary["degraded"] = _quality(_comparable(seen, measured.clean), measured.clean)
         found.summary["result"] = _quality(shown, measured.clean)
     if result.samples is not None and result.std is not None:
-        draws = result.samples[:, rows].float().cpu()
+        draws, std = result.samples[:, rows].float(), result.std[rows].float()
+        clean = None if measured.clean is None else measured.image(measured.clean)
+        found.summary["posterior"] = error_bars.describe(result, rows, draws, std, clean)
+        draws = draws.cpu()
         found.draws = draws[:, 0] if measured.planes == 1 else draws.flatten(1, 2)
-        found.std = measured.image(result.std[rows].float().cpu())[0]
-        found.summary["posterior"] = _diagnostics(result, rows, len(draws))
+        found.std = measured.image(std.cpu())[0]
     return found
 
 
@@ -105,24 +110,14 @@ def write(found: Restored, measured: Measured, setting: Setting, folder: Path) -
     image = found.image
     if image is None:
         return
-    x = _unit(image[None], setting)
-    seen, summary = measured.seen(setting.x_range), found.summary
-    pictures = [
-        ("input", _caption(summary["degraded"]), _enlarge(seen, x)[0]),
-        ("result", _caption(summary["result"]) or f"{summary['seconds']:.1f} s", x[0]),
-    ]
-    if measured.clean is not None:
-        pictures.append(("clean", "", measured.clean[0]))
-    if found.std is not None:
-        low, high = setting.x_range or (0.0, 1.0)
-        brightest = float(found.std.max())
-        spread = found.std / brightest if 0 < brightest < math.inf else found.std.nan_to_num(0)
-        pictures.append(("spread", f"white is {brightest / (high - low):.3g}", spread))
-        found.files.append(write_image(folder / "std.png", spread))
-        summary["posterior"]["white_of_std"] = brightest
-        arrays = {"draws": found.draws, "mean": image, "std": found.std}
-        kept = {name: value.numpy() for name, value in arrays.items() if value is not None}
-        found.files.append(atomic_write(folder / "draws.npz", lambda file: np.savez(file, **kept)))
+    x, summary = _unit(image[None], setting), found.summary
+    pictures = _pictures(found, measured, x, setting)
+    if found.std is not None and found.draws is not None:
+        unit = _unit(found.draws, setting)
+        given = (image, found.std, found.draws, unit)
+        found.files += error_bars.write(folder, summary["posterior"], *given)
+        page = make_page(summary, pictures, unit)
+        found.files.append(page.save(folder / "report.html"))
     deep = measured.picture is not None and measured.picture.bits > 8 and x.shape[1] == 1
     found.files.append(write_image(folder / "result.png", x, bits=16 if deep else 8))
     found.files.append(write_image(folder / "panel.png", panel(pictures)))
@@ -131,6 +126,26 @@ def write(found: Restored, measured: Measured, setting: Setting, folder: Path) -
         found.files.append(atomic_write(folder / "result.npy", lambda file: np.save(file, values)))
     # last: its presence says that all is there
     found.files.append(write_json(folder / "result.json", summary))
+
+
+def _pictures(found: Restored, measured: Measured, x: Tensor, setting: Setting) -> list[tuple]:
+    """What the panel shows: of a posterior also its error bar, and if the truth is known its error."""
+    seen, summary = measured.seen(setting.x_range), found.summary
+    quality = _caption(summary["result"]) or f"{summary['seconds']:.1f} s"
+    name = "result" if found.std is None else "mean of the draws"
+    pictures = [
+        ("input", _caption(summary["degraded"]), _enlarge(seen, x)[0]),
+        (name, quality, x[0]),
+    ]
+    bar = None if found.std is None else Heat(found.std)
+    if bar is not None:
+        pictures.append((f"std of {summary['posterior']['quantity_of_mean']}", "", bar))
+    if measured.clean is not None:
+        pictures.append(("clean", "", measured.clean[0]))
+        if bar is not None:
+            error = (x - measured.clean)[0].abs()
+            pictures.append(("error of the mean", "", Heat(error, bar.high)))
+    return pictures
 
 
 def _unit(x: Tensor, setting: Setting) -> Tensor:
@@ -143,24 +158,6 @@ def _unit(x: Tensor, setting: Setting) -> Tensor:
 
 def _level(value: Tensor | None, rows: slice) -> float | None:
     return None if value is None else float(value[rows].square().mean().sqrt())
-
-
-def _diagnostics(result: Reconstruction, rows: slice, draws: int) -> dict[str, Any]:
-    """Whether to believe the draws, in a few numbers."""
-    own = {
-        k: result.diagnostics[k][rows].flatten().float() for k in ("r_hat", "ess_bulk", "ess_tail")
-    }
-    return {
-        "draws": draws,
-        "r_hat": {"99 %": float(own["r_hat"].quantile(0.99)), "largest": float(own["r_hat"].max())},
-        **{
-            name: {"median": float(own[name].median()), "smallest": float(own[name].min())}
-            for name in ("ess_bulk", "ess_tail")
-        },
-        "acceptance": float(result.diagnostics["acceptance"][rows].mean()),
-        "divergences": int(result.diagnostics["divergences"][rows].sum()),
-        "sigma": result.diagnostics["sigma"],
-    }
 
 
 def _describe_input(measured: Measured) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from ..errors import UsageError
 
 if TYPE_CHECKING:
+    from ..physics import LinearPhysics
+    from ..physics.noise import NoiseModel
+    from .posterior.uncertainty import Spread
     from .problem import Problem
 
 
@@ -22,6 +25,14 @@ class SolveWarning(UserWarning):
         >>> issubclass(SolveWarning, UserWarning)
         True
     """
+
+
+class Measured(NamedTuple):
+    """Measurements (B, ...), their operator and their noise, on the caller's scale."""
+
+    y: Tensor
+    physics: LinearPhysics
+    noise: NoiseModel
 
 
 @dataclass
@@ -46,12 +57,18 @@ class Reconstruction:
         status: per item a word on how it ended.
         evaluations: gradient or denoiser evaluations of each item (B,).
         diagnostics: of a sampler: r_hat, ess_bulk and ess_tail (B, C, H, W), acceptance and
-            divergences (B,), and sigma, the noise level of the prior that was sampled.
+            divergences (B,), and sigma, the noise level of the prior that was sampled, on the
+            scale of x.
         options: of the method, as they were in force.
         method, reason: how, and why this method where ``method="auto"`` chose it.
         notes: per item, doubts in words: a region that is too large to be filled, a noise level or
             a scale that the data contradict, an estimated noise level.
+        measured: y, physics and noise as `solve` was given them.
         seconds: how long it took (the whole batch).
+
+    A method with draws fills the error bars: `interval`, `quantiles`, `probability`, `spread`,
+    `predictive_p_value`, `by_chain`, `to_arviz`. They are those of
+    `quantity`.
 
     Example:
         >>> y = torch.rand(2, 1, 8, 8)
@@ -78,6 +95,7 @@ class Reconstruction:
     noise_ratio: Tensor | None = None
     reason: str = ""
     notes: list[list[str]] = field(default_factory=list)
+    measured: Measured | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, problem: Problem, x: Tensor, method: str, **more) -> Reconstruction:
@@ -106,30 +124,145 @@ class Reconstruction:
         """||z|| / sqrt(n) of each item (B,), near 1 for a typical draw of the prior; or None."""
         return None if self.z is None else self.z.flatten(1).square().mean(1).sqrt()
 
+    @property
+    def quantity(self) -> str:
+        """What ``samples`` are draws of: "x", or with a noise-conditional prior "u = x + 0.02 e", the
+        image plus noise N(0, I) of its level."""
+        level = self.diagnostics.get("sigma")
+        return "x" if self.samples is None or level is None else f"u = x + {level:g} e"
+
+    @property
+    def quantity_of_mean(self) -> str:
+        """What ``x`` and ``std`` are mean and deviation of: "x" where a sampler was asked for the
+        clean image, else `quantity`."""
+        return "x" if self.diagnostics.get("of") == "clean" else self.quantity
+
+    @property
+    def by_chain(self) -> Tensor:
+        """The draws chain by chain, (chains, n, B, C, H, W).
+
+        Raises:
+            UsageError: the method gave no draws.
+        """
+        return self._draws().unflatten(0, (self.options.get("chains", 1), -1))
+
+    def quantiles(self, q: float | Tensor) -> Tensor:
+        """Of each pixel: at one q in [0, 1] (B, C, H, W), or at several (Q, B, C, H, W).
+
+        Raises:
+            UsageError: the method gave no draws, or a q beyond [0, 1].
+        """
+        from .posterior.uncertainty import quantiles
+
+        return quantiles(self._draws(), q)
+
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Ends (B, C, H, W) of the interval that holds each pixel with probability ``level``.
 
         Raises:
-            UsageError: the method gave no draws.
+            UsageError: the method gave no draws, or a level beyond (0, 1).
         """
         from .posterior.uncertainty import interval
 
         return interval(self._draws(), level)
 
-    def probability(self, event: Callable[[Tensor], Tensor]) -> Tensor:
-        """How probable (B,) what ``event`` says of images, (N, C, H, W) -> (N,) booleans, is.
+    def probability(
+        self,
+        event: Callable[[Tensor], Tensor] | None = None,
+        *,
+        region: Tensor | None = None,
+        above: float | Tensor | None = None,
+        below: float | Tensor | None = None,
+        by: str = "mean",
+    ) -> Tensor:
+        """How probable (B,) something is, as the share of draws of which it is true.
+
+        Args:
+            event: images (N, C, H, W) -> booleans (N,); or else
+            region: a mask, true inside, (H, W), (C, H, W) or one per item (B, 1 or C, H, W): is it
+                brighter than ``above``, and darker than ``below``? Each is a value, or the mask of
+                another region to compare with: is there a lesion here?
+            by: what is compared of a region, its "mean", "max" or "min".
+
+        Raises:
+            UsageError: the method gave no draws; neither an event nor a region with a bound.
+            ShapeError: a mask or an answer of another shape.
+
+        Example:
+            >>> physics = innverse.physics.Denoising(noise=0.1)
+            >>> flow = innverse.flows.build("glow", (1, 8, 8), levels=1, steps=1, hidden=4)
+            >>> y = torch.rand(1, 1, 8, 8)
+            >>> r = solve(y, physics, flow, "posterior", draws=20, chains=2, warmup=20, steps=4)
+            >>> left = torch.arange(8).expand(8, 8) < 4
+            >>> r.probability(region=left, above=-5.0), r.probability(region=left, above=left)
+            (tensor([1.], dtype=torch.float64), tensor([0.], dtype=torch.float64))
+        """
+        from .posterior.uncertainty import level_of_region, probability, share
+
+        draws = self._draws()
+        bounds = [b for b in (above, below) if b is not None]
+        if (event is None) == (region is None) or (region is None) == bool(bounds):
+            raise UsageError(
+                "give an event, or a region and what it is to be above or below: "
+                "probability(region=mask, above=0.5)"
+            )
+        if event is not None:
+            return probability(draws, event)
+        here = level_of_region(draws, region, by)
+
+        def bound(value: float | Tensor) -> float | Tensor:
+            return level_of_region(draws, value, by) if torch.as_tensor(value).dim() else value
+
+        true = torch.ones_like(here, dtype=torch.bool)
+        true &= here > bound(above) if above is not None else True
+        true &= here < bound(below) if below is not None else True
+        return share(true)
+
+    def spread(self) -> Spread:
+        """Standard deviations (B, C, H, W) of what A sees, and of what it does not, which is known
+        from the prior alone: (seen, unseen).
 
         Raises:
             UsageError: the method gave no draws.
         """
-        from .posterior.uncertainty import probability
+        from .posterior.uncertainty import spread
 
-        return probability(self._draws(), event)
+        return spread(self._draws(), self._measured().physics)
+
+    def predictive_p_value(self, seed: int = 0) -> Tensor:
+        """How often (B,) data measured anew from a draw are further from it than y is.
+
+        Near 0 the draws do not explain y: the operator, the noise level or the prior is wrong; near 1
+        y is closer than its noise allows: the level is too high (Gelman, Meng & Stern 1996).
+
+        Raises:
+            UsageError: the method gave no draws, or the noise level is not known.
+        """
+        from .posterior.predictive import predictive_p_value
+
+        return predictive_p_value(self._draws(), *self._measured(), seed=seed)
+
+    def to_arviz(self) -> Any:
+        """The draws, chains apart, for ArviZ: a DataTree (ArviZ 1, or arviz-base), or the
+        InferenceData of an ArviZ before 1.
+
+        Raises:
+            UsageError: the method gave no draws.
+            InnverseError: ArviZ is not installed.
+        """
+        from .posterior.export import to_arviz
+
+        return to_arviz(self)
 
     def _draws(self) -> Tensor:
         if self.samples is None:
             raise UsageError(f"method {self.method!r} gives no draws: solve with 'posterior'")
         return self.samples
+
+    def _measured(self) -> Measured:
+        if self.measured is None:
+            raise UsageError("this result does not know what was measured: it is not from solve()")
+        return self.measured
 
     def __repr__(self) -> str:
         done = int(self.converged.sum())

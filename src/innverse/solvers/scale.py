@@ -70,6 +70,8 @@ def back(result: Reconstruction, x_range: tuple[float, float], problem: Problem)
         result.std = span * result.std
     if result.noise is not None:
         result.noise = span * result.noise
+    if result.diagnostics.get("sigma") is not None:
+        result.diagnostics["sigma"] *= span
     result.residual = problem.residual(result.x)
 
 

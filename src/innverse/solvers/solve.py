@@ -15,6 +15,7 @@ from ..catalog import METHODS
 from ..errors import ShapeError, UsageError, warn
 from ..options import Option
 from ..physics import Denoising
+from ..physics.noise import as_noise
 from ..progress import Report
 from ..protocols import Density, Generator
 from .choose import Choice, choose, doubts
@@ -23,7 +24,7 @@ from .judge import SLACK, judge
 from .latent import latent_shape
 from .noise_level import contradictions, estimate_noise, has_one_level
 from .problem import Problem
-from .reconstruction import Reconstruction, SolveWarning
+from .reconstruction import Measured, Reconstruction, SolveWarning
 from .scale import back, checked_range, misfits_scale, onto_unit
 
 __all__ = ["METHODS", "Reconstruction", "options", "solve"]
@@ -141,6 +142,9 @@ def solve(
         result.noise = level * getattr(problem, "scale", 1.0)
     if x_range is not None:
         back(result, x_range, original)
+    if original.given is not None and original.model is not None:
+        model = as_noise(result.noise) if estimate else original.model
+        result.measured = Measured(*original.given, model)
     result.seconds = time.perf_counter() - begun
     return result
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from ...report import Report, Table, curves, panel
+from ...report import Heat, Report, Table, curves, panel
+from ...restoration.error_bars import coverage_table, thinned, what_is_drawn
+from .error_bar import ErrorBar
 from .problems import PROBLEMS, TABLE, TUNING_PHOTOGRAPHS
 from .run import Outcome, Score
 
@@ -47,7 +49,12 @@ def make_panel(outcomes: Sequence[Outcome]):
     return panel([cell for o in outcomes for cell in _row(o)], columns=4, cell=256)
 
 
-def make_page(outcomes: Sequence[Outcome], prior_names: Sequence[str], command: str) -> Report:
+def make_page(
+    outcomes: Sequence[Outcome],
+    prior_names: Sequence[str],
+    command: str,
+    error_bar: ErrorBar | None = None,
+) -> Report:
     """The report as one HTML page."""
     page = Report(
         "Photographs reconstructed with an invertible network",
@@ -68,6 +75,8 @@ def make_page(outcomes: Sequence[Outcome], prior_names: Sequence[str], command: 
             )
         page.images(_errors(o), pixels=o.scene.problem.side < 200, columns=4)
         page.text(_how(o))
+    if error_bar is not None:
+        _add_error_bar(page, error_bar)
     page.heading("How the solver closes in")
     page.figure(
         curves(
@@ -81,6 +90,34 @@ def make_page(outcomes: Sequence[Outcome], prior_names: Sequence[str], command: 
     )
     page.heading("Again").code(command)
     return page
+
+
+def _add_error_bar(page: Report, e: ErrorBar) -> None:
+    """The picture with its error bar, what that promised, and some draws."""
+    r, found, small = e.result, e.as_json(), e.truth.shape[-1] < 200
+    page.heading("How sure is it?").text(TABLE["error_bar"]["text"].strip())
+    page.note(e.verdict(), warning=not e.converged)
+    bar = Heat(e.draws.std(0))
+    error = Heat((r.x - e.truth)[0].abs(), bar.high)
+    page.images(
+        [
+            ("damaged", "half of the pixels, with noise", e.y[0].clamp(0, 1)),
+            ("mean of the draws", f"{found['psnr']:.2f} dB", r.x[0].clamp(0, 1)),
+            ("error bar", f"standard deviation of {r.quantity}", bar),
+        ],
+        pixels=small,
+    )
+    truth = [("the photograph", "", e.truth[0]), ("error of the mean", "", error)]
+    page.images(truth, pixels=small, columns=3)
+    page.table(coverage_table(found["coverage"]))
+    drawn = thinned(e.draws.clamp(0, 1), 4)
+    page.images([(f"draw {k + 1}", "", x) for k, x in enumerate(drawn)], pixels=small)
+    page.text(
+        f"{found['draws']} draws of {r.quantity}, worth {found['ess_bulk']['median']:.0f} independent "
+        f"ones at the median pixel, in {found['evaluations']} evaluations and {r.seconds:.0f} s; R-hat "
+        f"is at most {found['r_hat']['99 %']:.2f} for 99 % of the pixels and "
+        f"{found['r_hat']['largest']:.2f} for all. {what_is_drawn(r.quantity)}"
+    )
 
 
 def _row(o: Outcome) -> list[tuple]:

@@ -12,6 +12,7 @@ from ...metrics import psnr, ssim
 from ...progress import Report
 from ...solvers import Reconstruction, solve
 from ...solvers.baselines import tv
+from .error_bar import ErrorBar
 from .problems import PROBLEMS, Scene
 
 __all__ = ["Outcome", "Score", "results_json", "run_scene"]
@@ -65,8 +66,8 @@ def run_scene(scene: Scene, prior, progress: Report | None = None) -> Outcome:
     )
 
 
-def results_json(outcomes: Sequence[Outcome]) -> dict:
-    """What other tools read from results.json; not complete where not all problems were solved."""
+def results_json(outcomes: Sequence[Outcome], error_bar: ErrorBar | None = None) -> dict:
+    """What other tools read from results.json; not complete where something was not solved."""
     problems = [
         {
             "name": o.scene.problem.name,
@@ -76,4 +77,6 @@ def results_json(outcomes: Sequence[Outcome]) -> dict:
         }
         for o in outcomes
     ]
-    return {"complete": len(problems) == len(PROBLEMS), "problems": problems}
+    complete = len(problems) == len(PROBLEMS) and error_bar is not None
+    found: dict = {"complete": complete, "problems": problems}
+    return found if error_bar is None else found | {"error_bar": error_bar.as_json()}

@@ -1,0 +1,166 @@
+"""deepinv's samplers beside ours, with the same prior and as many evaluations of its gradient.
+
+32x32 pixels, natural-gray at .02: half of the pixels, Gaussian projections (m/n = .3), blur. The
+pictures are draws of the prior, so that intervals of the exact posterior hold what they promise.
+ULA and SK-ROCK get the score of the density, DPS its denoiser; all start from the same
+reconstruction, and their step (of DPS the weight) is that with the best CRPS on other pictures.
+deepinv has its own environment:
+
+    .venv-bench/bin/python benchmarks/posterior.py --only peers
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+import innverse
+from innverse import physics
+from innverse.accelerate.constant import constant_parameters
+from innverse.metrics import psnr
+from innverse.metrics.chains import effective_size, r_hat
+from innverse.solvers.posterior.uncertainty import interval
+
+from . import _deepinv
+from ._setting import NoData, Setting
+
+SEED = 250912821
+SIGMA, CHAINS, LEVEL = 0.02, 4, 0.9
+SHARES = {"ULA": (0.2, 0.5, 0.8), "SKRock": (0.05, 0.2, 0.6), "DPS": (0.3, 1.0, 3.0)}
+DPS_STEPS = 100  # evaluations of one of its draws
+OPTIONS = {"draws": 200, "chains": CHAINS, "warmup": 50}
+QUICK = {"draws": 16, "chains": CHAINS, "warmup": 4, "steps": 4}
+
+
+def tasks(side: int) -> dict:
+    """{name: (operator, noise)}"""
+    shape, n = (1, side, side), side**2
+    g = torch.Generator().manual_seed(0)
+    return {
+        "half the pixels": (physics.Inpainting.random(shape, 0.5, g), 0.05),
+        "Gaussian projections": (physics.CompressedSensing(3 * n // 10, shape, generator=g), 0.02),
+        "blur": (physics.Blur(physics.gaussian_kernel(1.0), image_shape=shape), 0.02),
+    }
+
+
+def run(setting: Setting) -> dict:
+    if not _deepinv.available():
+        raise NoData("needs deepinv: run it with .venv-bench/bin/python (make bench)")
+    side, items = (8, 1) if setting.quick else (32, 2)
+    prior = innverse.load("natural-gray")
+    result: dict = {
+        "side": side, "pictures": items, "chains": CHAINS, "sigma": SIGMA,
+        "deepinv": _deepinv.load().__version__, "tasks": {},
+    }  # fmt: skip
+    for name, (operator, noise) in tasks(side).items():
+        operator.noise = physics.GaussianNoise(noise)
+        result["tasks"][name] = _task(setting, name, prior, operator, noise, (side, items))
+        setting.save(result)
+    return result | {"ahead": _ahead(result["tasks"])}
+
+
+def _task(setting: Setting, name: str, prior, operator, noise: float, size) -> dict[str, dict]:
+    side, items = size
+    density = prior.at(SIGMA)
+    # M = A^T A / s^2 + I / sigma0^2 is at most this: the steps of Langevin's are shares of its inverse
+    curvature = operator.norm_squared((1, 1, side, side)) / noise**2 + 1 / SIGMA**2
+    given = {"size": [side, items], "noise": noise, "sigma": SIGMA}
+
+    def problem(what: str, n: int):
+        g = setting.generator(name, what)
+        u = density.sample(n, size=(side, side), generator=g)
+        y = operator(u, g)
+        start = innverse.solve(y, operator, prior, "pnp", views=1).x
+        return u, y, start
+
+    def ours() -> dict:
+        u, y, start = problem("test", items)
+        options = QUICK if setting.quick else OPTIONS
+        begun = time.process_time()
+        found = innverse.solve(y, operator, prior, "posterior", sigma=SIGMA, init=start, **options)
+        seconds = time.process_time() - begun
+        return _judge(u, found.by_chain, seconds, int(found.evaluations.max()))
+
+    told = {"innverse": setting.part(f"{name}/innverse", given | OPTIONS, ours)}
+    budget = told["innverse"]["evaluations"]
+    for peer, shares in SHARES.items():
+        sampler = (
+            _deepinv.dps(prior, operator, noise, SIGMA, 5 if setting.quick else DPS_STEPS)
+            if peer == "DPS"
+            else _deepinv.langevin(peer, prior, operator, noise, SIGMA, curvature)
+        )
+
+        def chains(what: str, n: int, share: float, evaluations: int, sampler=sampler):
+            u, y, start = problem(what, n)
+            every = torch.arange(n).repeat_interleave(CHAINS)
+            begun = time.process_time()
+            with constant_parameters():
+                draws, used = sampler(y[every], start[every], share, evaluations)
+            seconds = time.process_time() - begun
+            draws = draws.unflatten(1, (n, CHAINS)).movedim(2, 0)  # (chains, n, items, C, H, W)
+            return u, draws, seconds, used
+
+        def tune(shares=shares, chains=chains) -> dict:
+            scores = []
+            for share in shares:
+                u, draws, *_ = chains("tuning", 1, share, budget // 4)
+                scores.append(_crps(draws.flatten(0, 1), u))
+            finite = [s if s == s else float("inf") for s in scores]
+            return {"best": shares[finite.index(min(finite))], "crps": finite}
+
+        settings = given | {"shares": shares, "budget": budget}
+        tuned = setting.part(f"{name}/{peer}/tuning", settings, tune)
+        told[peer] = setting.part(
+            f"{name}/{peer}",
+            settings | {"step": tuned["best"]},
+            lambda chains=chains, step=tuned["best"]: _judge(*chains("test", items, step, budget)),
+        ) | {"step": tuned["best"]}  # fmt: skip
+    return told
+
+
+def _judge(u: Tensor, draws: Tensor, seconds: float, evaluations: int) -> dict:
+    """Of draws (chains, n, B, C, H, W) and the truth u (B, C, H, W)."""
+    flat = draws.flatten(0, 1)
+    if not bool(flat.isfinite().all()):
+        return {"diverged": True, "evaluations": evaluations, "seconds": seconds}
+    low, high = interval(flat, LEVEL)
+    n = draws.shape[1]
+    size = effective_size(draws).median() if n >= 4 else None
+    r = r_hat(draws).flatten().quantile(0.99) if n >= 4 else None
+    independent = float(len(flat)) if size is None else float(size)
+    return {
+        "coverage of 90 %": float(((u >= low) & (u <= high)).double().mean()),
+        "dB of the mean": float(psnr(flat.mean(0), u).mean()),
+        "CRPS": _crps(flat, u),
+        "R-hat of 99 %": None if r is None else float(r),
+        "effective draws": independent,
+        "evaluations": evaluations,
+        "seconds": seconds,
+        "effective draws a second": independent * u.shape[0] / seconds,
+        "effective draws in 1000 evaluations": 1000 * independent / evaluations,
+    }
+
+
+def _crps(draws: Tensor, u: Tensor) -> float:
+    """E|X - u| - E|X - X'| / 2, over pixels (Gneiting & Raftery 2007): the smaller the better."""
+    ordered = draws.double().sort(0).values
+    n = len(ordered)
+    weight = (2 * torch.arange(1, n + 1, dtype=torch.float64) - n - 1) / (n * (n - 1))
+    spread = (ordered * weight.view(-1, *[1] * u.dim())).sum(0)
+    return float(((draws.double() - u).abs().mean(0) - spread).mean())
+
+
+def _ahead(tasks: dict) -> dict[str, dict[str, float | None]]:
+    """How many times our effective draws a second are those of a peer; None where its chains had not
+    met (R-hat above 1.05), so that they have no effective size to speak of."""
+    found: dict = {}
+    for name, told in tasks.items():
+        mine = told["innverse"]["effective draws a second"]
+        found[name] = {}
+        for peer in SHARES:
+            theirs = told[peer]
+            met = not theirs.get("diverged") and (theirs["R-hat of 99 %"] or 1.0) <= 1.05
+            found[name][peer] = mine / theirs["effective draws a second"] if met else None
+    return found
