@@ -150,9 +150,13 @@ def _level(value: Tensor | None, rows: slice) -> float | None:
 
 def _diagnostics(result: Reconstruction, rows: slice, draws: int) -> dict[str, Any]:
     """Whether to believe the draws, in a few numbers."""
-    own = {
-        k: result.diagnostics[k][rows].flatten().float() for k in ("r_hat", "ess_bulk", "ess_tail")
-    }
+    told = result.diagnostics
+    if "r_hat" not in told:  # independent draws of something near the posterior
+        found = {
+            k: told[k][rows].tolist() for k in ("drift", "elbo", "ess", "pareto_k") if k in told
+        }
+        return {"draws": draws, "approximate": told["approximate"], "sigma": told["sigma"], **found}
+    own = {k: told[k][rows].flatten().float() for k in ("r_hat", "ess_bulk", "ess_tail")}
     return {
         "draws": draws,
         "r_hat": {"99 %": float(own["r_hat"].quantile(0.99)), "largest": float(own["r_hat"].max())},
@@ -160,9 +164,9 @@ def _diagnostics(result: Reconstruction, rows: slice, draws: int) -> dict[str, A
             name: {"median": float(own[name].median()), "smallest": float(own[name].min())}
             for name in ("ess_bulk", "ess_tail")
         },
-        "acceptance": float(result.diagnostics["acceptance"][rows].mean()),
-        "divergences": int(result.diagnostics["divergences"][rows].sum()),
-        "sigma": result.diagnostics["sigma"],
+        "acceptance": float(told["acceptance"][rows].mean()),
+        "divergences": int(told["divergences"][rows].sum()),
+        "sigma": told["sigma"],
     }
 
 

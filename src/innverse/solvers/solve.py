@@ -126,13 +126,20 @@ def solve(
             row += doubts(problem, prior, choice.method)
         _warn(notes, told)
         kind = METHODS[choice.method]
+        if kind.uses_prior and choice.method != "amortised" and _answers(prior):
+            raise UsageError(
+                f"method {choice.method!r} needs a prior, and this model answers measurements itself: "
+                "take method 'amortised'"
+            )
         if not kind.uses_prior:
             prior = None
         run = kind(**(choice.options | given))
         _check_init(problem, prior, kind.latent_init, given.get("init"))
         result = run.solve(problem, prior)
     judge(problem, result, slack=SLACK * max(1.0, given.get("beta", 1.0)) ** 0.5)
-    result.reason, result.notes, result.options = choice.reason, notes, run.in_force()
+    words = result.diagnostics.get("approximate")
+    result.reason = choice.reason if words is None else f"{choice.reason}; approximate: {words}"
+    result.notes, result.options = notes, run.in_force()
     if has_one_level(problem):
         level = torch.as_tensor(problem.noise).to(problem.y.real).expand(problem.batch)
         result.noise = level * getattr(problem, "scale", 1.0)
@@ -140,6 +147,11 @@ def solve(
         back(result, x_range, original)
     result.seconds = time.perf_counter() - begun
     return result
+
+
+def _answers(prior) -> bool:
+    """Whether a model was trained to answer measurements, and is no prior."""
+    return getattr(prior, "measurement", None) is not None
 
 
 def _check_init(problem: Problem, prior, latent: bool, init: Tensor | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch import Tensor
 from ..data import dequantize
 from ..seeding import stream
 from .losses import Objective, log_uniform, to_bits
+
+if TYPE_CHECKING:
+    from .condition import Measurements
 
 __all__ = ["DENOISING_SIGMA", "evaluate", "sample_images"]
 
@@ -20,7 +24,13 @@ BOUND_SAMPLES = 64
 """Importance samples of the likelihood bound of a VAE."""
 
 
-def evaluate(flow, batches: list[Tensor], noise_range: tuple[float, float] | None, seed: int):
+def evaluate(
+    flow,
+    batches: list[Tensor],
+    noise_range: tuple[float, float] | None,
+    seed: int,
+    measurements: Measurements | None = None,
+) -> dict[str, float]:
     """Numbers on held-out crops, the same noise every time.
 
     Args:
@@ -28,14 +38,17 @@ def evaluate(flow, batches: list[Tensor], noise_range: tuple[float, float] | Non
         batches: (B, C, H, W) uint8 crops.
         noise_range: range of sigma of a noise-conditional flow, or None.
         seed: seed of the evaluation noise.
+        measurements: of which a conditional flow is told.
 
     Returns:
         ``{"bits_per_dim"}`` for a plain flow; for a VAE an upper bound on it from 64 importance
         samples, and the PSNR of reconstructions; for a GAN what its critic says of held-out crops
         and of as many samples; ``{"gap", "psnr"}`` for a noise-conditional one:
         nats/dim above the entropy of the noise, and the Tweedie denoiser's PSNR in dB at
-        sigma 25/255, averaged over crops.
+        sigma 25/255, averaged over crops; of a conditional one ``{"gap"}``, see `_conditional`.
     """
+    if measurements is not None:
+        return _conditional(flow, batches, measurements)
     if hasattr(flow, "log_prob_bound"):
         return _bound(flow, batches, seed)
     if hasattr(flow, "judge"):
@@ -65,6 +78,19 @@ def evaluate(flow, batches: list[Tensor], noise_range: tuple[float, float] | Non
     if noise_range is None:
         return {"bits_per_dim": to_bits(nats / count)}
     return {"gap": nats / count, "psnr": psnr / count}
+
+
+@torch.no_grad()
+def _conditional(flow, batches: list[Tensor], measurements: Measurements) -> dict[str, float]:
+    """-log p(u | y) of held-out crops in nats/dim above the entropy of their noise."""
+    objective, device = Objective(flow), next(flow.parameters()).device
+    nats, count = 0.0, 0
+    for i, images in enumerate(batches):
+        noise, sigma, c = measurements.batch(images, i, "evaluate")
+        given = (t.to(device) for t in (images, noise, sigma))
+        nats += objective(*given, c=c.to(device))[1].item() * len(images)
+        count += len(images)
+    return {"gap": nats / count}
 
 
 @torch.no_grad()
@@ -99,8 +125,14 @@ def _psnr(x: Tensor, clean: Tensor) -> float:
     return (-10 * torch.log10(mse)).sum().item()
 
 
-def sample_images(flow, noise_range: tuple[float, float] | None, seed: int, n: int = 16) -> Tensor:
-    """(n, C, H, W) samples in [0, 1], from the same latents every time.
+def sample_images(
+    flow,
+    noise_range: tuple[float, float] | None,
+    seed: int,
+    n: int = 16,
+    c: Tensor | None = None,
+) -> Tensor:
+    """(n, C, H, W) samples in [0, 1], from the same latents every time; c is their condition.
 
     A noise-conditional flow is sampled at its lowest noise level. NaN pixels come out black.
     """
@@ -108,7 +140,7 @@ def sample_images(flow, noise_range: tuple[float, float] | None, seed: int, n: i
     g = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
         if noise_range is not None:
-            flow = flow.at(torch.full((n, 1), noise_range[0], device=device))
-        x = flow.sample(n, generator=g)
+            c = torch.full((n, 1), noise_range[0], device=device)
+        x = (flow if c is None else flow.at(c)).sample(n, generator=g)
     x = x if math.isfinite(x.sum().item()) else x.nan_to_num(0, 1, 0)
     return x.clamp(0, 1).cpu()
