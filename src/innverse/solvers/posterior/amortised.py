@@ -15,6 +15,7 @@ from torch import Tensor
 from ...catalog import OPERATORS, Method
 from ...errors import ShapeError, UsageError
 from ...options import SEEDS, anything, whole
+from ...physics import PoissonNoise
 from ...physics.as_images import as_images
 from ...protocols import multiple_of
 from ..coverage import as_given
@@ -121,7 +122,7 @@ class Amortised(Method):
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
         y, physics = as_given(problem)
-        known = problem.noise is not None and has_one_level(problem)
+        known = has_one_level(problem) and not isinstance(problem.model, PoissonNoise)
         level = problem.noise_level() * problem.scale if known else None
         posterior = AmortisedPosterior(prior, physics, level)
         shape = (prior.shape[0], *problem.padded_shape(multiple_of(prior))[1:])

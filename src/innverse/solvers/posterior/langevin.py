@@ -1,13 +1,14 @@
 """Annealed Langevin dynamics without a Metropolis correction: fast, and only approximately right.
 
-While the noise level sigma of the prior falls to sigma0, every chain takes steps
+While the noise level sigma of the prior falls to sigma0 (Song & Ermon 2019), every chain takes steps
 
-    u <- u + h^2 / 2 M^-1 grad log p(u | y) + h M^-1/2 e
+    p <- c p + sqrt(1 - c^2) N(0, M)    (u, p) <- one leapfrog step of size h along grad log p(u | y)
 
-(Song & Ermon 2019), in the metric M of the exact sampler, as Kawar et al. (SNIPS, 2021) follow the
-singular values of A. The likelihood softens with the prior, to the variance s^2 + sigma^2 - sigma0^2
-(Jalal et al. 2021). Steps of finite size leave draws a little too wide, and levels that are left too
-soon leave them where they were: what "posterior" corrects or finds out.
+in the metric M of the exact sampler, as Kawar et al. (SNIPS, 2021) follow the singular values of A; c = 0
+is their dynamics, c > 0 keeps a share of the momentum and forgets the start sooner. The likelihood
+softens with the prior, to the variance s^2 + sigma^2 - sigma0^2 (Jalal et al. 2021). Steps of finite
+size leave draws a little too wide, by 1 / sqrt(1 - h^2 k / 4) where log p has the curvature k in M, and
+levels that are left too soon leave them where they were: what "posterior" corrects or finds out.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ class Langevin(Method):
     sigma: float | None = real(None, LEVEL, above=0, auto="0.02, or the nearest that it knows")
     draws: int = whole(32, "Chains, each of which gives a draw.", 2, 4096)
     levels: int = whole(10, "Noise levels, of a prior that knows them.")
-    steps: int = whole(30, "Steps at each level.", 2)
+    steps: int = whole(30, "Steps at each level.")
     step: float = real(0.5, "Size h of the steps: small ones need many, large ones blur.", above=0)
+    memory: float = real(0.9, "Share c of the momentum that a step keeps.", low=0, high=1)
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
@@ -61,14 +63,17 @@ class Langevin(Method):
             softened = (noise.square() + scale.square() - scales[-1].square()).sqrt()
             target = side_by_side(problem, density, items, softened)
             metric = Metric(target, scale.repeat_interleave(self.draws))
-            point = target.at(u)
+            point, p = target.at(u), torch.zeros_like(u)
+            before = point.log_p
             for j in range(self.steps):
-                p = metric.momenta(
+                fresh = metric.momenta(
                     streams.normal(of_data, k, "data"), streams.normal(shape, k, "image")
                 )
-                point, _ = leapfrog(target, metric, point, p, size, 1)
+                c = self.memory if j else 0.0
+                p = c * p + math.sqrt(1 - c * c) * fresh
+                point, p = leapfrog(target, metric, point, p, size, 1)
                 k += 1
-                if j == self.steps // 2:
+                if j == self.steps // 2 - 1:
                     before = point.log_p
                 problem.progress(k, total, f"sigma {float(scale.max()):.3g}")
             u, after = point.u, point.log_p
