@@ -119,4 +119,3 @@ def _draw(path: Path, prior, n: int, g: torch.Generator) -> None:
     pixels = (255 * torch.cat(parts)).round().clamp(0, 255).byte()
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, pixels[:, 0].numpy())
-

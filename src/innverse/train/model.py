@@ -36,6 +36,11 @@ def build_model(config: TrainingConfig):
         turned = {"mirror": config.data.flip, "transpose": config.data.transpose}
         model.symmetries = tuple(name for name, on in turned.items() if on)
         if config.condition is not None:
+            if not model.maps:
+                raise UsageError(
+                    f"[condition] is a map, and [model] name = {config.model.name!r} takes vectors "
+                    "only: choose glow or realnvp, with how = 'concat'"
+                )
             model.measurement = config.condition.describe()
     if config.model.init is not None:
         trained = load(config.model.init)

@@ -217,13 +217,20 @@ def test_auto_takes_the_model_at_its_word_and_other_methods_refuse_it():
         solve(y, physics, gaussian_prior(), "amortised")
 
 
+WHOLE, ONE = Inpainting(torch.ones(8, 8)), "needs one noise level"
+
+
 @pytest.mark.parametrize(
     ("physics", "noise", "words"),
     [
-        (Inpainting(torch.ones(8, 8)), 0.3, "trained for noise of 0.05 to 0.2, and y has 0.3"),
-        (Inpainting(torch.ones(8, 8)), None, "needs one noise level"),
-        (Inpainting(torch.ones(8, 8)), PoissonNoise(0.02), "needs one noise level"),
-        (Inpainting(torch.ones(8, 8)), torch.linspace(0.05, 0.2, 8).expand(8, 8), "needs one noise level"),
+        (WHOLE, 0.3, "trained for noise of 0.05 to 0.2, and y has 0.3"),
+        (WHOLE, None, ONE),
+        (WHOLE, PoissonNoise(0.02), ONE),
+        (
+            Inpainting(torch.ones(8, 8)),
+            torch.linspace(0.05, 0.2, 8).expand(8, 8),
+            "needs one noise level",
+        ),
         (Blur(gaussian_kernel(1.0)), 0.1, "trained for inpainting, and A is Blur"),
         (Denoising(), 0.1, "trained for inpainting, and A is Denoising"),
     ],

@@ -4,11 +4,12 @@ While the noise level sigma of the prior falls to sigma0 (Song & Ermon 2019), ev
 
     p <- c p + sqrt(1 - c^2) N(0, M)    (u, p) <- one leapfrog step of size h along grad log p(u | y)
 
-in the metric M of the exact sampler, as Kawar et al. (SNIPS, 2021) follow the singular values of A; c = 0
-is their dynamics, c > 0 keeps a share of the momentum and forgets the start sooner. The likelihood
-softens with the prior, to the variance s^2 + sigma^2 - sigma0^2 (Jalal et al. 2021). Steps of finite
-size leave draws a little too wide, by 1 / sqrt(1 - h^2 k / 4) where log p has the curvature k in M, and
-levels that are left too soon leave them where they were: what "posterior" corrects or finds out.
+in the metric M of the exact sampler, as Kawar et al. (SNIPS, 2021) follow the singular values of A;
+c = 0 is their dynamics, c > 0 keeps a share of the momentum and forgets the start sooner. The
+likelihood softens with the prior, to the variance s^2 + sigma^2 - sigma0^2 (Jalal et al. 2021). Steps
+of finite size leave draws a little too wide, by 1 / sqrt(1 - h^2 k / 4) where log p has the curvature
+k in M, and levels that are left too soon leave them where they were: what "posterior" corrects or
+finds out.
 """
 
 from __future__ import annotations
