@@ -346,7 +346,14 @@ def test_a_region_too_large_to_fill_is_told(prior, method, monkeypatch):
 # ---- options -----------------------------------------------------------------------------------
 
 ABSURD = {
-    "draws": [0, 7, 2.5],
+    "draws": [0, 1, 2.5],
+    "against": [3, True],
+    "hidden": [0, 1.5],
+    "layers": [-1, 1000],
+    "levels": [0, 2.5],
+    "memory": [-0.1, 2, math.nan],
+    "samples": [0, 1.5],
+    "step": [0, -1, math.nan],
     "chains": [1, -1, 10**9],
     "warmup": [-1, 0.5],
     "steps": [0, -1, 2.5, math.nan, "many", 10**12, True],

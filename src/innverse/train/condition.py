@@ -54,8 +54,8 @@ class Measurements:
 
     def _drawn(self, g: torch.Generator) -> LinearPhysics:
         """Another operator for every crop."""
-        seed = int(torch.randint(2**31, (), generator=g))
-        return OPERATORS[self.config.physics](**self.config.options, seed=seed).build(self.shape)
+        options = self.config.options | {"seed": int(torch.randint(2**31, (), generator=g))}
+        return OPERATORS[self.config.physics](**options).build(self.shape)
 
     @functools.cached_property
     def _fixed(self) -> LinearPhysics:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ...catalog import OPERATORS, Method
 from ...errors import ShapeError, UsageError
+from ...metrics.importance import Importance
 from ...options import SEEDS, anything, whole
 from ...physics import PoissonNoise
 from ...physics.as_images import as_images
-from ...protocols import multiple_of
+from ...protocols import Density, multiple_of
 from ..coverage import as_given
 from ..levels import priors_at
 from ..measurement import operator_for
@@ -25,7 +26,7 @@ from ..noise_level import has_one_level
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 from .randomness import Streams
-from .side_by_side import check, repeated, side_by_side, summary, weighed
+from .side_by_side import repeated, side_by_side, summary, weighed
 
 _SLACK = 1.05  # of the noise levels of training
 
@@ -56,12 +57,13 @@ class AmortisedPosterior:
     """
 
     def __init__(self, model, physics, noise: float | Tensor | None = None):
-        self.told = getattr(model, "measurement", None)
-        if self.told is None:
+        told = getattr(model, "measurement", None)
+        if told is None:
             raise UsageError(
                 "method 'amortised' needs a model that was trained to answer measurements, with "
                 "[condition] in its settings; 'posterior' takes any density"
             )
+        self.told: dict[str, Any] = told
         self.model, self.physics = model, operator_for(physics, None, None, None)
         self.noise = self._known(self.physics.sigma if noise is None else noise)
         trained, own = self.told["physics"], type(self.physics)
@@ -121,6 +123,7 @@ class Amortised(Method):
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
+        exact = self._exact()
         y, physics = as_given(problem)
         known = has_one_level(problem) and not isinstance(problem.model, PoissonNoise)
         level = problem.noise_level() * problem.scale if known else None
@@ -135,49 +138,65 @@ class Amortised(Method):
         problem.progress(1, 1, f"{self.draws} draws")
         u = u.unflatten(0, (problem.batch, self.draws))
         told = {"sigma": posterior.told["sigma"], "log_q": log_q.mT}
-        result = summary(problem, u.transpose(0, 1), "amortised", _HOW, diagnostics=told)
-        if self.against is not None:
-            self._weigh(problem, result, u, log_q)
-        return result
+        if exact is None:
+            return summary(problem, u.transpose(0, 1), "amortised", _HOW, diagnostics=told)
+        weights = self._weights(problem, exact, u, log_q, told["sigma"])
+        told["ess"] = torch.tensor([w.ess for w in weights])
+        told["pareto_k"] = torch.tensor([w.pareto_k for w in weights])
+        lots = Streams(problem.y, self.draws, self.seed).uniform(0, "resample").view_as(log_q)
+        x, std, draws = (
+            torch.stack(part) for part in zip(*map(_corrected, u, weights, lots), strict=True)
+        )
+        return summary(
+            problem, draws.transpose(0, 1), "amortised", _HOW, x=x, std=std, diagnostics=told,
+            converged=torch.tensor([w.trustworthy for w in weights]),
+            status=[_status(w) for w in weights],
+        )  # fmt: skip
 
-    def _weigh(self, problem: Problem, result: Reconstruction, u: Tensor, log_q: Tensor) -> None:
-        """Importance weights of draws u (B, S, C, H, W) against p(u; sigma) p(y | u), which correct
-        the items where they can be trusted."""
+    def _exact(self) -> Any:
+        """The prior to go by, or None."""
         prior = self.against
         if isinstance(prior, str):
             from ...zoo import load
 
             prior = load(prior)
-        check("amortised", problem, prior)
+        if prior is not None and not isinstance(prior, Density):
+            raise UsageError(f"against={prior!r}: give a density, its name or its folder")
+        return prior
+
+    def _weights(self, problem, prior, u: Tensor, log_q: Tensor, sigma: float) -> list[Importance]:
+        """Of draws u (B, S, C, H, W), against p(u; sigma) p(y | u)."""
         if problem.padded_shape(multiple_of(prior)) != problem.shape:
             raise UsageError(
                 f"against: sides of the images must divide by {multiple_of(prior)} for this prior"
             )
-        density = priors_at(prior, result.diagnostics["sigma"])[0]
+        density = priors_at(prior, sigma)[0]
         target = side_by_side(problem, density, repeated(problem, self.draws))
         with torch.no_grad():
             flat = u.flatten(0, 1)
             log_target = (density.log_prob(flat) + target.log_likelihood(flat)).view_as(log_q)
-        found = [weighed(*row) for row in zip(log_target, log_q, strict=True)]
-        lots = Streams(problem.y, self.draws, self.seed).uniform(0, "resample").view_as(log_q)
-        for i, w in enumerate(found):
-            if not w.trustworthy:
-                result.converged[i] = False
-                result.status[i] = (
-                    f"not converged: against the prior only {w.ess:.1f} of {self.draws} draws count "
-                    f"(Pareto k {w.pareto_k:.2f}), so they are left as they were: begin method "
-                    "'posterior' with one (init=)"
-                )
-                continue
-            weights = w.weights.to(u)
-            mean = torch.tensordot(weights, u[i], 1)
-            result.x[i], result.status[i] = mean, "converged: corrected by importance weights"
-            result.std[i] = torch.tensordot(weights, (u[i] - mean).square(), 1).sqrt()
-            rows = torch.searchsorted(weights.cumsum(0), lots[i].contiguous())
-            result.samples[:, i] = u[i, rows.clamp_max(self.draws - 1)]
-        result.residual = problem.residual(result.x)
-        result.diagnostics["ess"] = torch.tensor([w.ess for w in found])
-        result.diagnostics["pareto_k"] = torch.tensor([w.pareto_k for w in found])
+        return [weighed(*row) for row in zip(log_target, log_q, strict=True)]
 
 
 _HOW = "amortised, by a conditional flow"
+
+
+def _corrected(u: Tensor, importance: Importance, lots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, standard deviation and draws of one item (S, C, H, W) by weights that can be trusted;
+    others leave them as they were. ``lots`` (S,) in [0, 1) choose among the draws."""
+    if not importance.trustworthy:
+        return u.mean(0), u.std(0), u
+    weights = importance.weights.to(u)
+    mean = torch.tensordot(weights, u, 1)
+    std = torch.tensordot(weights, (u - mean).square(), 1).sqrt()
+    return mean, std, u[torch.searchsorted(weights.cumsum(0), lots).clamp_max(len(u) - 1)]
+
+
+def _status(importance: Importance) -> str:
+    if importance.trustworthy:
+        return "converged: corrected by importance weights"
+    return (
+        f"not converged: against the prior only {importance.ess:.1f} of {len(importance.weights)} "
+        f"draws count (Pareto k {importance.pareto_k:.2f}), so they are left as they were: begin "
+        "method 'posterior' with one of them (init=)"
+    )

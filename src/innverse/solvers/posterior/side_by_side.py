@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,10 +50,12 @@ def weighed(log_target: Tensor, log_q: Tensor) -> Importance:
     )
 
 
-def summary(problem: Problem, draws: Tensor, method: str, approximate: str, **more):
+def summary(
+    problem: Problem, draws: Tensor, method: str, approximate: str, **more
+) -> Reconstruction:
     """The `Reconstruction` of independent draws (S, B, C, H, W); ``approximate`` says why they are no
     exact ones."""
     more["diagnostics"] = {"approximate": approximate} | more.get("diagnostics", {})
-    usual = {"x": draws.mean(0), "std": draws.std(0), "samples": draws}
-    usual |= {"status": [f"approximate: {approximate}"] * problem.batch}
+    usual: dict[str, Any] = {"x": draws.mean(0), "std": draws.std(0), "samples": draws}
+    usual["status"] = [f"approximate: {approximate}"] * problem.batch
     return Reconstruction.of(problem, method=method, **(usual | more))
