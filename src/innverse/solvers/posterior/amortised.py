@@ -118,7 +118,9 @@ class Amortised(Method):
 
     draws: int = whole(100, "Draws.", 2)
     against: Any = anything(
-        None, "Prior, by name or folder, whose exact posterior the draws are weighed against."
+        None,
+        "Prior, by name or folder, whose exact posterior the draws are weighed against.",
+        auto="none",
     )
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
