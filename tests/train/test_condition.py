@@ -207,3 +207,20 @@ def test_a_measurement_that_is_none_is_not_believed(tmp_path, given):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"measurement": given}))
     with pytest.raises(InputError, match="gives a measurement"):
         innverse.load(tmp_path)
+
+
+@pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
+def test_the_network_of_the_features_has_its_gradient_however_memory_is_saved(memory):
+    torch.manual_seed(0)
+    options = {"levels": 2, "steps": 1, "hidden": 4, "condition": 3, "features": 4}
+    flow = build("glow", (1, 8, 8), **options).double()
+    for p in flow.parameters():
+        p.data.add_(0.1 * torch.randn_like(p))
+    x, c = torch.rand(2, 1, 8, 8).double(), torch.rand(2, 3, 8, 8).double()
+
+    def gradients() -> list[torch.Tensor]:
+        return torch.autograd.grad(flow.log_prob(x, c).sum(), list(flow.condition_net.parameters()))
+
+    for a, b in zip(gradients(), (flow.set_memory(memory), gradients())[1], strict=True):
+        torch.testing.assert_close(a, b)
+        assert a.abs().max() > 0
