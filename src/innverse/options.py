@@ -272,9 +272,9 @@ class Options:
 
     def in_force(self) -> dict[str, Any]:
         """{name: value} for a record: arrays are left out, options excluded by others, and those
-        that only Python has where they are at their default."""
+        that only Python has where they are at their default; tensors and models are "given"."""
         found = {
-            name: getattr(self, name)
+            name: _recorded(getattr(self, name))
             for name, option in self.declared.items()
             if not isinstance(option, Array)
             and (option.flag or getattr(self, name) is not option.default)
@@ -289,6 +289,11 @@ class Options:
         """The first paragraph of the docstring, in one line; ``short``: up to its formula."""
         text = " ".join((cls.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
         return text.split(":")[0].split(";")[0] if short else text
+
+
+def _recorded(value: Any) -> Any:
+    plain = value is None or isinstance(value, (str, bool, int, float, list, tuple))
+    return value if plain else "given"
 
 
 def _or(words: tuple[str, ...]) -> str:

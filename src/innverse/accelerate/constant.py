@@ -26,6 +26,16 @@ def constant_parameters():
         _memory.reset(token)
 
 
+@contextlib.contextmanager
+def varying_parameters():
+    """Within it the promise does not hold: for a flow that is trained while another is searched."""
+    token = _memory.set(None)
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
 def promised() -> bool:
     """Whether this is within `constant_parameters`."""
     return _memory.get() is not None

@@ -43,6 +43,7 @@ class Flow(Pretrained, nn.Module):
         condition: the number k of channels of any other condition (0: none). ``c`` is then (B, k)
             or, one for all items, (k,) or (1, k), in units of its own: `initialize` sets
             ``condition_scale``, a `Standardize` (None takes c as it is).
+        condition_net: makes of c what the layers take as their condition.
         maps: of images, whether c may also be a map (B, k, h, w), or (k, h, w) for all items.
         multiple: H and W must divide by this; other sizes are padded by reflection, and a map with
             them.
@@ -53,6 +54,8 @@ class Flow(Pretrained, nn.Module):
         symmetries: under which training turned the images at random, so that the density hardly
             tells them apart: any of "mirror" (left-right) and "transpose". `denoise` averages
             over them.
+        measurement: of a flow that was trained to answer measurements of pictures: ``physics``, its
+            ``options``, ``noise`` [low, high] and ``sigma``, see `innverse.train`; else None.
 
     Images live on [0, 1]. All methods are differentiable unless they say otherwise. Data and
     condition may be arrays and of other types: they are taken to the type of the parameters,
@@ -80,6 +83,7 @@ class Flow(Pretrained, nn.Module):
         noise: tuple[float, float] | None = None,
         noise_width: int = 32,
         condition: int = 0,
+        condition_net: nn.Module | None = None,
         maps: bool = True,
         multiple: int = 1,
     ):
@@ -91,10 +95,12 @@ class Flow(Pretrained, nn.Module):
         self.noise = NoiseLevel(*noise, noise_width) if noise is not None else None
         self.condition, self.maps = condition, maps
         self.condition_scale = Standardize(condition) if condition else None
+        self.condition_net = condition_net
         self.multiple = multiple
         self.name: str | None = None
         self.config: dict[str, Any] = {}
         self.symmetries: tuple[str, ...] = ()
+        self.measurement: dict[str, Any] | None = None
 
     # ---- what it is -------------------------------------------------------------------------
 
@@ -393,7 +399,8 @@ class Flow(Pretrained, nn.Module):
         return as_condition(c, self.condition, count, like, **kinds)
 
     def _scaled(self, c: Tensor) -> Tensor:
-        return c if self.condition_scale is None else self.condition_scale.standardized(c)
+        c = c if self.condition_scale is None else self.condition_scale.standardized(c)
+        return c if self.condition_net is None else self.condition_net(c)
 
 
 def _leaf(t: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ..bijections import (
     Squeezed,
 )
 from ..errors import UsageError
-from ..nets import ConvNet, SingleConv
+from ..nets import ConvNet, MapFeatures, SingleConv
 from .flow import Flow
 from .registry import register
 
@@ -31,6 +31,7 @@ def glow(
     steps: int = 8,
     hidden: int = 64,
     condition: int = 0,
+    features: int = 0,
     noise: tuple[float, float] | None = None,
     how: str = "concat",
     activation: str = "relu",
@@ -48,6 +49,8 @@ def glow(
             2**levels, and pads others.
         levels, steps, hidden: L, K and the width of the conditioner networks in the paper.
         condition: channels of a condition c, a vector (B, k) or a map (B, k, h, w).
+        features: of a condition that is a map, so many channels are made by a network, see
+            `MapFeatures`, and all steps take these; 0 gives them the map itself.
         noise: (low, high) makes the flow conditional on a noise level instead; its embedding
             has ``width`` features and also scales the channels before every step.
         how: a vector condition enters the networks by ``"concat"`` or ``"film"``.
@@ -67,7 +70,11 @@ def glow(
         raise UsageError(f"split={split!r}: choose 'net' or 'conv'")
     if gaussianize and noise is not None:
         raise UsageError("gaussianize is for pixels in [0, 1], and noise leads out of it")
-    context = width if noise is not None else condition
+    if features and not (condition and how == "concat"):
+        raise UsageError(
+            "features are made of a condition that is a map: give condition, by concat"
+        )
+    context = width if noise is not None else features or condition
 
     def coupling(channels: int) -> Coupling:
         def net(n_in: int, n_out: int) -> ConvNet:
@@ -106,6 +113,7 @@ def glow(
         noise=noise,
         noise_width=width,
         condition=condition,
+        condition_net=MapFeatures(condition, features, hidden) if features else None,
         maps=how == "concat",
         multiple=2**levels,
     )

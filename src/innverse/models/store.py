@@ -125,6 +125,7 @@ def save(model, folder: Path, card: str | None = None) -> None:
         "shape": list(model.shape),
         "config": config,
         **({"symmetries": list(model.symmetries)} if getattr(model, "symmetries", ()) else {}),
+        **({"measurement": m} if (m := getattr(model, "measurement", None)) else {}),
         **({} if dtype == torch.float32 else {"dtype": str(dtype).removeprefix("torch.")}),
         "parameters": model.n_parameters,
     }
@@ -159,6 +160,8 @@ def load(path_or_id: str | Path, *, trainable: bool = False):
     model, config = read(folder, forms, build)
     if symmetries := config.get("symmetries"):
         model.symmetries = tuple(symmetries)
+    if "measurement" in config:
+        model.measurement = _measurement(config["measurement"], folder)
     return model.eval().requires_grad_(trainable)
 
 
@@ -212,6 +215,18 @@ def _check_symmetries(config: dict[str, Any], path: Path) -> None:
         raise InputError(
             f'{path} gives symmetries {given!r}: they are a list of "mirror" and "transpose"'
         )
+
+
+def _measurement(given: Any, folder: Path) -> dict[str, Any]:
+    """What a model was trained to answer, see `Flow`."""
+    wanted = {"physics": str, "options": dict, "noise": list, "sigma": float}
+    known = isinstance(given, dict) and given.keys() == wanted.keys()
+    if not known or not all(isinstance(given[k], kind) for k, kind in wanted.items()):
+        raise InputError(f"{folder / CONFIG} gives a measurement that is none: {str(given)[:60]}")
+    levels = [*given["noise"], given["sigma"]]
+    if len(levels) != 3 or not all(isinstance(v, float) and 0 < v < math.inf for v in levels):
+        raise InputError(f"{folder / CONFIG} gives a measurement with noise {str(levels)[:60]}")
+    return given
 
 
 def _known_dtype(name, path: Path) -> torch.dtype:

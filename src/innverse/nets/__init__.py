@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .conv import ConvNet as ConvNet
     from .conv import ConvResNet as ConvResNet
     from .conv import SingleConv as SingleConv
+    from .features import MapFeatures as MapFeatures
     from .lipschitz import LipschitzConv as LipschitzConv
     from .lipschitz import LipschitzMLP as LipschitzMLP
     from .made import MADE as MADE

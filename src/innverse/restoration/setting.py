@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from ..catalog import METHODS, OPERATORS, Operator
 from ..options import OptionError, as_number
 from ..physics import GaussianNoise, LinearPhysics, NoNoise
@@ -100,7 +98,6 @@ class Setting:
         options = {}
         if isinstance(self.operator, Operator):
             options = {k: v for k, v in self.operator.in_force().items() if k != "seed"}
-            options = {k: "given" if isinstance(v, Tensor) else v for k, v in options.items()}
         noise = (
             self.noise if self.noise is None or isinstance(self.noise, (str, float)) else "given"
         )

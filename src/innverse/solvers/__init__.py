@@ -1,6 +1,7 @@
 """Solvers: reconstruct images from measurements under a prior, or without one."""
 
 from .each_channel import EachChannel
+from .posterior.amortised import AmortisedPosterior
 from .posterior.deepinv import DeepinvSampler
 from .posterior.evidence import Evidence, evidence
 from .posterior.joint import JointPosterior, joint_posterior
@@ -9,6 +10,7 @@ from .solve import METHODS, method_for, options, solve
 
 __all__ = [
     "METHODS",
+    "AmortisedPosterior",
     "DeepinvSampler",
     "EachChannel",
     "Evidence",

@@ -68,6 +68,8 @@ def _ranked(problem: Problem, prior: object) -> list[Choice]:
     if prior is None:
         tv[0].reason = "there is no prior"
         return tv
+    if getattr(prior, "measurement", None) is not None:
+        return [Choice("amortised", "the model was trained to answer measurements")]
     if not isinstance(prior, Density):
         first = Choice("latent", "the prior is a generator without a density")
         return [first, Choice("adaptive", ""), *tv]

@@ -115,7 +115,8 @@ def misfits_scale(problem: Problem, prior: object, method: str) -> list[str | No
 def _span_of(problem: Problem, prior: object, method: str, level: Tensor) -> tuple[float, float]:
     """[0, 1], or what a flow without that convention makes where the data lie outside of it."""
     inside = bool(((level > -_NEAR) & (level < 1 + _NEAR)).all())
-    if inside or prior is None or method == "pnp" or not isinstance(prior, Generator):
+    conditional = getattr(prior, "measurement", None) is not None
+    if inside or method == "pnp" or not isinstance(prior, Generator) or conditional:
         return 0.0, 1.0
     levels = noise_range(prior)
     density = priors_at(prior, levels and levels[0])[0]

@@ -128,6 +128,11 @@ def solve(
             row += doubts(problem, prior, choice.method)
         _warn(notes, told)
         kind = METHODS[choice.method]
+        if kind.uses_prior and choice.method != "amortised" and _answers(prior):
+            raise UsageError(
+                f"method {choice.method!r} needs a prior, and this model answers measurements itself: "
+                "take method 'amortised'"
+            )
         if not kind.uses_prior:
             prior = None
         run = kind(**(choice.options | given))
@@ -136,7 +141,9 @@ def solve(
     judge(problem, result, slack=SLACK * max(1.0, given.get("beta", 1.0)) ** 0.5)
     own = result.notes or [[] for _ in notes]
     result.notes = [before + after for before, after in zip(notes, own, strict=True)]
-    result.reason, result.options = choice.reason, run.in_force()
+    words = result.diagnostics.get("approximate")
+    result.reason = choice.reason if words is None else f"{choice.reason}; approximate: {words}"
+    result.options = run.in_force()
     if has_one_level(problem):
         level = torch.as_tensor(problem.noise).to(problem.y.real).expand(problem.batch)
         result.noise = level * getattr(problem, "scale", 1.0)
@@ -147,6 +154,11 @@ def solve(
         result.measured = Measured(*original.given, model)
     result.seconds = time.perf_counter() - begun
     return result
+
+
+def _answers(prior) -> bool:
+    """Whether a model was trained to answer measurements, and is no prior."""
+    return getattr(prior, "measurement", None) is not None
 
 
 def _check_init(problem: Problem, prior, latent: bool, init: Tensor | None) -> None:

@@ -1,6 +1,7 @@
 """The settings of a training run: one schema for TOML files, flags and checkpoints.
 
-A file has four tables, ``[data]``, ``[model]``, ``[train]`` and ``[out]``. Only ``data.path`` has no
+A file has four tables, ``[data]``, ``[model]``, ``[train]`` and ``[out]``, and ``[condition]`` where
+the model is to answer measurements of its pictures. Only ``data.path`` has no
 default; what lies there, pictures or a table of numbers, decides what else may be said
 (`TrainingConfig`, `TableTrainingConfig`). Every key that is not listed here is an error that names
 the nearest key that exists; the options of the model itself (``levels``, ``hidden``, ...) belong to
@@ -23,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..catalog import OPERATORS
 from ..errors import UsageError
 from ..reading import parse_toml, read_toml
 
@@ -123,6 +125,62 @@ class ModelConfig(TableModelConfig):
         return self.name == "gan"
 
 
+_Level = Annotated[float, Field(gt=0)]
+
+
+class ConditionConfig(_Table):
+    """Measurements that the model answers: p(picture | measurement). What else stands here are options
+    of the operator; one that has a ``seed`` is drawn anew for every crop unless that is given."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    physics: str
+    """One of `innverse.physics.names`."""
+    noise: _Level | tuple[_Level, _Level]
+    """Standard deviation of the noise of measurements; ``[lo, hi]``: log-uniform in this range."""
+    sigma: float = Field(0.02, gt=0)
+    """Of the noise that pictures get before they are measured: what is learned is their density at
+    this level, as method "posterior" samples it."""
+
+    @model_validator(mode="after")
+    def _known(self):
+        try:
+            OPERATORS.declared(self.physics)(**self.options)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        low, high = self.levels
+        if low > high:
+            raise ValueError("noise = [lo, hi] needs lo <= hi")
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the operator."""
+        return dict(self.model_extra or {})
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """The lowest and the highest noise."""
+        return self.noise if isinstance(self.noise, tuple) else (self.noise, self.noise)
+
+    @property
+    def draws_operators(self) -> bool:
+        """Whether every crop gets a random operator of its own."""
+        declared = OPERATORS.declared(self.physics).declared
+        settled = {other for name in self.options for other in declared[name].excludes}
+        return "seed" in declared and "seed" not in self.options.keys() | settled
+
+    def describe(self) -> dict[str, Any]:
+        """What a model says of itself, see `innverse.flows.Flow`."""
+        name = OPERATORS.real_name(self.physics)
+        return {
+            "physics": name,
+            "options": self.options,
+            "noise": list(self.levels),
+            "sigma": self.sigma,
+        }
+
+
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 _Count = Annotated[int, Field(ge=1, le=10**9)]
 
@@ -216,12 +274,18 @@ class TrainingConfig(_Table):
 
     data: DataConfig
     model: ModelConfig = ModelConfig()
+    condition: ConditionConfig | None = None
     train: TrainConfig = TrainConfig()
     out: OutConfig = OutConfig()
 
     @model_validator(mode="after")
     def _consistent(self):
-        if self.train.score_matching and self.model.noise is None:
+        if self.condition is not None and self.model.noise is not None:
+            raise ValueError(
+                "[condition] and model.noise exclude each other: the model knows one noise level, "
+                "condition.sigma"
+            )
+        if self.train.score_matching and self.model.noise is None and self.condition is None:
             raise ValueError("train.score_matching needs model.noise = [lo, hi]")
         return self
 
@@ -255,8 +319,8 @@ class TrainingConfig(_Table):
         }  # fmt: skip
         return {
             f"{table}.{key}": value
-            for table in ("data", "model", "train")
-            for key, value in tables[table].items()
+            for table in ("data", "model", "condition", "train")
+            for key, value in (tables[table] or {}).items()
             if key not in free.get(table, ())
         }
 

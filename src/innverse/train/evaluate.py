@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from ..data import dequantize
 from ..seeding import stream
 from .losses import Objective, log_uniform, to_bits
 
+if TYPE_CHECKING:
+    from .condition import Measurements
+
 DENOISING_SIGMA = 25 / 255
 """The field's usual noise level for comparing denoisers."""
 
@@ -20,7 +24,13 @@ BOUND_SAMPLES = 64
 """Importance samples of the likelihood bound of a VAE."""
 
 
-def evaluate(flow, batches: list[Tensor], noise_range: tuple[float, float] | None, seed: int):
+def evaluate(
+    flow,
+    batches: list[Tensor],
+    noise_range: tuple[float, float] | None,
+    seed: int,
+    measurements: Measurements | None = None,
+) -> dict[str, float]:
     """Numbers on held-out crops, the same noise every time.
 
     Args:
@@ -28,16 +38,19 @@ def evaluate(flow, batches: list[Tensor], noise_range: tuple[float, float] | Non
         batches: (B, C, H, W) uint8 crops.
         noise_range: range of sigma of a noise-conditional flow, or None.
         seed: seed of the evaluation noise.
+        measurements: of which a conditional flow is told.
 
     Returns:
         ``{"bits_per_dim"}`` for a plain flow; for a VAE an upper bound on it from 64 importance
         samples, and the PSNR of reconstructions; for a GAN what its critic says of held-out crops
         and of as many samples; ``{"gap", "psnr"}`` for a noise-conditional one:
         nats/dim above the entropy of the noise, and the Tweedie denoiser's PSNR in dB at
-        sigma 25/255, averaged over crops.
+        sigma 25/255, averaged over crops; of a conditional one ``{"gap"}``, see `_conditional`.
     """
     measure = partial(_density, noise_range=noise_range)
-    if hasattr(flow, "log_prob_bound"):
+    if measurements is not None:
+        measure = partial(_conditional, measurements=measurements)
+    elif hasattr(flow, "log_prob_bound"):
         measure = _bound
     elif hasattr(flow, "judge"):
         measure = _verdict
@@ -71,6 +84,17 @@ def _density(
 
 
 @torch.no_grad()
+def _conditional(
+    flow, images: Tensor, g: torch.Generator, before: int, measurements: Measurements
+) -> dict[str, float]:
+    """-log p(u | y) of held-out crops in nats/dim above the entropy of their noise."""
+    noise, sigma, c = (
+        t.to(images.device) for t in measurements.batch(images.cpu(), before, "evaluate")
+    )
+    return {"gap": len(images) * Objective(flow)(images, noise, sigma, c=c)[1].item()}
+
+
+@torch.no_grad()
 def _bound(vae, images: Tensor, g: torch.Generator, before: int) -> dict[str, float]:
     x = dequantize(images, noise=torch.rand(images.shape, generator=g).to(images.device))
     bits = vae.bits_per_dim(x, BOUND_SAMPLES, generator=g).sum().item()
@@ -90,8 +114,14 @@ def _psnr(x: Tensor, clean: Tensor) -> float:
     return (-10 * torch.log10(mse)).sum().item()
 
 
-def sample_images(flow, noise_range: tuple[float, float] | None, seed: int, n: int = 16) -> Tensor:
-    """(n, C, H, W) samples in [0, 1], from the same latents every time.
+def sample_images(
+    flow,
+    noise_range: tuple[float, float] | None,
+    seed: int,
+    n: int = 16,
+    c: Tensor | None = None,
+) -> Tensor:
+    """(n, C, H, W) samples in [0, 1], from the same latents every time; c is their condition.
 
     A noise-conditional flow is sampled at its lowest noise level. NaN pixels come out black.
     """
@@ -99,7 +129,7 @@ def sample_images(flow, noise_range: tuple[float, float] | None, seed: int, n: i
     g = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
         if noise_range is not None:
-            flow = flow.at(torch.full((n, 1), noise_range[0], device=device))
-        x = flow.sample(n, generator=g)
+            c = torch.full((n, 1), noise_range[0], device=device)
+        x = (flow if c is None else flow.at(c)).sample(n, generator=g)
     x = x if math.isfinite(x.sum().item()) else x.nan_to_num(0, 1, 0)
     return x.clamp(0, 1).cpu()

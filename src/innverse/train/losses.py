@@ -47,7 +47,8 @@ def measure(flow: nn.Module, noise_range: tuple[float, float] | None) -> str:
         return "bits_per_dim_bound"
     if hasattr(flow, "training_loss"):
         return "matching"
-    return "bits_per_dim" if noise_range is None else "gap"
+    noisy = noise_range is not None or getattr(flow, "measurement", None) is not None
+    return "gap" if noisy else "bits_per_dim"
 
 
 class Objective(nn.Module):
@@ -76,6 +77,7 @@ class Objective(nn.Module):
         noise: Tensor,
         sigma: Tensor | None = None,
         score_weight: float = 0.0,
+        c: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Loss of a batch.
 
@@ -84,6 +86,7 @@ class Objective(nn.Module):
             noise: (B, C, H, W); uniform in [0, 1) without sigma, standard normal with it.
             sigma: (B,) noise levels on the [0, 1] scale, or None for a plain flow.
             score_weight: weight of the score-matching term.
+            c: the condition (B, k, H, W), if it is another than sigma.
 
         Returns:
             ``(loss, nll, score)``, scalars: what to minimise; the likelihood part in nats/dim as it
@@ -99,7 +102,7 @@ class Objective(nn.Module):
         if sigma is None:
             nll = -self.flow.log_prob(x).mean() / dims
             return nll, nll.detach(), torch.zeros_like(nll)
-        c = sigma[:, None]
+        c = sigma[:, None] if c is None else c
         floor = gaussian_entropy(sigma).mean()
         if score_weight == 0:
             nll = -self.flow.log_prob(x, c).mean() / dims

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from .. import __version__, flows, generators
 from ..errors import InnverseError, UsageError
 from ..models.store import load
+from ..physics.as_images import channels_of
 
 if TYPE_CHECKING:
     from .config import TableTrainingConfig, TrainingConfig
@@ -24,10 +25,21 @@ def build_model(config: TrainingConfig):
     options = config.model.options
     if config.model.noise is not None:
         options["noise"] = config.model.noise
+    if config.condition is not None:
+        if room is generators:
+            raise UsageError(f"[condition] is for flows, and {config.model.name} is a generator")
+        options["condition"] = channels_of(config.shape[0])
     model = built(room, config.model.name, config.shape, options)
     if room is flows:
         turned = {"mirror": config.data.flip, "transpose": config.data.transpose}
         model.symmetries = tuple(name for name, on in turned.items() if on)
+        if config.condition is not None:
+            if not model.maps:
+                raise UsageError(
+                    f"[condition] is a map, and [model] name = {config.model.name!r} takes vectors "
+                    "only: choose glow or realnvp, with how = 'concat'"
+                )
+            model.measurement = config.condition.describe()
     if config.model.init is not None:
         trained = load(config.model.init)
         try:
@@ -146,6 +158,12 @@ def _kind(model) -> tuple[str, str]:
             "no likelihood and no encoder"
         )
     kind = "an exact density of images"
+    if model.measurement is not None:
+        told = model.measurement
+        kind += (
+            f" plus Gaussian noise of standard deviation {told['sigma']:g}, given a measurement "
+            f"({told['physics']}; images in [0, 1])"
+        )
     if model.noise_range is not None:
         low, high = model.noise_range
         kind += (

@@ -24,6 +24,7 @@ from ..fitting.guard import Guard
 from ..models.tensors import not_finite
 from ..nets import set_precision
 from ..seeding import stream, stream_seed
+from .condition import Measurements
 from .config import TrainConfig, TrainingConfig
 from .distributed import World
 from .evaluate import evaluate, sample_images
@@ -80,6 +81,9 @@ class Trainer:
         set_precision(self.model, self.settings.precision)
         self.descents = self._descents()
         self._objective = None
+        self.measurements = None
+        if config.condition is not None:
+            self.measurements = Measurements(config.condition, config.shape, self.settings.seed)
 
     def _descents(self) -> dict[str, Descent]:
         """What is optimised, by the name of its guard in a checkpoint."""
@@ -95,8 +99,8 @@ class Trainer:
     def initialize(self) -> None:
         """Set the ActNorms from the whole first batch; everybody takes rank 0's result."""
         if self.config.model.init is None:
-            images, noise, sigma = self._batch(0, World())
-            c = None if sigma is None else sigma[:, None]
+            images, noise, sigma, c = self._batch(0, World())
+            c = sigma[:, None] if c is None and sigma is not None else c
             initialize(self.model, Objective.inputs(images, noise, sigma), c)
         self.world.broadcast(self.model)
         self.ema.load_state_dict(self.model.state_dict())
@@ -107,23 +111,23 @@ class Trainer:
         ``interrupted`` is shared, so that all processes stop after the same step.
         """
         n = self.step_number
-        images, noise, sigma = self._batch(n, self.world)
+        batch = self._batch(n, self.world)
         # anything random inside the model (dropout, say) is a function of the step as well
         torch.manual_seed(stream_seed(self.settings.seed, n, f"model{self.world.rank}"))
         flag = torch.tensor(float(interrupted), device=self.device)
-        row = self._update(n, images, noise, sigma, flag)
+        row = self._update(n, *batch, flag)
         if row["skipped"] is None:
             self._average(n)
         self.step_number = n + 1
         return row
 
-    def _update(self, n: int, images, noise, sigma, flag: Tensor) -> dict[str, Any]:
+    def _update(self, n: int, images, noise, sigma, c, flag: Tensor) -> dict[str, Any]:
         """Descend from one batch; ``flag`` travels with the numbers that processes share."""
         if self._objective is None:
             self._objective = self.world.wrap(Objective(self.model))
             self.model.train()
         descent, lr = self.descents["guard"], self.learning_rate(n)
-        loss, nll, score = self._objective(images, noise, sigma, self.score_weight(n))
+        loss, nll, score = self._objective(images, noise, sigma, self.score_weight(n), c)
         norm = descent.gradient(loss)
         values = torch.stack([loss.detach(), nll, score, flag])
         loss, nll, score, stop = self.world.mean(values.double()).tolist()
@@ -152,9 +156,15 @@ class Trainer:
         s = self.settings
         return s.score_matching if step >= s.score_matching_from * s.steps else 0.0
 
-    def _batch(self, step: int, world: World) -> tuple[Tensor, Tensor, Tensor | None]:
-        """This process's crops (uint8), noise and sigma of one step."""
+    def _batch(
+        self, step: int, world: World
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """This process's crops (uint8), noise, sigma and condition of one step."""
         images = self.data.batch(step, world)
+        if self.measurements is not None:
+            made = self.measurements.batch(images, step, "measure", world.rank * len(images))
+            images, noise, sigma, c = (t.to(self.device) for t in (images, *made))
+            return images, noise, sigma, c
         shape = (self.settings.batch_size, *images.shape[1:])
         g = stream(self.settings.seed, step, "noise")
         sigma = None
@@ -167,7 +177,7 @@ class Trainer:
             )
             sigma = world.share(sigma.float()).to(self.device)
         noise = world.share(noise).to(self.device, non_blocking=True)
-        return images.to(self.device, non_blocking=True), noise, sigma
+        return images.to(self.device, non_blocking=True), noise, sigma, None
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -182,15 +192,21 @@ class Trainer:
         """Held-out numbers of the averaged weights; empty without held-out images."""
         batches = self.data.held_out(self.settings.eval_images)
         if batches:
-            self.held_out = evaluate(
-                self._averaged(), batches, self.config.model.noise, self.settings.seed
-            )
+            self.held_out = self._judged(batches)
             self._judged_at = self.step_number
         return self.held_out
 
     def sample(self, n: int = 16) -> Tensor:
         """(n, C, H, W) samples of the averaged weights in [0, 1]."""
-        return sample_images(self._averaged(), self.config.model.noise, self.settings.seed, n)
+        c = None
+        if self.measurements is not None:
+            crops = self.data.batch(0, World())[:n]
+            c, n = self.measurements.batch(crops, 0, "sample")[2].to(self.device), len(crops)
+        return sample_images(self._averaged(), self.config.model.noise, self.settings.seed, n, c)
+
+    def _judged(self, batches: list[Tensor]) -> dict[str, float]:
+        noise, seed = self.config.model.noise, self.settings.seed
+        return evaluate(self._averaged(), batches, noise, seed, self.measurements)
 
     def _averaged(self):
         return self.ema.eval()
@@ -211,8 +227,7 @@ class Trainer:
         numbers = self.held_out
         if not numbers or self._judged_at != self.step_number:
             crops = self.data.batch(0, World())[:8]
-            noise = self.config.model.noise
-            numbers = evaluate(self._averaged(), [crops], noise, self.settings.seed)
+            numbers = self._judged([crops])
         for key, value in numbers.items():
             if math.isnan(value) or (math.isinf(value) and not key.endswith("psnr")):
                 return f"its {key} is {value}"
