@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import harness
+
 from levy.laws import LAWS
 from levy.operators import operators
 from levy.study import run
@@ -41,11 +42,18 @@ def main() -> None:
 
 def table(cells: dict) -> str:
     """Rows are cells."""
-    lines = [
-        "| increments | operator | gap, dB: of the mean square errors | mean over signals | the "
-        "reference's own error | 90 % sets hold: flow | its intervals | reference | effective draws |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = (
+        "increments",
+        "operator",
+        "gap of the mean square error, dB",
+        "gap, mean over signals",
+        "the reference's own error",
+        "90 % sets hold: flow",
+        "its intervals",
+        "reference",
+        "effective draws",
+    )
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for key, cell in cells.items():
         law, operator = key.split("/")
         lines.append(

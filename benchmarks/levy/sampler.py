@@ -24,14 +24,15 @@ class Signals:
 
 
 class Metric:
-    """Momenta p ~ N(0, M) and velocities M^-1 p, for one matrix M (n, n) of all chains."""
+    """Momenta p ~ N(0, M) and velocities M^-1 p, for one matrix M (n, n) or one of each chain."""
 
     def __init__(self, m: Tensor):
-        self.root = torch.linalg.cholesky(m).float()
-        self.inverse = torch.linalg.inv(m).float()
+        root = torch.linalg.cholesky(m)
+        self.root = root.mT.float().unsqueeze(-3)  # images are (N, 1, 1, n)
+        self.inverse = torch.cholesky_inverse(root).float().unsqueeze(-3)
 
     def momenta(self, e: Tensor) -> Tensor:
-        return e @ self.root.T
+        return e @ self.root
 
     def velocity(self, p: Tensor) -> Tensor:
         return p @ self.inverse
@@ -40,16 +41,46 @@ class Metric:
         return 0.5 * (p * self.velocity(p)).flatten(1).sum(1)
 
 
+def start_in_jumps(
+    flow, a: Tensor, y: Tensor, scale: float, iterations: int = 10
+) -> tuple[Tensor, Tensor]:
+    """Signals (N, n) near a maximum of the posterior, and the curvature (N, n, n) of -log p there.
+
+    The normal law of the increments w that has, at every w, the slope of log p(w) has the precision
+    -(log p)'(w) / w; solving for the signal and asking again comes to rest (half-quadratic, or
+    iteratively reweighted, least squares). It is small where a jump is: between 1 / (scale^2 + w^2),
+    that of a Cauchy law, and 1 / scale^2.
+    """
+    n = a.shape[1]
+    c = torch.ones(n, n, dtype=a.dtype).tril()
+    difference = torch.linalg.inv(c)
+    precision = torch.full((len(y), n), scale**-2, dtype=a.dtype)
+    seen, gram = (y @ a)[:, :, None], a.T @ a
+    for _ in range(iterations):
+        curvature = difference.T @ (precision[:, :, None] * difference)
+        x = torch.cholesky_solve(seen, torch.linalg.cholesky(gram + curvature))[:, :, 0]
+        slope = flow.score(x.float()).double() @ c
+        w = x @ difference.T
+        least = 1 / (scale**2 + w.square())
+        precision = torch.maximum(-slope / w, least).clamp_max(scale**-2)
+    return x, curvature
+
+
 @dataclass
 class Draws:
-    """Draws (S, N, n), their log-densities up to a constant (S, N), that of the truth (N,), the mean
-    acceptance, and the number of chains."""
+    """Draws u (S, N, n), their log-densities given y up to a constant (S, N), that of the truth (N,),
+    the mean acceptance; and the means of u and of grad log p(u), (N, n)."""
 
-    x: Tensor
+    u: Tensor
     log_p: Tensor
     log_p_of_truth: Tensor
     acceptance: float
-    chains: int
+    mean_of_u: Tensor
+    mean_of_score: Tensor
+
+    def mean(self, level: float) -> Tensor:
+        """E[x | y] (N, n), where u = x + N(0, level^2): the mean of Tweedie's E[x | u]."""
+        return self.mean_of_u + level**2 * self.mean_of_score
 
 
 def sample(
@@ -57,54 +88,51 @@ def sample(
     a: Tensor,
     y: Tensor,
     truth: Tensor,
-    rough: Tensor,
+    start: Tensor,
+    curvature: Tensor,
     *,
-    chains: int = 1,
     warmup: int = 60,
     kept: int = 120,
-    steps: int = 4,
+    steps: int = 8,
 ) -> Draws:
-    """Draws of p(x | y), y = A x + N(0, I), for signals N side by side.
+    """Draws of p(x | y), y = A x + N(0, I), one chain for each of N signals side by side.
 
     Args:
         flow: over signals (n,).
         a, y: (m, n) and (N, m), whitened.
         truth: (N, n), whose density is wanted beside that of the draws.
-        rough: (n, n), about the curvature of -log p of the flow: A^T A + rough is the metric, and
-            chains begin with draws of the normal law that has this precision.
+        start: (N, n), around which chains begin.
+        curvature: about that of -log p of the flow, (n, n) or (N, n, n): with A^T A it is the metric.
+        warmup, kept: transitions before and after the step size is fixed.
+        steps: leapfrog steps of a transition, on average.
     """
-    m = a.T @ a + rough
-    metric, n = Metric(m), len(truth)
-    physics = MatrixPhysics(a.float(), (1, 1, a.shape[1]))
-
-    def target_of(copies: int) -> Target:
-        seen = y.float().repeat_interleave(copies, 0)
-        return Target(Signals(flow), physics, seen, torch.ones(len(seen)))
-
-    target = target_of(chains)
-    shape = (n * chains, 1, 1, a.shape[1])
-    first = torch.linalg.solve(m, (y @ a).T).T.float().repeat_interleave(chains, 0)
-    point = target.at(first.view(shape) + metric.velocity(metric.momenta(torch.randn(shape))))
+    metric, n = Metric(a.T @ a + curvature), len(truth)
+    seen = a.float()
+    physics = MatrixPhysics(seen, (1, 1, a.shape[1]))
+    target = Target(Signals(flow), physics, y.float(), torch.ones(n))
+    shape = (n, 1, 1, a.shape[1])
+    apart = metric.velocity(metric.momenta(torch.randn(shape)))
+    point = target.at(start.float().view(shape) + apart)
     adapt = DualAveraging(torch.full((n,), 0.3))
-    x, log_p, acceptance = [], [], 0.0
+    draws, log_p, acceptance, total, scores = [], [], 0.0, 0.0, 0.0
     for k in range(warmup + kept):
-        step = (adapt.step if k < warmup else adapt.final).repeat_interleave(chains)
         length = int(torch.randint(steps // 2, steps + steps // 2 + 1, ()))
+        step = adapt.step if k < warmup else adapt.final
         p = metric.momenta(torch.randn(shape))
-        moved = move(target, metric, point, p, torch.rand(len(step)), step, length)
+        moved = move(target, metric, point, p, torch.rand(n), step, length)
         point = moved.point
-        by_signal = moved.acceptance.view(n, chains).mean(1)
         if k < warmup:
-            adapt.update(by_signal)
+            adapt.update(moved.acceptance)
         else:
-            x.append(point.u.view(n, chains, -1))
-            log_p.append(point.log_p.view(n, chains))
-            acceptance += float(by_signal.mean()) / kept
-    exact = target_of(1).at(truth.float().view(n, 1, 1, -1)).log_p
+            u = point.u.view(n, -1)
+            draws.append(u)
+            total = total + u.double()
+            scores = (
+                scores + (point.gradient.view(n, -1) - (y.float() - u @ seen.T) @ seen).double()
+            )
+            log_p.append(point.log_p)
+            acceptance += float(moved.acceptance.mean()) / kept
+    exact = target.at(truth.float().view(shape)).log_p
     return Draws(
-        torch.stack(x, 0).transpose(1, 2).flatten(0, 1),
-        torch.stack(log_p, 0).transpose(1, 2).flatten(0, 1),
-        exact,
-        acceptance,
-        chains,
+        torch.stack(draws), torch.stack(log_p), exact, acceptance, total / kept, scores / kept
     )

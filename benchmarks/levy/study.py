@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,35 +18,39 @@ from . import priors
 from .gibbs import Gibbs
 from .laws import LAWS, Law
 from .operators import LENGTH, cumulative, noise_level, operators
-from .sampler import sample
+from .sampler import sample, start_in_jumps
 
 LEVEL = 0.9  # of the credible sets
 
 
 @dataclass(frozen=True)
 class Effort:
+    """Of the reference and of the flow's sampler; ``steps`` are leapfrog steps of one transition."""
+
     signals: int = 2000
-    burn_in: int = 50
-    sweeps: int = 200
-    warmup: int = 60
-    draws: int = 120
-    together: int = 500
+    burn_in: int = 25
+    sweeps: int = 100
+    warmup: int = 30
+    draws: int = 70
+    steps: int = 6
+    together: int = 1000
 
 
-QUICK = Effort(signals=50, burn_in=10, sweeps=40, warmup=20, draws=40)
+QUICK = Effort(signals=50, burn_in=10, sweeps=20, warmup=20, draws=30)
+STEPS = {"gaussian": 4, "laplace": 12}  # a round posterior, and one with a kink in every increment
 
 
 def run(quick: bool, seed: int, laws: Iterable[str] = LAWS) -> dict:
     """Gap to the best possible mean, and coverage, of each law and operator; what was computed
     before is read from ``runs/levy``."""
     setting = Setting(Path("runs/levy-quick" if quick else "runs/levy") / str(seed), quick=quick)
-    effort = QUICK if quick else Effort()
     result: dict = {}
     for name in laws:
         law = LAWS[name]
+        effort = replace(QUICK if quick else Effort(), steps=STEPS.get(name, Effort.steps))
         for operator, a in operators().items():
 
-            def compute(name=name, law=law, a=a) -> dict:
+            def compute(name=name, law=law, a=a, effort=effort) -> dict:
                 flow = priors.trained(law, setting.cells / name, quick, seed)
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(seed + 1)
@@ -81,6 +85,7 @@ def measure(law: Law, flow, a: Tensor, effort: Effort) -> dict:
         "acceptance": found.acceptance,
         "effective_draws": found.effective_draws,
         "draws": effort.draws,
+        "steps": effort.steps,
         "cpu_seconds_reference": between - begun,
         "cpu_seconds_flow": time.process_time() - between,
     }
@@ -104,9 +109,9 @@ class Problem:
 
 
 def simulate(law: Law, a: Tensor, signals: int) -> Problem:
-    """u is half as noisy as y where the law has an atom, so that y is independent of x given u."""
+    """u has .7 of the noise of y where the law has an atom, so that y is independent of x given u."""
     x, noise = law.sample((signals, LENGTH)).cumsum(1), noise_level(law, a)
-    level = noise / 2 if law.active < 1 else 0.0
+    level = 0.7 * noise if law.active < 1 else 0.0
     u = x + level * torch.randn_like(x)
     problem = Problem(x, u, x, noise, level)
     root = torch.linalg.cholesky(problem.spread(a))
@@ -152,27 +157,27 @@ def by_gibbs(law: Law, a: Tensor, problem: Problem, effort: Effort) -> Estimate:
 def by_flow(law: Law, flow, a: Tensor, problem: Problem, effort: Effort) -> Estimate:
     spread = problem.spread(a)
     white = torch.linalg.inv(torch.linalg.cholesky(spread))
-    difference = torch.linalg.inv(cumulative())
-    if problem.level:
-        flow = flow.at(problem.level)
-        rough = torch.eye(LENGTH, dtype=a.dtype) / problem.level**2
-    else:
-        scale = law.sample((100_000,)).abs().median() * 1.4826
-        rough = difference.T @ difference / scale**2
+    flow = flow.at(problem.level) if problem.level else flow
+    differences = torch.linalg.inv(cumulative())
+    typical = law.sample((100_000,))
+    scale, variance = 1.4826 * float(typical.abs().median()), float(typical.var())
     means, shares, intervals, accepted, sizes = [], [], [], [], []
     for y, u in zip(problem.y.split(effort.together), problem.u.split(effort.together)):
-        options = {"warmup": effort.warmup, "kept": effort.draws}
-        drawn = sample(flow, white @ a, y @ white.T, u, rough, **options)
-        mean = drawn.x.double().mean(0)
-        # E[x | u] = u + level^2 grad log p(u), of which the posterior's mean is known: where the
-        # gradient of log p(u) + log p(y | u) is 0 on average
-        shift = torch.linalg.solve(spread, (mean @ a.T - y).T).T @ a
-        means.append(mean + problem.level**2 * shift)
+        seen = white @ a, y @ white.T
+        if problem.level:  # the metric of `innverse.solvers.posterior`, and the linear estimate
+            curvature = torch.eye(LENGTH, dtype=a.dtype) / problem.level**2
+            wiener = torch.linalg.inv(seen[0].T @ seen[0] + differences.T @ differences / variance)
+            start = seen[1] @ seen[0] @ wiener
+        else:
+            start, curvature = start_in_jumps(flow, *seen, scale)
+        options = {"warmup": effort.warmup, "kept": effort.draws, "steps": effort.steps}
+        drawn = sample(flow, *seen, u, start, curvature, **options)
+        means.append(drawn.mean(problem.level))
         shares.append((drawn.log_p > drawn.log_p_of_truth).double().mean(0))
-        low, high = drawn.x.quantile(torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2]), 0)
+        low, high = drawn.u.quantile(torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2]), 0)
         intervals.append(((low < u) & (u < high)).double().mean(1))
         accepted.append(drawn.acceptance)
-        sizes.append(effective_size(drawn.x[None, :, ::10]).median())
+        sizes.append(effective_size(drawn.u[None, :, ::10]).median())
     return Estimate(
         mean=torch.cat(means),
         coverage=float((torch.cat(shares) < LEVEL).double().mean()),
