@@ -124,7 +124,7 @@ class Fixed(Bijection):
         )
 
 
-LEVELS = 0.06, 0.1  # of the noise on signals that have no density
+LEVELS = 0.045, 0.07  # of the noise on signals that have no density
 
 
 def build(law: Law) -> innverse.flows.Flow:
@@ -151,8 +151,9 @@ def trained(law: Law, folder: Path, quick: bool, seed: int) -> innverse.flows.Fl
         unit = 2 * sum(LEVELS) / 2 if law.active < 1 else increments.abs().median()
         flow.bijection.layers[1].p.data.fill_(math.log(unit))
         x = increments.cumsum(1).float()
-        epochs = 2 if quick else 12 if law.active < 1 else 6
-        innverse.fit(flow, x, max_epochs=epochs, batch_size=512, seed=seed, checkpoint=folder)
+        rows = 128 if law.active < 1 else 512
+        options = {"batch_size": rows, "max_epochs": 2 if quick else 6, "seed": seed}
+        innverse.fit(flow, x, checkpoint=folder, **options)
         torch.save(flow.state_dict(), weights)
     flow.load_state_dict(torch.load(weights, weights_only=True))
     layers = flow.bijection.layers

@@ -68,19 +68,14 @@ def start_in_jumps(
 
 @dataclass
 class Draws:
-    """Draws u (S, N, n), their log-densities given y up to a constant (S, N), that of the truth (N,),
-    the mean acceptance; and the means of u and of grad log p(u), (N, n)."""
+    """Draws u and grad log p(u) (S, N, n), their log-densities given y up to a constant (S, N), that of
+    the truth (N,), and the mean acceptance."""
 
     u: Tensor
+    score: Tensor
     log_p: Tensor
     log_p_of_truth: Tensor
     acceptance: float
-    mean_of_u: Tensor
-    mean_of_score: Tensor
-
-    def mean(self, level: float) -> Tensor:
-        """E[x | y] (N, n), where u = x + N(0, level^2): the mean of Tweedie's E[x | u]."""
-        return self.mean_of_u + level**2 * self.mean_of_score
 
 
 def sample(
@@ -114,7 +109,7 @@ def sample(
     apart = metric.velocity(metric.momenta(torch.randn(shape)))
     point = target.at(start.float().view(shape) + apart)
     adapt = DualAveraging(torch.full((n,), 0.3))
-    draws, log_p, acceptance, total, scores = [], [], 0.0, 0.0, 0.0
+    kept_points, acceptance = [], 0.0
     for k in range(warmup + kept):
         length = int(torch.randint(steps // 2, steps + steps // 2 + 1, ()))
         step = adapt.step if k < warmup else adapt.final
@@ -124,15 +119,14 @@ def sample(
         if k < warmup:
             adapt.update(moved.acceptance)
         else:
-            u = point.u.view(n, -1)
-            draws.append(u)
-            total = total + u.double()
-            scores = (
-                scores + (point.gradient.view(n, -1) - (y.float() - u @ seen.T) @ seen).double()
-            )
-            log_p.append(point.log_p)
+            kept_points.append(point)
             acceptance += float(moved.acceptance.mean()) / kept
-    exact = target.at(truth.float().view(shape)).log_p
+    u = torch.stack([at.u.flatten(1) for at in kept_points])
+    gradient = torch.stack([at.gradient.flatten(1) for at in kept_points])
     return Draws(
-        torch.stack(draws), torch.stack(log_p), exact, acceptance, total / kept, scores / kept
+        u,
+        gradient - (y.float() - u @ seen.T) @ seen,  # without that of the likelihood
+        torch.stack([at.log_p for at in kept_points]),
+        target.at(truth.float().view(shape)).log_p,
+        acceptance,
     )
