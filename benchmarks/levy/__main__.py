@@ -1,6 +1,6 @@
 """Levy processes: how far from the best possible mean, and is the posterior calibrated?
 
-    python benchmarks/levy                  all laws and operators; half an hour or so of one core
+    python benchmarks/levy                  all laws and operators; a quarter of an hour of one core
     python benchmarks/levy --quick          that it all runs
     python benchmarks/levy --laws cauchy    some of them, put among the others of the table
 
@@ -19,6 +19,7 @@ import harness
 
 from levy.laws import LAWS
 from levy.operators import operators
+from levy.page import page
 from levy.study import run
 
 
@@ -36,33 +37,8 @@ def main() -> None:
         order = [f"{law}/{a}" for law in LAWS for a in operators()]
         cells = {key: cells[key] for key in order if key in cells}
         kept.write_text(json.dumps(cells, indent=1) + "\n")
-        (out / "levy.md").write_text(table(cells))
-    print(table(cells))
-
-
-def table(cells: dict) -> str:
-    """Rows are cells."""
-    columns = (
-        "increments",
-        "operator",
-        "gap of the mean square error, dB",
-        "gap, mean over signals",
-        "the reference's own error",
-        "90 % sets hold: flow",
-        "its intervals",
-        "reference",
-        "effective draws",
-    )
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for key, cell in cells.items():
-        law, operator = key.split("/")
-        lines.append(
-            f"| {law} | {operator} | {cell['gap_of_mean_mse_db']:.2f} | {cell['gap_mean_db']:.2f} ± "
-            f"{cell['gap_mean_db_se']:.2f} | {cell['reference_error_db']:.2f} | "
-            f"{cell['coverage']:.3f} | {cell['coverage_of_intervals']:.3f} | "
-            f"{cell['coverage_reference']:.3f} | {cell['effective_draws']:.0f} |"
-        )
-    return "\n".join(lines) + "\n"
+        (out / "levy.md").write_text(page(cells))
+    print(page(cells))
 
 
 main()
