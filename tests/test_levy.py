@@ -161,7 +161,7 @@ class Normal:
 @pytest.mark.parametrize("level", [0.0, 0.15])
 def test_mean_and_coverage_by_the_flow(level):
     # signals whose posterior is known: with or without noise on what the flow has a density of
-    law, n, noise = Gaussian(), 400, 0.3
+    law, n, noise = Gaussian(), 200, 0.3
     a = operators()["imputation"]
     c = cumulative()
     prior = 0.25 * c @ c.T
@@ -171,7 +171,7 @@ def test_mean_and_coverage_by_the_flow(level):
     root = torch.linalg.cholesky(problem.spread(a))
     problem.y = u @ a.T + torch.randn(n, len(a)).double() @ root.T
     flow = Normal(prior + level**2 * torch.eye(64))
-    effort = study.Effort(signals=n, warmup=40, draws=100, steps=8, together=n)
+    effort = study.Effort(signals=n, warmup=30, draws=60, steps=8, together=n)
     found = study.by_flow(law, flow, a, problem, effort)
     gain = prior @ a.T @ torch.linalg.inv(a @ prior @ a.T + noise**2 * torch.eye(len(a)))
     best = problem.y @ gain.T

@@ -32,7 +32,7 @@ class Effort:
     sweeps: int = 80
     warmup: int = 25
     draws: int = 50
-    steps: int = 6
+    steps: int = 10
     together: int = 1000
 
 
