@@ -54,6 +54,7 @@ class Flow(Part, nn.Module):
         symmetries: under which training turned the images at random, so that the density hardly
             tells them apart: any of "mirror" (left-right) and "transpose". `denoise` averages
             over them.
+        shift: pixels between the places at which `denoise` lays its grid.
 
     Images live on [0, 1]. All methods are differentiable unless they say otherwise. Data and
     condition may be arrays and of other types: they are taken to the type of the parameters,
@@ -96,6 +97,7 @@ class Flow(Part, nn.Module):
         self.name: str | None = None
         self.config: dict[str, Any] = {}
         self.symmetries: tuple[str, ...] = ()
+        self.shift = 1
 
     # ---- what it is -------------------------------------------------------------------------
 
