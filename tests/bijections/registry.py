@@ -134,6 +134,13 @@ LAYERS = {
         b.Patches(b.Coupling.build(8, vit), 2),
         image(2, 4),
     ),
+    "cosines of patches": lambda: (b.Cosines(b.Coupling.build(8, conv()), 2), image(2, 4)),
+    "positions, vectors": lambda: (b.Positionwise(b.Coupling.build(4, mlp())), image()),
+    "positions, conditional": lambda: (
+        b.Positionwise(b.Chain(b.ActNorm(4), b.Coupling.build(4, mlp(condition=3)))),
+        image(),
+        vector(3, batch=2),
+    ),
     "autoregressive": lambda: (b.Autoregressive(MADE(3, 2, 8)), vector(3)),
     "autoregressive, conditional by concatenation": lambda: (
         b.Autoregressive(MADE(3, 2, 8, condition=2)),

@@ -45,6 +45,7 @@ EVERY = {
         (1, 4, 4),
         _ODE | {"levels": 1, "evaluations": 2},
     ),
+    "patches": ("patches", (1, 8, 8), {"patch": 4, "steps": 2, "hidden": 8}),
     "tarflow": ("tarflow", (1, 8, 8), _TOKENS),
     "tarflow, couplings": ("tarflow", (1, 8, 8), _TOKENS | {"kind": "coupling"}),
 }

@@ -28,6 +28,7 @@ IMAGES = {
     "glow, gaussianized": {"levels": 1, "steps": 2, "hidden": 8, "gaussianize": 4},
     "realnvp": {"levels": 2, "hidden": 8, "blocks": 1},
     "realnvp, gaussianized": {"levels": 2, "hidden": 8, "blocks": 1, "gaussianize": 4},
+    "patches": {"patch": 2, "steps": 2, "hidden": 8},
     "tarflow": {"patch": 1, "blocks": 2, "hidden": 8, "depth": 1, "heads": 2},
 }
 

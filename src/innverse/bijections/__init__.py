@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from .multiscale import Haar as Haar
     from .multiscale import Partial as Partial
     from .multiscale import Squeezed as Squeezed
+    from .patches import Cosines as Cosines
     from .patches import Patches as Patches
+    from .positions import Positionwise as Positionwise
     from .residual import Residual as Residual
     from .standardize import Standardize as Standardize
 

@@ -49,7 +49,7 @@ def denoise(flow, y: Tensor, sigma: Tensor | float, views: int | Sequence[int] =
     sigma = flow.noise.checked(as_sigma(sigma, len(y), y))
     known = _bits(flow.symmetries)
     estimates = [
-        _denoise_view(flow, y, sigma, down, right, symmetry & known)
+        _denoise_view(flow, y, sigma, down * flow.shift, right * flow.shift, symmetry & known)
         for down, right, symmetry in (_VIEWS[k] for k in chosen)
     ]
     return sum(estimates[1:], estimates[0]) / len(estimates)

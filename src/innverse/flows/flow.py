@@ -56,6 +56,7 @@ class Flow(Pretrained, nn.Module):
             over them.
         measurement: of a flow that was trained to answer measurements of pictures: ``physics``, its
             ``options``, ``noise`` [low, high] and ``sigma``, see `innverse.train`; else None.
+        shift: pixels between the places at which `denoise` lays its grid.
 
     Images live on [0, 1]. All methods are differentiable unless they say otherwise. Data and
     condition may be arrays and of other types: they are taken to the type of the parameters,
@@ -101,6 +102,7 @@ class Flow(Pretrained, nn.Module):
         self.config: dict[str, Any] = {}
         self.symmetries: tuple[str, ...] = ()
         self.measurement: dict[str, Any] | None = None
+        self.shift = 1
 
     # ---- what it is -------------------------------------------------------------------------
 
