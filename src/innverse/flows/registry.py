@@ -12,6 +12,7 @@ _MODULES = (
     ".residual",
     ".flow_matching",
     ".tarflow",
+    ".injective",
 )
 FLOWS = Registry("flow", "innverse.flows", _MODULES)
 register, names, build, about = FLOWS.register, FLOWS.names, FLOWS.build, FLOWS.about
