@@ -25,7 +25,8 @@ quick = pytest.mark.parametrize("case", QUICK)
 
 
 def test_no_flow_is_left_out():
-    assert {name for name, _, _ in EVERY.values()} == set(flows.names())
+    elsewhere = {"injective"}  # whose latents are fewer: test_injective.py
+    assert {name for name, _, _ in EVERY.values()} | elsewhere == set(flows.names())
 
 
 def assert_real(module):

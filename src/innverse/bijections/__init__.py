@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .elementwise import Affine as Affine
     from .elementwise import Elementwise as Elementwise
     from .elementwise import RationalQuadraticSpline as RationalQuadraticSpline
+    from .embedding import Embedding as Embedding
     from .gaussianize import Gaussianize as Gaussianize
     from .inverse import Inverse as Inverse
     from .linear import Householder as Householder

@@ -13,6 +13,7 @@ _MODULES = (
     ".flow_matching",
     ".tarflow",
     ".patches",
+    ".injective",
 )
 FLOWS = Registry("flow", "innverse.flows", _MODULES)
 register, names, build, about = FLOWS.register, FLOWS.names, FLOWS.build, FLOWS.about

@@ -15,7 +15,7 @@ from ..catalog import METHODS
 from ..errors import ShapeError, UsageError, warn
 from ..options import Option
 from ..physics import Denoising
-from ..physics.noise import as_noise
+from ..physics.foreign_noise import as_noise
 from ..progress import Report
 from ..protocols import Density, Generator
 from .choose import Choice, choose, doubts

@@ -1,0 +1,290 @@
+"""Injective flows: k latents, an exact density on the k-dimensional manifold of what they make.
+
+    z in R^k  --core-->  u in R^k  --W-->  v in R^n  --tail-->  x in R^n
+
+Core and tail are bijections, W has orthonormal columns. On its range G = tail W core has the density
+
+    log p(x) = log N(z; 0, I) - log|det dcore/dz| - 1/2 log det(J^T J),    J = dtail(W u)/du
+
+(Kothari et al. 2021, arXiv 2102.10461; Caterini et al. 2021, arXiv 2106.01413).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..bijections.base import Bijection
+from ..bijections.embedding import Embedding
+from ..errors import ShapeError, UsageError, warn
+from ..gaussian import HALF_LOG_2PI
+from ..models.parts import Part
+from .arguments import as_count, as_data, reference
+from .base import standard_normal, standard_normal_log_prob
+from .couplings import coupling
+from .glow import glow
+from .registry import register
+
+_FAR = 3.0  # times the usual distance from the manifold
+_NUMBERS = 2**24  # of a Jacobian at once
+
+
+class InjectiveFlow(Part, nn.Module):
+    """A density on a k-dimensional manifold in R^n, with the same verbs as a `Flow`.
+
+    Args:
+        core: bijection of vectors (B, k), the normalising direction u -> z.
+        embedding: W.
+        tail: bijection of items (B, *shape), the normalising direction x -> v.
+        shape: of an item, (D,) or (C, H, W); other sizes are not taken.
+        spread: weight of the reconstruction in `training_loss`, as a standard deviation.
+
+    Example:
+        >>> flow = innverse.flows.build("injective", (3,), latent=2, steps=2, width=16)
+        >>> z = torch.randn(4, 2)
+        >>> torch.allclose(flow.encode(flow.decode(z)), z, atol=1e-4)
+        True
+    """
+
+    format = "innverse-flow"
+    noise_range = None
+    condition = 0
+    multiple = 1
+    usual_distance: Tensor
+
+    def __init__(
+        self,
+        core: Bijection,
+        embedding: Embedding,
+        tail: Bijection,
+        shape: tuple[int, ...],
+        spread: float = 0.05,
+    ):
+        super().__init__()
+        self.core, self.embedding, self.tail = core, embedding, tail
+        self.shape = tuple(int(n) for n in shape)
+        if math.prod(self.shape) != embedding.n:
+            raise UsageError(f"items of shape {self.shape} do not have {embedding.n} numbers")
+        self.spread = spread
+        self.name: str | None = None
+        self.config: dict[str, Any] = {}
+        self.register_buffer("usual_distance", torch.tensor(math.inf))
+
+    @property
+    def latent_shape(self) -> tuple[int]:
+        return (self.embedding.k,)
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    # ---- code -------------------------------------------------------------------------------
+
+    def encode(self, x: Tensor) -> Tensor:
+        """z (B, k) of the projection of x (B, *shape): exact for x on the manifold."""
+        return self.core(self._coordinates(self._items(x))[0])[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """x = G(z); (B, k) -> (B, *shape)."""
+        z = as_data(z, reference(self), images=False, what="z")
+        if z.dim() != 2 or z.shape[1] != self.embedding.k:
+            raise ShapeError(f"this flow takes z (B, {self.embedding.k}), got {tuple(z.shape)}")
+        return self._point(self.core.inverse(z)[0])
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """G(encode(x)) (B, *shape), and its distance ||x - G(encode(x))|| from x (B,).
+
+        The left inverse projects orthogonally in the space of v; in that of x it does where the
+        tail is an isometry, and is near it where the tail has been trained to reconstruct.
+        """
+        x = self._items(x)
+        on_it = self._point(self._coordinates(x)[0])
+        return on_it, (x - on_it).flatten(1).norm(dim=1)
+
+    def sample(
+        self,
+        n: int | tuple[int, ...] = 1,
+        c: None = None,
+        temperature: float = 1.0,
+        *,
+        truncation: float | None = None,
+        size: tuple[int, int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """``n`` draws (n, *shape) on the manifold, without gradient; see `Flow.sample`."""
+        if c is not None or size not in (None, self.shape[1:]):
+            raise UsageError("an injective flow takes no condition and makes one size only")
+        lead = as_count(n)
+        like = next(self.parameters())
+        options = {"truncation": truncation, "generator": generator, "like": like}
+        z = standard_normal((math.prod(lead), self.embedding.k), temperature, **options)
+        with torch.no_grad():
+            x = self.decode(z)
+        return x.reshape(*lead, *x.shape[1:])
+
+    # ---- density ----------------------------------------------------------------------------
+
+    def log_prob(self, x: Tensor, noise: float | None = None) -> Tensor:
+        """log p in nats (B,) of x (B, *shape).
+
+        Without ``noise``: at the projection of x, with respect to the k-dimensional volume of the
+        manifold, exactly, by k products with the Jacobian; x that is far from the manifold is warned
+        of. With ``noise``: of x itself in R^n, a density that integrates to one, in which what W does
+        not reach is N(0, noise^2) in the space of v.
+        """
+        x = self._items(x)
+        if noise is not None:
+            return self._log_prob_with_noise(x, noise)
+        u, _, _ = self._coordinates(x)
+        self._warn_if_far(x, u)
+        z, log_det = self.core(u)
+        return standard_normal_log_prob(z) + log_det - self._log_volume(u)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`log_prob`."""
+        return self.log_prob(x)
+
+    def training_loss(self, x: Tensor) -> Tensor:
+        """Reconstruction for tail and W, likelihood of the coordinates for the core, per dimension.
+
+        The density of the coordinates does not move the manifold, so both stages of training run
+        side by side (Brehmer & Cranmer 2020, arXiv 2003.13913).
+        """
+        x = self._items(x)
+        u, _, _ = self._coordinates(x)
+        squares = (x - self._point(u)).flatten(1).square().sum(1)
+        if self.training:
+            with torch.no_grad():
+                now = squares.mean().sqrt()
+                old = self.usual_distance
+                self.usual_distance.copy_(torch.where(old.isfinite(), old.lerp(now, 0.01), now))
+        z, log_det = self.core(u.detach())
+        nats = standard_normal_log_prob(z) + log_det
+        return (0.5 * squares / self.spread**2 - nats).mean() / self.embedding.n
+
+    # ---- files ------------------------------------------------------------------------------
+
+    def fit(self, x, c=None, **options):
+        """Train on rows x; returns the `History`: see `innverse.fit`."""
+        from ..fitting import fit
+
+        return fit(self, x, c, **options)
+
+    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
+        """Write config.json, model.safetensors and README.md (the hub's layout)."""
+        from ..models.store import save
+
+        save(self, Path(folder), card)
+
+    # ---- inside -----------------------------------------------------------------------------
+
+    def initialize_(self, x: Tensor, c: None = None) -> Tensor:
+        v = self.tail.initialize_(self._items(x)).flatten(1)
+        return self.core.initialize_(self.embedding.initialize_(v))
+
+    def as_data(self, x, what: str = "x") -> Tensor:
+        """x as the tensor that is computed with."""
+        return self._items(x)
+
+    def _items(self, x) -> Tensor:
+        x = as_data(x, reference(self), images=len(self.shape) == 3)
+        if tuple(x.shape[1:]) != self.shape:
+            want = ", ".join(map(str, self.shape))
+            raise ShapeError(f"this flow takes (B, {want}), got {tuple(x.shape)}")
+        return x
+
+    def _coordinates(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """u (B, k), v (B, n) and log|det dv/dx| (B,)."""
+        v, log_det = self.tail(x)
+        v = v.flatten(1)
+        return self.embedding.left_inverse(v), v, log_det
+
+    def _point(self, u: Tensor) -> Tensor:
+        """The point of the manifold with the coordinates u."""
+        return self.tail.inverse(self.embedding(u).view(-1, *self.shape))[0]
+
+    def _log_volume(self, u: Tensor) -> Tensor:
+        """1/2 log det(J^T J) (B,), J = dx/du column by column."""
+        k, n = self.embedding.k, self.embedding.n
+        rows = []
+        for part in u.split(max(1, _NUMBERS // (k * n))):
+            columns = [
+                torch.func.jvp(
+                    lambda u: self._point(u).flatten(1), (part,), (unit.expand_as(part),)
+                )[1]
+                for unit in torch.eye(k, dtype=u.dtype, device=u.device)
+            ]
+            j = torch.stack(columns, 2)
+            rows.append(0.5 * torch.linalg.slogdet(j.mT @ j)[1])
+        return torch.cat(rows)
+
+    def _log_prob_with_noise(self, x: Tensor, noise: float) -> Tensor:
+        if not noise > 0:
+            raise UsageError(f"noise={noise:g}: give a standard deviation > 0")
+        u, v, log_det_tail = self._coordinates(x)
+        z, log_det = self.core(u)
+        off = (v - self.embedding(u)).square().sum(1)
+        codimension = self.embedding.n - self.embedding.k
+        aside = -0.5 * off / noise**2 - codimension * (HALF_LOG_2PI + math.log(noise))
+        return standard_normal_log_prob(z) + log_det + aside + log_det_tail
+
+    def _warn_if_far(self, x: Tensor, u: Tensor) -> None:
+        usual = self.usual_distance
+        if not bool(usual.isfinite()):
+            return
+        with torch.no_grad():
+            distance = (x - self._point(u)).flatten(1).norm(dim=1)
+        far = int((distance > _FAR * usual).sum())
+        if far:
+            warn(
+                f"{far} of {len(x)} items are more than {_FAR:g} times as far from the manifold as "
+                "those of training: their log_prob is that of another point, their projection"
+            )
+
+
+@register(axes=(1, 3))
+def injective(
+    shape: tuple[int, ...],
+    *,
+    latent: int | None = None,
+    steps: int = 4,
+    width: int = 128,
+    depth: int = 2,
+    transform: str = "spline",
+    levels: int = 3,
+    tail_steps: int = 4,
+    hidden: int = 48,
+    learned: bool = True,
+    spread: float = 0.05,
+) -> InjectiveFlow:
+    """An explicit low-dimensional code with an exact density on its manifold.
+
+    Args:
+        shape: (D,) or (C, H, W).
+        latent: k, the numbers of a code, at least 2; by default an eighth of those of an item, at
+            most 64.
+        steps, width, depth, transform: of the core, couplings of k numbers, see `coupling`.
+        levels, tail_steps, hidden: of the tail: a multi-scale `glow` of images with ``hidden``
+            channels; of vectors, ``levels * tail_steps`` affine couplings of ``hidden`` features.
+        learned: W is learned; else it pads with zeros.
+        spread: the distance from the manifold that counts as much as one nat, per number of x.
+    """
+    n = math.prod(shape)
+    latent = max(2, min(64, n // 8)) if latent is None else latent
+    if not 2 <= latent <= n:
+        raise UsageError(f"latent={latent}: from 2 to {n}, the numbers of an item")
+    core = coupling(
+        (latent,), transform=transform, layers=steps, width=width, depth=depth, mix="lu"
+    ).bijection
+    if len(shape) == 3:
+        tail = glow(shape, levels=levels, steps=tail_steps, hidden=hidden, activation="silu",
+                    squeeze="haar", mix="swap").bijection  # fmt: skip
+    else:
+        tail = coupling(
+            shape, layers=levels * tail_steps, width=hidden, mix="lu", standardize=True
+        ).bijection
+    return InjectiveFlow(core, Embedding(latent, n, learned), tail, shape, spread)

@@ -1,0 +1,155 @@
+"""Injective flows: closed forms on a linear manifold, autodiff and surface integrals on others."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal
+
+import innverse
+from innverse import flows
+from innverse.bijections import ActNorm, Additive, Chain, Coupling, initialize
+from innverse.bijections.embedding import Embedding
+from innverse.errors import ShapeError, UsageError
+
+
+def build(shape=(3,), latent=2, **options):
+    torch.manual_seed(0)
+    small = {"steps": 2, "width": 8, "levels": 1, "tail_steps": 2, "hidden": 8}
+    flow = flows.build("injective", shape, latent=latent, **small | options)
+    for p in flow.parameters():
+        p.data.add_(0.1 * torch.randn_like(p))
+    return flow.double().eval()
+
+
+class Bowl(nn.Module):
+    """c = (a^2 + b^2) / 4, for an additive coupling that makes a paraboloid of a plane."""
+
+    def forward(self, ab, c=None):
+        return -ab.square().sum(1, keepdim=True) / 4
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_the_embedding_keeps_lengths_and_has_a_left_inverse(learned):
+    torch.manual_seed(0)
+    layer = Embedding(3, 7, learned).double()
+    u, v = torch.randn(5, 3).double(), torch.randn(5, 7).double()
+    torch.testing.assert_close(layer.left_inverse(layer(u)), u)
+    jacobian = torch.func.jacfwd(lambda u: layer(u[None])[0])(u[0])
+    torch.testing.assert_close(jacobian.T @ jacobian, torch.eye(3).double())
+    # what is left is orthogonal to the range
+    rest = v - layer(layer.left_inverse(v))
+    torch.testing.assert_close(rest @ jacobian, torch.zeros(5, 3).double(), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("shape, latent", [((3,), 2), ((4,), 4), ((1, 4, 4), 3)])
+def test_density_is_that_of_the_jacobian_of_decode(shape, latent):
+    flow = build(shape, latent)
+    z = torch.randn(4, latent).double()
+    j = torch.stack([torch.func.jacrev(lambda z: flow.decode(z[None])[0].flatten())(a) for a in z])
+    log_n = -0.5 * z.square().sum(1) - latent / 2 * math.log(2 * math.pi)
+    expected = log_n - 0.5 * torch.linalg.slogdet(j.mT @ j)[1]
+    torch.testing.assert_close(flow.log_prob(flow.decode(z)), expected, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(flow.encode(flow.decode(z)), z)
+
+
+def test_on_a_linear_manifold_it_is_probabilistic_principal_components():
+    torch.manual_seed(0)
+    mix = torch.randn(5, 2).double()
+    x = torch.randn(4000, 2).double() @ mix.T + torch.arange(5.0).double()
+    flow = flows.build("injective", (5,), latent=2, steps=1, levels=1, tail_steps=0).double()
+    flow.tail = Chain()
+    flow.core = Chain(ActNorm(2)).double()
+    initialize(flow, x)
+    on_it, distance = flow.project(x)
+    assert float(distance.detach().max()) < 1e-8
+    off = x + torch.randn(4000, 5).double()
+    on_it, distance = flow.project(off)
+    centre, basis = x.mean(0), torch.linalg.qr(mix)[0]
+    nearest = centre + (off - centre) @ basis @ basis.T
+    torch.testing.assert_close(on_it, nearest, atol=1e-8, rtol=0)
+    torch.testing.assert_close(distance, (off - nearest).norm(dim=1), atol=1e-8, rtol=0)
+    # z has unit variances along principal axes: the Gaussian of the sample covariance
+    u = (x - centre) @ basis
+    gaussian = MultivariateNormal(torch.zeros(2).double(), u.T @ u / len(u))
+    torch.testing.assert_close(flow.log_prob(x), gaussian.log_prob(u), atol=1e-8, rtol=0)
+
+
+def test_density_integrates_to_one_over_a_mesh_of_the_surface():
+    """Triangles in polar coordinates, of which the flow knows nothing."""
+    flow = build()
+    flow.embedding = Embedding(2, 3, learned=False)
+    flow.tail = Chain(Coupling(3, Bowl(), Additive(), keep=2))
+    r = torch.linspace(0, 12, 500, dtype=torch.float64)
+    angle = torch.linspace(0, 2 * math.pi, 241, dtype=torch.float64)
+    a, b = r[:, None] * angle.cos(), r[:, None] * angle.sin()
+    points = torch.stack([a, b, (a**2 + b**2) / 4], -1)
+    p, q, s, t = points[:-1, :-1], points[1:, :-1], points[:-1, 1:], points[1:, 1:]
+    total = 0.0
+    for corner, one, two in ((p, q, s), (t, s, q)):
+        area = 0.5 * torch.linalg.cross(one - corner, two - corner).norm(dim=-1)
+        with torch.no_grad():
+            middle = (corner + one + two) / 3
+            middle[..., 2] = middle[..., :2].square().sum(-1) / 4  # back on the surface
+            density = flow.log_prob(middle.reshape(-1, 3)).exp().view(area.shape)
+        total += float((area * density).sum())
+    assert abs(total - 1) < 1e-3
+
+
+def test_density_with_noise_integrates_to_one_in_space():
+    flow = build()
+    axis = torch.linspace(-9, 9, 73, dtype=torch.float64)
+    with torch.no_grad():
+        p = flow.log_prob(torch.cartesian_prod(axis, axis, axis), noise=0.8).exp()
+    assert abs(float(p.sum() * (axis[1] - axis[0]) ** 3) - 1) < 1e-3
+
+
+def test_far_items_are_warned_of_and_near_ones_are_not():
+    flow = build()
+    x = flow.sample(50)
+    flow.usual_distance.fill_(0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        flow.log_prob(x)
+    with pytest.warns(match="50 of 50 items"):
+        flow.log_prob(x + 5)
+
+
+def test_training_finds_a_circle_and_its_density():
+    """Both losses fall, and the gradient of the likelihood leaves the manifold alone."""
+    torch.manual_seed(0)
+    flow = flows.build("injective", (3,), latent=2, steps=2, width=16, hidden=16, levels=1)
+    u = torch.randn(512, 2)
+    x = torch.cat([u, u.square().sum(1, keepdim=True) / 4], 1)
+    initialize(flow, x)
+    before = float(flow.project(x)[1].square().mean())
+    optimiser = torch.optim.Adam(flow.parameters(), 1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        flow.training_loss(x).backward()
+        optimiser.step()
+    assert float(flow.project(x)[1].square().mean()) < before / 4
+    assert 0 < float(flow.usual_distance) < 10
+
+
+def test_saved_and_loaded(tmp_path):
+    flow = build((1, 4, 4), 3)
+    flow.save_pretrained(tmp_path / "model")
+    again = innverse.load(tmp_path / "model")
+    x = torch.rand(2, 1, 4, 4).double()
+    torch.testing.assert_close(again.log_prob(x), flow.log_prob(x))
+
+
+def test_what_is_wrong_is_said():
+    with pytest.raises(UsageError, match="from 2 to 3"):
+        flows.build("injective", (3,), latent=4)
+    with pytest.raises(ShapeError, match=r"takes z \(B, 2\)"):
+        build().decode(torch.zeros(1, 3).double())
+    with pytest.raises(ShapeError, match=r"takes \(B, 3\)"):
+        build().log_prob(torch.zeros(1, 4).double())
+    with pytest.raises(UsageError, match="no condition"):
+        build().sample(1, c=0.1)
