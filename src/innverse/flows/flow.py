@@ -102,7 +102,7 @@ class Flow(Pretrained, nn.Module):
         self.config: dict[str, Any] = {}
         self.symmetries: tuple[str, ...] = ()
         self.measurement: dict[str, Any] | None = None
-        self.shift = 1
+        self.shift: int = 1
 
     # ---- what it is -------------------------------------------------------------------------
 
