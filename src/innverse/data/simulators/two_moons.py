@@ -34,7 +34,8 @@ class TwoMoons(Simulator):
 
     def log_likelihood(self, theta, x):
         # in polar coordinates p(r) p(a) / r; the circle of negative r has probability e^-50
-        p = self._x(x) - self._shift(self._theta(theta)) - p0(theta)
+        centre = theta.new_tensor([0.25, 0.0])  # of the circle
+        p = self._x(x) - self._shift(self._theta(theta)) - centre
         r = p.norm(dim=1).clamp_min(1e-12)
         value = normal_log_prob(r, torch.tensor(0.1), 0.01) - math.log(math.pi) - r.log()
         return torch.where(p[:, 0] > 0, value, -math.inf)
@@ -63,8 +64,3 @@ class TwoMoons(Simulator):
     def _shift(self, theta: Tensor) -> Tensor:
         total, difference = theta.sum(1), theta[:, 1] - theta[:, 0]
         return torch.stack((-total.abs(), difference), 1) / _ROOT2
-
-
-def p0(theta: Tensor) -> Tensor:
-    """The centre of the crescent's circle."""
-    return theta.new_tensor([0.25, 0.0])

@@ -75,9 +75,10 @@ def bytes_by_depth(flow: Flow, x: Tensor, sigma: float | None) -> dict[str, dict
         options = {**flow.config, "steps": depth}
         deep = flows.build(flow.name, flow.shape, **options).to(x.device)
         initialize(deep, x, None if sigma is None else x.new_tensor(sigma))
+        contestant = Contestant("INN", "", deep, sigma)
+        gradients = sum(p.nbytes for p in deep.parameters())
         for mode in MODES:
-            contestant = Contestant("INN", "", deep, sigma)
-            found[mode][depth] = step_bytes(contestant, x, mode) - _bytes(deep)
+            found[mode][depth] = step_bytes(contestant, x, mode) - gradients
     return found
 
 
@@ -106,7 +107,3 @@ def times(contestant: Contestant, x: Tensor) -> dict[str, float | None]:
     return {
         k: None if f is None else 1000 * processor_seconds(f) / len(x) for k, f in found.items()
     }
-
-
-def _bytes(model: nn.Module) -> int:
-    return sum(p.nbytes for p in model.parameters())
