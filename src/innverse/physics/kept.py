@@ -21,17 +21,16 @@ class Kept:
 
     def __call__(self, key: tuple, make: Callable[[], Any]) -> Any:
         """What is kept under ``key``; ``make()`` where there is nothing yet."""
-        if key in self.found:
-            self.found[key] = self.found.pop(key)
-        else:
-            self.found[key] = make()
-            while len(self.found) > 1 and self.nbytes > self.limit:
-                del self.found[next(iter(self.found))]
-        return self.found[key]
+        kept = self.found.pop(key, self)  # itself where there is none
+        new = kept is self
+        self.found[key] = kept = make() if new else kept
+        while new and len(self.found) > 1 and self.nbytes > self.limit:
+            self.found.pop(next(iter(self.found)), None)
+        return kept
 
     @property
     def nbytes(self) -> int:
-        every = (_parts(kept) for kept in self.found.values())
+        every = (_parts(kept) for kept in [*self.found.values()])
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage() for ts in every for t in ts}
         return sum(storage.nbytes() for storage in storages.values())
 

@@ -203,7 +203,7 @@ def _pair(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> tuple
             warnings.filterwarnings(
                 "ignore", message="Sparse (CSR tensor support|invariant checks)"
             )
-            there = next((pair for (g, *_), pair in _PAIRS.found.items() if g == geometry), None)
+            there = next((pair for (g, *_), pair in [*_PAIRS.found.items()] if g == geometry), None)
             if there is None:
                 back = back_projection_matrix(geometry)
                 there = transposed(back), back

@@ -22,7 +22,7 @@ from ..physics.noise import randn
 from ..protocols import noise_range
 from ..shapes import wide
 from .judge import noise_ratio
-from .posterior_mean import knows_posterior_mean, solve_denoising
+from .posterior_mean import ended, knows_posterior_mean, solve_denoising
 from .problem import NOISELESS, Problem
 from .reconstruction import Reconstruction
 from .tiling import code_untiled, denoise_tiled
@@ -121,7 +121,7 @@ class PlugAndPlay(Method):
         calm = change < 0.05
         z, log_prob = code_untiled(prior, v, level, self.tile)
         found = {"z": z, "log_prob": log_prob, "converged": alive & calm, "trace": trace}
-        found["status"] = list(map(_status, alive.tolist(), calm.tolist()))
+        found["status"] = list(map(ended, alive.tolist(), calm.tolist()))
         found["evaluations"] = torch.full((problem.batch,), self.steps - 1 + self.views)
         return Reconstruction.of(problem, v, "pnp", **found)
 
@@ -161,9 +161,3 @@ def _as_near_as_the_noise(problem: Problem, v: Tensor, noise, level, strength: f
         if ratio is None or not bool((ratio > 1).any()):
             break
     return best
-
-
-def _status(alive: bool, calm: bool) -> str:
-    if not alive:
-        return "failed: the denoiser gave NaN"
-    return "converged" if calm else "not converged: the last step still changed the image"

@@ -53,11 +53,16 @@ def solve_denoising(problem: Problem, prior, *, views: int, tile) -> Reconstruct
     finite = torch.isfinite(x).flatten(1).all(1)
     z, log_prob = code_untiled(prior, x, noise.expand(len(x)), tile)
     found = {"z": z, "log_prob": log_prob, "converged": finite, "residual": problem.residual(x)}
-    found["status"] = [
-        "converged" if ok else "failed: the denoiser gave NaN" for ok in finite.tolist()
-    ]
+    found["status"] = list(map(ended, finite.tolist()))
     found["evaluations"] = torch.full((problem.batch,), calls * views)
     return Reconstruction.of(problem, torch.where(wide(finite, x), x, y), "pnp", **found)
+
+
+def ended(finite: bool, calm: bool = True) -> str:
+    """How denoising ended, as the status of an item."""
+    if not finite:
+        return "failed: the denoiser gave NaN"
+    return "converged" if calm else "not converged: the last step still changed the image"
 
 
 def _deviation(problem: Problem, physics: Whitened) -> Tensor:
