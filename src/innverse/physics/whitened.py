@@ -43,7 +43,7 @@ class Whitened(LinearPhysics):
         self.register_buffer("weight", weight)
         self.uniform = weight[0].numel() == 1
         self.direct = physics.direct if self.uniform else self._has_closed_form()
-        self.measures_images = physics.measures_images
+        self.measures_images, self.linear = physics.measures_images, physics.linear
 
     def _has_closed_form(self) -> bool:
         return self.physics.is_diagonal or isinstance(self.physics, TightFrame)
@@ -107,6 +107,9 @@ class Whitened(LinearPhysics):
 
     def keep_measured(self, y):
         return self.physics.keep_measured(y)
+
+    def at(self, x: Tensor) -> Whitened:
+        return self._copy(physics=self.physics.at(x), linear=True)
 
     def select(self, idx):
         each = self.weight.shape[0] > 1

@@ -12,11 +12,20 @@ from torch import Tensor
 from innverse import physics
 from innverse.solvers.posterior.adapt import TARGET, DualAveraging
 from innverse.solvers.posterior.hmc import leapfrog, move
+from innverse.solvers.posterior.latent import LatentTarget
 from innverse.solvers.posterior.likelihood import poisson, poisson_gaussian
-from innverse.solvers.posterior.metric import Metric
+from innverse.solvers.posterior.metric import (
+    FewData,
+    Flat,
+    Metric,
+    Spectral,
+    diagonal,
+    gram_matrix,
+)
 from innverse.solvers.posterior.target import Target
 
-SHAPE = (1, 4, 4)
+from .levels import SHAPE, Levels
+
 SIGMA = 0.3  # the largest curvature of the densities here is 1 / SIGMA^2
 
 
@@ -163,12 +172,13 @@ def ranks(name: str, mutant: str | None = None, replicates: int = 400, length: i
     that starts there is stationary, forwards and backwards, and u at a random place of it has a
     uniform rank.
     """
-    made = photons if name == "photons" else functools.partial(problem, name)
+    made = MADE.get(name, functools.partial(problem, name))
     u0, target, metric, g = made(replicates, seed=11)
     step = torch.full((replicates,), 0.5 if mutant != "accepts" else 1.2, dtype=torch.float64)
     place = torch.randint(0, length, (replicates,), generator=g)
 
-    def statistics(u):
+    def statistics(at):
+        u = target.images(at)
         likelihood = target.log_likelihood(u)
         rough = (u[..., 1:] - u[..., :-1]).square().flatten(1).sum(1)
         pixel = u[:, 0, 1, 2]
@@ -196,6 +206,56 @@ def ranks(name: str, mutant: str | None = None, replicates: int = 400, length: i
     return (seen < at[:, :, None]).sum(2) + (lottery * ties).long()
 
 
+def with_metric(operator, make, n: int, seed: int = 0):
+    """As `problem`, in the metric that ``make`` gives for the target."""
+    u, _, _, g = problem("denoising", n, seed=seed)
+    clean = operator.A(u)
+    y = clean + 0.2 * torch.randn(clean.shape, generator=g, dtype=torch.float64)
+    target = Target(Gaussian(), operator, y, torch.full((n,), 0.2, dtype=torch.float64))
+    return u, target, make(target, torch.full((n,), SIGMA, dtype=torch.float64)), g
+
+
+def spectral(target: Target, scale: Tensor, basis: str = "frequencies") -> Spectral:
+    a = diagonal(target, torch.zeros(len(scale), *SHAPE, dtype=torch.float64), basis)
+    return Spectral(target, scale, a, basis)
+
+
+def few_data(target: Target, scale: Tensor) -> FewData:
+    return FewData(target, scale, gram_matrix(target.physics, target.y[:1]))
+
+
+def latent(n: int, seed: int = 0):
+    g, prior = torch.Generator().manual_seed(seed), Levels(SIGMA)
+    z = torch.randn(n, *SHAPE, generator=g, dtype=torch.float64)
+    clean = OPERATORS["inpainting"].A(prior.decode(z))
+    y = clean + 0.4 * torch.randn(clean.shape, generator=g, dtype=torch.float64)
+    noise = torch.full((n,), 0.4, dtype=torch.float64)
+    return z, LatentTarget(prior, OPERATORS["inpainting"], y, noise), Flat(), g
+
+
+def saturated(n: int, seed: int = 0):
+    """An operator that is not linear, in the metric of its derivative elsewhere."""
+    bent = physics.Nonlinear(lambda x: torch.tanh(2 * x), SHAPE)
+    grey = torch.full((n, *SHAPE), 0.4, dtype=torch.float64)
+
+    def metric(target: Target, scale: Tensor) -> Spectral:
+        derivative = Target(target.density, bent.at(grey), target.y, target.noise)
+        return spectral(derivative, scale, "pixels")
+
+    return with_metric(bent, metric, n, seed)
+
+
+KERNEL = torch.tensor([[0.1, 0.2, 0.0], [0.3, 0.2, 0.1], [0.0, 0.1, 0.0]]).double()
+BLUR = physics.Blur(KERNEL, "reflect", image_shape=SHAPE)
+MADE = {
+    "photons": photons,
+    "blur in frequencies": functools.partial(with_metric, BLUR, spectral),
+    "few data": functools.partial(with_metric, OPERATORS["matrix"], few_data),
+    "latent space": latent,
+    "not linear": saturated,
+}
+
+
 def smallest_p(found: Tensor, length: int = 12) -> float:
     """Of chi-square tests that each row of ranks is uniform, by Holm (Bonferroni at its first)."""
     worst = 1.0
@@ -208,7 +268,7 @@ def smallest_p(found: Tensor, length: int = 12) -> float:
     return worst * len(found)
 
 
-@pytest.mark.parametrize("name", [*OPERATORS, "photons"])
+@pytest.mark.parametrize("name", [*OPERATORS, *MADE])
 def test_sbc_exact_ranks_are_uniform(name):
     assert smallest_p(ranks(name)) > 0.01
 
