@@ -35,6 +35,7 @@ class LinearPhysics(nn.Module):
         acts_per_channel: whether channel c of the image gives channel c of the measurement, each in
             the same way.
         is_diagonal: whether A multiplies each pixel by a number, see `diagonal`.
+        linear: whether A is (all are but `Nonlinear`).
         items: of how many items its masks or kernels are; 1 serves any batch.
 
     Example:
@@ -55,6 +56,7 @@ class LinearPhysics(nn.Module):
     measures_images = False
     acts_per_channel = False
     is_diagonal = False
+    linear = True
     items = 1
 
     def __init__(self, image_shape=None, noise=None):
@@ -181,6 +183,10 @@ class LinearPhysics(nn.Module):
         bad = ~t.isfinite().flatten(1).all(1)
         top = torch.linalg.eigvalsh(torch.where(bad.view(-1, 1, 1), 0, t))[:, -1].clamp_min(0)
         return torch.where(bad, torch.nan, top).to(v.dtype)
+
+    def at(self, x: Tensor) -> LinearPhysics:
+        """The derivative of A at images x, one for each item: of a linear operator, itself."""
+        return self
 
     def select(self, idx: Tensor) -> Self:
         """The operator, and the noise level, of the items idx of a batch."""

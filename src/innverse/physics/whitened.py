@@ -44,7 +44,7 @@ class Whitened(Wrapper):
         self.uniform = weight[0].numel() == 1
         closed_form = physics.is_diagonal or isinstance(physics, TightFrame)
         self.direct = physics.direct if self.uniform else closed_form
-        self.measures_images = physics.measures_images
+        self.measures_images, self.linear = physics.measures_images, physics.linear
 
     @property
     def is_diagonal(self) -> bool:
@@ -105,6 +105,9 @@ class Whitened(Wrapper):
 
     def keep_measured(self, y):
         return self.physics.keep_measured(y)
+
+    def at(self, x: Tensor) -> Whitened:
+        return self._copy(physics=self.physics.at(x), linear=True)
 
     def select(self, idx):
         chosen = super().select(idx)

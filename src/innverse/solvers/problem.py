@@ -76,7 +76,8 @@ class Problem:
         if not one and isinstance(physics, CallablePhysics):
             physics.items = len(back)
         sample = back[:1] if one else back
-        check_operator(physics, sample)
+        if physics.linear:
+            check_operator(physics, sample)
         measured = safely(physics, "A", sample)
         if y.is_complex() and not measured.is_complex():
             raise InputError(_NOT_COMPLEX)
@@ -95,7 +96,7 @@ class Problem:
         _check_prior(prior, shape)
         given = y, physics
         y, physics = whiten(y, physics, model)
-        scale = _scale(given[1], sample)
+        scale = _scale(given[1], sample) if physics.linear else 1.0
         if scale != 1:
             y, physics = divide(y, physics, scale)
         progress = progress or (lambda *_: None)

@@ -105,6 +105,8 @@ def solve(
         prior = load(prior)
     begun = time.perf_counter()
     problem = Problem.build(y, physics, prior, None if estimate else noise, image_shape, progress)
+    if not problem.physics.linear and method != "posterior":
+        raise UsageError(f"method {method!r} needs a linear operator: method 'posterior' takes any")
     original = problem
     if x_range is not None:
         problem = onto_unit(problem, x_range)

@@ -13,7 +13,8 @@ from innverse.solvers.posterior.hmc import leapfrog, move
 from innverse.solvers.posterior.metric import FewData, Flat, Metric, Spectral, diagonal, metric_for
 from innverse.solvers.posterior.target import Target
 
-from .test_hmc import SHAPE, SIGMA, Gaussian, matrix_of, problem
+from .levels import SHAPE
+from .test_hmc import SIGMA, Gaussian, matrix_of, problem
 
 S = 0.2
 

@@ -9,7 +9,8 @@ import innverse
 from innverse.errors import UsageError
 from innverse.physics import Inpainting
 
-from .test_hmc import SHAPE, SIGMA, Gaussian
+from .levels import SHAPE
+from .test_hmc import SIGMA, Gaussian
 
 OPTIONS = {"method": "posterior", "noise": 0.2}
 

@@ -10,8 +10,8 @@ from innverse import physics
 from innverse.errors import InputError, UsageError
 from innverse.solvers.posterior.verdict import judge_chains
 
-from .levels import Levels
-from .test_hmc import SHAPE, matrix_of
+from .levels import SHAPE, Levels
+from .test_hmc import matrix_of
 
 S = 0.2
 G = torch.Generator().manual_seed(0)
@@ -209,3 +209,33 @@ def test_progress_says_acceptance_and_r_hat():
     innverse.solve(y, operator, Levels(), progress=lambda *a: said.append(a), **FEW)
     assert "warm-up, acceptance" in said[0][2] and "R-hat" in said[-1][2]
     assert said[-1][0] == said[-1][1] == 6 + 8
+
+
+def bent(x):
+    """A detector that saturates."""
+    return torch.tanh(2 * x[..., :2, :])
+
+
+@pytest.mark.parametrize("noise", [0.1, torch.linspace(0.05, 0.2, 8).view(1, 1, 2, 4).double()])
+def test_an_operator_that_is_not_linear_is_sampled_by_its_own_likelihood(noise):
+    g, prior = torch.Generator().manual_seed(1), Levels()
+    x = prior.decode(torch.randn(1, *SHAPE, generator=g).double())
+    operator = physics.Nonlinear(bent, SHAPE, noise=noise)
+    y = operator(x, g)
+    found = innverse.solve(y, operator, prior, method="posterior", sigma=0.1,
+                           draws=1000, chains=20, warmup=40)  # fmt: skip
+    u = found.samples.flatten(0, 1).requires_grad_()
+    misfit = ((bent(u) - y) / noise).square().flatten(1).sum(1)
+    (score,) = torch.autograd.grad((prior.at(0.1).log_prob(u) - 0.5 * misfit).sum(), u)
+    score, u, size = score.flatten(1), u.detach().flatten(1), found.diagnostics["ess_bulk"].min()
+    # of any posterior: E[score] = 0, and E[(u - mean) score] = -1 for each pixel
+    assert ((score.mean(0) / score.std(0) * size.sqrt()).abs() < 5).all()
+    product = (u - u.mean(0)) * score
+    assert (((product.mean(0) + 1) / product.std(0) * size.sqrt()).abs() < 5).all()
+
+
+def test_only_sampling_takes_an_operator_that_is_not_linear():
+    operator = physics.Nonlinear(bent, SHAPE, noise=0.1)
+    y = operator.A(torch.rand(1, *SHAPE))
+    with pytest.raises(UsageError, match="needs a linear operator"):
+        innverse.solve(y, operator, Levels(), method="map")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 ROUND = 2.787  # the best trajectory time of N(0, I), where tan(T / 2) = 2 T, see `Lengths`
 TARGET = 0.8  # acceptance; the best for HMC lies between .65 and .9 (Betancourt et al. 2014)
-_SHRINKAGE, _DELAY, _DECAY = 0.05, 10, 0.75
+_SHRINKAGE, _DELAY, _DECAY = 0.1, 10, 0.75
 
 
 def first_step(u: Tensor) -> float:

@@ -72,7 +72,7 @@ def _left_over(y: Tensor, physics: LinearPhysics, s: Tensor, sigma0: float, shap
         kernel = _filtered(physics.A(impulse.expand(-1, shape[0], -1, -1)), weight)
         return whiten(_filtered(y, weight), Blur(kernel, "circular"), one)
     if isinstance(physics, MatrixPhysics) and not physics.matrix.is_complex():
-        values, vectors = torch.linalg.eigh(gram_matrix(physics, y[:1], y.new_zeros(1, *shape)))
+        values, vectors = torch.linalg.eigh(gram_matrix(physics, y[:1]))
         weight = (vectors * (one / (one.square() - sigma0**2 * values).sqrt())) @ vectors.T
         matrix = (weight @ physics.matrix.double()).to(physics.matrix)
         return whiten((y.double() @ weight).to(y), MatrixPhysics(matrix, physics.image_shape), one)

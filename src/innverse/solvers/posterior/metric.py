@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ...physics import LinearPhysics, Whitened
 from .target import Target
 
 _TOLERANCE = 1e-6  # of conjugate gradients, where M has no inverse in closed form
@@ -141,22 +142,24 @@ def metric_for(target: Target, like: Tensor) -> Callable[[Target, Tensor], Kinet
     physics, m = target.physics, target.y[0].numel()
     if physics.direct:
         return Metric
-    if physics.items == 1 and m <= _MOST_DATA and not _each_its_own(physics):
-        gram = gram_matrix(physics, target.y[:1], target.crop(like[:1]))
+    if m <= _MOST_DATA and _serves_all(physics):
+        first = torch.zeros(1, dtype=torch.long, device=like.device)
+        gram = gram_matrix(physics.select(first), target.y[:1])
         return lambda target, scale: FewData(target, scale, gram)
     spectra = {basis: diagonal(target, like, basis) for basis in _BASES}
     return lambda target, scale: _nearest(target, scale, spectra, like)
 
 
-def _each_its_own(physics) -> bool:
-    """Whether weights differ from item to item."""
-    weight = getattr(physics, "weight", None)
-    return weight is not None and len(weight) > 1
+def _serves_all(physics: LinearPhysics) -> bool:
+    """Whether all items have the same operator, and the same weights."""
+    parts = [m for m in physics.modules() if isinstance(m, LinearPhysics)]
+    weights = [m.weight for m in parts if isinstance(m, Whitened)]
+    return all(m.items == 1 for m in parts) and all(bool((w == w[:1]).all()) for w in weights)
 
 
 @torch.no_grad()
-def gram_matrix(physics, y: Tensor, x: Tensor, at_once: int = 64) -> Tensor:
-    """A A^T (m, m) in float64; y and x are one measurement and one image."""
+def gram_matrix(physics: LinearPhysics, y: Tensor, at_once: int = 64) -> Tensor:
+    """A A^T (m, m) in float64, of an operator that serves any batch; y is one measurement."""
     unit = torch.eye(y.numel(), dtype=y.dtype, device=y.device)
     rows = [
         physics.A(physics.A_adjoint(part.view(-1, *y.shape[1:]))).flatten(1)

@@ -132,7 +132,6 @@ class _Run:
             problem.crop,
             likelihood,
         )
-        self._metric: Callable[[Target, Tensor], Kinetic] = metric_for(self._at(self.density), like)
         self._begin(like)
 
     def _name(self) -> dict[str, Any]:
@@ -150,15 +149,17 @@ class _Run:
             self.scale = found.tensors["scale"].to(like.device)
             self.curvature = found.tensors["curvature"].to(like.device)
             self.in_latents = found.state["in_latents"]
-            point_u = found.tensors["u"].to(like)
+            self.start, point_u = (found.tensors[name].to(like) for name in ("start", "u"))
         else:
             start = self.options.init
             start = reconstruction(self.problem, self.prior) if start is None else start
-            start = pad_to_multiple(start, multiple_of(self.prior)).to(like)
-            scale = _scale(self.density, self.level, start)
+            self.start = pad_to_multiple(start, multiple_of(self.prior)).to(like)
+            scale = _scale(self.density, self.level, self.start)
             self.scale = scale.repeat_interleave(self.chains)
             self.curvature = like.new_full((self.problem.batch, 2), torch.nan)
-            start = start.repeat_interleave(self.chains, 0)
+        start = self.start[self.items]
+        at_start = self._for_metric(self._at(self.density))
+        self._metric: Callable[[Target, Tensor], Kinetic] = metric_for(at_start, like)
         k = 0 if found is None else found.step
         target, metric = self._rung(self._level(max(k - 1, 0)))
         if found is None:
@@ -201,7 +202,12 @@ class _Run:
         self._scale_of_rung = scale
         if self.in_latents:
             return LatentTarget.of(target), Flat()
-        return target, self._metric(target, scale)
+        return target, self._metric(self._for_metric(target), scale)
+
+    def _for_metric(self, target: Target) -> Target:
+        """With the derivative at the start (Gauss & Newton) for an operator that is not linear."""
+        derivative = target.physics.at(self.problem.crop(self.start)[self.items])
+        return Target(target.density, derivative, target.y, target.noise, target.crop)
 
     def sample(self) -> None:
         """All transitions that are left, with a checkpoint every now and then and when stopped."""
@@ -288,7 +294,11 @@ class _Run:
 
     def _saved(self):
         tensors, state = self.state.saved()
-        tensors |= {"scale": self.scale, "curvature": self.curvature.nan_to_num(0.0)}
+        tensors |= {
+            "start": self.start,
+            "scale": self.scale,
+            "curvature": self.curvature.nan_to_num(0.0),
+        }
         if self.moments is not None:
             tensors["moments"] = self.moments.sums
         return self.state.k, tensors, state | {"in_latents": self.in_latents}

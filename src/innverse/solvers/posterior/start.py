@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...protocols import noise_range
 from ..choose import choose
+from ..levels import SHARP
 from ..map import MAP
 from ..pnp import PlugAndPlay
 from ..problem import Problem
@@ -22,6 +23,9 @@ _DARK = 0.02  # an intensity at which photons may be counted
 def reconstruction(problem: Problem, prior) -> Tensor:
     """An image to start from: what ``method="auto"`` takes of plug-and-play and MAP."""
     quiet = dataclasses.replace(problem, progress=lambda *_: None)
+    if not problem.physics.linear:
+        grey = problem.y.new_full((problem.batch, *problem.shape), 0.5)
+        return MAP(init=grey, start="data", sigma=SHARP).solve(quiet, prior).x
     if noise_range(prior) is None:
         return MAP().solve(quiet, prior).x
     if not hasattr(prior, "noise"):  # no flow of ours, whose denoiser has views
