@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from innverse.physics.noise import PoissonNoise
 from innverse.solvers.posterior.adapt import DualAveraging
 from innverse.solvers.posterior.hmc import move
-from innverse.solvers.posterior.likelihood import poisson
-from innverse.solvers.posterior.metric import Metric
+from innverse.solvers.posterior.likelihood import likelihood_of
+from innverse.solvers.posterior.metric import metric_for
 from innverse.solvers.posterior.target import Point, Target
 from innverse.solvers.problem import Problem
 
@@ -26,14 +25,11 @@ class Kernel:
 
     def __init__(self, density, op, y: Tensor, shape, step: float, g, mutant: str | None = None):
         problem = Problem.build(y, op, density, image_shape=shape)
-        counts = None
-        if isinstance(problem.model, PoissonNoise):
-            counts = poisson(op, y, problem.model.gain)
-        self.target = Target(
-            density, problem.physics, problem.y, problem.noise_level(), likelihood=counts
-        )
-        scale = torch.full((len(y),), float(density.c))
-        self.metric = Metric(self.target, scale)
+        likelihood = likelihood_of(problem, torch.arange(len(y)))
+        measured = problem.physics, problem.y, problem.noise_level()
+        self.target = Target(density, *measured, likelihood=likelihood)
+        like, scale = y.new_zeros(len(y), *shape), torch.full((len(y),), float(density.c))
+        self.metric = metric_for(self.target, like)(self.target, scale)
         self.step, self.g, self.mutant = step, g, mutant
         self.acceptance: list[Tensor] = []
 

@@ -49,7 +49,8 @@ def found_out(all_counts: dict) -> dict:
 
 
 def table(result: dict) -> str:
-    rows = [[n, f"{v['smallest_p_among_all']:.1e}"] for n, v in result["each"].items()]
+    smallest = {n: max(v["smallest_p_among_all"], 1e-9) for n, v in result["each"].items()}
+    rows = [[n, f"{p:.0e}" if p > 1e-9 else "below 1e-9"] for n, p in smallest.items()]
     head = ["mutant", f"smallest p, times {result['tests']} tests"]
     return f"{harness.table(head, rows)}\n\nFound out below {result['threshold']}."
 

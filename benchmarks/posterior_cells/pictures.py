@@ -5,8 +5,9 @@ restoration_test.tar, natural-gray) of 64x64 pixels: half the pixels missing at 
 blur, and m/n = .2 at noise .002. For each: how many of the pixels (of those missing, if any are) lie
 in central intervals of 50, 68, 90 and 95 %, before and after a conformal repair learned from other
 pictures (those held out of training), by their number; the mean beside the best single pictures;
-and whether the chains have met. What is covered is the clean picture, what is drawn is the picture
-plus noise of the level sigma: at low noise the bars are too wide before the repair.
+and whether the chains have met. What is covered is the clean picture x. Where the noise allows it,
+its own mean and deviation are asked for, and an interval is mean +- z deviations; else it is that of
+the draws, which are of x plus noise of the level sigma, and too wide before the repair.
 """
 
 from __future__ import annotations
@@ -56,10 +57,12 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Task:
-    """``sigma``: the level of the prior, below that of the noise where it knows such."""
+    """``sigma``: the level of the prior, below that of the noise where it knows such; ``of``: whether
+    mean and deviation are those of the clean picture."""
 
     noise: float
     sigma: float
+    of: str = "clean"
 
     def operator(self, name: str, shape):
         g = torch.Generator().manual_seed(0)
@@ -75,7 +78,7 @@ TASKS = {
     "half_05": Task(0.05, 0.02),
     "half_02": Task(0.02, 0.008),
     "blur": Task(0.02, 0.008),
-    "compressed": Task(0.002, 0.01),
+    "compressed": Task(0.002, 0.01, "noisy"),
 }
 
 
@@ -145,13 +148,14 @@ def one_chunk(setting: Setting, group: str, task: str, part: str, x: Tensor, k: 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of chains that have not met: the numbers say so
         found = innverse.solve(
-            y, op, prior, "posterior", sigma=given.sigma, seed=setting.seed, **sampler, **common
-        )
+            y, op, prior, "posterior", sigma=given.sigma, of=given.of, seed=setting.seed,
+            **sampler, **common,
+        )  # fmt: skip
         db = {"mean": psnr(found.x, x), "draw": psnr(found.samples[-1], x)}
         for peer in PEERS if part == "test" else ():
             more = {"steps": 4} if setting.quick and peer == "latent" else {}
             db[peer] = psnr(innverse.solve(y, op, prior, peer, **more, **common).x, x)
-    scores = needed_factors(found.samples, x)  # (levels, B, D)
+    scores = needed_factors(found, x, given.of == "clean")  # (levels, B, D)
     unseen = torch.ones_like(x[0], dtype=torch.bool)
     if isinstance(op, physics.Inpainting):
         unseen = (op.mask[0] == 0).expand_as(unseen)
@@ -174,10 +178,13 @@ def one_chunk(setting: Setting, group: str, task: str, part: str, x: Tensor, k: 
     return {"each": each, "seconds_of_sampling": found.seconds}
 
 
-def needed_factors(samples: Tensor, x: Tensor) -> Tensor:
-    """How many times wider the central intervals of draws (S, B, ...) would have to be on the side
-    of x to hold it, (levels, B, D)."""
-    draws, truth = samples.flatten(2).double(), x.flatten(1).double()
+def needed_factors(found, x: Tensor, clean: bool) -> Tensor:
+    """How many times wider intervals would have to be on the side of x to hold it, (levels, B, D)."""
+    truth, mean, std = (t.flatten(1).double() for t in (x, found.x, found.std))
+    if clean:
+        z = torch.special.ndtri((1 + torch.tensor(LEVELS).double()) / 2).view(-1, 1, 1)
+        return (truth - mean).abs() / (z * std.clamp_min(1e-9))
+    draws = found.samples.flatten(2).double()
     low, high = central_intervals(draws, LEVELS)
     centre = draws.median(0).values
     up, down = (truth - centre) / (high - centre), (centre - truth) / (centre - low)

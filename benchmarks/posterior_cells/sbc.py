@@ -23,6 +23,7 @@ from ._uniform import added, counts, verdict, verdict_table
 SEED = 1804
 CHAINS, EACH, THIN = 3, 33, 2  # 99 draws
 WARMUP = 60
+STEPS = 8  # of a transition: where each picture adapts its own, a batch waits for the longest
 CHUNK = 100
 
 
@@ -49,7 +50,14 @@ def chunk(setting: Setting, case: problems.Case, operator: str, k: int) -> dict:
     """Counts of the ranks of 100 pictures, and what the chains say of themselves."""
     n, thin, warmup = (20, 1, 20) if setting.quick else (CHUNK, THIN, WARMUP)
     name = f"{case.name}-{operator}"
-    settings = {"chains": CHAINS, "each": EACH, "thin": thin, "warmup": warmup, "n": n}
+    settings = {
+        "chains": CHAINS,
+        "each": EACH,
+        "thin": thin,
+        "warmup": warmup,
+        "steps": STEPS,
+        "n": n,
+    }
 
     def compute() -> dict:
         prior = case.prior(setting.work)
@@ -69,6 +77,7 @@ def chunk(setting: Setting, case: problems.Case, operator: str, k: int) -> dict:
                 draws=CHAINS * EACH * thin,
                 chains=CHAINS,
                 warmup=warmup,
+                steps=STEPS,
                 seed=setting.seed + k,
             )
         # draws of one chain follow each other
