@@ -33,7 +33,8 @@ class Ladder:
     def spaced(
         cls, problem: Problem, cold: float, hot: float, count: int | None, chains: int
     ) -> Ladder:
-        """Evenly in log sigma; ``count`` None: as many levels as neighbours need to overlap."""
+        """Evenly in log sigma; ``count`` None: as many levels as neighbours need to overlap, in the
+        item that needs most."""
         if count is None:
             free = free_dimensions(problem, math.sqrt(cold * hot))
             count = min(_MOST, 2 + int(math.log(hot / cold) * math.sqrt(free) / _OVERLAP))
@@ -105,7 +106,8 @@ def free_dimensions(problem: Problem, level: float) -> float:
     """Of an image known to within ``level``, those that the data leave free: tr (I + A^T A r)^-1
     with r = (level / noise)^2, the largest of all items, by one random probe (Hutchinson)."""
     rho = (problem.noise_level() / level).square()
-    probe = torch.randn((problem.batch, *problem.shape), generator=torch.Generator().manual_seed(0))
-    probe = probe.sign().to(problem.y)
+    # one probe for all: what an item gets does not depend on those beside it
+    probe = torch.randn(problem.shape, generator=torch.Generator().manual_seed(0)).sign()
+    probe = probe.to(problem.y).expand(problem.batch, *problem.shape)
     solved = problem.physics.solve_normal(probe, rho, tol=1e-3) * rho.view(-1, 1, 1, 1)
     return float((probe * solved).flatten(1).sum(1).max().clamp_min(1.0))
