@@ -16,6 +16,7 @@ from innverse.solvers.posterior.target import Target
 from innverse.solvers.problem import Problem
 
 from .mixture import SHAPE, WEIGHTS, Mixture, modes
+from .test_hmc import Gaussian
 
 NOISE, COLD, HOT = 0.05, 0.02, 0.2
 
@@ -150,3 +151,11 @@ def test_what_makes_no_ladder_is_said_in_one_line(options, words):
     with pytest.raises(UsageError, match=words) as caught:
         innverse.solve(y, physics, Mixture(), "exchange", **(few | options))
     assert "\n" not in str(caught.value)
+
+
+def test_a_prior_without_levels_and_noise_that_is_unknown_are_refused():
+    physics, y = hole()
+    with pytest.raises(UsageError, match="knows no noise levels"):
+        innverse.solve(y, physics, Gaussian(), "exchange")
+    with pytest.raises(UsageError, match="needs the noise level"):
+        innverse.solve(y, Inpainting(physics.mask), Mixture(), "exchange")
