@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ..problem import Problem
 
-_OVERLAP = 1.2  # sqrt(free dimensions) * log ratio of levels, of neighbours that still swap
+# sqrt(d) times the log ratio x of neighbours. N(0, sigma^2 I) in d dimensions swap with probability
+# erfc(x sqrt(d / 2)): .37 here; near .5 most round trips are made for the cost (Syed et al. 2022)
+_OVERLAP = 0.9
 _MOST = 64  # levels
 _FLOOR = 0.02  # a rate of rejections below which a pair counts as this
 _UP, _DOWN = 1, 2  # where an image that was at an end of the ladder is heading
