@@ -22,7 +22,7 @@ from innverse.physics import Inpainting
 SIZE, HOLE, NOISE, SIGMA = 32, 8, 0.02, 0.02
 RUNS = {
     "posterior": {"chains": 4, "draws": 480, "warmup": 60, "steps": 15},
-    "exchange": {"chains": 2, "draws": 400, "warmup": 80, "steps": 6, "levels": 20},
+    "exchange": {"chains": 2, "draws": 500, "warmup": 80, "steps": 5, "levels": 20, "top": 0.15},
 }
 OUT = Path(__file__).parent / "results" / "exchange.json"
 

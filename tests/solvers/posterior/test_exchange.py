@@ -16,6 +16,7 @@ from innverse.solvers.posterior.target import Target
 from innverse.solvers.problem import Problem
 
 from .mixture import SHAPE, WEIGHTS, Mixture, modes
+from .test_hmc import Gaussian
 
 NOISE, COLD, HOT = 0.05, 0.02, 0.2
 
@@ -42,7 +43,8 @@ def test_both_modes_are_visited_as_often_as_they_weigh():
     plain = innverse.solve(
         y, physics, Mixture(), "posterior", init=init, **OPTIONS | {"draws": 400}
     )
-    assert bright(plain.samples[:, 0]).sum() == 0  # never leaves the dark one
+    stays = bright(plain.samples[:, 0]).view(8, -1)
+    assert (stays == stays[:, :1]).all()  # each in the mode in which it began
     found = innverse.solve(y, physics, Mixture(), "exchange", top=HOT, init=init, **OPTIONS)
     share = bright(found.samples[:, 0]).view(8, -1)
     size = innverse.metrics.chains.effective_size(share[..., None]).item()
@@ -125,7 +127,7 @@ def test_the_dimension_that_data_leave_free():
     levels = Ladder.spaced(problem, 0.02, 0.32, None, 2).levels[0]
     apart = (levels[1:] / levels[:-1]).log()
     free = free_dimensions(problem, 0.08)
-    assert torch.allclose(apart, apart[0]) and 0.7 * 1.2 < apart[0] * free**0.5 < 1.2
+    assert torch.allclose(apart, apart[0]) and 0.6 < apart[0] * free**0.5 < 0.9
 
 
 def test_an_item_gets_the_same_draws_alone_and_in_a_batch():
@@ -149,3 +151,11 @@ def test_what_makes_no_ladder_is_said_in_one_line(options, words):
     with pytest.raises(UsageError, match=words) as caught:
         innverse.solve(y, physics, Mixture(), "exchange", **(few | options))
     assert "\n" not in str(caught.value)
+
+
+def test_a_prior_without_levels_and_noise_that_is_unknown_are_refused():
+    physics, y = hole()
+    with pytest.raises(UsageError, match="knows no noise levels"):
+        innverse.solve(y, physics, Gaussian(), "exchange")
+    with pytest.raises(UsageError, match="needs the noise level"):
+        innverse.solve(y, Inpainting(physics.mask), Mixture(), "exchange")

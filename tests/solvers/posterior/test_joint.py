@@ -174,6 +174,7 @@ def test_a_known_noise_level_stays_and_items_are_alone():
         ({"parameter": (-1, 2)}, "parameter=.*bounds"),
         ({"parameter": (1, 2, 3)}, "parameter=.*bounds"),
         ({"noise": 0.1}, "are known"),
+        ({"parameter": (1, 1)}, "are equal"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(options, words):

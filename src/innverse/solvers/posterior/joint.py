@@ -135,6 +135,14 @@ def joint_posterior(
     widths = None if parameter is None else _bounds("parameter", parameter)
     if widths is None and levels[0] == levels[1]:
         raise UsageError("noise and operator are known: give bounds of one, or call solve")
+    if widths is not None and widths[0] == widths[1]:
+        raise UsageError(
+            f"parameter={parameter!r}: its bounds are equal; leave it out if it is known"
+        )
+    if widths is not None and y.is_complex():
+        raise UsageError(
+            "with parameter= measurements are real: give y and the operator in two channels"
+        )
 
     def make(value: float) -> LinearPhysics:
         return as_physics(physics(value), image_shape)

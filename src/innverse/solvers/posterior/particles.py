@@ -81,7 +81,8 @@ class Particles:
 
     def _likelihood(self, u: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.target.log_likelihood(u).double().cpu()
+            log_p = self.target.log_likelihood(u).double().cpu()
+        return torch.where(log_p.isnan(), -torch.inf, log_p)  # of images that are not finite
 
     def _take(self, rows: Tensor) -> None:
         self.u, self.likelihood = self.u[rows.to(self.u.device)], self.likelihood[rows]

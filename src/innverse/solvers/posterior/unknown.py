@@ -26,7 +26,8 @@ class OnePerItem(LinearPhysics):
 
     def __init__(self, parts: Sequence[LinearPhysics]):
         super().__init__(parts[0].image_shape)
-        self.each = tuple(parts)
+        self.each, self.items = tuple(parts), len(parts)
+        self.direct = all(p.direct for p in parts)
 
     def A(self, x: Tensor) -> Tensor:
         return torch.cat([p.A(one) for p, one in zip(self.each, x.split(1), strict=True)])
