@@ -2,9 +2,10 @@
 
 32x32 pixels, natural-gray at .02: half of the pixels, Gaussian projections (m/n = .3), blur. The
 pictures are draws of the prior, so that intervals of the exact posterior hold what they promise.
-ULA and SK-ROCK get the score of the density, DPS its denoiser; all start from the same
-reconstruction, and their step (of DPS the weight) is that with the best CRPS on other pictures.
-deepinv has its own environment:
+ULA and SK-ROCK get the score of the density, DPS its denoiser, which it differentiates, so that an
+evaluation of it counts as two. They start from the same reconstruction as ours, DPS from draws of
+the prior at its highest level; their step (of DPS the weight) is that with the best CRPS on other
+pictures. deepinv has its own environment:
 
     .venv-bench/bin/python benchmarks/posterior.py --only peers
 """
@@ -30,7 +31,8 @@ SEED = 250912821
 SIGMA, CHAINS, LEVEL = 0.02, 4, 0.9
 SHARES = {"ULA": (0.2, 0.5, 0.8), "SKRock": (0.05, 0.2, 0.6), "DPS": (0.3, 1.0, 3.0)}
 DPS_STEPS = 100  # evaluations of one of its draws
-OPTIONS = {"draws": 200, "chains": CHAINS, "warmup": 50}
+DPS_COUNTS = 2  # evaluations for each of its own: it differentiates the denoiser, too
+OPTIONS = {"draws": 160, "chains": CHAINS, "warmup": 40}
 QUICK = {"draws": 16, "chains": CHAINS, "warmup": 4, "steps": 4}
 
 
@@ -92,15 +94,16 @@ def _task(setting: Setting, name: str, prior, operator, noise: float, size) -> d
             else _deepinv.langevin(peer, prior, operator, noise, SIGMA, curvature)
         )
 
-        def chains(what: str, n: int, share: float, evaluations: int, sampler=sampler):
+        def chains(what: str, n: int, share: float, evaluations: int, sampler=sampler, peer=peer):
             u, y, start = problem(what, n)
+            counts = DPS_COUNTS if peer == "DPS" else 1
             every = torch.arange(n).repeat_interleave(CHAINS)
             begun = time.process_time()
             with constant_parameters():
-                draws, used = sampler(y[every], start[every], share, evaluations)
+                draws, used = sampler(y[every], start[every], share, evaluations // counts)
             seconds = time.process_time() - begun
             draws = draws.unflatten(1, (n, CHAINS)).movedim(2, 0)  # (chains, n, items, C, H, W)
-            return u, draws, seconds, used
+            return u, draws, seconds, counts * used
 
         def tune(shares=shares, chains=chains) -> dict:
             scores = []

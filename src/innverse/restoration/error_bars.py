@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..data import atomic_write
 from ..report import Heat, Table, gif, panel
+from ..seeding import stream
 from ..solvers.posterior.predictive import predictive_p_value
 from ..solvers.posterior.uncertainty import interval, spread
 from ..solvers.reconstruction import Reconstruction
@@ -82,7 +83,7 @@ def coverage(draws: Tensor, clean: Tensor, sigma: float | None) -> dict[str, dic
     """
     truths = {"x": clean}
     if sigma is not None:
-        g = torch.Generator().manual_seed(0)
+        g = stream(0, 0, "coverage")  # not the noise of a measurement with seed 0
         truths = {"u": clean + sigma * torch.randn(clean.shape, generator=g)} | truths
     ends = {level: interval(draws, level) for level in _LEVELS}
     return {

@@ -64,19 +64,19 @@ def _believe(summary: dict[str, Any]) -> Table:
     told = summary["posterior"]
     table = Table(["", "value", "should be"])
     if "r_hat" in told:
-        table.add("R-hat, 99 % of the pixels", f"{told['r_hat']['99 %']:.3f}", "<= 1.05")
-        table.add("R-hat, largest", f"{told['r_hat']['largest']:.3f}", "<= 1.1")
+        table.add("R-hat, 99 % of the pixels", f"{told['r_hat']['99 %']:.3f}", "<=\u00a01.05")
+        table.add("R-hat, largest", f"{told['r_hat']['largest']:.3f}", "<=\u00a01.1")
     for name, words in (("ess_bulk", "mean"), ("ess_tail", "tails")):
         if name in told:
             label = f"effective draws of the {words}, median pixel"
-            table.add(label, round(told[name]["median"]), ">= 50")
+            table.add(label, round(told[name]["median"]), ">=\u00a050")
     if "acceptance" in told:
-        table.add("acceptance", f"{told['acceptance']:.2f}", "0.6 to 0.95")
+        table.add("acceptance", f"{told['acceptance']:.2f}", "0.6\u00a0to\u00a00.95")
     if "divergences" in told:
         table.add("divergences", told["divergences"], "0")
     if "predictive_p_value" in told:
         p = told["predictive_p_value"]
-        table.add("do the draws explain the data? p", f"{p:.2f}", ">= 0.01")
+        table.add("do the draws explain the data? p", f"{p:.2f}", ">=\u00a00.01")
     if "unseen" in told:
         table.add(
             "share of the variance that A does not see", f"{100 * told['unseen']:.0f} %", None

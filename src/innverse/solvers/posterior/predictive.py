@@ -8,6 +8,7 @@ from torch import Tensor
 from ...errors import UsageError
 from ...physics import LinearPhysics, PoissonNoise
 from ...physics.noise import NoiseModel, NoNoise
+from ...seeding import stream
 
 __all__ = ["predictive_p_value"]
 
@@ -26,7 +27,7 @@ def predictive_p_value(
     """
     if isinstance(noise, NoNoise):
         raise UsageError("a predictive check needs the noise level: solve with noise=")
-    g = torch.Generator().manual_seed(seed)
+    g = stream(seed, 0, "predictive")
     larger = torch.zeros(len(y), dtype=torch.float64, device=y.device)
     for x in draws:
         clean = physics.A(x)
