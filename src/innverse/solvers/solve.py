@@ -137,9 +137,11 @@ def solve(
         _check_init(problem, prior, kind.latent_init, given.get("init"))
         result = run.solve(problem, prior)
     judge(problem, result, slack=SLACK * max(1.0, given.get("beta", 1.0)) ** 0.5)
+    own = result.notes or [[] for _ in notes]
+    result.notes = [before + after for before, after in zip(notes, own, strict=True)]
     words = result.diagnostics.get("approximate")
     result.reason = choice.reason if words is None else f"{choice.reason}; approximate: {words}"
-    result.notes, result.options = notes, run.in_force()
+    result.options = run.in_force()
     if has_one_level(problem):
         level = torch.as_tensor(problem.noise).to(problem.y.real).expand(problem.batch)
         result.noise = level * getattr(problem, "scale", 1.0)
