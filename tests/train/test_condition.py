@@ -12,7 +12,10 @@ from innverse.catalog import OPERATORS
 from innverse.cli import main
 from innverse.errors import InputError, UsageError
 from innverse.flows import build
+from innverse.physics import GaussianNoise
 from innverse.physics.as_images import as_images
+from innverse.solvers.coverage import as_given
+from innverse.solvers.problem import Problem
 from innverse.train import Trainer, train
 from innverse.train.condition import Measurements
 from innverse.train.config import ConditionConfig
@@ -67,6 +70,11 @@ def test_every_operator_can_be_answered(physics):
     images = crops(2, 16).expand(2, one.shape[0], 16, 16)
     c = one.batch(images, 0, "measure")[2]
     assert c.shape == (2, one.channels, 16, 16) and c.isfinite().all()
+    # and is told the same of a measurement when it is solved, where complex numbers are taken apart
+    physics = one._drawn(torch.Generator()) if one.config.draws_operators else one._fixed
+    y = physics._copy(noise=GaussianNoise(0.05))(images / 255)
+    given = as_given(Problem.build(y, physics, None, 0.05))
+    torch.testing.assert_close(as_images(*given, 0.05), as_images(y, physics, 0.05))
 
 
 def test_a_random_operator_with_a_seed_of_its_own_is_one_for_all():

@@ -97,6 +97,7 @@ def test_langevin_says_that_it_is_approximate_and_when_it_has_not_arrived():
     r = solve(y, physics, prior, "langevin", sigma=SIGMA, levels=4, steps=40)
     assert r.diagnostics["approximate"] == "unadjusted Langevin"
     assert r.reason.endswith("approximate: unadjusted Langevin")
+    assert all("the draws are approximate: unadjusted Langevin" in row for row in r.notes)
     assert r.samples.shape == (32, *y.shape) and r.diagnostics["sigma"] == SIGMA
     assert all("approximate" in s for s in r.status), r.status
     short = solve(y, physics, prior, "langevin", sigma=0.05, levels=1, steps=2, step=1.0)

@@ -43,7 +43,7 @@ class Langevin(Method):
     draws: int = whole(32, "Chains, each of which gives a draw.", 2, 4096)
     levels: int = whole(10, "Noise levels, of a prior that knows them.")
     steps: int = whole(30, "Steps at each level.")
-    step: float = real(0.5, "Size h of the steps: small ones need many, large ones blur.", above=0)
+    step: float = real(0.4, "Size h of the steps: small ones need many, large ones blur.", above=0)
     memory: float = real(0.9, "Share c of the momentum that a step keeps.", low=0, high=1)
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 

@@ -58,4 +58,5 @@ def summary(
     more["diagnostics"] = {"approximate": approximate} | more.get("diagnostics", {})
     usual: dict[str, Any] = {"x": draws.mean(0), "std": draws.std(0), "samples": draws}
     usual["status"] = [f"approximate: {approximate}"] * problem.batch
+    usual["notes"] = [[f"the draws are approximate: {approximate}"] for _ in range(problem.batch)]
     return Reconstruction.of(problem, method=method, **(usual | more))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,8 @@ from .randomness import Streams
 from .side_by_side import check, side_by_side, summary, weighed
 from .target import Target
 
-_FIRST_SCALE = 0.5  # of q in the latent space, where the prior has 1
+_FIRST_SCALE = 0.2  # of q in the latent space, where the prior has 1
+_STEEP = 3.0  # times the median gradient: longer ones, of draws far out, are cut
 
 
 class Variational(Method):
@@ -42,9 +44,9 @@ class Variational(Method):
 
     sigma: float | None = real(None, LEVEL, above=0, auto="0.02, or the nearest that it knows")
     draws: int = whole(100, "Draws of what was fitted.", 2)
-    steps: int = whole(300, "Steps of Adam.")
+    steps: int = whole(400, "Steps of Adam.")
     samples: int = whole(8, "Draws in each step.", 1, 4096)
-    lr: float = real(0.03, "First learning rate; it falls to zero as a cosine.", above=0)
+    lr: float = real(0.02, "First learning rate; it falls to zero as a cosine.", above=0)
     layers: int = whole(4, "Couplings of the small flow; 0: independent normals.", 0, 100)
     hidden: int = whole(16, "Width of their networks.", 1, 4096)
     seed: int = whole(0, "Of random numbers.", *SEEDS)
@@ -86,13 +88,16 @@ class Variational(Method):
         parameters = list(q.parameters())
         adam = torch.optim.Adam(parameters, self.lr)
         streams = Streams(problem.y[one], self.samples, self.seed)
+        norms: list[float] = []
         elbo, whole = [], problem.batch * self.steps
         with torch.enable_grad():
             for k in range(self.steps):
                 z, log_q = q(streams.normal(tuple(z0.shape[1:]), k, "fit"))
                 bound = (_log_target(target, density, z) - log_q).mean()
                 for p, g in zip(parameters, torch.autograd.grad(-bound, parameters), strict=True):
-                    p.grad = g.nan_to_num()
+                    p.grad = g.nan_to_num(0.0, 0.0, 0.0)
+                limit = _STEEP * median(norms[-50:]) if norms else math.inf
+                norms.append(float(nn.utils.clip_grad_norm_(parameters, limit)))
                 adam.param_groups[0]["lr"] = self.lr * _cosine(k / self.steps)
                 adam.step()
                 elbo.append(float(bound.detach()))
