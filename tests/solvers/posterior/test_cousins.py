@@ -100,7 +100,7 @@ def test_langevin_says_that_it_is_approximate_and_when_it_has_not_arrived():
     assert all("the draws are approximate: unadjusted Langevin" in row for row in r.notes)
     assert r.samples.shape == (64, *y.shape) and r.diagnostics["sigma"] == SIGMA
     assert all("approximate" in s for s in r.status), r.status
-    short = solve(y, physics, prior, "langevin", sigma=0.05, levels=1, steps=2, step=1.0)
+    short = solve(y, physics, prior, "langevin", sigma=0.05, levels=1, steps=1, step=1.0, draws=160)
     assert not short.converged.any() and all("log p still moves" in s for s in short.status)
     lost = solve(y, physics, prior, "langevin", sigma=SIGMA, steps=200, step=9.0)
     assert not lost.converged.any() and all(s.startswith("failed") for s in lost.status)

@@ -32,6 +32,7 @@ from .randomness import Streams
 from .side_by_side import check, repeated, side_by_side, summary
 
 _FIRST_SIGMA = 0.3
+_SETTLING = 2  # times the steps of other levels pass at the last one before draws are kept
 _AT_REST = 1.0  # standard deviations of log p among the draws, that it may still have moved
 
 
@@ -56,8 +57,9 @@ class Langevin(Method):
         shape, of_data = tuple(start.shape[1:]), tuple(problem.y.shape[1:])
         u = scales[0][items].view(-1, 1, 1, 1) * streams.normal(shape, 0, "start") + start[items]
         size = torch.full((len(u),), self.step).to(u)
-        arrived, n = len(densities) - 1, -(-self.draws // chains)
-        stages = [*zip(densities, scales, strict=True), *[(densities[-1], scales[-1])] * (n - 1)]
+        arrived, n = len(densities) - 1 + _SETTLING, -(-self.draws // chains)
+        way = [*zip(densities, scales, strict=True)]
+        stages = way[:-1] + way[-1:] * (_SETTLING + n)
         kept, trace, k = [], [], 0
         before = after = u.new_zeros(len(u))
         for stage, (density, scale) in enumerate(stages):
@@ -65,7 +67,7 @@ class Langevin(Method):
             target = side_by_side(problem, density, items, softened)
             metric = Metric(target, scale[items])
             point, p = target.at(u), torch.zeros_like(u)
-            before = before if stage > arrived else point.log_p
+            before = point.log_p if stage == arrived else before
             for j in range(self.steps):
                 fresh = metric.momenta(
                     streams.normal(of_data, k, "data"), streams.normal(shape, k, "image")
@@ -74,8 +76,6 @@ class Langevin(Method):
                 p = c * p + math.sqrt(1 - c * c) * fresh
                 point, p = leapfrog(target, metric, point, p, size, 1)
                 k += 1
-                if stage == arrived and j == self.steps // 2 - 1:
-                    before = point.log_p
                 problem.progress(k, len(stages) * self.steps, f"sigma {float(scale.max()):.3g}")
             u, after = point.u, point.log_p
             if stage >= arrived:
@@ -113,8 +113,7 @@ def _scales(densities: list, prior, start: Tensor) -> list[Tensor]:
 
 
 def _drift(before: Tensor, after: Tensor) -> Tensor:
-    """How far log p moved after half of the first steps at the last level, in standard deviations
-    (B,)."""
+    """How far log p moved while draws were kept, in standard deviations (B,)."""
     return (after - before).mean(1) / after.std(1).clamp_min(1e-6)
 
 
