@@ -24,13 +24,13 @@ SIDE, SIGMA, NOISE, KEEP = 16, 0.02, 0.05, 0.5
 CONFIG = Path(__file__).parents[2] / "configs" / "inpainting-posterior.toml"
 METHODS = {
     "posterior": {"draws": 480, "warmup": 80},
-    "langevin": {"draws": 32},
+    "langevin": {"draws": 64},
     "variational": {"draws": 200},
     "amortised": {"draws": 480},
 }
 QUICK = {
     "posterior": {"draws": 8, "chains": 2, "warmup": 4, "steps": 3},
-    "langevin": {"draws": 8, "levels": 2, "steps": 4},
+    "langevin": {"draws": 8, "chains": 4, "levels": 2, "steps": 4},
     "variational": {"steps": 4, "draws": 50},
     "amortised": {"draws": 50},
 }

@@ -30,7 +30,8 @@ class AdversarialTrainer(Trainer):
             "critic_guard": descent(self.model.critic, self.settings, "critic."),
         }
 
-    def _update(self, n: int, images, noise, sigma, c, flag: Tensor) -> dict[str, Any]:
+    def _update(self, n: int, batch: tuple, flag: Tensor) -> dict[str, Any]:
+        images, noise, *_ = batch
         model, critic = self.model, self.model.critic
         if self._objective is None:
             self._objective = self.world.wrap(_Player(model.generator, model.decode))

@@ -99,8 +99,8 @@ class Trainer:
     def initialize(self) -> None:
         """Set the ActNorms from the whole first batch; everybody takes rank 0's result."""
         if self.config.model.init is None:
-            images, noise, sigma, c = self._batch(0, World())
-            c = sigma[:, None] if c is None and sigma is not None else c
+            images, noise, sigma, *more = self._batch(0, World())
+            c = more[0] if more else None if sigma is None else sigma[:, None]
             initialize(self.model, Objective.inputs(images, noise, sigma), c)
         self.world.broadcast(self.model)
         self.ema.load_state_dict(self.model.state_dict())
@@ -115,19 +115,19 @@ class Trainer:
         # anything random inside the model (dropout, say) is a function of the step as well
         torch.manual_seed(stream_seed(self.settings.seed, n, f"model{self.world.rank}"))
         flag = torch.tensor(float(interrupted), device=self.device)
-        row = self._update(n, *batch, flag)
+        row = self._update(n, batch, flag)
         if row["skipped"] is None:
             self._average(n)
         self.step_number = n + 1
         return row
 
-    def _update(self, n: int, images, noise, sigma, c, flag: Tensor) -> dict[str, Any]:
+    def _update(self, n: int, batch: tuple, flag: Tensor) -> dict[str, Any]:
         """Descend from one batch; ``flag`` travels with the numbers that processes share."""
         if self._objective is None:
             self._objective = self.world.wrap(Objective(self.model))
             self.model.train()
         descent, lr = self.descents["guard"], self.learning_rate(n)
-        loss, nll, score = self._objective(images, noise, sigma, self.score_weight(n), c)
+        loss, nll, score = self._objective(*batch[:3], self.score_weight(n), *batch[3:])
         norm = descent.gradient(loss)
         values = torch.stack([loss.detach(), nll, score, flag])
         loss, nll, score, stop = self.world.mean(values.double()).tolist()
@@ -156,15 +156,12 @@ class Trainer:
         s = self.settings
         return s.score_matching if step >= s.score_matching_from * s.steps else 0.0
 
-    def _batch(
-        self, step: int, world: World
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """This process's crops (uint8), noise, sigma and condition of one step."""
+    def _batch(self, step: int, world: World) -> tuple:
+        """This process's crops (uint8), noise and sigma of one step, and what measurements tell."""
         images = self.data.batch(step, world)
         if self.measurements is not None:
             made = self.measurements.batch(images, step, "measure", world.rank * len(images))
-            images, noise, sigma, c = (t.to(self.device) for t in (images, *made))
-            return images, noise, sigma, c
+            return tuple(t.to(self.device) for t in (images, *made))
         shape = (self.settings.batch_size, *images.shape[1:])
         g = stream(self.settings.seed, step, "noise")
         sigma = None
@@ -177,7 +174,7 @@ class Trainer:
             )
             sigma = world.share(sigma.float()).to(self.device)
         noise = world.share(noise).to(self.device, non_blocking=True)
-        return images.to(self.device, non_blocking=True), noise, sigma, None
+        return images.to(self.device, non_blocking=True), noise, sigma
 
     @torch.no_grad()
     def _average(self, step: int) -> None:

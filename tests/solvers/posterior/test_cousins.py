@@ -80,7 +80,7 @@ def off(result, y, physics):
 def test_langevin_draws_are_as_wide_as_its_steps_make_them(step, memory):
     """The stationary variance of leapfrog steps h is 1 / (k (1 - h^2 k / 4)), k the curvature."""
     y, physics = measured()
-    more = {"sigma": SIGMA, "draws": 500, "levels": 3, "steps": 50}
+    more = {"sigma": SIGMA, "draws": 500, "chains": 500, "levels": 3, "steps": 50}
     r = solve(y, physics, gaussian_prior(), "langevin", step=step, memory=memory, **more)
     mean, variance = exact(y, physics.mask)
     k = 1 / variance / (physics.mask / NOISE**2 + 1 / SIGMA**2)  # in the metric M
@@ -98,9 +98,9 @@ def test_langevin_says_that_it_is_approximate_and_when_it_has_not_arrived():
     assert r.diagnostics["approximate"] == "unadjusted Langevin"
     assert r.reason.endswith("approximate: unadjusted Langevin")
     assert all("the draws are approximate: unadjusted Langevin" in row for row in r.notes)
-    assert r.samples.shape == (32, *y.shape) and r.diagnostics["sigma"] == SIGMA
+    assert r.samples.shape == (64, *y.shape) and r.diagnostics["sigma"] == SIGMA
     assert all("approximate" in s for s in r.status), r.status
-    short = solve(y, physics, prior, "langevin", sigma=0.05, levels=1, steps=2, step=1.0)
+    short = solve(y, physics, prior, "langevin", sigma=0.05, levels=1, steps=1, step=1.0, draws=160)
     assert not short.converged.any() and all("log p still moves" in s for s in short.status)
     lost = solve(y, physics, prior, "langevin", sigma=SIGMA, steps=200, step=9.0)
     assert not lost.converged.any() and all(s.startswith("failed") for s in lost.status)
@@ -108,7 +108,9 @@ def test_langevin_says_that_it_is_approximate_and_when_it_has_not_arrived():
 
 def test_langevin_takes_a_density_without_noise_levels():
     y, physics = measured()
-    r = solve(y, physics, gaussian_prior(False), "langevin", draws=400, levels=1, steps=40)
+    r = solve(
+        y, physics, gaussian_prior(False), "langevin", draws=400, chains=400, levels=1, steps=40
+    )
     variance = 1 / (1 / S**2 + physics.mask / NOISE**2)
     assert r.diagnostics["sigma"] is None
     assert (r.std / variance.sqrt() - 1).abs().max() < 0.2

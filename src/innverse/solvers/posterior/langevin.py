@@ -32,40 +32,42 @@ from .randomness import Streams
 from .side_by_side import check, repeated, side_by_side, summary
 
 _FIRST_SIGMA = 0.3
+_SETTLING = 2  # times the steps of other levels pass at the last one before draws are kept
 _AT_REST = 1.0  # standard deviations of log p among the draws, that it may still have moved
 
 
 class Langevin(Method):
-    """Approximate draws of p(x | y), one of each chain: unadjusted Langevin steps at falling noise
-    levels."""
+    """Approximate draws of p(x | y): unadjusted Langevin steps at falling noise levels."""
 
     sigma: float | None = real(None, LEVEL, above=0, auto="0.02, or the nearest that it knows")
-    draws: int = whole(32, "Chains, each of which gives a draw.", 2, 4096)
+    draws: int = whole(64, "Draws that are kept, of all chains together.", 2)
+    chains: int = whole(16, "Chains that make them.", 2, 4096)
     levels: int = whole(10, "Noise levels, of a prior that knows them.")
-    steps: int = whole(30, "Steps at each level.")
+    steps: int = whole(30, "Steps at each level, and between draws of a chain.")
     step: float = real(0.4, "Size h of the steps: small ones need many, large ones blur.", above=0)
     memory: float = real(0.9, "Share c of the momentum that a step keeps.", low=0, high=1)
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
         check("langevin", problem, prior)
-        densities = self._densities(prior)
-        streams = Streams(problem.y, self.draws, self.seed)
+        chains, densities = min(self.chains, self.draws), self._densities(prior)
+        streams, items = Streams(problem.y, chains, self.seed), repeated(problem, chains)
         start = pad_to_multiple(problem.first_guess(_FIRST_SIGMA), multiple_of(prior))
         noise, scales = problem.noise_level(), _scales(densities, prior, start)
-        u = start.repeat_interleave(self.draws, 0)
-        shape, of_data = tuple(u.shape[1:]), tuple(problem.y.shape[1:])
-        u = u + _of_chains(scales[0], self.draws) * streams.normal(shape, 0, "start")
-        items = repeated(problem, self.draws)
+        shape, of_data = tuple(start.shape[1:]), tuple(problem.y.shape[1:])
+        u = scales[0][items].view(-1, 1, 1, 1) * streams.normal(shape, 0, "start") + start[items]
         size = torch.full((len(u),), self.step).to(u)
-        trace, total, k = [], len(densities) * self.steps, 0
+        arrived, n = len(densities) - 1 + _SETTLING, -(-self.draws // chains)
+        way = [*zip(densities, scales, strict=True)]
+        stages = way[:-1] + way[-1:] * (_SETTLING + n)
+        kept, trace, k = [], [], 0
         before = after = u.new_zeros(len(u))
-        for density, scale in zip(densities, scales, strict=True):
+        for stage, (density, scale) in enumerate(stages):
             softened = (noise.square() + scale.square() - scales[-1].square()).sqrt()
             target = side_by_side(problem, density, items, softened)
-            metric = Metric(target, scale.repeat_interleave(self.draws))
+            metric = Metric(target, scale[items])
             point, p = target.at(u), torch.zeros_like(u)
-            before = point.log_p
+            before = point.log_p if stage == arrived else before
             for j in range(self.steps):
                 fresh = metric.momenta(
                     streams.normal(of_data, k, "data"), streams.normal(shape, k, "image")
@@ -74,22 +76,21 @@ class Langevin(Method):
                 p = c * p + math.sqrt(1 - c * c) * fresh
                 point, p = leapfrog(target, metric, point, p, size, 1)
                 k += 1
-                if j == self.steps // 2 - 1:
-                    before = point.log_p
-                problem.progress(k, total, f"sigma {float(scale.max()):.3g}")
+                problem.progress(k, len(stages) * self.steps, f"sigma {float(scale.max()):.3g}")
             u, after = point.u, point.log_p
-            by_item = after.view(-1, self.draws).mean(1).tolist()
+            if stage >= arrived:
+                kept.append(problem.crop(u))
+            by_item = after.view(-1, chains).mean(1).tolist()
             trace.append({"sigma": scale.tolist(), "log_prob": by_item})
-        draws = problem.crop(u).unflatten(0, (problem.batch, self.draws)).transpose(0, 1)
-        drift = _drift(before.view(-1, self.draws), after.view(-1, self.draws))
+        draws = torch.stack(kept, 1).unflatten(0, (problem.batch, chains)).flatten(1, 2)
+        drift = _drift(before.view(-1, chains), after.view(-1, chains))
         finite = u.isfinite().view(problem.batch, -1).all(1)
-        rest = finite & (drift.abs() < _AT_REST)
         level = None if noise_range(prior) is None else float(densities[-1].c)
         return summary(
-            problem, draws, "langevin", "unadjusted Langevin",
-            converged=rest,
+            problem, draws.transpose(0, 1), "langevin", "unadjusted Langevin",
+            converged=finite & (drift.abs() < _AT_REST),
             status=[_status(*row) for row in zip(finite.tolist(), drift.tolist(), strict=True)],
-            evaluations=torch.full((problem.batch,), total + len(densities)),
+            evaluations=torch.full((problem.batch,), k + len(stages)),
             trace=trace,
             diagnostics={"sigma": level, "drift": drift},
         )  # fmt: skip
@@ -111,12 +112,8 @@ def _scales(densities: list, prior, start: Tensor) -> list[Tensor]:
     return [torch.full((len(start),), float(d.c)).to(start) for d in densities]
 
 
-def _of_chains(values: Tensor, n: int) -> Tensor:
-    return values.repeat_interleave(n).view(-1, 1, 1, 1)
-
-
 def _drift(before: Tensor, after: Tensor) -> Tensor:
-    """How far log p moved in the last half of the last level, in standard deviations (B,)."""
+    """How far log p moved while draws were kept, in standard deviations (B,)."""
     return (after - before).mean(1) / after.std(1).clamp_min(1e-6)
 
 
