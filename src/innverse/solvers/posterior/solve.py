@@ -40,7 +40,7 @@ from .start import begin, levels, reconstruction
 from .target import Target
 from .verdict import judge_chains
 
-_MUCH_BETTER = 4.0  # times a smaller condition number, for which latent space is taken
+_MUCH_BETTER = 2.0  # times a smaller condition number, for which latent space is taken
 _SO_FAR = 64  # pixels of which R-hat is told on the way
 
 
@@ -119,6 +119,8 @@ class _Run:
         self.keeper = Keeper(options.checkpoint, self._name())
         self.annealed = options.warmup // 2
         self.ladder = levels(prior, self.level, self.annealed)
+        # without levels, once trajectories have had the time to grow
+        self.measured = self.annealed if len(set(self.ladder)) > 1 else options.warmup // 4
         self.in_latents = False
         self.notes: list[list[str]] = [[] for _ in range(problem.batch)]
         likelihood = likelihood_of(self.problem, self.items)
@@ -233,7 +235,7 @@ class _Run:
         if k and self._level(k) != self._level(k - 1):
             self.target, self.metric = self._rung(self._level(k))
             state.point = self.target.at(state.point.u)
-        if k == self.annealed:
+        if k == self.measured:
             self._measure()
         result = state.transition(self.target, self.metric, learn=k < warmup)
         if k >= warmup and (k - warmup) % self.options.thin == self.options.thin - 1:
