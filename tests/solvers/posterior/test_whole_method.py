@@ -133,6 +133,27 @@ def test_a_checkpoint_of_another_run_is_refused_in_one_line(tmp_path, what):
     assert "\n" not in str(caught.value)
 
 
+def test_items_adapt_on_their_own():
+    operator, y, _ = measured()
+    both = torch.cat((y, 3 * y))  # the second lies far from where the prior expects it
+    together = innverse.solve(both, operator, Levels(), **FEW)
+    steps = torch.tensor([row["steps"] for row in together.trace])
+    assert (steps[:, 0] != steps[:, 1]).any()
+    for i in (0, 1):
+        alone = innverse.solve(both[i : i + 1], operator, Levels(), **FEW)
+        assert torch.allclose(together.samples[:, i], alone.samples[:, 0], atol=1e-8)
+
+
+def test_an_operator_without_adjoint_is_one_line():
+    def by_numpy(x):
+        return torch.from_numpy(x.detach().numpy()[..., ::2, :].copy())
+
+    y = torch.rand(1, 1, 2, 4)
+    with pytest.raises(UsageError, match="give its adjoint too") as caught:
+        innverse.solve(y, by_numpy, Levels(), image_shape=SHAPE, **FEW)
+    assert "\n" not in str(caught.value)
+
+
 def test_thinned_draws_are_those_of_the_longer_run():
     operator, y, _ = measured()
     every = innverse.solve(y, operator, Levels(), **FEW)

@@ -41,7 +41,7 @@ from .target import Target
 from .verdict import judge_chains
 
 _MUCH_BETTER = 2.0  # times a smaller condition number, for which latent space is taken
-_SO_FAR = 64  # pixels of which R-hat is told on the way
+_SO_FAR = 64  # pixels, of all items, of which R-hat is told on the way
 
 
 class PosteriorDraws(Method):
@@ -289,9 +289,9 @@ class _Run:
         words = ["warm-up" if state.k <= self.options.warmup else "sampling"]
         words.append(f"acceptance {float(result.acceptance.mean()):.2f}")
         if state.kept >= 4:
-            some = state.draws[:, :, : state.kept].flatten(3)
-            some = some[..., :: max(1, some.shape[-1] // _SO_FAR)]
-            words.append(f"R-hat {max(float(r_hat(one).nan_to_num(1).max()) for one in some):.2f}")
+            every = state.draws[:, :, : state.kept].flatten(3).movedim(0, 2).flatten(2)
+            some = every[..., :: max(1, every.shape[-1] // _SO_FAR)]
+            words.append(f"R-hat {float(r_hat(some).nan_to_num(1).max()):.2f}")
         return ", ".join(words)
 
     def _saved(self):
