@@ -58,7 +58,9 @@ class Reconstruction:
         evaluations: gradient or denoiser evaluations of each item (B,).
         diagnostics: of a sampler: r_hat, ess_bulk and ess_tail (B, C, H, W), acceptance and
             divergences (B,), and sigma, the noise level of the prior that was sampled, on the
-            scale of x; of draws that are only near the posterior, ``approximate`` says why.
+            scale of x; of "posterior" also of whose mean and std these are ("noisy" or "clean"), the
+            space and the metric, curvature (B, 2) in it and condition (B,), and log_p of each draw
+            (B, chains, n); of draws that are only near the posterior, ``approximate`` says why.
         options: of the method, as they were in force.
         method, reason: how, and why this method where ``method="auto"`` chose it.
         notes: per item, doubts in words: a region that is too large to be filled, a noise level or

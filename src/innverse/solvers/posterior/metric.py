@@ -142,7 +142,8 @@ def metric_for(target: Target, like: Tensor) -> Callable[[Target, Tensor], Kinet
     physics, m = target.physics, target.y[0].numel()
     if physics.direct:
         return Metric
-    if m <= _MOST_DATA and _serves_all(physics):
+    several = len(target.noise.unique())  # each takes a matrix of its own
+    if several * m**2 <= _MOST_DATA**2 and _serves_all(physics):
         first = torch.zeros(1, dtype=torch.long, device=like.device)
         gram = gram_matrix(physics.select(first), target.y[:1])
         return lambda target, scale: FewData(target, scale, gram)

@@ -40,8 +40,8 @@ from .start import begin, levels, reconstruction
 from .target import Target
 from .verdict import judge_chains
 
-_MUCH_BETTER = 4.0  # times a smaller condition number, for which latent space is taken
-_SO_FAR = 64  # pixels of which R-hat is told on the way
+_MUCH_BETTER = 2.0  # times a smaller condition number, for which latent space is taken
+_SO_FAR = 64  # pixels, of all items, of which R-hat is told on the way
 
 
 class PosteriorDraws(Method):
@@ -119,6 +119,8 @@ class _Run:
         self.keeper = Keeper(options.checkpoint, self._name())
         self.annealed = options.warmup // 2
         self.ladder = levels(prior, self.level, self.annealed)
+        # without levels, once trajectories have had the time to grow
+        self.measured = self.annealed if len(set(self.ladder)) > 1 else options.warmup // 4
         self.in_latents = False
         self.notes: list[list[str]] = [[] for _ in range(problem.batch)]
         likelihood = likelihood_of(self.problem, self.items)
@@ -233,7 +235,7 @@ class _Run:
         if k and self._level(k) != self._level(k - 1):
             self.target, self.metric = self._rung(self._level(k))
             state.point = self.target.at(state.point.u)
-        if k == self.annealed:
+        if k == self.measured:
             self._measure()
         result = state.transition(self.target, self.metric, learn=k < warmup)
         if k >= warmup and (k - warmup) % self.options.thin == self.options.thin - 1:
@@ -287,9 +289,9 @@ class _Run:
         words = ["warm-up" if state.k <= self.options.warmup else "sampling"]
         words.append(f"acceptance {float(result.acceptance.mean()):.2f}")
         if state.kept >= 4:
-            some = state.draws[:, :, : state.kept].flatten(3)
-            some = some[..., :: max(1, some.shape[-1] // _SO_FAR)]
-            words.append(f"R-hat {max(float(r_hat(one).nan_to_num(1).max()) for one in some):.2f}")
+            every = state.draws[:, :, : state.kept].flatten(3).movedim(0, 2).flatten(2)
+            some = every[..., :: max(1, every.shape[-1] // _SO_FAR)]
+            words.append(f"R-hat {float(r_hat(some).nan_to_num(1).max()):.2f}")
         return ", ".join(words)
 
     def _saved(self):
