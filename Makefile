@@ -5,6 +5,7 @@
 #   make lint    ruff               make types       ty, part of lint
 #   make bench   speed and memory beside other libraries, in .venv-bench
 #   make bench-amortized   posteriors beside sbi, in cells that continue (ARGS="sbibm --task slcp")
+#   make bench-posterior   proofs of the sampler of posteriors, in parts that continue (ARGS="--only sbc")
 #   make bench-guard   is it still faster than a textbook version of the same flows?
 #   make lock    renew the two lock files (make lock UPGRADE=--upgrade for newer versions)
 SHELL := bash
@@ -13,7 +14,7 @@ ARGS ?=
 PY := .venv/bin/python
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: setup demo test test-slow test-asan test-matrix lint format types bench bench-quick bench-setup bench-guard bench-amortized lock clean
+.PHONY: setup demo test test-slow test-asan test-matrix lint format types bench bench-quick bench-setup bench-guard bench-amortized bench-posterior lock clean
 
 setup:
 	@./setup.sh
@@ -62,6 +63,9 @@ bench-quick: bench-setup
 
 bench-amortized: bench-setup
 	.venv-bench/bin/python benchmarks/amortized.py $(ARGS)
+
+bench-posterior: setup
+	$(PY) benchmarks/posterior.py $(ARGS)
 
 bench-guard: setup
 	$(PY) benchmarks/guard.py

@@ -92,8 +92,9 @@ def _page(results: dict) -> list[str]:
 
 def _put(file: Path, name: str, result: dict) -> None:
     """One key of the file, whoever else is writing others."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file.parent / f".{file.name}.lock", "w") as lock:
+    runs = HERE.parent / "runs"
+    runs.mkdir(exist_ok=True)
+    with open(runs / "posterior.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         harness.write_atomically(file, _read(file) | {name: result})
 

@@ -34,7 +34,7 @@ def draw(results: dict, path: Path) -> None:
             _panel(axes, result, quantity, labels=quantity == quantities[0] and key == "mutants")
             axes.set_title(quantity.replace("_", " "), fontsize=8)
         line[0].set_ylabel(f"{TITLES[key]}\nshare - uniform", fontsize=7)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
 
 
 def _panel(axes, result: dict, quantity: str, labels: bool) -> None:

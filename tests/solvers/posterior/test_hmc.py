@@ -47,9 +47,15 @@ class Gaussian:
         d = x.flatten(1) - self.mean
         return -0.5 * (d @ self.precision * d).sum(1)
 
+    def decode(self, z: Tensor) -> Tensor:
+        return (self.mean + z.flatten(1) @ self.root.T).view(-1, *SHAPE)
+
+    def encode(self, x: Tensor) -> Tensor:
+        centred = (x.flatten(1) - self.mean).T
+        return torch.linalg.solve_triangular(self.root, centred, upper=False).T.reshape(x.shape)
+
     def sample(self, n: int, g) -> Tensor:
-        e = torch.randn(n, 16, generator=g, dtype=torch.float64)
-        return (self.mean + e @ self.root.T).view(n, *SHAPE)
+        return self.decode(torch.randn(n, 16, generator=g, dtype=torch.float64))
 
 
 def operators():

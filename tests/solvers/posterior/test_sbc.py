@@ -15,21 +15,25 @@ from .test_hmc import OPERATORS, SHAPE, Gaussian
 S = 0.2
 
 
-def draws_and_truth(name: str, n: int, warmup: int = 20, thin: int = 2):
-    """99 thinned draws of each of n posteriors, the pictures behind them, log p(y | u)."""
+def simulated(name: str, n: int):
+    """Pictures of the prior, their measurements, log p(y | u)."""
     g = torch.Generator().manual_seed(5)
-    prior, operator = Gaussian(), OPERATORS[name]
-    u = prior.sample(n, g)
+    operator = OPERATORS[name]
+    u = Gaussian().sample(n, g)
     clean = operator.A(u)
     y = operator.keep_measured(clean + S * torch.randn(clean.shape, generator=g).double())
+    return u, y, lambda v: -0.5 * (operator.A(v) - y).flatten(1).square().sum(1) / S**2
+
+
+def draws(name: str, y, warmup: int = 16, thin: int = 1):
+    """99 thinned draws of each posterior."""
+    options = {"noise": S, "image_shape": SHAPE, "draws": 99 * thin, "chains": 3, "steps": 6}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pictures that do not look like pictures
         found = innverse.solve(
-            y, operator, prior, "posterior", noise=S, image_shape=SHAPE, draws=99 * thin, chains=3,
-            warmup=warmup, steps=6,
-        )  # fmt: skip
-    draws = found.samples.unflatten(0, (3, 33 * thin))[:, thin - 1 :: thin].flatten(0, 1)
-    return draws, u, lambda v: -0.5 * (operator.A(v) - y).flatten(1).square().sum(1) / S**2
+            y, OPERATORS[name], Gaussian(), "posterior", warmup=warmup, **options
+        )
+    return found.samples.unflatten(0, (3, 33 * thin))[:, thin - 1 :: thin].flatten(0, 1)
 
 
 def ranks(draws, u, log_likelihood):
@@ -50,38 +54,39 @@ def smallest_p(found) -> float:
 
 
 def test_sbc_of_the_whole_method():
-    draws, u, log_likelihood = draws_and_truth("inpainting", 60)
-    assert smallest_p(ranks(draws, u, log_likelihood)) > 0.05
+    u, y, log_likelihood = simulated("inpainting", 30)
+    found = draws("inpainting", y)
+    assert smallest_p(ranks(found, u, log_likelihood)) > 0.05
     density = Gaussian().log_prob
-    sets = calibration.coverage(draws, u, log_prob=lambda v: density(v) + log_likelihood(v))
+    sets = calibration.coverage(found, u, log_prob=lambda v: density(v) + log_likelihood(v))
     assert ((sets.joint - sets.levels).abs() < 3.5 * sets.standard_error).all()
     assert ((sets.covered.mean(1) - sets.levels).abs() < 0.06).all()
 
 
 def test_sbc_draws_that_ignore_the_data_are_found_out():
-    _, u, log_likelihood = draws_and_truth("inpainting", 60, warmup=1, thin=1)
+    u, _, log_likelihood = simulated("inpainting", 60)
     g = torch.Generator().manual_seed(8)
-    draws = torch.stack([Gaussian().sample(60, g) for _ in range(99)])
-    assert smallest_p(ranks(draws, u, log_likelihood)) < 1e-3
+    ignoring = torch.stack([Gaussian().sample(60, g) for _ in range(99)])
+    assert smallest_p(ranks(ignoring, u, log_likelihood)) < 1e-3
 
 
 def test_stein_discrepancy_of_draws_from_their_exact_score():
-    draws, _, log_likelihood = draws_and_truth("inpainting", 3, thin=6)
-    density = Gaussian().log_prob
+    _, y, log_likelihood = simulated("inpainting", 2)
+    found, density = draws("inpainting", y, thin=4), Gaussian().log_prob
 
     def score(v):
         v = v.clone().requires_grad_()
-        (found,) = torch.autograd.grad((density(v) + log_likelihood(v)).sum(), v)
-        return found
+        (slope,) = torch.autograd.grad((density(v) + log_likelihood(v)).sum(), v)
+        return slope
 
-    scores, shifted = (torch.stack([score(v + d) for v in draws]) for d in (0, 0.3))
-    for i in range(3):
-        assert calibration.stein_discrepancy(draws[:, i], scores[:, i]).p_value > 0.01
-        assert calibration.stein_discrepancy(draws[:, i] + 0.3, shifted[:, i]).p_value < 0.01
+    right, shifted = (torch.stack([score(v + d) for v in found]) for d in (0, 0.4))
+    for i in range(2):
+        assert calibration.stein_discrepancy(found[:, i], right[:, i]).p_value > 0.01
+        assert calibration.stein_discrepancy(found[:, i] + 0.4, shifted[:, i]).p_value < 0.01
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATORS)
 def test_sbc_of_the_whole_method_with_many_replicates(name):
-    found = ranks(*draws_and_truth(name, 600, warmup=60, thin=3))
-    assert smallest_p(found) > 0.01
+    u, y, log_likelihood = simulated(name, 300)
+    assert smallest_p(ranks(draws(name, y, warmup=60, thin=2), u, log_likelihood)) > 0.01
