@@ -1,8 +1,9 @@
 """One flow for each law, trained on draws of its signals by `innverse.fit`.
 
-All begin by taking differences, a fixed linear layer of determinant 1, and an asinh, which brings
-heavy tails near. What follows is learned, independence of the increments included. Signals of the law
-with an atom have no density: its flow is conditioned on the level of noise that was added to them.
+All are flows over the 64 samples that begin by taking differences, a fixed linear layer of determinant
+1, and see large numbers through an asinh. What follows is learned for every increment by itself, its
+law as well as its independence of the others. Signals of the law with an atom have no density: its
+flow is autoregressive, and conditioned on the level of the noise that was added to them.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class AroundGuess(Elementwise):
 
     def __init__(self, spline: Elementwise, unit: float):
         self.spline, self.unit = spline, unit
-        self.asinh, self.n_params = Asinh(), spline.n_params + 1
+        self.n_params = spline.n_params + 1
 
     def forward(self, x, p):
         y = (x / self.unit - p[:, -1]).asinh()
@@ -154,7 +155,7 @@ def build(law: Law) -> innverse.flows.Flow:
     if law.active < 1:
         unit = sum(LEVELS)  # twice the noise
         guess = AroundGuess(RationalQuadraticSpline(bins=10, bound=6.0), unit)
-        layer = Autoregressive(Window(n, guess.n_params, 16, 48, 4, unit), guess)
+        layer = Autoregressive(Window(n, guess.n_params, 24, 48, 4, unit), guess)
         chain = Chain(Differences(), layer, ActNorm(n))
         return innverse.flows.Flow(chain, (n,), noise=LEVELS, noise_width=4)
     spline = RationalQuadraticSpline(bins=12, bound=10.0)
@@ -174,8 +175,8 @@ def trained(law: Law, folder: Path, quick: bool, seed: int) -> innverse.flows.Fl
         if law.active == 1:
             flow.bijection.layers[1].p.data.fill_(math.log(increments.abs().median()))
         x = increments.cumsum(1).float()
-        rows = 128 if law.active < 1 else 512
-        options = {"batch_size": rows, "max_epochs": 2 if quick else 6, "seed": seed}
+        rows, lr = (128, 5e-3) if law.active < 1 else (512, 1e-3)
+        options = {"batch_size": rows, "lr": lr, "max_epochs": 2 if quick else 6, "seed": seed}
         innverse.fit(flow, x, checkpoint=folder, **options)
         torch.save(flow.state_dict(), weights)
     flow.load_state_dict(torch.load(weights, weights_only=True))
