@@ -119,12 +119,12 @@ def test_sbc_finds_exchanges_that_ignore_the_data(monkeypatch):
 def test_layers_of_the_flows_are_bijections():
     n = 5
     x = torch.randn(3, n, dtype=torch.float64)
-    spline = RationalQuadraticSpline(bins=4)
-    window = priors.Window(n, spline.n_params, 3, 8, 0).double()
+    guess = priors.AroundGuess(RationalQuadraticSpline(bins=4), 0.5)
+    window = priors.Window(n, guess.n_params, 3, 8, 0, 0.5).double()
     torch.nn.init.normal_(window.net.last.weight, std=0.5)
     asinh = Diagonal(n, priors.Asinh()).double()
     torch.nn.init.normal_(asinh.p)
-    for layer in (priors.Differences(), asinh, Autoregressive(window, spline)):
+    for layer in (priors.Differences(), asinh, Autoregressive(window, guess)):
         z, logdet = layer(x)
         back, minus = layer.inverse(z)
         assert torch.allclose(back, x) and torch.allclose(minus, -logdet)

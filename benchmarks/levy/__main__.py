@@ -1,6 +1,6 @@
 """Levy processes: how far from the best possible mean, and is the posterior calibrated?
 
-    python benchmarks/levy                  all laws and operators; a quarter of an hour of one core
+    python benchmarks/levy                  all laws and operators; some twenty minutes of one core
     python benchmarks/levy --quick          that it all runs
     python benchmarks/levy --laws cauchy    some of them, put among the others of the table
 

@@ -1,8 +1,9 @@
 """One flow for each law, trained on draws of its signals by `innverse.fit`.
 
-All begin by taking differences, a fixed linear layer of determinant 1, and an asinh, which brings
-heavy tails near. What follows is learned, independence of the increments included. Signals of the law
-with an atom have no density: its flow is conditioned on the level of noise that was added to them.
+All are flows over the 64 samples that begin by taking differences, a fixed linear layer of determinant
+1, and see large numbers through an asinh. What follows is learned for every increment by itself, its
+law as well as its independence of the others. Signals of the law with an atom have no density: its
+flow is autoregressive, and conditioned on the level of the noise that was added to them.
 """
 
 from __future__ import annotations
@@ -58,21 +59,42 @@ class Asinh(Elementwise):
         return z.sinh() * p.squeeze(1).exp(), p.squeeze(1) + z.cosh().log()
 
 
+class AroundGuess(Elementwise):
+    """z = spline(asinh(w / s - t)): a number w beside a guess s t."""
+
+    def __init__(self, spline: Elementwise, unit: float):
+        self.spline, self.unit = spline, unit
+        self.n_params = spline.n_params + 1
+
+    def forward(self, x, p):
+        y = (x / self.unit - p[:, -1]).asinh()
+        z, log_derivative = self.spline.forward(y, p[:, :-1].contiguous())
+        return z, log_derivative - y.cosh().log() - math.log(self.unit)
+
+    def inverse(self, z, p):
+        y, log_derivative = self.spline.inverse(z, p[:, :-1].contiguous())
+        x = self.unit * (y.sinh() + p[:, -1])
+        return x, log_derivative + y.cosh().log() + math.log(self.unit)
+
+
 class Window(nn.Module):
     """Parameters of each increment from the ``reach`` before it and the condition, alike at all places.
 
-    A network for `Autoregressive`, (B, n) -> (B, n_params * n), of increments w as asinh(w / s). It
-    looks at the signal: at how far the last value is from each of those before it.
+    A network for `Autoregressive`, (B, n) -> (B, n_params * n), of increments. It looks at the signal:
+    at how far the last value is from each of those before it, in a ``unit``.
     """
 
-    def __init__(self, n: int, n_params: int, reach: int, width: int, condition: int):
+    def __init__(
+        self, n: int, n_params: int, reach: int, width: int, condition: int, unit: float = 1.0
+    ):
         super().__init__()
-        self.n, self.n_params, self.passes, self.reach = n, n_params, n, reach
+        self.n, self.n_params, self.passes = n, n_params, n
+        self.reach, self.unit = reach, unit
         self.depth_of = torch.arange(n)
         self.net = MLP(reach, n_params, width, 2, condition=condition)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        signal = F.pad(x.sinh().cumsum(1), (1, 0))[:, :-1]  # what each increment is added to
+        signal = F.pad(x.cumsum(1) / self.unit, (1, 0))[:, :-1]  # what an increment is added to
         before = F.pad(signal, (self.reach, 0), value=_BEFORE)[:, :-1].unfold(1, self.reach, 1)
         rows = (0.5 * (signal[:, :, None] - before)).asinh().flatten(0, 1)
         if c is not None:
@@ -130,12 +152,14 @@ LEVELS = 0.045, 0.07  # of the noise on signals that have no density
 def build(law: Law) -> innverse.flows.Flow:
     """An untrained flow over signals (64,)."""
     n = LENGTH
-    spline = RationalQuadraticSpline(*((10, 6.0) if law.active < 1 else (12, 10.0)))
-    layers: list[Bijection] = [Differences(), Diagonal(n, Asinh())]
     if law.active < 1:
-        layers += [Autoregressive(Window(n, spline.n_params, 16, 48, 4), spline), ActNorm(n)]
-        return innverse.flows.Flow(Chain(*layers), (n,), noise=LEVELS, noise_width=4)
-    layers += [Diagonal(n, spline), ActNorm(n)]
+        unit = sum(LEVELS)  # twice the noise
+        guess = AroundGuess(RationalQuadraticSpline(bins=10, bound=6.0), unit)
+        layer = Autoregressive(Window(n, guess.n_params, 24, 48, 4, unit), guess)
+        chain = Chain(Differences(), layer, ActNorm(n))
+        return innverse.flows.Flow(chain, (n,), noise=LEVELS, noise_width=4)
+    spline = RationalQuadraticSpline(bins=12, bound=10.0)
+    layers = [Differences(), Diagonal(n, Asinh()), Diagonal(n, spline), ActNorm(n)]
     for _ in range(2):
         layers += [Permute(n), Coupling.build(n, lambda i, o: MLP(i, o, 64, 1))]
     return innverse.flows.Flow(Chain(*layers), (n,))
@@ -148,11 +172,11 @@ def trained(law: Law, folder: Path, quick: bool, seed: int) -> innverse.flows.Fl
     weights = folder / "weights.pt"
     if not weights.exists():
         increments = law.sample((2000 if quick else 100_000, LENGTH))
-        unit = 2 * sum(LEVELS) / 2 if law.active < 1 else increments.abs().median()
-        flow.bijection.layers[1].p.data.fill_(math.log(unit))
+        if law.active == 1:
+            flow.bijection.layers[1].p.data.fill_(math.log(increments.abs().median()))
         x = increments.cumsum(1).float()
-        rows = 128 if law.active < 1 else 512
-        options = {"batch_size": rows, "max_epochs": 2 if quick else 6, "seed": seed}
+        rows, lr = (128, 5e-3) if law.active < 1 else (512, 1e-3)
+        options = {"batch_size": rows, "lr": lr, "max_epochs": 2 if quick else 6, "seed": seed}
         innverse.fit(flow, x, checkpoint=folder, **options)
         torch.save(flow.state_dict(), weights)
     flow.load_state_dict(torch.load(weights, weights_only=True))
