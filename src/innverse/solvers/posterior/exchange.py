@@ -22,11 +22,12 @@ from ...protocols import multiple_of, noise_range
 from ..levels import SHARP
 from ..problem import Problem
 from ..reconstruction import Reconstruction
-from .adapt import DualAveraging
+from .adapt import DualAveraging, first_step
 from .ladder import Ladder
-from .metric import Metric
+from .metric import metric_for
 from .randomness import Streams
-from .setting import FIRST_STEP, begin, length, reconstruction, target_of, transition
+from .setting import length, target_of, transition
+from .start import begin, reconstruction
 from .summary import summary
 from .target import Point, Target
 
@@ -78,10 +79,12 @@ class ReplicaExchange(Method):
         start = pad_to_multiple(start, multiple_of(prior)).repeat_interleave(ladder.rows, 0)
         n = -(-self.draws // self.chains)
         streams = Streams(problem.y, ladder.rows, self.seed)
-        target, metric = _at(problem, prior, ladder)
+        target, scale = _at(problem, prior, ladder)
+        metric_of = metric_for(target, start)
+        metric = metric_of(target, scale)
         of_start = streams.normal(tuple(start.shape[1:]), 0, "start")
-        point = begin(target, start, metric.scale.view(-1, 1, 1, 1) * of_start)
-        first = torch.full((problem.batch * ladder.count,), FIRST_STEP)
+        point = begin(target, start, scale.view(-1, 1, 1, 1) * of_start)
+        first = torch.full((problem.batch * ladder.count,), first_step(start))
         adapt = DualAveraging(first.to(problem.y))
         spacing = {round(share * self.warmup) for share in _ADAPT} - {0}
         kept, trace, evaluations = [], [], 1
@@ -92,7 +95,8 @@ class ReplicaExchange(Method):
                 ladder.forget()
             elif k in spacing:
                 ladder.space_anew()
-                target, metric = _at(problem, prior, ladder)
+                target, scale = _at(problem, prior, ladder)
+                metric = metric_of(target, scale)
                 point = target.at(point.u)
             size = ladder.by_row(adapt.step if k < self.warmup else adapt.final)
             steps = length(self.steps, k, self.seed)
@@ -159,8 +163,8 @@ def swap(target: Target, point: Point, partner: Tensor, uniform: Tensor) -> tupl
     return point.where(accepted, there), accepted
 
 
-def _at(problem: Problem, prior, ladder: Ladder) -> tuple[Target, Metric]:
-    """What is sampled at the levels of a ladder."""
+def _at(problem: Problem, prior, ladder: Ladder) -> tuple[Target, Tensor]:
+    """What is sampled at the levels of a ladder, and these for all rows."""
     levels = ladder.by_row(ladder.levels).to(problem.y)
     target = target_of(problem, prior.at(levels), ladder.rows)
-    return target, Metric(target, levels)
+    return target, levels

@@ -26,18 +26,11 @@ from ...protocols import Density, multiple_of
 from ..levels import priors_at
 from ..problem import Problem
 from ..reconstruction import Reconstruction
-from .adapt import DualAveraging
+from .adapt import DualAveraging, first_step
 from .metric import Metric
 from .randomness import Streams
-from .setting import (
-    FIRST_STEP,
-    begin,
-    length,
-    level_of,
-    reconstruction,
-    scale_of,
-    transition,
-)
+from .setting import length, level_of, scale_of, transition
+from .start import begin, reconstruction
 from .summary import ALIKE, summary
 from .unknown import Bounds, Measurement, OnePerItem, Parametrised
 
@@ -171,7 +164,7 @@ def _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed
     target = measurement.target(density, problem.crop)
     apart = scale.view(-1, 1, 1, 1) * streams.normal(tuple(start.shape[1:]), 0, "start")
     point = begin(target, start.repeat_interleave(chains, 0), apart)
-    adapt = DualAveraging(torch.full((problem.batch,), FIRST_STEP).to(problem.y))
+    adapt = DualAveraging(torch.full((problem.batch,), first_step(start)).to(problem.y))
     kept: list[Tensor] = []
     others: dict[str, list[Tensor]] = {name: [] for name in measurement.unknown}
     accepted = torch.zeros(problem.batch).to(point.log_p)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from .adapt import TARGET
-from .metric import Metric
+from .metric import metric_for
 from .randomness import Streams
 from .setting import length, transition
 from .target import Target
@@ -38,7 +38,7 @@ class Particles:
         self.likelihood = self._likelihood(u)
         self.correlations: list[float] = []
         self.acceptance, self.diverged, self.evaluations = 0.0, 0, 0
-        self._step, self._moves = _FIRST, 0
+        self._step, self._moves, self._metric = _FIRST, 0, metric_for(target, u)
 
     def weigh(self, keep: float) -> None:
         """Raise the temperature and draw the particles of each run by their weights."""
@@ -61,7 +61,7 @@ class Particles:
     def move(self, most: int, steps: int, seed: int) -> None:
         """Transitions at the temperature, ``most`` of them, until the particles have moved."""
         target = tempered(self.target, self.t)
-        metric, point = Metric(target, self.scale), target.at(self.u)
+        metric, point = self._metric(target, self.scale), target.at(self.u)
         self.evaluations += 1
         before, likelihood = self.u, self.likelihood
         for _ in range(most):

@@ -1,8 +1,6 @@
-"""What chains of a problem begin with, target, scale of the metric and images, and how they move."""
+"""What chains of a problem begin with, their target and the scale of its metric, and how they move."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import torch
 from torch import Tensor
@@ -10,18 +8,14 @@ from torch import Tensor
 from ...physics import PoissonNoise
 from ...protocols import noise_range
 from ...seeding import stream
-from ..map import MAP
-from ..pnp import PlugAndPlay
 from ..problem import Problem
 from .hmc import Move, move
 from .likelihood import poisson
-from .metric import Metric, steepest_scale
+from .metric import Kinetic, steepest_scale
 from .randomness import Streams
 from .target import Point, Target
 
-FIRST_STEP = 0.3
 _JITTER = 0.4  # of the number of leapfrog steps, so that no period of the target is met
-_DARK = 0.02  # an intensity at which photons may be counted
 
 
 def target_of(problem: Problem, density, each: int) -> Target:
@@ -47,26 +41,14 @@ def scale_of(density, level: float | None, u: Tensor) -> Tensor:
     return steepest_scale(density, u) if level is None else torch.full((len(u),), level).to(u)
 
 
-def reconstruction(problem: Problem, prior) -> Tensor:
-    """Images to start from: plug-and-play, or MAP without noise levels."""
-    quiet = dataclasses.replace(problem, progress=lambda *_: None)
-    if noise_range(prior) is not None:
-        return PlugAndPlay(views=1).search(quiet, prior).x
-    return MAP().solve(quiet, prior).x
-
-
-def begin(target: Target, start: Tensor, apart: Tensor) -> Point:
-    """Chains around ``start``; brighter and together where that has no likelihood (photons were
-    counted where the image is not positive)."""
-    point = target.at(start + apart)
-    possible = torch.isfinite(point.log_p)
-    if bool(possible.all()):
-        return point
-    return target.at(start.clamp_min(_DARK)).where(possible, point)
-
-
 def transition(
-    target: Target, metric: Metric, point: Point, streams: Streams, k: int, step: Tensor, steps: int
+    target: Target,
+    metric: Kinetic,
+    point: Point,
+    streams: Streams,
+    k: int,
+    step: Tensor,
+    steps: int,
 ) -> Move:
     """The k-th transition, of ``steps`` leapfrog steps of size ``step`` (N,)."""
     of_data = streams.normal(tuple(target.y.shape[1:]), k, "data")
