@@ -29,7 +29,11 @@ from ._setting import NoData, Setting
 
 SEED = 250912821
 SIGMA, CHAINS, LEVEL = 0.02, 4, 0.9
-SHARES = {"ULA": (0.2, 0.5, 0.8), "SKRock": (0.05, 0.2, 0.6), "DPS": (0.3, 1.0, 3.0)}
+SHARES = {
+    "ULA": (0.025, 0.05, 0.1, 0.2, 0.5),
+    "SKRock": (0.0125, 0.025, 0.05, 0.2),
+    "DPS": (0.3, 1.0, 3.0),
+}
 DPS_STEPS = 100  # evaluations of one of its draws
 DPS_COUNTS = 2  # evaluations for each of its own: it differentiates the denoiser, too
 OPTIONS = {"draws": 160, "chains": CHAINS, "warmup": 40}

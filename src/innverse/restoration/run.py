@@ -54,8 +54,9 @@ def restore(
             that are no pictures, such as sinograms, are arrays.
         physics: one of `innverse.physics.names`, whose options are among ``options``, or any
             operator that `innverse.solve` takes.
-        out: folder for result.png, panel.png and result.json, and of "posterior" std.png and
-            draws.npz; for several inputs, a folder of its name for each. None writes nothing.
+        out: folder for result.png, panel.png and result.json, and of "posterior" report.html,
+            std.png, interval.png, draws.png, draws.gif and draws.npz; for several inputs, a folder
+            of its name for each. None writes nothing.
         prior: a model, its name, or its folder; by default natural-color or natural-gray. Colour
             images under a gray prior are solved channel by channel.
         method: "auto" or one of `innverse.catalog.METHODS`, whose options are among ``options``.

@@ -105,6 +105,17 @@ def test_the_predictive_check_of_a_result_is_of_what_was_measured(result):
     assert (p > 0.01).all() and (p < 0.99).all()
 
 
+def test_the_noise_of_what_is_drawn_is_on_the_scale_of_the_images():
+    flow = innverse.flows.build("glow", (1, 8, 8), levels=1, steps=1, hidden=4, noise=(0.01, 0.4))
+    few = {"draws": 8, "chains": 2, "warmup": 1, "steps": 1}
+    y = 100 * torch.rand(1, 1, 8, 8)
+    found = innverse.solve(
+        y, Denoising(noise=10.0), flow, "posterior", x_range=(0, 100), sigma=0.05, **few
+    )
+    assert found.quantity == found.quantity_of_mean == "u = x + 5 e"
+    assert found.diagnostics["sigma"] == pytest.approx(5.0)
+
+
 def test_to_arviz_keeps_chains_apart(result):
     base = pytest.importorskip("arviz_base")
     tree = result.to_arviz()
