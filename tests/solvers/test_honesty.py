@@ -67,7 +67,7 @@ FEW = {
     "langevin": {"draws": 4, "levels": 3, "steps": 5},
     "variational": {"draws": 4, "steps": 5},
 }
-SAMPLERS = ("posterior", "exchange", "smc")  # which need a noise level
+SAMPLERS = ("posterior", "exchange", "smc", "langevin", "variational")  # which need a noise level
 
 
 @pytest.mark.parametrize("method", OF_PRIORS)
