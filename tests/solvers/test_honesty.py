@@ -57,7 +57,6 @@ class Inconsistent:
 
 # of methods that take long otherwise
 OF_PRIORS = [name for name in METHODS if name != "amortised"]  # which takes no prior
-SAMPLERS = ("posterior", "langevin", "variational")
 FEW = {
     "adaptive": {"tune_steps": 3, "steps": 20},
     "deep_decoder": {"steps": 20},
