@@ -15,7 +15,7 @@ from torch import Tensor
 
 import innverse
 from innverse.physics import Inpainting
-from innverse.solvers.posterior.uncertainty import interval
+from innverse.solvers.posterior.draws.uncertainty import interval
 from innverse.train import load_config, train
 
 from ._setting import Setting

@@ -22,7 +22,7 @@ from innverse import physics
 from innverse.accelerate.constant import constant_parameters
 from innverse.metrics import psnr
 from innverse.metrics.chains import effective_size, r_hat
-from innverse.solvers.posterior.uncertainty import interval
+from innverse.solvers.posterior.draws.uncertainty import interval
 
 from . import _deepinv
 from ._setting import NoData, Setting

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..data import atomic_write
 from ..report import Heat, Table, gif, panel
 from ..seeding import stream
-from ..solvers.posterior.predictive import predictive_p_value
-from ..solvers.posterior.uncertainty import interval, spread
+from ..solvers.posterior.draws.predictive import predictive_p_value
+from ..solvers.posterior.draws.uncertainty import interval, spread
 from ..solvers.reconstruction import Reconstruction
 
 LEVEL = 0.9  # of the intervals that are shown

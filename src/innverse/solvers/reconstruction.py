@@ -14,7 +14,7 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from ..physics import LinearPhysics
     from ..physics.noise import NoiseModel
-    from .posterior.uncertainty import Spread
+    from .posterior.draws.uncertainty import Spread
     from .problem import Problem
 
 
@@ -154,7 +154,7 @@ class Reconstruction:
         Raises:
             UsageError: the method gave no draws, or a q beyond [0, 1].
         """
-        from .posterior.uncertainty import quantiles
+        from .posterior.draws.uncertainty import quantiles
 
         return quantiles(self._draws(), q)
 
@@ -164,7 +164,7 @@ class Reconstruction:
         Raises:
             UsageError: the method gave no draws, or a level beyond (0, 1).
         """
-        from .posterior.uncertainty import interval
+        from .posterior.draws.uncertainty import interval
 
         return interval(self._draws(), level)
 
@@ -199,7 +199,7 @@ class Reconstruction:
             >>> r.probability(region=left, above=-5.0), r.probability(region=left, above=left)
             (tensor([1.], dtype=torch.float64), tensor([0.], dtype=torch.float64))
         """
-        from .posterior.uncertainty import level_of_region, probability, share
+        from .posterior.draws.uncertainty import level_of_region, probability, share
 
         draws = self._draws()
         bounds = [b for b in (above, below) if b is not None]
@@ -227,7 +227,7 @@ class Reconstruction:
         Raises:
             UsageError: the method gave no draws.
         """
-        from .posterior.uncertainty import spread
+        from .posterior.draws.uncertainty import spread
 
         return spread(self._draws(), self._measured().physics)
 
@@ -240,7 +240,7 @@ class Reconstruction:
         Raises:
             UsageError: the method gave no draws, or the noise level is not known.
         """
-        from .posterior.predictive import predictive_p_value
+        from .posterior.draws.predictive import predictive_p_value
 
         return predictive_p_value(self._draws(), *self._measured(), seed=seed)
 
@@ -252,7 +252,7 @@ class Reconstruction:
             UsageError: the method gave no draws.
             InnverseError: ArviZ is not installed.
         """
-        from .posterior.export import to_arviz
+        from .posterior.draws.export import to_arviz
 
         return to_arviz(self)
 

@@ -141,7 +141,7 @@ def test_variational_inference_finds_a_normal_posterior_and_its_evidence():
 
 
 def test_the_density_of_the_second_flow_is_exact():
-    from innverse.solvers.posterior.variational import _Second
+    from innverse.solvers.posterior.approximate.variational import _Second
 
     torch.manual_seed(0)
     q = _Second(torch.randn(1, 4, 4), layers=3, hidden=4).double()

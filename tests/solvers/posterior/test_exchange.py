@@ -8,10 +8,10 @@ import torch
 import innverse
 from innverse.errors import UsageError
 from innverse.physics import Inpainting
-from innverse.solvers.posterior.exchange import swap
 from innverse.solvers.posterior.hmc import move
-from innverse.solvers.posterior.ladder import Ladder, free_dimensions
 from innverse.solvers.posterior.metric import Metric
+from innverse.solvers.posterior.modes.exchange import swap
+from innverse.solvers.posterior.modes.ladder import Ladder, free_dimensions
 from innverse.solvers.posterior.target import Target
 from innverse.solvers.problem import Problem
 

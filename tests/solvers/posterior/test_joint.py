@@ -9,7 +9,7 @@ from torch import Tensor
 from innverse.errors import UsageError
 from innverse.physics import Blur, Denoising, Inpainting, LinearPhysics, gaussian_kernel
 from innverse.solvers import joint_posterior
-from innverse.solvers.posterior.unknown import OnePerItem
+from innverse.solvers.posterior.modes.unknown import OnePerItem
 
 from .test_hmc import SHAPE, Gaussian
 

@@ -10,7 +10,7 @@ import torch
 import innverse
 from innverse.errors import InnverseError, UsageError
 from innverse.physics import Denoising, Inpainting, PoissonNoise
-from innverse.solvers.posterior.predictive import predictive_p_value
+from innverse.solvers.posterior.draws.predictive import predictive_p_value
 
 from .test_hmc import SHAPE, Gaussian
 from .test_solve_posterior import OPTIONS, case

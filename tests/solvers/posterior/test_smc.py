@@ -12,7 +12,7 @@ from gaussian_prior import S, gaussian_prior
 from innverse import physics
 from innverse.errors import InnverseError, ShapeError, UsageError
 from innverse.solvers import Evidence, evidence
-from innverse.solvers.posterior.particles import rise, systematic
+from innverse.solvers.posterior.modes.particles import rise, systematic
 
 from .mixture import SHAPE as SMALL
 from .mixture import TAU, WEIGHTS, Mixture, modes

@@ -7,7 +7,7 @@ import torch
 
 from innverse.errors import InnverseError
 from innverse.physics import Inpainting
-from innverse.solvers.posterior.uncertainty import (
+from innverse.solvers.posterior.draws.uncertainty import (
     interval,
     level_of_region,
     probability,

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import UsageError
-from ..reconstruction import Reconstruction
-from ..solve import solve
+from ....errors import UsageError
+from ...reconstruction import Reconstruction
+from ...solve import solve
 
 __all__ = ["DeepinvSampler"]
 

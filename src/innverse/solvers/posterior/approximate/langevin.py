@@ -19,16 +19,16 @@ import math
 import torch
 from torch import Tensor
 
-from ...catalog import Method
-from ...flows.padding import pad_to_multiple
-from ...options import LEVEL, SEEDS, real, whole
-from ...protocols import multiple_of, noise_range
-from ..levels import priors_at
-from ..problem import Problem
-from ..reconstruction import Reconstruction
-from .hmc import leapfrog
-from .metric import Metric, steepest_scale
-from .randomness import Streams
+from ....catalog import Method
+from ....flows.padding import pad_to_multiple
+from ....options import LEVEL, SEEDS, real, whole
+from ....protocols import multiple_of, noise_range
+from ...levels import priors_at
+from ...problem import Problem
+from ...reconstruction import Reconstruction
+from ..hmc import leapfrog
+from ..metric import Metric, steepest_scale
+from ..randomness import Streams
 from .side_by_side import check, repeated, side_by_side, summary
 
 _FIRST_SIGMA = 0.3

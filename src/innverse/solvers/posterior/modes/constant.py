@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...gaussian import HALF_LOG_2PI
-from ...physics import LinearPhysics, PoissonNoise, Whitened
-from ..problem import Problem
+from ....gaussian import HALF_LOG_2PI
+from ....physics import LinearPhysics, PoissonNoise, Whitened
+from ...problem import Problem
 
 
 def log_constant(problem: Problem) -> Tensor:

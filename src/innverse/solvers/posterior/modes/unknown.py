@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ...physics import LinearPhysics
-from ..problem import Problem
+from ....physics import LinearPhysics
+from ...problem import Problem
+from ..randomness import Streams
+from ..target import Target
 from .constant import measured
-from .randomness import Streams
-from .target import Target
 
 Bounds = tuple[float, float]
 

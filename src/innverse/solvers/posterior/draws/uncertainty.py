@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...errors import ShapeError, UsageError
+from ....errors import ShapeError, UsageError
 
 __all__ = ["Spread", "interval", "level_of_region", "probability", "quantiles", "share", "spread"]
 

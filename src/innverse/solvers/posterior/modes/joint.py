@@ -16,21 +16,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...accelerate.constant import constant_parameters
-from ...errors import UsageError
-from ...flows.padding import pad_to_multiple
-from ...metrics.chains import effective_size, r_hat
-from ...physics import LinearPhysics, as_physics
-from ...progress import Report
-from ...protocols import Density, multiple_of
-from ..levels import priors_at
-from ..problem import Problem
-from ..reconstruction import Reconstruction
-from .adapt import DualAveraging, first_step
-from .metric import Metric
-from .randomness import Streams
+from ....accelerate.constant import constant_parameters
+from ....errors import UsageError
+from ....flows.padding import pad_to_multiple
+from ....metrics.chains import effective_size, r_hat
+from ....physics import LinearPhysics, as_physics
+from ....progress import Report
+from ....protocols import Density, multiple_of
+from ...levels import priors_at
+from ...problem import Problem
+from ...reconstruction import Reconstruction
+from ..adapt import DualAveraging, first_step
+from ..metric import Metric
+from ..randomness import Streams
+from ..start import begin, reconstruction
 from .setting import length, level_of, scale_of, transition
-from .start import begin, reconstruction
 from .summary import ALIKE, summary
 from .unknown import Bounds, Measurement, OnePerItem, Parametrised
 
@@ -119,7 +119,7 @@ def joint_posterior(
         torch.Size([8, 1])
     """
     if isinstance(prior, str):
-        from ...zoo import load
+        from ....zoo import load
 
         prior = load(prior)
     if not isinstance(prior, Density):

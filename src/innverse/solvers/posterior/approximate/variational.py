@@ -16,24 +16,24 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from ...accelerate.constant import varying_parameters
-from ...bijections import Chain, Checkerboard
-from ...catalog import Method
-from ...errors import UsageError
-from ...flows.base import standard_normal_log_prob
-from ...flows.padding import pad_to_multiple
-from ...nets import ConvNet
-from ...options import LEVEL, SEEDS, real, whole
-from ...protocols import Encoder, Generator, multiple_of, noise_range
-from ...seeding import seeded
-from ..levels import priors_at
-from ..map import MAP
-from ..pnp import PlugAndPlay
-from ..problem import Problem
-from ..reconstruction import Reconstruction
-from .randomness import Streams
+from ....accelerate.constant import varying_parameters
+from ....bijections import Chain, Checkerboard
+from ....catalog import Method
+from ....errors import UsageError
+from ....flows.base import standard_normal_log_prob
+from ....flows.padding import pad_to_multiple
+from ....nets import ConvNet
+from ....options import LEVEL, SEEDS, real, whole
+from ....protocols import Encoder, Generator, multiple_of, noise_range
+from ....seeding import seeded
+from ...levels import priors_at
+from ...map import MAP
+from ...pnp import PlugAndPlay
+from ...problem import Problem
+from ...reconstruction import Reconstruction
+from ..randomness import Streams
+from ..target import Target
 from .side_by_side import check, side_by_side, summary, weighed
-from .target import Target
 
 _FIRST_SCALE = 0.2  # of q in the latent space, where the prior has 1
 _STEEP = 3.0  # times the median gradient: longer ones, of draws far out, are cut

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...errors import UsageError
-from ...physics import LinearPhysics, PoissonNoise
-from ...physics.noise import NoiseModel, NoNoise
-from ...seeding import stream
+from ....errors import UsageError
+from ....physics import LinearPhysics, PoissonNoise
+from ....physics.noise import NoiseModel, NoNoise
+from ....seeding import stream
 
 __all__ = ["predictive_p_value"]
 

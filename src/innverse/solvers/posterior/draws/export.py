@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InnverseError
+from ....errors import InnverseError
 
 if TYPE_CHECKING:
-    from ..reconstruction import Reconstruction
+    from ...reconstruction import Reconstruction
 
 __all__ = ["to_arviz"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...errors import ShapeError
-from ..reconstruction import Reconstruction
-from ..solve import solve
+from ....errors import ShapeError
+from ...reconstruction import Reconstruction
+from ...solve import solve
 
 
 @dataclass

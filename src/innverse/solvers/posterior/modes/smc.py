@@ -13,16 +13,16 @@ import math
 
 import torch
 
-from ...catalog import Method
-from ...errors import UsageError
-from ...options import LEVEL, SEEDS, real, whole
-from ...protocols import Density, Generator, multiple_of
-from ..levels import priors_at
-from ..problem import Problem
-from ..reconstruction import Reconstruction
+from ....catalog import Method
+from ....errors import UsageError
+from ....options import LEVEL, SEEDS, real, whole
+from ....protocols import Density, Generator, multiple_of
+from ...levels import priors_at
+from ...problem import Problem
+from ...reconstruction import Reconstruction
+from ..randomness import Streams
 from .constant import log_constant
 from .particles import Particles
-from .randomness import Streams
 from .setting import level_of, scale_of, target_of
 from .summary import summary
 

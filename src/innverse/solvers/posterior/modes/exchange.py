@@ -14,22 +14,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...catalog import Method
-from ...errors import UsageError
-from ...flows.padding import pad_to_multiple
-from ...options import LEVEL, SEEDS, array, real, whole
-from ...protocols import multiple_of, noise_range
-from ..levels import SHARP
-from ..problem import Problem
-from ..reconstruction import Reconstruction
-from .adapt import DualAveraging, first_step
+from ....catalog import Method
+from ....errors import UsageError
+from ....flows.padding import pad_to_multiple
+from ....options import LEVEL, SEEDS, array, real, whole
+from ....protocols import multiple_of, noise_range
+from ...levels import SHARP
+from ...problem import Problem
+from ...reconstruction import Reconstruction
+from ..adapt import DualAveraging, first_step
+from ..metric import metric_for
+from ..randomness import Streams
+from ..start import begin, reconstruction
+from ..target import Point, Target
 from .ladder import Ladder
-from .metric import metric_for
-from .randomness import Streams
 from .setting import length, target_of, transition
-from .start import begin, reconstruction
 from .summary import summary
-from .target import Point, Target
 
 _ADAPT = (0.3, 0.6)  # of the warm-up, when the levels are spaced anew
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import UsageError
-from ...metrics.importance import Importance, importance_weights
-from ...protocols import Density
-from ..problem import Problem
-from ..reconstruction import Reconstruction
-from .target import Target
+from ....errors import UsageError
+from ....metrics.importance import Importance, importance_weights
+from ....protocols import Density
+from ...problem import Problem
+from ...reconstruction import Reconstruction
+from ..target import Target
 
 
 def check(method: str, problem: Problem, prior) -> None:

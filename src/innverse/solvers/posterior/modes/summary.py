@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...flows.padding import pad_to_multiple
-from ...metrics.chains import effective_size, effective_size_of_tails, r_hat
-from ...protocols import multiple_of
-from ..problem import Problem
-from ..reconstruction import Reconstruction
+from ....flows.padding import pad_to_multiple
+from ....metrics.chains import effective_size, effective_size_of_tails, r_hat
+from ....protocols import multiple_of
+from ...problem import Problem
+from ...reconstruction import Reconstruction
 
 ALIKE, ALIKE_ALL = 1.05, 1.1  # R-hat of 99 % of the pixels, and of all
 _ENOUGH = 50  # effective draws of the median pixel

@@ -12,20 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...catalog import OPERATORS, Method
-from ...errors import ShapeError, UsageError
-from ...metrics.importance import Importance
-from ...options import SEEDS, anything, whole
-from ...physics import PoissonNoise
-from ...physics.as_images import as_images
-from ...protocols import Density, multiple_of
-from ..coverage import as_given
-from ..levels import priors_at
-from ..measurement import operator_for
-from ..noise_level import has_one_level
-from ..problem import Problem
-from ..reconstruction import Reconstruction
-from .randomness import Streams
+from ....catalog import OPERATORS, Method
+from ....errors import ShapeError, UsageError
+from ....metrics.importance import Importance
+from ....options import SEEDS, anything, whole
+from ....physics import PoissonNoise
+from ....physics.as_images import as_images
+from ....protocols import Density, multiple_of
+from ...coverage import as_given
+from ...levels import priors_at
+from ...measurement import operator_for
+from ...noise_level import has_one_level
+from ...problem import Problem
+from ...reconstruction import Reconstruction
+from ..randomness import Streams
 from .side_by_side import repeated, side_by_side, summary, weighed
 
 _SLACK = 1.05  # of the noise levels of training
@@ -159,7 +159,7 @@ class Amortised(Method):
         """The prior to go by, or None."""
         prior = self.against
         if isinstance(prior, str):
-            from ...zoo import load
+            from ....zoo import load
 
             prior = load(prior)
         if prior is not None and not isinstance(prior, Density):

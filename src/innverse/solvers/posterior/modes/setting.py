@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...physics import PoissonNoise
-from ...protocols import noise_range
-from ...seeding import stream
-from ..problem import Problem
-from .hmc import Move, move
-from .likelihood import poisson
-from .metric import Kinetic, steepest_scale
-from .randomness import Streams
-from .target import Point, Target
+from ....physics import PoissonNoise
+from ....protocols import noise_range
+from ....seeding import stream
+from ...problem import Problem
+from ..hmc import Move, move
+from ..likelihood import poisson
+from ..metric import Kinetic, steepest_scale
+from ..randomness import Streams
+from ..target import Point, Target
 
 _JITTER = 0.4  # of the number of leapfrog steps, so that no period of the target is met
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..problem import Problem
+from ...problem import Problem
 
 # sqrt(d) times the log ratio x of neighbours. N(0, sigma^2 I) in d dimensions swap with probability
 # erfc(x sqrt(d / 2)): .37 here; near .5 most round trips are made for the cost (Syed et al. 2022)

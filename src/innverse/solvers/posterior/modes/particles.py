@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from ...errors import InputError
-from .adapt import TARGET
-from .metric import metric_for
-from .randomness import Streams
+from ....errors import InputError
+from ..adapt import TARGET
+from ..metric import metric_for
+from ..randomness import Streams
+from ..target import Target
 from .setting import length, transition
-from .target import Target
 
 _FIRST = 0.5  # step size
 _MOVED = 0.1  # correlation with where they were, below which particles have moved

@@ -1,0 +1,1 @@
+"""Cousins of the sampler that are fast and say that they are approximate."""
