@@ -136,6 +136,16 @@ def test_repair_of_pictures_keeps_its_promise_on_average():
     assert (mean - torch.tensor(calibration.LEVELS)).abs().max() < 0.012
 
 
+def test_a_repair_of_very_few_pictures_knows_high_levels_too():
+    u, y = images(4)
+    repair = calibration.recalibrate(posterior(y, 199, 0.5), u)
+    assert float(repair.levels[-1]) == 0.99
+    fresh, data = images(100, seed=3)
+    moved = repair.samples(posterior(data, 199, 0.5, seed=4))
+    after = calibration.coverage(moved, fresh).covered.mean(1)
+    assert (after - torch.tensor(calibration.LEVELS)).abs().max() < 0.06
+
+
 def test_a_repair_learned_from_one_picture_is_refused():
     u, y = images(1)
     with pytest.raises(InputError, match="1 pairs are too few"):

@@ -141,7 +141,8 @@ def recalibrate(
         raise InputError(f"{n} pairs are too few to recalibrate: give at least 20, better 1000")
     table = sorted({*(0.05 * k for k in range(1, 20)), *LEVELS, 0.975, 0.99})
     # the k-th smallest of n scores, k = ceil((n + 1) level), must exist, and draws must reach
-    top = min(n / (n + 1), 1 - 2 / (len(samples) + 1))
+    scored = theta.numel() if shared else n
+    top = min(scored / (scored + 1), 1 - 2 / (len(samples) + 1))
     levels = checked_levels([level for level in table if level <= top])
     low, high = central_intervals(samples, levels)
     middle = samples.median(0).values
