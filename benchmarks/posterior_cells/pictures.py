@@ -85,8 +85,8 @@ TASKS = {
 def run(setting: Setting) -> dict:
     setting.archive("restoration_test.tar")
     result: dict = {"sampler": SAMPLER, "peers": PEERS}
-    for task in TASKS:
-        for group in GROUPS:
+    for group in GROUPS:
+        for task in TASKS:
             result[f"{group}/{task}"] = judged(
                 *(solved(setting, group, task, part) for part in ("test", "calibration"))
             )
