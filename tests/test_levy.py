@@ -220,3 +220,15 @@ def test_tables_of_a_spline_are_the_spline():
     x = torch.randn(300, 5) * 2
     for found, want in zip(priors.Fixed(layer)(x), layer(x)):
         assert torch.allclose(found, want, atol=1e-5)
+
+
+def test_a_signal_of_steps_is_where_the_sampler_starts():
+    x = torch.zeros(3, 64).double()
+    x[:, 20:] += 2
+    x[:, 41:] -= 1
+    a = operators()["fourier"] / 0.05
+    start, curvature = sampler.start_in_steps(a, x @ a.T, 0.05)
+    assert (start - x).abs().max() < 0.2
+    # the level of a step is loose, what happens within it as stiff as the noise allows
+    v = torch.linalg.eigvalsh(curvature[0])
+    assert v.max() < 1.01 / 0.05**2 and v.min() < 1

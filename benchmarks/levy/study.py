@@ -18,7 +18,7 @@ from . import priors
 from .gibbs import Gibbs
 from .laws import LAWS, Law
 from .operators import LENGTH, cumulative, noise_level, operators
-from .sampler import sample, start_in_jumps
+from .sampler import sample, start_in_jumps, start_in_steps
 
 LEVEL = 0.9  # of the credible sets
 
@@ -37,8 +37,11 @@ class Effort:
 
 
 QUICK = Effort(signals=50, burn_in=10, sweeps=20, warmup=20, draws=30)
-# a round posterior; one with a kink in every increment; one with several modes
-STEPS = {"gaussian": 4, "laplace": 12, "bernoulli-laplace": 8}
+OWN = {
+    "gaussian": {"steps": 4},  # a round posterior
+    "laplace": {"steps": 12},  # a kink in every increment
+    "bernoulli-laplace": {"steps": 8, "burn_in": 60, "sweeps": 240},  # several modes
+}
 
 
 def run(quick: bool, seed: int, laws: Iterable[str] = LAWS) -> dict:
@@ -48,7 +51,7 @@ def run(quick: bool, seed: int, laws: Iterable[str] = LAWS) -> dict:
     result: dict = {}
     for name in laws:
         law = LAWS[name]
-        effort = replace(QUICK if quick else Effort(), steps=STEPS.get(name, Effort.steps))
+        effort = replace(QUICK if quick else Effort(), **OWN.get(name, {}))
         for operator, a in operators().items():
 
             def compute(name=name, law=law, a=a, effort=effort) -> dict:
@@ -159,16 +162,12 @@ def by_flow(law: Law, flow, a: Tensor, problem: Problem, effort: Effort) -> Esti
     spread = problem.spread(a)
     white = torch.linalg.inv(torch.linalg.cholesky(spread))
     flow = flow.at(problem.level) if problem.level else flow
-    differences = torch.linalg.inv(cumulative())
-    typical = law.sample((100_000,))
-    scale, variance = 1.4826 * float(typical.abs().median()), float(typical.var())
+    scale = 1.4826 * float(law.sample((100_000,)).abs().median())
     means, log_p, of_truth, intervals, accepted, sizes = [], [], [], [], [], []
     for y, u in zip(problem.y.split(effort.together), problem.u.split(effort.together)):
         seen = white @ a, y @ white.T
-        if problem.level:  # the metric of `innverse.solvers.posterior`, and the linear estimate
-            curvature = torch.eye(LENGTH, dtype=a.dtype) / problem.level**2
-            wiener = torch.linalg.inv(seen[0].T @ seen[0] + differences.T @ differences / variance)
-            start = seen[1] @ seen[0] @ wiener
+        if problem.level:
+            start, curvature = start_in_steps(*seen, problem.level)
         else:
             start, curvature = start_in_jumps(flow, *seen, scale)
         options = {"warmup": effort.warmup, "kept": effort.draws, "steps": effort.steps}

@@ -22,6 +22,7 @@ from ._setting import Setting
 
 SEED = 7
 NOISE = 0.1
+SIZES = {"items": 2, "draws": 1600, "chains": 8}
 
 
 class Colour(Bijection):
@@ -68,7 +69,7 @@ def closed_form(flow: Flow, op, y: Tensor, s: float) -> tuple[Tensor, Tensor]:
 def run(setting: Setting) -> dict:
     case = problems.Case("gaussian", 8, 0.0, NOISE)
     result = {
-        operator: setting.part(operator, {}, lambda o=operator: errors(setting, case, o))
+        operator: setting.part(operator, SIZES, lambda o=operator: errors(setting, case, o))
         for operator in (problems.OPERATORS[:1] if setting.quick else problems.OPERATORS)
     }
     p = [found["p_mean"] for found in result.values()]
@@ -79,7 +80,7 @@ def run(setting: Setting) -> dict:
 def errors(setting: Setting, case: problems.Case, operator: str) -> dict:
     """In standard errors, the largest deviation of a mean and of a covariance, with its p-value after
     the correction for their number."""
-    items, draws, chains = (2, 400, 4) if setting.quick else (4, 4000, 8)
+    items, draws, chains = (2, 400, 4) if setting.quick else SIZES.values()
     flow = gaussian_flow(case.size)
     op = problems.operator(operator, case).double()
     op.noise = GaussianNoise(NOISE)
