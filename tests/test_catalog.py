@@ -168,6 +168,13 @@ def test_options_of_operators_reach_them(name):
         assert defaults.image_shape(measured) == (1, 16, 16)
 
 
+def test_no_option_of_a_method_is_one_of_an_operator():
+    """`solve` and `restore` take both at once; "seed" is that of everything random."""
+    of_operators = {name for kind in OPERATORS for name in OPERATORS.declared(kind).declared}
+    of_methods = {name for kind in METHODS for name in METHODS.declared(kind).declared}
+    assert of_operators & of_methods == {"seed"}
+
+
 def test_words_of_options_are_those_that_the_code_knows():
     from innverse.physics.convolution import BOUNDARIES
     from innverse.solvers.baselines import BASES

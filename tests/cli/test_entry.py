@@ -84,7 +84,7 @@ def test_main_takes_arguments_of_the_process(monkeypatch, capfd):
 
 @pytest.mark.parametrize("verb", [*VERBS, "eval denoise", "eval inpaint", "reproduce asim2020"])
 def test_help_flows_and_has_an_example(verb, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setenv("COLUMNS", "3000")
     assert main([*verb.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"Usage: innverse {verb}")

@@ -87,7 +87,7 @@ def test_nothing_is_written_without_out(files):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("tomography", {"views": 40}), ("mri", {"coils": 6, "acceleration": 2}),
+    [("tomography", {"angles": 40}), ("mri", {"coils": 6, "acceleration": 2}),
      ("fourier", {"center": 1}), ("compressed_sensing", {"ratio": 0.9}), ("blur", {"width": 0.5}),
      ("inpainting", {"keep": 0.9})],
     ids=lambda v: v if isinstance(v, str) else "",
@@ -115,7 +115,7 @@ def test_a_batch_of_sinograms_by_name(prior):
     own = physics.Tomography((1, 16, 16), 30)
     x = torch.stack([picture(seed=k) for k in range(3)])
     results = restore(
-        own.A(x), "tomography", views=30, noise=0.001, image_shape=(1, 16, 16), prior=prior,
+        own.A(x), "tomography", angles=30, noise=0.001, image_shape=(1, 16, 16), prior=prior,
         method="map", steps=60,
     )  # fmt: skip
     assert len(results) == 3
@@ -131,7 +131,7 @@ def test_colour_under_a_gray_prior_is_solved_channel_by_channel(prior):
     # a sinogram too, since tomography sees each channel alike
     op = physics.Tomography((3, 16, 16), 20)
     (s,) = restore(
-        op.A(x[None]), "tomography", views=20, image_shape=(3, 16, 16), prior=prior, method="map",
+        op.A(x[None]), "tomography", angles=20, image_shape=(3, 16, 16), prior=prior, method="map",
         steps=40,
     )  # fmt: skip
     assert s.image.shape == x.shape and (s.image - x).square().mean() < 1e-2

@@ -62,7 +62,7 @@ FEW = {
     "deep_decoder": {"steps": 20},
     "posterior": {"draws": 8, "chains": 2, "warmup": 5, "steps": 3},
     "exchange": {"draws": 8, "chains": 2, "warmup": 5, "steps": 3, "levels": 3},
-    "smc": {"draws": 8, "runs": 2, "moves": 1, "steps": 2, "keep": 0.2},
+    "smc": {"draws": 8, "runs": 2, "moves": 1, "steps": 2, "effective": 0.2},
     "langevin": {"draws": 4, "levels": 3, "steps": 5},
     "variational": {"draws": 4, "steps": 5},
 }
@@ -360,7 +360,7 @@ ABSURD = {
     "levels": [0, -1, 2.5],
     "top": [0, -0.1, math.nan, math.inf],
     "runs": [1, 2.5, 10**9],
-    "keep": [0, 1, math.nan],
+    "effective": [0, 1, math.nan],
     "moves": [0, 1.5],
     "steps": [0, -1, 2.5, math.nan, "many", 10**12, True],
     "sigma": [0, -0.1, math.nan, math.inf, "low", [], [0.1, -1]],

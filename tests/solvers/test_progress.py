@@ -34,7 +34,7 @@ def test_every_method_tells_of_its_progress_and_never_goes_back(flow, method):
         "adaptive": {"tune_steps": 5},
         "posterior": {"noise": 0.1, "draws": 8, "chains": 2, "warmup": 3, "steps": 2},
         "exchange": {"noise": 0.1, "draws": 8, "chains": 2, "warmup": 3, "steps": 2, "levels": 3},
-        "smc": {"noise": 0.1, "draws": 8, "runs": 2, "moves": 1, "steps": 2, "keep": 0.2},
+        "smc": {"noise": 0.1, "draws": 8, "runs": 2, "moves": 1, "steps": 2, "effective": 0.2},
         "langevin": {"noise": 0.1, "draws": 4, "levels": 2, "steps": 3},
         "variational": {"noise": 0.1, "draws": 4, "steps": 3},
     }

@@ -231,7 +231,7 @@ class NamedTomography(Operator):
 
     operator = Tomography
 
-    views: int = whole(180, "Directions, spread evenly over 180 degrees (fan beam: 360).")
+    angles: int = whole(180, "Directions, spread evenly over 180 degrees (fan beam: 360).")
     detectors: int | None = whole(
         None, "Bins of the detector.", auto="as many as see the whole slice"
     )
@@ -246,7 +246,7 @@ class NamedTomography(Operator):
     def build(self, shape):
         return Tomography(
             shape,
-            self.views,
+            self.angles,
             self.detectors,
             spacing=self.spacing,
             source=self.source,

@@ -31,7 +31,7 @@ class EachChannel(nn.Module):
     def __init__(self, prior: Generator, channels: int):
         super().__init__()
         self.prior, self.channels = prior, channels
-        for name in ("noise", "noise_range", "multiple", "symmetries"):
+        for name in ("noise", "noise_range", "multiple", "symmetries", "shift", "c"):
             if hasattr(prior, name):
                 object.__setattr__(self, name, getattr(prior, name))
         _, *size = prior.shape

@@ -240,7 +240,7 @@ def test_runs_that_disagree_are_not_called_converged():
         ({"noise": None}, "noise level"),
         ({"runs": 1}, "runs=1"),
         ({"draws": 16, "runs": 8}, "draws=16: give 8 runs"),
-        ({"keep": 1.0}, "keep=1"),
+        ({"effective": 1.0}, "effective=1"),
         ({"moves": 0}, "moves=0"),
     ],
 )
@@ -252,9 +252,13 @@ def test_what_makes_no_sense_is_one_line(options, words):
 
 
 def test_a_density_without_draws_is_refused_and_items_must_match():
+    class DensityOnly:
+        def log_prob(self, x):
+            return -x.square().flatten(1).sum(1)
+
     y = measured(physics.Denoising(), 0.2)
     with pytest.raises(UsageError, match="lacks log_prob or decode"):
-        innverse.solve(y, physics.Denoising(), Gaussian(), "smc", noise=0.2)
+        innverse.solve(y, physics.Denoising(), DensityOnly(), "smc", noise=0.2)
     one = Evidence(torch.zeros(1), torch.zeros(1), None)
     with pytest.raises(ShapeError, match="1 and 2 items"):
         one.against(Evidence(torch.zeros(2), torch.zeros(2), None))

@@ -66,7 +66,8 @@ def evidence(y: Tensor, physics, prior, *, noise=None, **options) -> Evidence:
     Example:
         >>> flow = innverse.flows.build("realnvp", (1, 8, 8), levels=1, hidden=4)
         >>> y = flow.sample(1)
-        >>> model = evidence(y, innverse.physics.Denoising(noise=0.5), flow, draws=16, runs=2, keep=0.3)
+        >>> few = {"draws": 16, "runs": 2, "effective": 0.3}
+        >>> model = evidence(y, innverse.physics.Denoising(noise=0.5), flow, **few)
         >>> model.log_evidence.shape, model.error.shape
         (torch.Size([1]), torch.Size([1]))
     """

@@ -44,7 +44,7 @@ class TemperedSMC(Method):
     sigma: float | None = real(None, LEVEL, above=0, auto="0.02, or the nearest that it knows")
     draws: int = whole(512, "Draws that are kept: particles of all runs together.", 8)
     runs: int = whole(8, "Independent populations that share the draws.", 2, 4096)
-    keep: float = real(
+    effective: float = real(
         0.7, "Share of the particles that a rise of the temperature leaves effective.",
         above=0, high=0.99,
     )  # fmt: skip
@@ -110,7 +110,7 @@ class TemperedSMC(Method):
         found = Particles(target, scale, streams, u, self.runs)
         mover = {"most": self.moves, "steps": self.steps, "seed": self.seed}
         while found.t < 1:
-            found.weigh(self.keep)
+            found.weigh(self.effective)
             found.move(**mover)
             told = f"temperature {found.t:.2g}, acceptance {found.acceptance:.2f}"
             problem.progress(found.t**0.25, 1, told)  # they rise about geometrically
@@ -122,7 +122,7 @@ class TemperedSMC(Method):
 def _doubt(apart: float, correlation: float) -> str:
     """What speaks against a result; "" if nothing does."""
     if not apart <= _AGREE:
-        return f"the runs differ by {apart:.1f} nats in log p(y); raise draws, moves or keep"
+        return f"the runs differ by {apart:.1f} nats in log p(y); raise draws, moves or effective"
     if not correlation <= _STUCK:
         return (
             f"particles hardly move, they keep a correlation of {correlation:.2f} with where they "
