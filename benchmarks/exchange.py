@@ -40,7 +40,7 @@ def problem() -> tuple[torch.Tensor, Inpainting, torch.Tensor]:
 
 def row(method: str, u: torch.Tensor, physics: Inpainting, y: torch.Tensor, **options) -> dict:
     """What a sampler says of the hole."""
-    begun = time.process_time()
+    started = time.process_time()
     prior = innverse.load("natural-gray")
     found = innverse.solve(y, physics, prior, method, sigma=SIGMA, **options)
     inside = physics.mask.expand_as(found.x) == 0
@@ -58,7 +58,7 @@ def row(method: str, u: torch.Tensor, physics: Inpainting, y: torch.Tensor, **op
         "acceptance": float(known["acceptance"]),
         "evaluations": int(found.evaluations[0]),
         "status": found.status[0],
-        "seconds": time.process_time() - begun,
+        "seconds": time.process_time() - started,
     }
     if "levels" in known:
         result |= {

@@ -58,13 +58,13 @@ def main() -> None:
             _put(file, name, about | {"processor_seconds": sum(setting.seconds.values())} | result)
 
         setting.save = save
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
             save(cell.run(setting), complete=True)
         except NoData as missing:
             print(f"{name}: {missing}")
             continue
-        print(f"{name}: done in {time.perf_counter() - begun:.0f} s", flush=True)
+        print(f"{name}: done in {time.perf_counter() - started:.0f} s", flush=True)
     results = _read(file)
     file.with_suffix(".md").write_text("\n".join(_page(results)))
     _bands.draw(results, file.with_suffix(".png"))

@@ -67,7 +67,7 @@ def run(quick: bool, seed: int, laws: Iterable[str] = LAWS) -> dict:
 def measure(law: Law, flow, a: Tensor, effort: Effort) -> dict:
     """What the flow's posterior and the exact one make of the same measurements of new signals."""
     problem = simulate(law, a, effort.signals)
-    begun = time.process_time()
+    started = time.process_time()
     reference = by_gibbs(law, a, problem, effort)
     between = time.process_time()
     found = by_flow(law, flow, a, problem, effort)
@@ -90,7 +90,7 @@ def measure(law: Law, flow, a: Tensor, effort: Effort) -> dict:
         "effective_draws": found.effective_draws,
         "draws": effort.draws,
         "steps": effort.steps,
-        "cpu_seconds_reference": between - begun,
+        "cpu_seconds_reference": between - started,
         "cpu_seconds_flow": time.process_time() - between,
     }
 

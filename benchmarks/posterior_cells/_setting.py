@@ -31,9 +31,9 @@ class Setting:
         found = json.loads(path.read_text()) if path.exists() else {}
         settings = settings | {"seed": self.seed}
         if found.get("settings") != json.loads(json.dumps(settings)):
-            begun = time.process_time()
+            started = time.process_time()
             result = compute()
-            seconds = time.process_time() - begun
+            seconds = time.process_time() - started
             found = {"settings": settings, "seconds": seconds, "result": result}
             write_atomically(path, found)
             print(f"{name}: {seconds:.0f} s", flush=True)

@@ -49,11 +49,11 @@ def run(setting: Setting) -> dict:
 
         def compute(method=method, options=options, path=path) -> dict:
             given = options | ({"against": prior} if method == "amortised" else {"sigma": SIGMA})
-            begun = time.process_time()
+            started = time.process_time()
             result = innverse.solve(
                 y, physics, model if method == "amortised" else prior, method, seed=0, **given
             )
-            seconds = time.process_time() - begun
+            seconds = time.process_time() - started
             np.save(path, result.samples.numpy())
             told = {k: result.diagnostics[k].tolist() for k in TOLD if k in result.diagnostics}
             return {"processor_seconds_a_draw": seconds / result.samples.shape[:2].numel()} | told

@@ -84,9 +84,9 @@ def _task(setting: Setting, name: str, prior, operator, noise: float, size) -> d
     def ours() -> dict:
         u, y, start = problem("test", items)
         options = QUICK if setting.quick else OPTIONS
-        begun = time.process_time()
+        started = time.process_time()
         found = innverse.solve(y, operator, prior, "posterior", sigma=SIGMA, init=start, **options)
-        seconds = time.process_time() - begun
+        seconds = time.process_time() - started
         return _judge(u, found.by_chain, seconds, int(found.evaluations.max()))
 
     told = {"innverse": setting.part(f"{name}/innverse", given | OPTIONS, ours)}
@@ -102,10 +102,10 @@ def _task(setting: Setting, name: str, prior, operator, noise: float, size) -> d
             u, y, start = problem(what, n)
             counts = DPS_COUNTS if peer == "DPS" else 1
             every = torch.arange(n).repeat_interleave(CHAINS)
-            begun = time.process_time()
+            started = time.process_time()
             with constant_parameters():
                 draws, used = sampler(y[every], start[every], share, evaluations // counts)
-            seconds = time.process_time() - begun
+            seconds = time.process_time() - started
             draws = draws.unflatten(1, (n, CHAINS)).movedim(2, 0)  # (chains, n, items, C, H, W)
             return u, draws, seconds, counts * used
 

@@ -67,6 +67,6 @@ def _speed(setting: Setting, posterior, task) -> dict:
     n = 10_000 if setting.quick else 1_000_000
     x = task.pairs(1, seeded(100))[1][0]
     posterior.sample((10_000,), x=x)
-    begun = time.process_time()
+    started = time.process_time()
     posterior.sample((n,), x=x)
-    return {"seconds_per_million": (time.process_time() - begun) * 1e6 / n}
+    return {"seconds_per_million": (time.process_time() - started) * 1e6 / n}

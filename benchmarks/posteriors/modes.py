@@ -29,9 +29,9 @@ def run(setting: Setting) -> dict:
         path = setting.cells / f"modes/{name}.pt"
 
         def judge(name=name, make=make, path=path) -> dict:
-            begun = time.process_time()
+            started = time.process_time()
             posterior = make()
-            found = {"minutes": (time.process_time() - begun) / 60}
+            found = {"minutes": (time.process_time() - started) / 60}
             points = posterior.sample_batched((10_000,), torch.eye(4), generator=seeded(1))
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(points[:2000], path)

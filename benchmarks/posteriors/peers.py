@@ -45,10 +45,10 @@ def npe(setting: Setting, name: str, task, n: int, minutes: float) -> Npe:
 
     def train():
         inference = _inference(task, *task.pairs(n, seeded(0)))
-        begun, converged = time.process_time(), inference._converged
+        started, converged = time.process_time(), inference._converged
 
         def minutes_used() -> float:
-            return (time.process_time() - begun) / 60
+            return (time.process_time() - started) / 60
 
         # resuming epoch by epoch would not do: its count of fruitless epochs goes up with every call
         def converged_or_over(epoch: int, stop_after_epochs: int) -> bool:

@@ -52,9 +52,9 @@ def run(setting: Setting) -> dict:
     for _ in range(rounds):  # interleaved: a slow minute of the machine hits all alike
         for name, trial in trials.items():
             for found, call in zip(times[name], (trial.epoch, trial.sample)):
-                begun = time.process_time()
+                started = time.process_time()
                 call()
-                found.append(time.process_time() - begun)
+                found.append(time.process_time() - started)
     result = {}
     for name, (epochs, draws) in times.items():
         epoch, draw = (sorted(t)[len(t) // 2] for t in (epochs, draws))

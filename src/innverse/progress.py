@@ -63,7 +63,7 @@ class Progress:
         # when the first of the work was done, and its share
         self._warm: tuple[float, float] | None = None
         self._stream, self._every, self._clock = stream, every, clock
-        self._begun = self._spoke = clock()
+        self._started = self._spoke = clock()
         self._lock, self._over = threading.RLock(), threading.Event()
         self._bar = self._beat = None
 
@@ -80,7 +80,7 @@ class Progress:
         now, (since, warm) = self._clock(), self._warm
         made, spent = self.fraction - self._free - warm, now - since
         if made <= 0:  # nothing yet after what includes the preparations
-            made, spent = warm, now - self._begun
+            made, spent = warm, now - self._started
         return spent / made * (1 - self.fraction)
 
     def __enter__(self) -> Progress:
@@ -145,7 +145,7 @@ class Progress:
 
     def line(self) -> str:
         """``training: 12 %, 0:03:20 left, 120 of 1000 steps, loss 0.3``."""
-        since = self._clock() - self._begun
+        since = self._clock() - self._started
         left = self.left
         time_ = f"{clock_time(since)} so far" if left is None else f"{clock_time(left)} left"
         parts = [self.percent, time_, self.count, self.note]

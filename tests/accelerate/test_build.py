@@ -123,11 +123,11 @@ def test_a_compiler_that_fails_is_the_reason(cache, monkeypatch, text, why):
 def test_a_compiler_that_hangs_is_given_up_with_all_that_it_started(cache, monkeypatch):
     monkeypatch.setattr(build, "_PATIENCE", 0.5)
     monkeypatch.setenv("CXX", script(cache, "sleep 600 & wait"))
-    begun = time.monotonic()
+    started = time.monotonic()
     for name in ("affine", "spline"):
         with pytest.raises(Unavailable, match="not done after"):
             build.load(name)
-    assert time.monotonic() - begun < 60  # not the ten minutes that its child would sleep
+    assert time.monotonic() - started < 60  # not the ten minutes that its child would sleep
 
 
 def test_other_reasons_are_not_blamed_on_the_compiler(cache, monkeypatch, tmp_path):

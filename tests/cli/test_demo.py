@@ -90,11 +90,11 @@ def test_an_interruption_while_drawing_leaves_the_problems(run, models, photos, 
 def test_an_interruption_leaves_what_was_solved(run, models, photos, monkeypatch, solved):
     from innverse.studies import demo
 
-    whole, begun = demo.run_scene, []
+    whole, started = demo.run_scene, []
 
     def interrupted(*given):
-        begun.append(given)
-        if len(begun) > solved:
+        started.append(given)
+        if len(started) > solved:
             raise KeyboardInterrupt  # as Ctrl-C does, in the middle of a problem
         return whole(*given)
 

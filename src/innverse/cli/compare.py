@@ -78,7 +78,7 @@ def compare(
             raise UsageError(f"--{part}-subset is a part of --{part}: give both")
     check_writable(out)
     target = start(device)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     from ..studies.compare import (
         Contestant,
         Data,
@@ -129,7 +129,7 @@ def compare(
         table = make_table(found, claim)
         table.title = claim.title
         table.print()
-    print(f"{page}  ({time.perf_counter() - begun:.0f} s)")
+    print(f"{page}  ({time.perf_counter() - started:.0f} s)")
     return 0
 
 

@@ -53,7 +53,7 @@ def demo(
     from ..studies.demo import PROBLEMS
     from ..studies.demo.page import make_table, verdict
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     outcomes: list[Outcome] = []
     sampled: list[ErrorBar] = []
     try:
@@ -72,7 +72,7 @@ def demo(
         print(verdict(outcomes))
         if error_bar is not None:
             print(f"With an error bar: {error_bar.verdict()}")
-        print(f"{out / 'report.html'}  ({time.perf_counter() - begun:.0f} s)")
+        print(f"{out / 'report.html'}  ({time.perf_counter() - started:.0f} s)")
     if error_bar is None:
         complain(
             f"interrupted: {out} holds the {len(outcomes)} of {len(PROBLEMS)} problems that were "

@@ -135,7 +135,7 @@ def _flow() -> list[Finding]:
     from ..bijections import set_memory
     from ..flows import build
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         flow = build("glow", (1, 4, 4), levels=2, steps=2, hidden=8).double()
@@ -154,7 +154,7 @@ def _flow() -> list[Finding]:
 
     pairs = zip(gradients("store"), gradients("reversible"))
     worst = max(float((a - b).abs().max()) for a, b in pairs)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     return [
         Finding("round trip of a flow", f"error {trip:.1e}", trip < 1e-9),
         Finding("log-determinant", f"error {gap:.1e} against autodiff", gap < 1e-9),

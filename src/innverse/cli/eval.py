@@ -125,9 +125,9 @@ def inpaint(
             result = solve(y, physics, flow, "pnp", progress=report, steps=steps, views=views)
             found: dict[str, Any] = {"": result.x}
             if compare == "tv":
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 found["tv"] = tv(y, physics)
-                found["tv seconds"] = time.perf_counter() - begun
+                found["tv seconds"] = time.perf_counter() - started
             return found
 
         title = f"inpainting, {fraction:g} known"
@@ -172,9 +172,9 @@ def _measure(
         for k, name in enumerate(source.names):
             progress(k, note=name)
             x = source[k].float()[None].to(device) / 255
-            begun = time.perf_counter()
+            started = time.perf_counter()
             found = restore(x, progress.part(k, k + 1, name))
-            spent = time.perf_counter() - begun
+            spent = time.perf_counter() - started
             rival = found.pop("tv seconds", 0.0)
             seconds, rival_seconds = seconds + spent - rival, rival_seconds + rival
             row: dict[str, Any] = {"name": name}

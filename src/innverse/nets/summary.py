@@ -14,13 +14,13 @@ from ..errors import ShapeError, UsageError
 SUMMARIES = ("none", "mlp", "set", "set_transformer", "series", "image")
 
 
-_FEW = 20  # numbers that are handed on beside what was learned from them
+_FEW = 20  # numbers that pass beside what was learned from them
 
 
 class VectorNet(nn.Module):
     """A perceptron with two hidden layers: (B, n_in) -> (B, n_out).
 
-    Up to 20 numbers are also handed on as they are: then the result is (B, n_in + n_out).
+    Up to 20 numbers also pass as they are: then the result is (B, n_in + n_out).
     """
 
     def __init__(self, n_in: int, n_out: int, width: int):

@@ -93,11 +93,13 @@ def misfits_scale(problem: Problem, prior: object, method: str) -> list[str | No
     chance = (4 * problem.noise_level() / weight.sqrt().clamp_min(1e-12)).clamp_max(1)
     lowest, highest = _span_of(problem, prior, method, level)
     width = highest - lowest
-    strange = (level < lowest - _NEAR * width - chance) | (level > highest + _NEAR * width + chance)
-    strange |= _values_outside(problem, lowest, highest)
+    unlikely = (level < lowest - _NEAR * width - chance) | (
+        level > highest + _NEAR * width + chance
+    )
+    unlikely |= _values_outside(problem, lowest, highest)
     far = (level < lowest - _FAR * width - chance) | (level > highest + (_FAR - 1) * width + chance)
     found: list[str | None] = []
-    for i, (odd, c) in enumerate(zip(strange.tolist(), level.tolist(), strict=True)):
+    for i, (odd, c) in enumerate(zip(unlikely.tolist(), level.tolist(), strict=True)):
         if not odd:
             found.append(None)
             continue

@@ -103,7 +103,7 @@ def solve(
         from ..zoo import load
 
         prior = load(prior)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     problem = Problem.build(y, physics, prior, None if estimate else noise, image_shape, progress)
     if not problem.physics.linear and method != "posterior":
         raise UsageError(f"method {method!r} needs a linear operator: method 'posterior' takes any")
@@ -154,7 +154,7 @@ def solve(
     if original.given is not None and original.model is not None:
         model = as_noise(result.noise) if estimate else original.model
         result.measured = Measured(*original.given, model)
-    result.seconds = time.perf_counter() - begun
+    result.seconds = time.perf_counter() - started
     return result
 
 

@@ -77,7 +77,7 @@ def _seconds(run: Callable[[], Tensor]) -> float:
     """Of the fastest of three, after one to warm up."""
     times = []
     for _ in range(4):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         run().sum().backward()
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - started)
     return min(times[1:])

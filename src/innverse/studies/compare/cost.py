@@ -89,9 +89,9 @@ def processor_seconds(function: Callable[[], object], repeats: int = 3) -> float
     """
     times = []
     for _ in range(repeats + 1):
-        begun = time.process_time()
+        started = time.process_time()
         function()
-        times.append(time.process_time() - begun)
+        times.append(time.process_time() - started)
     return statistics.median(times[1:])
 
 

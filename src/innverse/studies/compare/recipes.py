@@ -114,9 +114,9 @@ def _seconds_of_a_step(config: TrainingConfig, device: str) -> float:
     trainer.initialize()
     times = []
     for _ in range(8):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         trainer.step()
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - started)
     return statistics.median(times[2:])
 
 

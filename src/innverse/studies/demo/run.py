@@ -52,9 +52,9 @@ class Outcome:
 
 def run_scene(scene: Scene, prior, progress: Report | None = None) -> Outcome:
     """Both reconstructions of a scene."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     by_tv = tv(scene.y, scene.physics, scene.problem.tv)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     inn = solve(scene.y, scene.physics, prior, "pnp", progress=progress)
     return Outcome(
         scene,
