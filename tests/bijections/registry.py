@@ -141,6 +141,7 @@ LAYERS = {
         image(),
         vector(3, batch=2),
     ),
+    "periodic convolution": lambda: (b.PeriodicConvolution(3, 3), image(3, 5)),
     "autoregressive": lambda: (b.Autoregressive(MADE(3, 2, 8)), vector(3)),
     "autoregressive, conditional by concatenation": lambda: (
         b.Autoregressive(MADE(3, 2, 8, condition=2)),

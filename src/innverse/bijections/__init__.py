@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .multiscale import Squeezed as Squeezed
     from .patches import Cosines as Cosines
     from .patches import Patches as Patches
+    from .periodic import PeriodicConvolution as PeriodicConvolution
     from .positions import Positionwise as Positionwise
     from .residual import Residual as Residual
     from .standardize import Standardize as Standardize
