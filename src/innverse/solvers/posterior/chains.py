@@ -7,16 +7,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...seeding import stream
 from .adapt import ROUND, DualAveraging, Lengths, first_step
 from .checkpoint import Checkpoint
 from .hmc import Move, move
 from .metric import Kinetic
-from .randomness import Streams
+from .randomness import Streams, length_factor
 from .target import Point, Target
 
-_JITTER = 0.4  # of the trajectory, so that no period of the target is met
 _LONGEST = 60  # leapfrog steps of a transition
+
+
+def transition(
+    target: Target,
+    metric: Kinetic,
+    point: Point,
+    streams: Streams,
+    k: int,
+    step: Tensor,
+    steps: int | Tensor,
+) -> Move:
+    """The k-th transition, of ``steps`` leapfrog steps, one number or (N,), of size ``step`` (N,)."""
+    of_data = streams.normal(tuple(target.y.shape[1:]), k, "data")
+    of_image = streams.normal(tuple(point.u.shape[1:]), k, "image")
+    p = metric.momenta(of_data, of_image)
+    return move(target, metric, point, p, streams.uniform(k, "accept"), step, steps)
 
 
 class Chains:
@@ -64,18 +78,15 @@ class Chains:
 
     def transition(self, target: Target, metric: Kinetic, learn: bool) -> Move:
         """One for all chains."""
-        k, streams = self.k, self.streams
         step = self.steps.step if learn else self.steps.final
         time = self.lengths.time if learn else self.lengths.final
         n = self._steps(step, time)
-        of_data = streams.normal(tuple(target.y.shape[1:]), k, "data")
-        of_image = streams.normal(tuple(self.point.u.shape[1:]), k, "image")
-        result = move(
+        result = transition(
             target,
             metric,
             self.point,
-            metric.momenta(of_data, of_image),
-            streams.uniform(k, "accept"),
+            self.streams,
+            self.k,
             self._for_chains(step),
             int(n[0]) if self.fixed is not None else self._for_chains(n),
         )
@@ -118,9 +129,9 @@ class Chains:
     def _steps(self, step: Tensor, time: Tensor) -> Tensor:
         """Leapfrog steps of the next transition (B,): those of the trajectory, at random more or
         less, for all items alike."""
-        u = 2 * float(torch.rand((), generator=stream(self.seed, self.k, "length"))) - 1
+        factor = length_factor(self.seed, self.k)
         mean = torch.full_like(step, self.fixed) if self.fixed is not None else time / step
-        return (mean * (1 + _JITTER * u)).round().clamp(1, _LONGEST).nan_to_num(1.0).long()
+        return (mean * factor).round().clamp(1, _LONGEST).nan_to_num(1.0).long()
 
     def _for_chains(self, values: Tensor) -> Tensor:
         return values.repeat_interleave(self.each)

@@ -211,6 +211,12 @@ def _nearest(target: Target, scale: Tensor, spectra: dict[str, Tensor], like: Te
     return best[1]
 
 
+def scale_of(density, level: float | None, u: Tensor) -> Tensor:
+    """The metric's scale at each u (N,): the noise level of the prior, or 1 / sqrt of the largest
+    curvature of a density without levels."""
+    return steepest_scale(density, u) if level is None else torch.full((len(u),), level).to(u)
+
+
 def steepest_scale(density, u: Tensor, iterations: int = 20) -> Tensor:
     """1 / sqrt of the largest curvature of -log p at each u (N,), by power iteration.
 

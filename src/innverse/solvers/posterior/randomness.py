@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ...seeding import stream
 
+_JITTER = 0.4
+
 
 class Streams:
     """Normal and uniform draws for ``chains`` chains of each item of y.
@@ -45,3 +47,9 @@ class Streams:
 def _seed_of(item: Tensor, seed: int) -> int:
     digest = hashlib.blake2b(item.contiguous().numpy().tobytes(), digest_size=8).digest()
     return int.from_bytes(digest, "little") ^ seed
+
+
+def length_factor(seed: int, k: int) -> float:
+    """By how much the k-th trajectory is longer or shorter than the others, so that no period of the
+    target is met; the same for all chains."""
+    return 1 + _JITTER * (2 * float(torch.rand((), generator=stream(seed, k, "length"))) - 1)

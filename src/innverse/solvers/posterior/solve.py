@@ -21,7 +21,7 @@ from ...fitting.interrupt import stop_requests
 from ...flows.padding import pad_to_multiple
 from ...metrics.chains import r_hat
 from ...options import LEVEL, SEEDS, array, choice, folder, real, whole
-from ...protocols import Density, Encoder, Generator, multiple_of, noise_range
+from ...protocols import Encoder, Generator, multiple_of, noise_range
 from ..levels import priors_at
 from ..problem import Problem
 from ..reconstruction import Reconstruction
@@ -34,7 +34,8 @@ from .hmc import Move
 from .latent import LatentTarget
 from .likelihood import likelihood_of
 from .memory import check_memory
-from .metric import Flat, Kinetic, metric_for, steepest_scale
+from .metric import Flat, Kinetic, metric_for, scale_of
+from .needs import check_density, check_noise
 from .randomness import Streams
 from .start import begin, levels, reconstruction
 from .target import Target
@@ -83,15 +84,8 @@ class PosteriorDraws(Method):
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
-        if not isinstance(prior, Density):
-            raise UsageError(
-                f"method 'posterior' needs a density: {type(prior).__name__} has no log_prob; "
-                "choose a flow"
-            )
-        if problem.noise is None:
-            raise UsageError(
-                "method 'posterior' needs the noise level: pass noise=, or a physics that knows it"
-            )
+        check_density("posterior", prior)
+        check_noise("posterior", problem)
         if self.space == "latent" and not _has_latents(prior):
             raise UsageError(f"space='latent': {type(prior).__name__} has no encode and decode")
         run = _Run(self, problem, prior)
@@ -156,7 +150,7 @@ class _Run:
             start = self.options.init
             start = reconstruction(self.problem, self.prior) if start is None else start
             self.start = pad_to_multiple(start, multiple_of(self.prior)).to(like)
-            scale = _scale(self.density, self.level, self.start)
+            scale = scale_of(self.density, self.level, self.start)
             self.scale = scale.repeat_interleave(self.chains)
             self.curvature = like.new_full((self.problem.batch, 2), torch.nan)
         start = self.start[self.items]
@@ -359,13 +353,6 @@ class _Run:
 
 def _has_latents(prior) -> bool:
     return isinstance(prior, Generator) and isinstance(prior, Encoder)
-
-
-def _scale(density, level: float | None, start: Tensor) -> Tensor:
-    """The metric's scale of each item (B,): sigma0, or for a density without levels its steepest."""
-    if level is None:
-        return steepest_scale(density, start)
-    return torch.full((len(start),), level).to(start)
 
 
 @contextlib.contextmanager

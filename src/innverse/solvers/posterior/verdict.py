@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...metrics.chains import effective_size, effective_size_of_tails, r_hat
 
-_ALIKE, _ALIKE_ALL = 1.05, 1.1  # R-hat of 99 % of the pixels, and of all
+ALIKE, ALIKE_ALL = 1.05, 1.1  # R-hat of 99 % of the pixels, and of all
 _ENOUGH = 50  # effective draws of the median pixel
 _STUCK = 0.01  # acceptance below which a chain counts as one that never moved
 _PIXELS = 4096  # at once, in double precision
@@ -38,7 +38,7 @@ def judge_chains(draws: Tensor, log_p: Tensor, acceptance: Tensor, diverged: Ten
     """
     r, bulk, tail = (_by_pixels(f, draws) for f in (r_hat, effective_size, effective_size_of_tails))
     bad = _stuck(acceptance, diverged)
-    status = _status(r, bulk)
+    status = verdict(r, bulk)
     if bool((acceptance <= 0).all()):
         why = "every trajectory diverged" if bool((diverged >= 1).all()) else "no chain ever moved"
         status = f"failed: {why}; is the density finite there, and smooth?"
@@ -50,7 +50,8 @@ def judge_chains(draws: Tensor, log_p: Tensor, acceptance: Tensor, diverged: Ten
     return Verdict(r, bulk, tail, status, bad)
 
 
-def _status(r: Tensor, size: Tensor) -> str:
+def verdict(r: Tensor, size: Tensor) -> str:
+    """ "converged", or what R-hat and effective sizes of the pixels of an item say against it."""
     if not bool(torch.isfinite(r).all()):
         return "not converged: some pixels never moved; use more warmup"
     if not _agree(r):
@@ -64,7 +65,7 @@ def _status(r: Tensor, size: Tensor) -> str:
 
 
 def _agree(r: Tensor) -> bool:
-    return _most(r) <= _ALIKE and float(r.max()) <= _ALIKE_ALL
+    return _most(r) <= ALIKE and float(r.max()) <= ALIKE_ALL
 
 
 def _most(r: Tensor) -> float:

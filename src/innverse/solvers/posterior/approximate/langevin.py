@@ -28,8 +28,9 @@ from ...problem import Problem
 from ...reconstruction import Reconstruction
 from ..hmc import leapfrog
 from ..metric import Metric, steepest_scale
+from ..needs import check_density, check_noise
 from ..randomness import Streams
-from .side_by_side import check, repeated, side_by_side, summary
+from .side_by_side import repeated, side_by_side, summary
 
 _FIRST_SIGMA = 0.3
 _SETTLING = 2  # times the steps of other levels pass at the last one before draws are kept
@@ -49,7 +50,8 @@ class Langevin(Method):
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
-        check("langevin", problem, prior)
+        check_density("langevin", prior)
+        check_noise("langevin", problem)
         chains, densities = min(self.chains, self.draws), self._densities(prior)
         streams, items = Streams(problem.y, chains, self.seed), repeated(problem, chains)
         start = pad_to_multiple(problem.first_guess(_FIRST_SIGMA), multiple_of(prior))

@@ -8,25 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....errors import UsageError
 from ....metrics.importance import Importance, importance_weights
-from ....protocols import Density
 from ...problem import Problem
 from ...reconstruction import Reconstruction
 from ..target import Target
-
-
-def check(method: str, problem: Problem, prior) -> None:
-    """Raise UsageError unless there are a density and a noise level."""
-    if not isinstance(prior, Density):
-        raise UsageError(
-            f"method {method!r} needs a density: {type(prior).__name__} has no log_prob; "
-            "choose a flow"
-        )
-    if problem.noise is None:
-        raise UsageError(
-            f"method {method!r} needs the noise level: pass noise=, or a physics that knows it"
-        )
 
 
 def side_by_side(problem: Problem, density, items: Tensor, noise: Tensor | None = None) -> Target:

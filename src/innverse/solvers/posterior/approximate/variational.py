@@ -31,9 +31,10 @@ from ...map import MAP
 from ...pnp import PlugAndPlay
 from ...problem import Problem
 from ...reconstruction import Reconstruction
+from ..needs import check_density, check_noise
 from ..randomness import Streams
 from ..target import Target
-from .side_by_side import check, side_by_side, summary, weighed
+from .side_by_side import side_by_side, summary, weighed
 
 _FIRST_SCALE = 0.2  # of q in the latent space, where the prior has 1
 _STEEP = 3.0  # times the median gradient: longer ones, of draws far out, are cut
@@ -52,7 +53,8 @@ class Variational(Method):
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
-        check("variational", problem, prior)
+        check_density("variational", prior)
+        check_noise("variational", problem)
         if not (isinstance(prior, Generator) and isinstance(prior, Encoder)):
             words = f"{type(prior).__name__} has not both encode and decode; choose a flow"
             raise UsageError(f"method 'variational' searches among latents: {words}")

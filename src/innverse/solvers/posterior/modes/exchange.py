@@ -23,12 +23,14 @@ from ...levels import SHARP
 from ...problem import Problem
 from ...reconstruction import Reconstruction
 from ..adapt import DualAveraging, first_step
+from ..chains import transition
 from ..metric import metric_for
+from ..needs import check_noise
 from ..randomness import Streams
 from ..start import begin, reconstruction
 from ..target import Point, Target
 from .ladder import Ladder
-from .setting import length, target_of, transition
+from .setting import length, target_of
 from .summary import summary
 
 _ADAPT = (0.3, 0.6)  # of the warm-up, when the levels are spaced anew
@@ -65,10 +67,7 @@ class ReplicaExchange(Method):
                 f"method 'exchange' needs a noise-conditional flow: {type(prior).__name__} knows "
                 "no noise levels; take 'posterior' or 'smc'"
             )
-        if problem.noise is None:
-            raise UsageError(
-                "method 'exchange' needs the noise level: pass noise=, or a physics that knows it"
-            )
+        check_noise("exchange", problem)
         cold, hot = (
             min(max(v, span[0]), span[1]) for v in (self.sigma or SHARP, self.top or span[1])
         )

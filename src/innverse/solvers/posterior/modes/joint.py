@@ -27,11 +27,13 @@ from ...levels import priors_at
 from ...problem import Problem
 from ...reconstruction import Reconstruction
 from ..adapt import DualAveraging, first_step
-from ..metric import Metric
+from ..chains import transition
+from ..metric import Metric, scale_of
 from ..randomness import Streams
 from ..start import begin, reconstruction
-from .setting import length, level_of, scale_of, transition
-from .summary import ALIKE, summary
+from ..verdict import ALIKE
+from .setting import length, level_of
+from .summary import summary
 from .unknown import Bounds, Measurement, OnePerItem, Parametrised
 
 

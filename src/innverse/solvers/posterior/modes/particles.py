@@ -9,10 +9,11 @@ from torch import Tensor
 
 from ....errors import InputError
 from ..adapt import TARGET
+from ..chains import transition
 from ..metric import metric_for
 from ..randomness import Streams
 from ..target import Target
-from .setting import length, transition
+from .setting import length
 
 _FIRST = 0.5  # step size
 _MOVED = 0.1  # correlation with where they were, below which particles have moved

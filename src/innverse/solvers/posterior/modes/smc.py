@@ -20,10 +20,12 @@ from ....protocols import Density, Generator, multiple_of
 from ...levels import priors_at
 from ...problem import Problem
 from ...reconstruction import Reconstruction
+from ..metric import scale_of
+from ..needs import check_noise
 from ..randomness import Streams
 from .constant import log_constant
 from .particles import Particles
-from .setting import level_of, scale_of, target_of
+from .setting import level_of, target_of
 from .summary import summary
 
 _LOOK = 8  # draws at which the curvature of a density without noise levels is measured
@@ -60,10 +62,7 @@ class TemperedSMC(Method):
                 f"method 'smc' needs a density that it can draw from: {type(prior).__name__} lacks "
                 "log_prob or decode; choose a flow"
             )
-        if problem.noise is None:
-            raise UsageError(
-                "method 'smc' needs the noise level: pass noise=, or a physics that knows it"
-            )
+        check_noise("smc", problem)
         if self.draws < 4 * self.runs:
             raise UsageError(f"draws={self.draws}: give {self.runs} runs at least 4 each")
         density = priors_at(prior, self.sigma)[0]

@@ -10,9 +10,7 @@ from ....metrics.chains import effective_size, effective_size_of_tails, r_hat
 from ....protocols import multiple_of
 from ...problem import Problem
 from ...reconstruction import Reconstruction
-
-ALIKE, ALIKE_ALL = 1.05, 1.1  # R-hat of 99 % of the pixels, and of all
-_ENOUGH = 50  # effective draws of the median pixel
+from ..verdict import verdict
 
 
 def summary(problem: Problem, density, draws: Tensor, method: str, diagnostics: dict, **more):
@@ -42,19 +40,3 @@ def summary(problem: Problem, density, draws: Tensor, method: str, diagnostics: 
         diagnostics=known | diagnostics,
         **more,
     )
-
-
-def verdict(r: Tensor, size: Tensor) -> str:
-    """ "converged", or what R-hat and effective sizes of the pixels of an item say against it."""
-    r, size = r.flatten(), size.flatten()
-    if not bool(torch.isfinite(r).all()):
-        return "not converged: some pixels never moved; use more warmup"
-    most, all_of_them = float(r.quantile(0.99)), float(r.max())
-    if most > ALIKE or all_of_them > ALIKE_ALL:
-        return (
-            f"not converged: the chains disagree (R-hat {most:.2f} for 99 % of the pixels, "
-            f"{all_of_them:.2f} at most); raise draws"
-        )
-    if float(size.median()) < _ENOUGH:
-        return f"not converged: only {float(size.median()):.0f} effective draws; raise draws"
-    return "converged"
