@@ -9,11 +9,14 @@ in the hole, swaps and round trips.
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import harness
 import torch
 
 import innverse
@@ -24,7 +27,7 @@ RUNS = {
     "posterior": {"chains": 4, "draws": 480, "warmup": 60, "steps": 15},
     "exchange": {"chains": 2, "draws": 500, "warmup": 80, "steps": 5, "levels": 20, "top": 0.15},
 }
-OUT = Path(__file__).parent / "results" / "exchange.json"
+OUT = harness.RESULTS / "exchange.json"
 
 
 def problem() -> tuple[torch.Tensor, Inpainting, torch.Tensor]:
@@ -70,18 +73,17 @@ def row(method: str, u: torch.Tensor, physics: Inpainting, y: torch.Tensor, **op
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.Arguments(__doc__, threads=1, out=False)
     parser.add_argument("--only", choices=RUNS, help="run this row, and keep the others")
-    parser.add_argument("--quick", action="store_true", help="see that it runs; writes nothing")
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     rows = json.loads(OUT.read_text("utf-8")) if OUT.exists() else {}
     for method in [args.only] if args.only else RUNS:
         few = {"draws": 16, "warmup": 4} if args.quick else {}
         rows[method] = row(method, *problem(), **RUNS[method] | few)
         print(method, json.dumps(rows[method]), flush=True)
         if not args.quick:
-            OUT.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+            harness.write_atomically(OUT, rows)
 
 
 if __name__ == "__main__":

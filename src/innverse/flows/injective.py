@@ -12,7 +12,6 @@ Core and tail are bijections, W has orthonormal columns. On its range G = tail W
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from ..bijections.base import Bijection
 from ..bijections.embedding import Embedding
 from ..errors import ShapeError, UsageError, warn
 from ..gaussian import HALF_LOG_2PI
-from ..models.parts import Part
+from ..models.pretrained import Pretrained
 from .arguments import as_count, as_data, reference
 from .base import standard_normal, standard_normal_log_prob
 from .couplings import coupling
@@ -33,7 +32,7 @@ _FAR = 3.0  # times the usual distance from the manifold
 _NUMBERS = 2**24  # of a Jacobian at once
 
 
-class InjectiveFlow(Part, nn.Module):
+class InjectiveFlow(Pretrained, nn.Module):
     """A density on a k-dimensional manifold in R^n, with the same verbs as a `Flow`.
 
     Args:
@@ -77,10 +76,6 @@ class InjectiveFlow(Part, nn.Module):
     @property
     def latent_shape(self) -> tuple[int]:
         return (self.embedding.k,)
-
-    @property
-    def n_parameters(self) -> int:
-        return sum(p.numel() for p in self.parameters())
 
     # ---- code -------------------------------------------------------------------------------
 
@@ -166,19 +161,11 @@ class InjectiveFlow(Part, nn.Module):
         nats = standard_normal_log_prob(z) + log_det
         return (0.5 * squares / self.spread**2 - nats).mean() / self.embedding.n
 
-    # ---- files ------------------------------------------------------------------------------
-
     def fit(self, x, c=None, **options):
         """Train on rows x; returns the `History`: see `innverse.fit`."""
         from ..fitting import fit
 
         return fit(self, x, c, **options)
-
-    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
-        """Write config.json, model.safetensors and README.md (the hub's layout)."""
-        from ..models.store import save
-
-        save(self, Path(folder), card)
 
     # ---- inside -----------------------------------------------------------------------------
 
@@ -208,17 +195,12 @@ class InjectiveFlow(Part, nn.Module):
         return self.tail.inverse(self.embedding(u).view(-1, *self.shape))[0]
 
     def _log_volume(self, u: Tensor) -> Tensor:
-        """1/2 log det(J^T J) (B,), J = dx/du column by column."""
+        """1/2 log det(J^T J) (B,), J = dx/du by forward differentiation."""
         k, n = self.embedding.k, self.embedding.n
+        jacobian = torch.func.vmap(torch.func.jacfwd(lambda u: self._point(u[None]).flatten()))
         rows = []
         for part in u.split(max(1, _NUMBERS // (k * n))):
-            columns = [
-                torch.func.jvp(
-                    lambda u: self._point(u).flatten(1), (part,), (unit.expand_as(part),)
-                )[1]
-                for unit in torch.eye(k, dtype=u.dtype, device=u.device)
-            ]
-            j = torch.stack(columns, 2)
+            j = jacobian(part)
             rows.append(0.5 * torch.linalg.slogdet(j.mT @ j)[1])
         return torch.cat(rows)
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..report import Report, Table
+from ..solvers.posterior.verdict import ALIKE, ALIKE_ALL, ENOUGH
 from . import error_bars
 
 _SMALL = 200  # pixels; below, single pixels are kept sharp
@@ -64,12 +65,12 @@ def _believe(summary: dict[str, Any]) -> Table:
     told = summary["posterior"]
     table = Table(["", "value", "should be"])
     if "r_hat" in told:
-        table.add("R-hat, 99 % of the pixels", f"{told['r_hat']['99 %']:.3f}", "<=\u00a01.05")
-        table.add("R-hat, largest", f"{told['r_hat']['largest']:.3f}", "<=\u00a01.1")
+        table.add("R-hat, 99 % of the pixels", f"{told['r_hat']['99 %']:.3f}", f"<=\u00a0{ALIKE:g}")
+        table.add("R-hat, largest", f"{told['r_hat']['largest']:.3f}", f"<=\u00a0{ALIKE_ALL:g}")
     for name, words in (("ess_bulk", "mean"), ("ess_tail", "tails")):
         if name in told:
             label = f"effective draws of the {words}, median pixel"
-            table.add(label, round(told[name]["median"]), ">=\u00a050")
+            table.add(label, round(told[name]["median"]), f">=\u00a0{ENOUGH}")
     if "acceptance" in told:
         table.add("acceptance", f"{told['acceptance']:.2f}", "0.6\u00a0to\u00a00.95")
     if "divergences" in told:

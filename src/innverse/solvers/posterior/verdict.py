@@ -11,7 +11,7 @@ from torch import Tensor
 from ...metrics.chains import effective_size, effective_size_of_tails, r_hat
 
 ALIKE, ALIKE_ALL = 1.05, 1.1  # R-hat of 99 % of the pixels, and of all
-_ENOUGH = 50  # effective draws of the median pixel
+ENOUGH = 50  # effective draws of the median pixel
 _STUCK = 0.01  # acceptance below which a chain counts as one that never moved
 _PIXELS = 4096  # at once, in double precision
 
@@ -59,7 +59,7 @@ def verdict(r: Tensor, size: Tensor) -> str:
             f"not converged: the chains disagree (R-hat {_most(r):.2f} for 99 % of the pixels, "
             f"{float(r.max()):.2f} at most); raise warmup and draws"
         )
-    if float(size.median()) < _ENOUGH:
+    if float(size.median()) < ENOUGH:
         return f"not converged: only {float(size.median()):.0f} effective draws; raise draws"
     return "converged"
 
