@@ -1,7 +1,8 @@
 """The linear-Gaussian case: a flow set to a normal density, whose posterior is known in closed form.
 
 Mean and covariance of the draws of `solve(method="posterior")` against it, each number in units of its
-own Monte-Carlo error (from effective sizes), for five operators.
+own Monte-Carlo error (from effective sizes), for five operators; and `evidence`, log p(y), in units of
+the error that it states itself.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from innverse.flows import Flow
 from innverse.metrics.calibration import holm
 from innverse.metrics.chains import effective_size
 from innverse.physics.noise import GaussianNoise
+from innverse.solvers import evidence
 
 from . import _problems as problems
 from ._setting import Setting
@@ -23,6 +25,7 @@ from ._setting import Setting
 SEED = 7
 NOISE = 0.1
 SIZES = {"items": 2, "draws": 1600, "chains": 8}
+EVIDENCE = {"draws": 1024, "runs": 16}
 
 
 class Colour(Bijection):
@@ -66,10 +69,24 @@ def closed_form(flow: Flow, op, y: Tensor, s: float) -> tuple[Tensor, Tensor]:
     return mean + (y.flatten(1) - a @ mean) @ gain.T, root @ root.T - gain @ a @ root @ root.T
 
 
+def log_evidence(flow: Flow, op, y: Tensor, s: float) -> Tensor:
+    """log p(y) (B,) of what is measured."""
+    mean, root = flow.bijection.mean, flow.bijection.root
+    a = op.A(torch.eye(len(mean), dtype=torch.float64).view(-1, *flow.shape)).flatten(1).T
+    y = y.flatten(1)
+    there = (y != 0).any(0)  # what is not measured is exactly 0
+    a, y = a[there], y[:, there]
+    covariance = (a @ root) @ (a @ root).T + s**2 * torch.eye(len(a), dtype=torch.float64)
+    return torch.distributions.MultivariateNormal(a @ mean, covariance).log_prob(y)
+
+
 def run(setting: Setting) -> dict:
     case = problems.Case("gaussian", 8, 0.0, NOISE)
     result = {
         operator: setting.part(operator, SIZES, lambda o=operator: errors(setting, case, o))
+        | setting.part(
+            f"{operator}-evidence", EVIDENCE, lambda o=operator: of_evidence(setting, case, o)
+        )
         for operator in (problems.OPERATORS[:1] if setting.quick else problems.OPERATORS)
     }
     p = [found["p_mean"] for found in result.values()]
@@ -77,16 +94,34 @@ def run(setting: Setting) -> dict:
     return {"smallest_p_holm": float(holm(p).min()), "within": bool(holm(p).min() > 0.05), **result}
 
 
-def errors(setting: Setting, case: problems.Case, operator: str) -> dict:
-    """In standard errors, the largest deviation of a mean and of a covariance, with its p-value after
-    the correction for their number."""
-    items, draws, chains = (2, 400, 4) if setting.quick else SIZES.values()
+def measured(setting: Setting, case: problems.Case, operator: str, items: int):
+    """The flow, an operator, and measurements of draws of the flow."""
     flow = gaussian_flow(case.size)
     op = problems.operator(operator, case).double()
     op.noise = GaussianNoise(NOISE)
     g = setting.generator(operator)
-    x = flow.sample(items, generator=g)
-    y = op(x, g)
+    return flow, op, op(flow.sample(items, generator=g), g)
+
+
+def of_evidence(setting: Setting, case: problems.Case, operator: str) -> dict:
+    """Beside the closed form, in nats."""
+    flow, op, y = measured(setting, case, operator, SIZES["items"])
+    options = EVIDENCE if not setting.quick else {"draws": 64, "runs": 4}
+    found = evidence(y, op, flow, image_shape=case.shape, seed=0, **options)
+    exact = log_evidence(flow, op, y, NOISE)
+    return {
+        "log_evidence": found.log_evidence.tolist(),
+        "log_evidence_error": found.error.tolist(),
+        "log_evidence_exact": exact.tolist(),
+        "evidence_off": ((found.log_evidence - exact) / found.error).tolist(),
+    }
+
+
+def errors(setting: Setting, case: problems.Case, operator: str) -> dict:
+    """In standard errors, the largest deviation of a mean and of a covariance, with its p-value after
+    the correction for their number."""
+    items, draws, chains = (2, 400, 4) if setting.quick else SIZES.values()
+    flow, op, y = measured(setting, case, operator, items)
     found = innverse.solve(
         y, op, flow, "posterior", image_shape=case.shape, draws=draws, chains=chains, seed=0
     )
@@ -116,8 +151,19 @@ def table(result: dict) -> str:
     """Deviations in units of their Monte-Carlo errors."""
     keys = ("rms_mean", "largest_mean", "rms_covariance", "largest_covariance", "ess_bulk")
     each = {name: found for name, found in result.items() if name in problems.OPERATORS}
-    rows = [[name, *(f"{found[k]:.2f}" for k in keys)] for name, found in each.items()]
+    rows = [
+        [name, *(f"{found[k]:.2f}" for k in keys), *map(nats, *(found[k] for k in OF_EVIDENCE))]
+        for name, found in each.items()
+    ]
+    head = ["operator", *(k.replace("_", " ") for k in keys), "log p(y), its error, exact", "again"]
     return (
-        f"{harness.table(['operator', *(k.replace('_', ' ') for k in keys)], rows)}\n\nSmallest p "
-        f"after Holm's correction: {result['smallest_p_holm']:.2f}."
+        f"{harness.table(head, rows)}\n\nSmallest p after Holm's correction: "
+        f"{result['smallest_p_holm']:.2f}."
     )
+
+
+OF_EVIDENCE = "log_evidence", "log_evidence_error", "log_evidence_exact"
+
+
+def nats(found: float, error: float, exact: float) -> str:
+    return f"{found:.2f} ± {error:.2f}, {exact:.2f}"

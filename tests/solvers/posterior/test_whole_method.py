@@ -52,11 +52,16 @@ def test_chains_from_far_away_arrive_in_both_spaces(space):
     assert torch.isfinite(found.diagnostics["condition"]).all()
 
 
+@pytest.mark.parametrize("sigma", [0.1, None])
 @pytest.mark.parametrize("name", OPERATORS)
-def test_the_clean_picture_has_its_own_mean_and_spread(name):
+def test_the_clean_picture_has_its_own_mean_and_spread(name, sigma):
     operator, y, a = measured(name)
-    found = innverse.solve(y, operator, Levels(), method="posterior", noise=S, sigma=0.1,
+    found = innverse.solve(y, operator, Levels(), method="posterior", noise=S, sigma=sigma,
                            draws=1600, chains=40, warmup=30, of="clean")  # fmt: skip
+    level = found.diagnostics["sigma"]
+    # without a word, as much of the noise as can be is that of u
+    norm = operator.norm_squared((1, *SHAPE)) ** 0.5
+    assert level == 0.1 if sigma else 0.97 * S < level * norm < S
     agrees(found, *Levels().posterior(a, y.flatten(), S, "clean"))
     assert found.diagnostics["of"] == "clean"
 

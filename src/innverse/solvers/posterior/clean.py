@@ -20,11 +20,26 @@ from torch import Tensor
 from ...errors import UsageError
 from ...physics import Blur, LinearPhysics, MatrixPhysics, Whitened, whiten
 from ...physics.base import TightFrame
+from ...protocols import noise_range
 from ..problem import Problem
 from .metric import gram_matrix
 from .target import Point, Target
 
 _MARGIN = 1.01  # of s over sigma0 ||A||: the noise that is left must not vanish
+_AMPLE = 1.02  # of the same, where the level is free
+
+
+def highest_level(problem: Problem, prior) -> float | None:
+    """The level at which x is asked for where none is given: the highest that the noise allows.
+
+    The law of x does not depend on it, but the smoother the density is, the faster chains mix.
+    """
+    span = noise_range(prior)
+    if span is None or depends_on_signal(problem):
+        return None
+    s = problem.noise_level()
+    norm = problem.physics.norms_squared((1, *problem.shape)).to(s).sqrt()
+    return min(max(float((s / norm).min()) / _AMPLE, span[0]), span[1])
 
 
 def through_noisy(problem: Problem, sigma0: float) -> Problem:
@@ -34,7 +49,7 @@ def through_noisy(problem: Problem, sigma0: float) -> Problem:
     Raises:
         UsageError: noise below sigma0 ||A||, or an operator whose A A^T has no simple form.
     """
-    if problem.model is not None and problem.model.depends_on_signal:
+    if depends_on_signal(problem):
         raise UsageError("of='clean' needs Gaussian noise: take of='noisy' for counted photons")
     s = problem.noise_level()
     norm = problem.physics.norms_squared((1, *problem.shape)).to(s).sqrt()
@@ -46,6 +61,10 @@ def through_noisy(problem: Problem, sigma0: float) -> Problem:
         )
     y, physics = _left_over(problem.y, problem.physics, s, sigma0, problem.shape)
     return dataclasses.replace(problem, y=y, physics=physics, noise=physics.sigma)
+
+
+def depends_on_signal(problem: Problem) -> bool:
+    return problem.model is not None and problem.model.depends_on_signal
 
 
 def _left_over(y: Tensor, physics: LinearPhysics, s: Tensor, sigma0: float, shape):

@@ -28,7 +28,7 @@ from ..reconstruction import Reconstruction
 from .adapt import ROUND, first_step
 from .chains import Chains
 from .checkpoint import Keeper
-from .clean import CleanMoments, through_noisy
+from .clean import CleanMoments, highest_level, through_noisy
 from .conditioning import STEPS, condition, curvatures
 from .hmc import Move
 from .latent import LatentTarget
@@ -53,7 +53,11 @@ class PosteriorDraws(Method):
     """
 
     sigma: float | Sequence[float] | None = real(
-        None, LEVEL, above=0, several=True, auto="0.02, or the nearest that it knows"
+        None,
+        LEVEL,
+        above=0,
+        several=True,
+        auto="0.02, or of the clean image what the noise allows, or the nearest that the prior knows",
     )
     draws: int = whole(400, "Draws that are kept, of all chains together.", 8)
     chains: int = whole(4, "Chains that make them.", 2, 4096)
@@ -98,7 +102,10 @@ class _Run:
 
     def __init__(self, options: PosteriorDraws, problem: Problem, prior):
         self.options, self.prior, self.chains = options, prior, options.chains
-        self.density = priors_at(prior, options.sigma)[0]
+        sigma = options.sigma
+        if sigma is None and options.of == "clean":
+            sigma = highest_level(problem, prior)
+        self.density = priors_at(prior, sigma)[0]
         self.level = None if noise_range(prior) is None else float(self.density.c)
         clean = options.of == "clean" and self.level is not None
         self.problem = through_noisy(problem, self.level) if clean else problem
