@@ -94,7 +94,7 @@ def contradictions(problem: Problem, prior: object = None, scale: float = 1.0) -
 def has_one_level(problem: Problem) -> bool:
     """Whether the noise is one number per item: white, and the same for all pixels."""
     noise = problem.noise
-    if noise is None or isinstance(problem.given[1].noise, PoissonNoise):
+    if noise is None or isinstance(problem.model, PoissonNoise):
         return False
     if type(problem.physics).__name__ == "Whitened":
         return False

@@ -12,7 +12,10 @@ from gaussian_prior import S, gaussian_prior
 from innverse import physics
 from innverse.errors import InnverseError, ShapeError, UsageError
 from innverse.solvers import Evidence, evidence
+from innverse.solvers.posterior.modes.constant import log_constant
 from innverse.solvers.posterior.modes.particles import rise, systematic
+from innverse.solvers.posterior.modes.setting import target_of
+from innverse.solvers.problem import Problem
 
 from .mixture import SHAPE as SMALL
 from .mixture import TAU, WEIGHTS, Mixture, modes
@@ -262,3 +265,25 @@ def test_a_density_without_draws_is_refused_and_items_must_match():
     one = Evidence(torch.zeros(1), torch.zeros(1), None)
     with pytest.raises(ShapeError, match="1 and 2 items"):
         one.against(Evidence(torch.zeros(2), torch.zeros(2), None))
+
+
+@pytest.mark.parametrize(
+    ("noise", "dy"),
+    [
+        (physics.GaussianNoise(0.2), 0.01),
+        (physics.PoissonNoise(0.1), 0.1),
+        (physics.PoissonGaussianNoise(0.1, 0.05), 0.01),
+        (physics.PoissonGaussianNoise(0.01, 0.1), 0.01),  # too much noise to count photons
+    ],
+)
+def test_the_probabilities_of_all_measurements_of_a_picture_add_to_one(noise, dy):
+    """Likelihood and constant together are log p(y | u), of the pixel that is measured."""
+    y = torch.zeros(420 if dy < 0.1 else 42, 1, 1, 2, dtype=torch.float64)
+    y[:, 0, 0, 0] = torch.arange(len(y)) * dy - (1.2 if dy < 0.1 else 0)
+    operator = physics.Inpainting(torch.tensor([[1.0, 0.0]]).double())
+    problem = Problem.build(y, operator, None, noise=noise, image_shape=(1, 1, 2))
+    target = target_of(problem, None, 1)
+    log_p = target.log_likelihood(torch.full((len(y), 1, 1, 2), 0.6).double())
+    each = (log_p + log_constant(problem)).exp()
+    width = 1 if type(noise) is physics.PoissonNoise else dy
+    assert abs(float(each.sum() * width) - 1) < 1e-3

@@ -50,7 +50,7 @@ def poisson_gaussian(physics, y: Tensor, gain: float, sigma: float) -> Likelihoo
     electronics hides single photons) the Gaussian of the same variance, gain A u + sigma^2, stands
     for it.
     """
-    reach = math.ceil(8 * sigma / gain)
+    reach = reach_of(gain, sigma)
 
     def by_counts(u: Tensor) -> Tensor:
         rate = (physics.A(u) / gain).clamp_min(1e-30)
@@ -68,7 +68,13 @@ def poisson_gaussian(physics, y: Tensor, gain: float, sigma: float) -> Likelihoo
         variance = gain * clean.clamp_min(0) + sigma**2
         return -0.5 * ((y - clean).square() / variance + variance.log()).flatten(1).sum(1)
 
-    return by_counts if reach <= _MOST_COUNTS else by_variance
+    return by_variance if reach is None else by_counts
+
+
+def reach_of(gain: float, sigma: float) -> int | None:
+    """How many counts on either side of what was read may have been there; None for too many."""
+    reach = math.ceil(8 * sigma / gain)
+    return reach if reach <= _MOST_COUNTS else None
 
 
 def likelihood_of(problem: Problem, items: Tensor) -> Likelihood | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from ....gaussian import HALF_LOG_2PI
-from ....physics import LinearPhysics, PoissonNoise, Whitened
+from ....physics import LinearPhysics, PoissonGaussianNoise, PoissonNoise, Whitened
 from ...problem import Problem
+from ..likelihood import reach_of
 
 
 def log_constant(problem: Problem) -> Tensor:
@@ -16,13 +19,24 @@ def log_constant(problem: Problem) -> Tensor:
     Of the measurement as it was given, before anything was divided out of it; values that depend on
     no pixel and are zero were not measured. Photon counts have probabilities, not densities.
     """
-    if type(problem.model) is PoissonNoise and problem.given is not None:
-        counts = problem.given[0].double() / problem.model.gain
-        return -torch.lgamma(counts + 1).flatten(1).sum(1)
+    if isinstance(problem.model, PoissonNoise) and problem.given is not None:
+        return _of_photons(problem.model, *problem.given, problem.shape)
     weight = problem.physics.weight if isinstance(problem.physics, Whitened) else 1.0
     std = problem.noise_level().double().view(-1, *[1] * (problem.y.dim() - 1)) / weight
     each = -(std.log() + HALF_LOG_2PI).expand(problem.y.shape)
     return each.where(measured(problem.physics, problem.y, problem.shape), 0.0).flatten(1).sum(1)
+
+
+def _of_photons(model: PoissonNoise, y: Tensor, physics: LinearPhysics, shape) -> Tensor:
+    y = y.double()
+    if not isinstance(model, PoissonGaussianNoise) or not model.read_sigma > 0:
+        return -torch.lgamma(y / model.gain + 1).flatten(1).sum(1)
+    log_sigma = math.log(model.read_sigma)
+    there, elsewhere = -HALF_LOG_2PI, log_sigma
+    if reach_of(model.gain, model.read_sigma) is not None:
+        there, elsewhere = there - log_sigma, 0.0
+    known = measured(physics, y, shape)
+    return torch.where(known, there, elsewhere).to(y).flatten(1).sum(1)
 
 
 @torch.no_grad()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ....physics import PoissonNoise
 from ....protocols import noise_range
 from ...problem import Problem
-from ..likelihood import poisson
+from ..likelihood import likelihood_of
 from ..randomness import length_factor
 from ..target import Target
 
@@ -16,11 +15,8 @@ def target_of(problem: Problem, density, each: int) -> Target:
     """The posterior of ``each`` chains of every item, an item's side by side."""
     items = torch.arange(problem.batch, device=problem.y.device).repeat_interleave(each)
     physics, y, level = problem.physics.select(items), problem.y[items], problem.noise_level()
-    counts = None
-    if type(problem.model) is PoissonNoise and problem.given is not None:
-        given, operator = problem.given
-        counts = poisson(operator.select(items), given[items], problem.model.gain)
-    return Target(density, physics, y, level[items], problem.crop, counts)
+    likelihood = likelihood_of(problem, items)
+    return Target(density, physics, y, level[items], problem.crop, likelihood)
 
 
 def level_of(density) -> float | None:
