@@ -81,6 +81,13 @@ def test_what_cannot_be_said_of_the_clean_picture_is_refused(noise, operator, wo
     assert "\n" not in str(caught.value)
 
 
+def test_chains_too_short_to_be_compared_are_told_so():
+    operator, y, _ = measured()
+    found = innverse.solve(y, operator, Levels(), **(FEW | {"draws": 9}))
+    assert "chains of less than 4 draws cannot be compared" in found.status[0]
+    assert not found.converged.any() and found.diagnostics["r_hat"].isnan().all()
+
+
 def interrupted(y, operator, folder, after: int, **more) -> None:
     def stop(done, total, note):
         if done == after:

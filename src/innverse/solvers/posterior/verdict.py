@@ -13,6 +13,7 @@ from ...metrics.chains import effective_size, effective_size_of_tails, r_hat
 ALIKE, ALIKE_ALL = 1.05, 1.1  # R-hat of 99 % of the pixels, and of all
 ENOUGH = 50  # effective draws of the median pixel
 _STUCK = 0.01  # acceptance below which a chain counts as one that never moved
+_FEWEST = 4  # draws of a chain, of which both halves have a spread
 _PIXELS = 4096  # at once, in double precision
 
 
@@ -36,7 +37,7 @@ def judge_chains(draws: Tensor, log_p: Tensor, acceptance: Tensor, diverged: Ten
         acceptance: of each chain (chains,), from 0 to 1.
         diverged: share of the trajectories of each chain that diverged (chains,).
     """
-    r, bulk, tail = (_by_pixels(f, draws) for f in (r_hat, effective_size, effective_size_of_tails))
+    r, bulk, tail = agreement(draws)
     bad = _stuck(acceptance, diverged)
     status = verdict(r, bulk)
     if bool((acceptance <= 0).all()):
@@ -50,8 +51,20 @@ def judge_chains(draws: Tensor, log_p: Tensor, acceptance: Tensor, diverged: Ten
     return Verdict(r, bulk, tail, status, bad)
 
 
+def agreement(draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """R-hat and effective sizes, bulk and tails, of each pixel (C, H, W) of draws (chains, n, C, H, W);
+    NaN where chains are too short to be compared."""
+    if draws.shape[1] < _FEWEST:
+        unknown = torch.full(draws.shape[2:], torch.nan, dtype=torch.float64, device=draws.device)
+        return unknown, unknown, unknown
+    r, bulk, tail = (_by_pixels(f, draws) for f in (r_hat, effective_size, effective_size_of_tails))
+    return r, bulk, tail
+
+
 def verdict(r: Tensor, size: Tensor) -> str:
     """ "converged", or what R-hat and effective sizes of the pixels of an item say against it."""
+    if bool(torch.isnan(r).all() & torch.isnan(size).all()):
+        return f"not converged: chains of less than {_FEWEST} draws cannot be compared; raise draws"
     if not bool(torch.isfinite(r).all()):
         return "not converged: some pixels never moved; use more warmup"
     if not _agree(r):

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from ....flows.padding import pad_to_multiple
-from ....metrics.chains import effective_size, effective_size_of_tails, r_hat
 from ....protocols import multiple_of
 from ...problem import Problem
 from ...reconstruction import Reconstruction
-from ..verdict import verdict
+from ..verdict import agreement, verdict
 
 
 def summary(problem: Problem, density, draws: Tensor, method: str, diagnostics: dict, **more):
@@ -18,11 +17,8 @@ def summary(problem: Problem, density, draws: Tensor, method: str, diagnostics: 
 
     ``more`` are other attributes of the `Reconstruction`.
     """
-    known = {
-        "r_hat": torch.stack([r_hat(item) for item in draws]),
-        "ess_bulk": torch.stack([effective_size(item) for item in draws]),
-        "ess_tail": torch.stack([effective_size_of_tails(item) for item in draws]),
-    }
+    r, bulk, tail = (torch.stack(v) for v in zip(*map(agreement, draws), strict=True))
+    known = {"r_hat": r, "ess_bulk": bulk, "ess_tail": tail}
     samples = draws.flatten(1, 2).transpose(0, 1)
     x = samples.mean(0)
     status = [verdict(r, size) for r, size in zip(known["r_hat"], known["ess_bulk"], strict=True)]
