@@ -32,6 +32,7 @@ VERBS = {
     "eval": ("eval:app", "Measure a model on a test set."),
     "reproduce": ("reproduce:app", "Run a published study again."),
     "compare": ("compare:compare", "INN, VAE and GAN on the same images, claim by claim."),
+    "serve": ("serve:serve", "A page to try it all on in the browser."),
     "info": ("info:info", "Show what a model is made of, or list the models."),
     "doctor": ("doctor:doctor", "Check that this installation works."),
 }

@@ -1,0 +1,67 @@
+"""``innverse serve``: try it in the browser."""
+
+from __future__ import annotations
+
+import secrets
+
+from ..errors import InnverseError, UsageError
+from .options import note
+
+
+def serve(
+    *,
+    port: int = 8000,
+    host: str = "127.0.0.1",
+    token: str | None = None,
+    waiting: int = 16,
+    seconds: float = 900.0,
+) -> int:
+    """Serve a page to repair photographs with, to see samples, and to play with a simulator.
+
+    innverse serve
+    innverse serve --port 9000
+
+    It answers this machine alone, and needs no network. With another --host it asks for a token, which
+    is part of the address that it prints; whoever knows it may let it compute, and traffic is not
+    encrypted, so put it behind a server that speaks TLS. Nothing is written to the disk; uploads and
+    results are forgotten after an hour.
+
+    Parameters
+    ----------
+    port
+        0 takes a free one.
+    host
+        Address to listen at.
+    token
+        A secret of your own, for other hosts. [default: a new one]
+    waiting
+        Jobs that may wait in the line.
+    seconds
+        The most that one job may take.
+    """
+    if not 0 <= port < 65536:
+        raise UsageError(f"--port {port}: must be from 0 to 65535")
+    if waiting < 1 or not seconds > 0:
+        raise UsageError("--waiting and --seconds must be positive")
+    try:
+        import uvicorn
+
+        from ..serve.app import LOOPBACK, create
+    except ModuleNotFoundError as missing:
+        raise InnverseError(
+            f"serve needs {missing.name}, which is not installed: pip install 'innverse[web]'"
+        ) from None
+    from ..serve.limits import Limits
+    from ..serve.listen import listen
+
+    local = host in ("localhost", "127.0.0.1", "::1")
+    secret = token if token or local else secrets.token_urlsafe(24)
+    socket = listen(host, port)
+    number = socket.getsockname()[1]
+    app = create(Limits(waiting=waiting, seconds=seconds), secret, LOOPBACK if local else ("*",))
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{number}/" + (f"?token={secret}" if secret else "")
+    note(f"innverse serve: {address} (Ctrl-C stops it)", False)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    uvicorn.Server(config).run(sockets=[socket])
+    return 0

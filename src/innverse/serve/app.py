@@ -1,0 +1,248 @@
+"""The server: what it answers to whom, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+from collections.abc import AsyncIterator
+from importlib.resources import files
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from .. import __version__
+from ..errors import InnverseError
+from . import gallery, repair
+from .arm import Arm, Point
+from .jobs import Busy, Job, Jobs, Work
+from .limits import Limits
+from .uploads import Uploads
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_COOKIE = "innverse"
+_AT_ONCE, _PATIENCE = 4, 60.0  # uploads, and the seconds that each may take
+
+
+class Refused(Exception):
+    """A request that is answered with a status and a sentence."""
+
+    def __init__(self, status: int, words: str):
+        super().__init__(words)
+        self.status, self.words = status, words
+
+
+def create(
+    limits: Limits = Limits(), token: str | None = None, hosts: tuple[str, ...] = LOOPBACK
+) -> FastAPI:
+    """The application.
+
+    Args:
+        token: who knows it may enter; None lets everybody in who reaches the port.
+        hosts: names under which it may be called, so that no other site reaches it through a
+            visitor's browser; ("*",) for all.
+
+    Example:
+        >>> app = create(Limits(waiting=4))
+        >>> app.title
+        'innverse'
+        >>> app.state.jobs.close()
+    """
+    jobs, uploads, arm = Jobs(limits), Uploads(limits), Arm()
+    few = asyncio.Semaphore(_AT_ONCE)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        jobs.close()
+
+    app = FastAPI(title="innverse", version=__version__, lifespan=lifespan,
+                  docs_url=None, redoc_url=None, openapi_url=None)  # fmt: skip
+    app.state.jobs = jobs
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next):
+        answer = _entry(request, token) or await call_next(request)
+        for name, value in _HEADERS.items():
+            answer.headers.setdefault(name, value)
+        answer.headers.setdefault("Cache-Control", "no-store")
+        return answer
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, why: Refused):
+        more = {"Retry-After": "10"} if why.status == 429 else None
+        return JSONResponse({"error": why.words}, why.status, more)
+
+    @app.exception_handler(InnverseError)
+    async def mistaken(request: Request, why: InnverseError):
+        return JSONResponse({"error": " ".join(str(why).split())}, 400)
+
+    @app.exception_handler(RequestValidationError)
+    async def nonsense(request: Request, why: RequestValidationError):
+        first = why.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+
+    def submit(work: Work) -> dict:
+        try:
+            job = jobs.submit(work)
+        except Busy:
+            raise Refused(
+                429, f"{limits.waiting} jobs are waiting already: try again in a while"
+            ) from None
+        return {"id": job.id}
+
+    def job_named(id: str) -> Job:
+        job = jobs.get(id)
+        if job is None:
+            raise Refused(404, "there is no such job (results are deleted after a while)")
+        return job
+
+    for path, (name, media) in _PAGE.items():
+        app.get(path)(_static(name, media))
+
+    @app.get("/health")
+    def health() -> dict:
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/api/limits")
+    def what_is_allowed() -> dict:
+        return {**vars(limits), "version": __version__, "arm": arm.ready}
+
+    @app.post("/api/pictures", status_code=201)
+    async def upload(request: Request) -> dict:
+        async with few:  # the others are not read meanwhile, so memory stays bounded
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    data = await _body(request, limits.upload)
+            except TimeoutError:
+                raise Refused(408, "the file did not arrive in time") from None
+            found = await run_in_threadpool(uploads.add, data)
+        c, h, w = found.pixels.shape
+        return {"id": found.id, "width": w, "height": h, "channels": c, "notes": found.notes}
+
+    @app.get("/api/pictures/{id}")
+    def picture(id: str) -> Response:
+        media, data = repair.png(uploads.get(id).image)
+        return Response(data, media_type=media)
+
+    @app.post("/api/repair", status_code=202, dependencies=[Depends(_json)])
+    def start_repair(wish: repair.Repair) -> dict:
+        return submit(repair.work_on(wish, uploads, limits))
+
+    @app.post("/api/samples", status_code=202, dependencies=[Depends(_json)])
+    def start_samples(wish: gallery.Samples) -> dict:
+        return submit(gallery.samples(wish))
+
+    @app.post("/api/between", status_code=202, dependencies=[Depends(_json)])
+    def start_between(wish: gallery.Between) -> dict:
+        return submit(gallery.between(wish, uploads))
+
+    @app.post("/api/arm/learn", status_code=202, dependencies=[Depends(_json)])
+    def start_arm() -> dict:
+        return submit(arm.learn)
+
+    @app.post("/api/arm/draws", dependencies=[Depends(_json)])
+    def arm_draws(point: Point) -> dict:
+        return arm.draws(point)
+
+    @app.get("/api/jobs/{id}")
+    def state(id: str) -> dict:
+        job = job_named(id)
+        return {
+            "state": job.state,
+            "error": job.error,
+            "before": jobs.before(job),
+            "fraction": job.progress.fraction,
+            "left": job.progress.left,
+            "note": job.progress.note,
+            "result": job.product.told,
+            "files": [*job.product.files],
+        }
+
+    @app.delete("/api/jobs/{id}")
+    def cancel(id: str) -> dict:
+        jobs.cancel(job_named(id))
+        return {}
+
+    @app.get("/api/jobs/{id}/{name}")
+    def file(id: str, name: str) -> Response:
+        found = job_named(id).product.files.get(name)
+        if found is None:
+            raise Refused(404, "there is no such file")
+        return Response(found[1], media_type=found[0])
+
+    return app
+
+
+def _static(name: str, media: str):
+    data = (files(__package__) / "page" / name).read_bytes()
+
+    def answer() -> Response:
+        return Response(data, media_type=media, headers={"Cache-Control": "no-cache"})
+
+    return answer
+
+
+def _entry(request: Request, token: str | None) -> Response | None:
+    """A refusal, or nothing: other sites, and visitors without the token, stay outside."""
+    origin = request.headers.get("origin")
+    if origin is not None and origin.split("://")[-1] != request.headers.get("host"):
+        return JSONResponse({"error": "requests of other sites are refused"}, 403)
+    if token is None or request.url.path == "/health":
+        return None
+    asked = request.query_params.get("token", "")
+    if hmac.compare_digest(asked.encode(), token.encode()):
+        # into a cookie, and out of the address
+        answer = Response(status_code=303, headers={"Location": "/"})
+        answer.set_cookie(_COOKIE, token, httponly=True, samesite="strict")
+        return answer
+    bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+    for given in (request.cookies.get(_COOKIE, ""), bearer):
+        if hmac.compare_digest(given.encode(), token.encode()):
+            return None
+    return JSONResponse(
+        {"error": "a token is needed: open the address that the server printed"}, 401
+    )
+
+
+def _json(request: Request) -> None:
+    """No form of another site can send this type without being asked first."""
+    if request.headers.get("content-type", "").split(";")[0] != "application/json":
+        raise Refused(415, "send JSON (Content-Type: application/json)")
+    if int(request.headers.get("content-length") or 0) > 2**16:
+        raise Refused(413, "the request is too large")
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """The body, of at most so many bytes, whatever its header says."""
+    if request.headers.get("content-type") != "application/octet-stream":
+        raise Refused(415, "send the bytes of the file (Content-Type: application/octet-stream)")
+    parts, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > most:
+            raise Refused(
+                413, f"the file is larger than {most // 2**20} MB, the most that is taken"
+            )
+        parts.append(chunk)
+    return b"".join(parts)
