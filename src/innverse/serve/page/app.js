@@ -269,6 +269,7 @@ async function present(id, state) {
   show($("compare"), true);
   show($("result"), true);
   slide();
+  $("compare").scrollIntoView({ block: "nearest" });  // on a telephone it is above the button
 }
 
 function slide() {
