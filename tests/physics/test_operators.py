@@ -316,4 +316,4 @@ def test_operators_say_whether_they_measure_pictures(name):
     assert physics.measures_images == measures_images(name) == (name not in _NO_PICTURES)
 
 
-_NO_PICTURES = ("compressed_sensing", "fourier", "tomography", "mri")
+_NO_PICTURES = ("compressed_sensing", "fourier", "tomography", "mri", "phase_retrieval")

@@ -71,6 +71,22 @@ def as_physics(obj, image_shape=None, noise=None) -> LinearPhysics:
     )
 
 
+def stack(*operators, image_shape=None) -> Stacked:
+    """Several measurements of one image as one vector, see `Stacked`.
+
+    Args:
+        operators: whatever `as_physics` takes.
+        image_shape: (C, H, W), where none of them knows it.
+
+    Example:
+        >>> views = stack(Downsampling(2, noise=0.01), Blur(gaussian_kernel(1.0), noise=0.02))
+        >>> y = views(torch.rand(1, 1, 8, 8))  # each part with its own noise
+        >>> [tuple(part.shape) for part in views.split(y)]
+        [(1, 1, 4, 4), (1, 1, 8, 8)]
+    """
+    return Stacked([as_physics(p, image_shape) for p in operators], image_shape)
+
+
 def _is_stack(obj) -> bool:
     if isinstance(obj, (tuple, list)):
         return bool(obj) and all(callable(getattr(p, "A", None)) for p in obj)

@@ -43,6 +43,9 @@ class CallablePhysics(LinearPhysics):
     def A_adjoint(self, y: Tensor) -> Tensor:
         return _LinearMap.apply(y, self._back, self._there)
 
+    def on_complex(self):
+        return self._copy(complex_image=True)
+
     def _there(self, x: Tensor) -> Tensor:
         return self._call(self._forward, x, "A")
 

@@ -44,7 +44,7 @@ def _of_complex_images(operator, noise) -> LinearPhysics:
     """
     physics = as_physics(operator, None, noise)
     if isinstance(physics, (CallablePhysics, MatrixPhysics)):
-        return physics._copy(complex_image=True)
+        return physics.on_complex()
     if isinstance(physics, KSpace):
         channels, *size = physics.known_shape
         if channels != 1 and not physics.complex_image:

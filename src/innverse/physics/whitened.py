@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..shapes import wide
-from .base import LinearPhysics, TightFrame, Wrapper, per_item
+from .base import Composed, LinearPhysics, TightFrame, Wrapper, per_item
 from .cg import conjugate_gradient
 from .foreign_noise import as_noise
-from .noise import GaussianNoise, NoiseModel
+from .noise import GaussianNoise, NoiseModel, NoNoise
 
 _SLOPE = 0.05  # how much neighbouring pixels of an image differ
 _EXACT = 1e-2  # of an item's level, below which noise does not count as lower
@@ -137,6 +137,9 @@ def whiten(y: Tensor, physics: LinearPhysics, noise=None) -> tuple[Tensor, Linea
         torch.Size([1, 1, 8, 8])
     """
     model = as_noise(physics.noise if noise is None else noise)
+    basis = getattr(model, "basis", None)
+    if basis is not None:
+        y, physics = basis.A(y), _before(basis, physics, y)
     if model.sigma is None and not model.depends_on_signal:
         return y, _with_noise(physics, model)
     std = _deviation(y, physics, model)
@@ -160,6 +163,13 @@ def whiten(y: Tensor, physics: LinearPhysics, noise=None) -> tuple[Tensor, Linea
     weight = torch.where(std.isfinite(), level / std.maximum(_EXACT * level), 0)
     whitened = Whitened(physics, weight, GaussianNoise(square.sqrt()))
     return whitened.whiten(y), whitened
+
+
+def _before(basis: LinearPhysics, physics: LinearPhysics, y: Tensor) -> LinearPhysics:
+    """``basis @ physics``; the basis alone behind an identity, since it may know closed forms."""
+    if physics.is_diagonal and bool((physics.diagonal(y) == 1).all()):
+        return basis
+    return Composed(basis, physics._copy(noise=NoNoise()))
 
 
 def divide(y: Tensor, physics: LinearPhysics, by: float) -> tuple[Tensor, Whitened]:
