@@ -44,7 +44,9 @@ def test_options_reach_the_operator():
 def test_errors():
     with pytest.raises(UsageError, match="unknown physics 'radon': choose denoising"):
         P.build("radon", (1, 8, 8))
-    with pytest.raises(UsageError, match=r"unknown option 'strength' .* valid are kernel, kernel_index"):
+    with pytest.raises(
+        UsageError, match=r"unknown option 'strength' .* valid are kernel, kernel_index"
+    ):
         P.build("blur", (1, 8, 8), strength=3)
     with pytest.raises(UsageError, match="bad option for physics 'inpainting'"):
         P.build("inpainting", (1, 8, 8), keep="half")

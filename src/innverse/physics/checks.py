@@ -20,7 +20,7 @@ _OWN = __name__.rpartition(".")[0]  # where the operators of this package are
 def check_adjoint(physics: Physics, x, tol: float = _TOL, trials: int = 2, seed: int = 0) -> float:
     """Compare <A x, y> with <x, A_adjoint y> for random x and y (of complex ones the real part).
 
-    Of an operator that is not linear the derivative at random images is compared.
+    Of an operator that is not linear its derivative at random images on [0, 1] is compared.
 
     Args:
         physics: an object with A and A_adjoint.
@@ -41,7 +41,7 @@ def check_adjoint(physics: Physics, x, tol: float = _TOL, trials: int = 2, seed:
     """
     u, v, generator = _random(physics, x, seed), None, torch.Generator().manual_seed(seed + 1)
     if isinstance(physics, LinearPhysics):
-        physics = physics.at(u)
+        physics = physics.at(u.sigmoid())  # images on [0, 1]
     worst = 0.0
     for trial in range(trials):
         if trial:

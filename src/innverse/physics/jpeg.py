@@ -9,6 +9,7 @@ through A alone, which is called straight-through.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,7 @@ _YCC = [  # luma, and how far blue and red are from it
     [0.5, -0.587 / 1.402, -0.114 / 1.402],
 ]
 _WHITE, _MIDDLE = 255, 128
+_LEAST = 1 / 6  # of the deviation of a cell: what a coefficient that was rounded to nothing has
 
 
 def quantisation_tables(quality: int) -> tuple[Tensor, Tensor]:
@@ -138,7 +140,11 @@ class JPEG(LinearPhysics):
 
 
 class JPEGNoise(QuantisationNoise):
-    """What the rounding of cosine coefficients does; ``std`` is that of coefficients."""
+    """What the rounding of cosine coefficients does; `std` is that of coefficients, given their levels.
+
+    A coefficient that was rounded to a level lay anywhere in its cell; one that was rounded to nothing,
+    as most are, was as large as coefficients of its frequency are, see `_sizes`.
+    """
 
     def __init__(self, codec: Codec, tables: tuple[Tensor, Tensor], sigma: float = 0.0):
         super().__init__(codec.spread(tables), sigma, offset=codec.middle())
@@ -149,6 +155,13 @@ class JPEGNoise(QuantisationNoise):
         coefficients = self.codec.coefficients.A(self._before(y, generator))
         decoded = self.codec.decode(self.rounded(coefficients))
         return (_WHITE * decoded.clamp(0, 1)).round() / _WHITE
+
+    def std(self, clean: Tensor) -> Tensor:
+        step = self.step.to(clean)
+        level = ((self.rounded(clean) - self.offset.to(clean)) / step).round()
+        planes = zip(*map(self.codec.planes, (step, level)), strict=True)
+        variance = self.codec.joined([_variance(s, n) for s, n in planes])
+        return (variance + self.read_sigma**2 + self._soft_pixels**2).sqrt()
 
     def _with_sigma(self, sigma: float) -> JPEGNoise:
         return JPEGNoise(self.codec, self.tables, sigma)
@@ -187,39 +200,77 @@ class Codec:
             of = Stacked([luma, BlockCosines((2, *self.half)) @ chroma])
         self.coefficients = of if self.size == (height, width) else of @ pad
 
-    def _planes(self, luma: Tensor, chroma: Tensor) -> Tensor:
-        """What is told of luma (B, 1, ...) and chroma (B, 2, ...) in the shape of a measurement."""
-        if self.image_shape[0] == 1:
-            return luma
-        parts = luma, chroma
-        return torch.cat([p.flatten(1) for p in parts] if self.subsampled else parts, 1)
+    def joined(self, planes: Sequence[Tensor]) -> Tensor:
+        """Luma (B, 1, ...), and chroma (B, 2, ...) of colours, in the shape of the coefficients."""
+        return torch.cat([p.flatten(1) for p in planes] if self.subsampled else [*planes], 1)
+
+    def planes(self, y: Tensor) -> list[Tensor]:
+        """Luma and chroma of coefficients."""
+        if not self.subsampled:
+            return [y[:, :1], y[:, 1:]][: self.image_shape[0]]
+        luma, chroma = y.tensor_split([self.size[0] * self.size[1]], 1)
+        return [luma.reshape(-1, 1, *self.size), chroma.reshape(-1, 2, *self.half)]
 
     def spread(self, tables: tuple[Tensor, Tensor]) -> Tensor:
         """The steps of all coefficients."""
         luma, chroma = (t.double() / _WHITE for t in tables)
-        sizes = self.size, self.half if self.subsampled else self.size
-        tiles = [t.repeat(h // 8, w // 8) for t, (h, w) in zip((luma, chroma), sizes, strict=True)]
-        return self._planes(tiles[0][None, None], tiles[1].expand(1, 2, *tiles[1].shape))
+        planes = [(1, luma, self.size)]
+        if self.image_shape[0] == 3:
+            planes.append((2, chroma, self.half if self.subsampled else self.size))
+        return self.joined([t.repeat(1, c, h // 8, w // 8) for c, t, (h, w) in planes])
 
     def middle(self) -> Tensor:
         """The coefficients of the luma 128, from which steps are counted."""
-        luma = torch.zeros(1, 1, *self.size, dtype=torch.float64)
-        luma[..., ::8, ::8] = 8 * _MIDDLE / _WHITE
-        return self._planes(luma, torch.zeros(1, 2, *(self.half if self.subsampled else self.size)))
+        levels = self.spread((torch.zeros(8, 8), torch.zeros(8, 8)))
+        self.planes(levels)[0][..., ::8, ::8] = 8 * _MIDDLE / _WHITE  # views of them
+        return levels
 
     def decode(self, y: Tensor) -> Tensor:
         """The picture of coefficients."""
         channels, height, width = self.image_shape
+        whole = [_by_blocks(p, back=True) for p in self.planes(y)]
         if self.subsampled:
-            m = self.size[0] * self.size[1]
-            luma = _by_blocks(y[:, :m].view(-1, 1, *self.size), back=True)
-            chroma = _by_blocks(y[:, m:].reshape(-1, 2, *self.half), back=True)
-            planes = torch.cat([luma, _repeated(chroma)], 1)
-        else:
-            planes = _by_blocks(y, back=True)
+            whole[1] = _repeated(whole[1])
+        planes = torch.cat(whole, 1)
         if channels == 3:
             planes = ChannelMixing(torch.tensor(_YCC, dtype=torch.float64).inverse()).A(planes)
         return planes[..., :height, :width]
+
+
+def _variance(step: Tensor, level: Tensor) -> Tensor:
+    """Of what was rounded to a level, (B, C, h, w): step^2 / 12, and around 0 that of a Laplace
+    distribution cut off at step / 2."""
+    b = _sizes(step, level)
+    t = step / (2 * b)
+    small = b.square() * (2 - (t.square() + 2 * t) * (-t).exp() / (1 - (-t).exp()))
+    usual = step.square() / 12
+    small = torch.minimum(small.maximum(_LEAST**2 * usual), usual)
+    return torch.where(level == 0, small, usual.expand_as(level))
+
+
+def _sizes(step: Tensor, level: Tensor) -> Tensor:
+    """How large coefficients are at each frequency f, E|c| = a f^-g, from their levels alone.
+
+    The mean over what a grid of (a, g) makes likely in each channel of each item, if coefficients
+    follow a Laplace distribution (Lam & Goodman, IEEE TIP 9(10), 2000): of |c| / step rounded to m > 0 the probability
+    is exp(-(2 m - 1) t) - exp(-(2 m + 1) t), and 1 - exp(-t) of m = 0, with t = step / (2 E|c|).
+    """
+    blocks = level.abs().unflatten(-1, (-1, 8)).unflatten(-3, (-1, 8)).transpose(3, 4)
+    blocks = blocks.flatten(2, 3).flatten(-2)  # (B, C, blocks, 64)
+    zeros, rest = (blocks == 0).sum(2), (blocks > 0).sum(2)
+    reach = (2 * blocks - 1).clamp_min(0).sum(2)
+    k = torch.arange(8, dtype=step.dtype, device=step.device)
+    f = (k[:, None].square() + k.square()).sqrt().clamp_min(1).flatten()
+    g = torch.linspace(0.5, 3.5, 13).to(f)
+    a = torch.logspace(-3, 1, 81).to(f)
+    size = a[:, None, None] * f ** -g[:, None]  # (a, g, 64)
+    t = step[:, :, None, None, :8, :8].flatten(-2) / (2 * size)
+    zeros, rest, reach = (n[:, :, None, None] for n in (zeros, rest, reach))
+    log_p = zeros * (-torch.expm1(-t)).log() + rest * (-torch.expm1(-2 * t)).log() - reach * t
+    weight = log_p[..., 1:].sum(-1).flatten(2).softmax(2)  # the mean is no matter of its own size
+    found = (weight @ size.square().flatten(0, 1)).sqrt().unflatten(-1, (8, 8))
+    found[..., 0, 0] = 4 * step[..., 0, 0]
+    return found.repeat(1, 1, level.shape[-2] // 8, level.shape[-1] // 8)
 
 
 class BlockCosines(TightFrame):

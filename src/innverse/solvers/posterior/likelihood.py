@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...physics import PoissonGaussianNoise, PoissonNoise, QuantisationNoise
+from ...physics import NoNoise, PoissonGaussianNoise, PoissonNoise, QuantisationNoise
 from ..problem import Problem
 
 _MOST_COUNTS = 32  # on either side of what was read
@@ -74,7 +74,7 @@ def poisson_gaussian(physics, y: Tensor, gain: float, sigma: float) -> Likelihoo
 def quantised(physics, y: Tensor, noise: QuantisationNoise) -> Likelihood:
     """The probability of the cell that each value of y was rounded in."""
     if noise.basis is not None:
-        y, physics = noise.basis.A(y), noise.basis @ physics
+        y, physics = noise.basis.A(y), noise.basis @ physics._copy(noise=NoNoise())
     return lambda u: noise.log_likelihood(physics.A(u), y)
 
 
