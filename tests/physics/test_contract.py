@@ -76,6 +76,13 @@ OPERATORS = {
         lambda: P.Tomography((2, 6, 7), [3, 50, 100, 200], 15, centre=6.2, source=20, detector=8),
         (2, 6, 7),
     ),
+    "mosaic": (lambda: P.Inpainting(P.bayer_mask((4, 6))), (3, 4, 6)),
+    "blur that varies": (
+        lambda: P.VaryingBlur(
+            torch.rand(2, 3, 4, generator=_gen()), _kernel(10, 6).view(2, 5, 6), "reflect"
+        ),
+        (2, 5, 6),
+    ),
     "grayscale": (lambda: P.ChannelMixing([[0.3, 0.6, 0.1]]), (3, 4, 5)),
     "channels": (lambda: P.ChannelMixing(_kernel(4, 3)), (3, 4, 3)),
     "jpeg": (lambda: P.JPEG((1, 5, 9)), (1, 5, 9)),
@@ -115,7 +122,9 @@ def _spread(y):
 
 
 def _spectrum():
-    back = lambda y: 20 * torch.fft.ifft2(y.view(-1, 1, 4, 5)).real
+    def back(y):
+        return 20 * torch.fft.ifft2(y.view(-1, 1, 4, 5)).real
+
     return P.as_physics((lambda x: torch.fft.fft2(x).flatten(1), back), (1, 4, 5))
 
 

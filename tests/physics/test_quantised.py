@@ -109,7 +109,7 @@ def test_the_deviations_of_rounded_coefficients_are_those_that_they_have():
     g = torch.Generator().manual_seed(0)
     u = torch.rand(1, 1, 256, 256, generator=g, dtype=torch.float64) - 0.5
     f = (torch.arange(8.0)[:, None] ** 2 + torch.arange(8.0) ** 2).sqrt().clamp_min(1)
-    c = -u.sign() * torch.log1p(-2 * u.abs()) * (0.3 * f**-1.5).repeat(32, 32)
+    c = -u.sign() * torch.log1p(-2 * u.abs()) * (0.6 / f).repeat(32, 32)
     noise = P.JPEG((1, 256, 256), 20).noise
     levels = noise.rounded(c + noise.offset)
     off = (levels - noise.offset - c).square()
@@ -131,7 +131,7 @@ def test_solvers_weigh_each_coefficient_by_its_step(shape):
     assert float(after) < 0.95 * float(before)
     assert bool(found.converged.all())
     # gray: the least-squares step is in closed form, whatever the weights
-    white, a = P.whiten(y, physics)
+    _, a = P.whiten(y, physics)
     assert P.check_adjoint(a, x) < 1e-4
     assert a.direct == (shape == (1, 24, 24))
     rhs = torch.randn(1, *shape, dtype=torch.float64)

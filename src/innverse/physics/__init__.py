@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .fourier import SubsampledFourier as SubsampledFourier
     from .fourier import cartesian_mask as cartesian_mask
     from .inpainting import Inpainting as Inpainting
+    from .inpainting import bayer_mask as bayer_mask
     from .jpeg import JPEG as JPEG
     from .kernels import gaussian_kernel as gaussian_kernel
     from .kernels import motion_kernel as motion_kernel
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from .registry import options as options
     from .stacked import Stacked as Stacked
     from .tomography import Tomography as Tomography
+    from .varying_blur import VaryingBlur as VaryingBlur
     from .whitened import Whitened as Whitened
     from .whitened import whiten as whiten
 

@@ -90,6 +90,8 @@ def stack(*operators, image_shape=None) -> Stacked:
 def _is_stack(obj) -> bool:
     if isinstance(obj, (tuple, list)):
         return bool(obj) and all(callable(getattr(p, "A", None)) for p in obj)
+    if any("Composed" in kind.__name__ for kind in type(obj).__mro__):  # has a list as well
+        return False
     return isinstance(getattr(obj, "physics_list", None), (list, torch.nn.ModuleList))
 
 

@@ -252,8 +252,9 @@ def _sizes(step: Tensor, level: Tensor) -> Tensor:
     """How large coefficients are at each frequency f, E|c| = a f^-g, from their levels alone.
 
     The mean over what a grid of (a, g) makes likely in each channel of each item, if coefficients
-    follow a Laplace distribution (Lam & Goodman, IEEE TIP 9(10), 2000): of |c| / step rounded to m > 0 the probability
-    is exp(-(2 m - 1) t) - exp(-(2 m + 1) t), and 1 - exp(-t) of m = 0, with t = step / (2 E|c|).
+    follow a Laplace distribution (Lam & Goodman, IEEE TIP 9(10), 2000): of |c| / step rounded to
+    m > 0 the probability is exp(-(2 m - 1) t) - exp(-(2 m + 1) t), and 1 - exp(-t) of m = 0, with
+    t = step / (2 E|c|).
     """
     blocks = level.abs().unflatten(-1, (-1, 8)).unflatten(-3, (-1, 8)).transpose(3, 4)
     blocks = blocks.flatten(2, 3).flatten(-2)  # (B, C, blocks, 64)
