@@ -153,6 +153,6 @@ def test_the_command_line_spells_the_index(tmp_path, cli):
     np.savez(tmp_path / "k.npz", a=np.ones((1, 3)), b=np.ones((5, 1)))
     PIL.Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "dot.png")
     done = cli("solve", str(tmp_path / "dot.png"), "--physics", "blur", "--kernel",
-               str(tmp_path / "k.npz"), "--method", "tv", "--simulate")  # fmt: skip
+               str(tmp_path / "k.npz"), "--method", "tv", "--simulate", "--out", "r")  # fmt: skip
     assert done.returncode == 2
     assert "holds 2 kernels (1x3, 5x1): choose one with --kernel-index, 1 to 2" in done.stderr
