@@ -66,6 +66,9 @@ def test_what_is_wrong_is_said_in_one_line():
         with pytest.raises(error, match=words) as e:
             make()
         assert "\n" not in str(e.value)
+    counted = P.build("phase_retrieval", SHAPE, gain=0.1)
+    with pytest.raises(UsageError, match="its noise must not depend on the signal"):
+        innverse.solve(counted.A(torch.rand(1, *SHAPE)), counted, method="deep_decoder")
     wrong = P.PhaseRetrieval((torch.fft.fft2, torch.fft.ifft2), SHAPE, noise=0.1)
     y = torch.rand(1, *SHAPE)
     with pytest.raises(InputError, match="adjoint of .* is wrong"):

@@ -63,8 +63,7 @@ def as_physics(obj, image_shape=None, noise=None) -> LinearPhysics:
     if hasattr(obj, "forward") and callable(getattr(obj, "adjoint", None)):
         return CallablePhysics(obj.forward, obj.adjoint, image_shape, noise, type(obj).__name__)
     if callable(obj) and not isinstance(obj, type):
-        adjoint = adjoint_by_autograd(obj, image_shape, _name(obj))
-        return CallablePhysics(obj, adjoint, image_shape, noise, _name(obj))
+        return CallablePhysics(obj, None, image_shape, noise, _name(obj))
     raise UsageError(
         f"cannot use {type(obj).__name__} as an operator: give an object with A and A_adjoint, a "
         f"scipy LinearOperator, a matrix, a differentiable function or a pair (A, A_adjoint)"

@@ -157,7 +157,7 @@ def _described(text: str, kind: str, numbers: list[str]) -> Tensor:
         if kind == "gaussian" and len(values) == 1:
             return gaussian_kernel(values[0])
         if kind == "motion" and len(values) in (1, 2):
-            return motion_kernel(*values)
+            return motion_kernel(values[0], values[1] if len(values) == 2 else 0.0)
         if kind == "shake" and len(values) == 1 and values[0] == int(values[0]) >= 0:
             return shake_kernel(int(values[0]))
     raise OptionError("kernel", f" {text}: write {_FORMS}, in pixels and degrees")

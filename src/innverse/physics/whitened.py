@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..shapes import wide
-from .base import Composed, LinearPhysics, TightFrame, Wrapper, per_item
+from .base import Composed, LinearPhysics, TightFrame, Wrapper, name_of, per_item
 from .cg import conjugate_gradient
 from .foreign_noise import as_noise
 from .noise import GaussianNoise, NoiseModel, NoNoise
@@ -188,6 +188,10 @@ def _with_noise(physics: LinearPhysics, model: NoiseModel) -> LinearPhysics:
 def _deviation(y: Tensor, physics: LinearPhysics, model: NoiseModel) -> Tensor:
     if not model.depends_on_signal:
         return model.std(y)
+    if not physics.linear:
+        raise UsageError(
+            f"{name_of(physics)} is not linear: its noise must not depend on the signal, give a level"
+        )
     clean = _noiseless(y, physics, model)
     gain = getattr(model, "gain", None)
     return model.std(clean if gain is None else clean.clamp_min(_PHOTONS * gain))
