@@ -30,11 +30,13 @@ class Operator(Options):
     Attributes:
         operator: the class of what `build` makes.
         needs_noise: whether it measures nothing without a noise level.
+        rounds: whether what it makes has noise of its own, of rounding.
         complex_channels: whether complex measurements (C, ...) are kept as 2 C real channels.
     """
 
     operator: ClassVar[type[LinearPhysics]]
     needs_noise: ClassVar[bool] = False
+    rounds: ClassVar[bool] = False
     complex_channels: ClassVar[bool] = False
 
     def build(self, shape: tuple[int, ...]) -> LinearPhysics:
@@ -53,11 +55,13 @@ class Method(Options):
         needs: what it asks of the prior, in words.
         uses_prior: whether it uses one.
         latent_init: whether ``init`` are latents instead of images.
+        any_operator: whether it takes operators that are not linear.
     """
 
     needs: ClassVar[str] = "a flow"
     uses_prior: ClassVar[bool] = True
     latent_init: ClassVar[bool] = False
+    any_operator: ClassVar[bool] = False
 
     def solve(self, problem: Problem, prior: Any) -> Reconstruction:
         """Images for all items of the problem."""
@@ -176,8 +180,17 @@ OPERATORS: Catalog[Operator] = Catalog(
         "fourier": "fourier:NamedFourier",
         "tomography": "tomography:NamedTomography",
         "mri": "mri:NamedMRI",
+        "grayscale": "channels:NamedGrayscale",
+        "phase_retrieval": "phase:NamedPhaseRetrieval",
+        "quantisation": "quantised:NamedQuantisation",
+        "jpeg": "jpeg:NamedJPEG",
     },
-    {"superresolution": "downsampling", "deblurring": "blur", "ct": "tomography"},
+    {
+        "colorisation": "grayscale",
+        "superresolution": "downsampling",
+        "deblurring": "blur",
+        "ct": "tomography",
+    },
 )
 
 METHODS: Catalog[Method] = Catalog(

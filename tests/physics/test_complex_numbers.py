@@ -73,3 +73,24 @@ def test_what_has_no_complex_images_says_so():
         P.ComplexAsChannels([P.Denoising(), P.Denoising()])
     with pytest.raises(UsageError, match="complex_image=True"):
         P.Magnitudes(P.SubsampledFourier(MASK, image_shape=(3, H, W)), torch.zeros(H, W))
+
+
+def test_one_function_of_complex_images_has_its_adjoint_made():
+    def spectrum(x):
+        return torch.fft.fft2((1 + 2j) * x)[..., ::2]
+
+    x = torch.rand(2, 2, 6, 8, dtype=torch.float64)
+    both = P.ComplexAsChannels(spectrum, (1, 6, 8))
+    assert P.check_adjoint(both, x, tol=1e-12) < 1e-12
+    given = P.ComplexAsChannels((spectrum, lambda y: _spectrum_back(y)), (1, 6, 8))
+    y = both.A(x)
+    torch.testing.assert_close(both.A_adjoint(y), given.A_adjoint(y))
+    phase = torch.rand(6, 8)
+    magnitudes = P.Magnitudes(spectrum, phase, (1, 6, 8))
+    assert P.check_adjoint(magnitudes, x[:, :1], tol=1e-12) < 1e-12
+
+
+def _spectrum_back(y):
+    whole = torch.zeros(*y.shape[:-1], 8, dtype=y.dtype)
+    whole[..., ::2] = y
+    return (1 - 2j) * 48 * torch.fft.ifft2(whole)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from innverse import physics as P
+from innverse.physics.real_numbers import RealMeasurements
 
 
 def _mask(*shape, seed=0):
@@ -48,6 +49,15 @@ OPERATORS = {
     "downsampling bicubic": (lambda: P.Downsampling(2), (1, 12, 10)),
     "downsampling ragged": (lambda: P.Downsampling(5, (1, 13, 17)), (1, 13, 17)),
     "downsampling gaussian": (lambda: P.Downsampling(4, None, "gaussian", "zero"), (1, 12, 8)),
+    "downsampling symmetric": (
+        lambda: P.Downsampling(3, (1, 8, 7), "bilinear", "symmetric"),
+        (1, 8, 7),
+    ),
+    "downsampling renormalised": (
+        lambda: P.Downsampling(2, (1, 7, 8), boundary="renormalised"),
+        (1, 7, 8),
+    ),
+    "blur symmetric": (lambda: P.Blur(_kernel(6, 15), "symmetric"), (1, 12, 13)),
     "downsampling custom": (
         lambda: P.Downsampling(3, None, torch.tensor([1.0, 2, 3, 4]) / 10, "circular"),
         (1, 12, 9),
@@ -66,6 +76,37 @@ OPERATORS = {
         lambda: P.Tomography((2, 6, 7), [3, 50, 100, 200], 15, centre=6.2, source=20, detector=8),
         (2, 6, 7),
     ),
+    "mosaic": (lambda: P.Inpainting(P.bayer_mask((4, 6))), (3, 4, 6)),
+    "blur that varies": (
+        lambda: P.VaryingBlur(
+            torch.rand(2, 3, 4, generator=_gen()), _kernel(10, 6).view(2, 5, 6), "reflect"
+        ),
+        (2, 5, 6),
+    ),
+    "grayscale": (lambda: P.ChannelMixing([[0.3, 0.6, 0.1]]), (3, 4, 5)),
+    "channels": (lambda: P.ChannelMixing(_kernel(4, 3)), (3, 4, 3)),
+    "jpeg": (lambda: P.JPEG((1, 5, 9)), (1, 5, 9)),
+    "jpeg subsampled": (lambda: P.JPEG((3, 5, 4), subsampling=True), (3, 5, 4)),
+    "coded diffraction": (
+        lambda: RealMeasurements(P.CodedDiffraction(_coils(2, 5, 4))),
+        (1, 5, 4),
+    ),
+    "small and blurred": (
+        lambda: P.Downsampling(2) @ P.Blur(_kernel(3, 4), "reflect", image_shape=(2, 8, 6)),
+        (2, 8, 6),
+    ),
+    "masks one after the other": (
+        lambda: P.Inpainting(_mask(2, 1, 6, 5)) @ P.Inpainting(_mask(6, 5, seed=1)),
+        (2, 6, 5),
+    ),
+    "complex in the middle": (
+        lambda: RealMeasurements(P.MatrixPhysics(_kernel(9, 20)) @ _spectrum()),
+        (1, 4, 5),
+    ),
+    "stack": (
+        lambda: P.stack(P.Downsampling(2, (1, 6, 5)), P.Inpainting(_mask(2, 1, 6, 5))),
+        (1, 6, 5),
+    ),
     "matrix": (lambda: P.MatrixPhysics(_kernel(7, 12), (1, 3, 4)), (1, 3, 4)),
     "callables": (
         lambda: P.as_physics((lambda x: 2 * x[..., ::2], _spread), (1, 4, 6)),
@@ -78,6 +119,13 @@ def _spread(y):
     x = torch.zeros(*y.shape[:-1], 2 * y.shape[-1], dtype=y.dtype)
     x[..., ::2] = 2 * y
     return x
+
+
+def _spectrum():
+    def back(y):
+        return 20 * torch.fft.ifft2(y.view(-1, 1, 4, 5)).real
+
+    return P.as_physics((lambda x: torch.fft.fft2(x).flatten(1), back), (1, 4, 5))
 
 
 def dense(physics, shape, item=0, batch=1):
@@ -187,6 +235,39 @@ def test_select_takes_the_items_of_a_batch(case):
     physics.noise = P.GaussianNoise(torch.tensor([0.1, 0.2]))
     assert physics.select(idx).sigma.tolist() == pytest.approx([0.2])
     assert physics.sigma.tolist() == pytest.approx([0.1, 0.2])
+
+
+NONLINEAR = {
+    "function": lambda: P.Nonlinear(lambda x: x.exp() * x.roll(1, -1), (1, 4, 5)),
+    "phase retrieval": lambda: P.PhaseRetrieval(P.CodedDiffraction.random((2, 4, 5), 3)),
+    "phase retrieval, real": lambda: P.PhaseRetrieval(torch.randn(12, 20), (1, 4, 5)),
+    "behind": lambda: P.Nonlinear(torch.tanh, (1, 2, 3)) @ P.Downsampling(2, (1, 4, 5)),
+    "before": lambda: P.Blur(_kernel(3, 3)) @ P.Nonlinear(torch.sin, (1, 4, 5)),
+    "stacked": lambda: P.stack(P.Denoising(), P.Nonlinear(lambda x: x**2, (1, 4, 5))),
+    "whitened": lambda: P.Whitened(P.Nonlinear(torch.exp, (1, 4, 5)), torch.rand(1, 1, 4, 5)),
+}
+
+
+@pytest.mark.parametrize("name", NONLINEAR)
+def test_derivatives_of_operators_that_are_not_linear(name):
+    torch.manual_seed(0)
+    physics = NONLINEAR[name]()
+    assert not physics.linear
+    x = torch.rand(2, *physics.image_shape, dtype=torch.float64)
+    assert P.check_adjoint(physics, x, tol=1e-12) < 1e-12
+    v, h = torch.randn_like(x), 1e-6
+    slope = (physics.A(x + h * v) - physics.A(x - h * v)) / (2 * h)
+    j = physics.at(x)
+    assert j.linear and torch.allclose(j.A(v), slope, atol=1e-7)
+    w = torch.randn_like(slope)
+    at = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad((physics.A(at) * w).sum(), at)
+    assert torch.allclose(j.A_adjoint(w), grad, atol=1e-12)
+    assert torch.allclose(physics.A_vjp(x, w), grad, atol=1e-12)
+    one = torch.tensor([1])
+    assert torch.allclose(physics.select(one).A(x[1:]), physics.A(x)[1:])
+    assert torch.allclose(j.select(one).A(v[1:]), j.A(v)[1:])
+    assert physics.A_adjoint(w).shape == x.shape  # that of the derivative at grey
 
 
 def test_prox_minimises_its_objective(case):

@@ -316,4 +316,46 @@ def test_operators_say_whether_they_measure_pictures(name):
     assert physics.measures_images == measures_images(name) == (name not in _NO_PICTURES)
 
 
-_NO_PICTURES = ("compressed_sensing", "fourier", "tomography", "mri")
+_NO_PICTURES = ("compressed_sensing", "fourier", "tomography", "mri", "phase_retrieval")
+
+
+def _imresize(x: np.ndarray, factor: int) -> np.ndarray:
+    """MATLAB's imresize(x, 1 / factor): cubic, antialiased, symmetric at the edges (its formulas)."""
+
+    def cubic(t):
+        t = np.abs(t)
+        near = 1.5 * t**3 - 2.5 * t**2 + 1
+        return np.where(t <= 1, near, np.where(t <= 2, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2, 0))
+
+    for axis in (0, 1):
+        n = x.shape[axis]
+        out = -(-n // factor)
+        u = factor * np.arange(1, out + 1) + 0.5 * (1 - factor)
+        taps = np.ceil(4 * factor).astype(int) + 2
+        index = np.floor(u - 2 * factor)[:, None] + np.arange(taps)
+        weights = cubic((u[:, None] - index) / factor)
+        weights /= weights.sum(1, keepdims=True)
+        mirrored = np.concatenate([np.arange(n), np.arange(n)[::-1]])[
+            (index.astype(int) - 1) % (2 * n)
+        ]
+        moved = np.moveaxis(x, axis, 0)
+        x = np.moveaxis((weights[:, :, None] * moved[mirrored]).sum(1), 0, axis)
+    return x
+
+
+@pytest.mark.parametrize(("factor", "size"), [(2, (12, 10)), (3, (13, 11)), (4, (8, 20))])
+def test_bicubic_is_matlabs_imresize(factor, size):
+    x = torch.rand(1, 1, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ours = P.Downsampling(factor, (1, *size), boundary="symmetric").A(x)[0, 0]
+    assert np.allclose(ours.numpy(), _imresize(x[0, 0].numpy(), factor), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "by"), [("area", "BOX"), ("bilinear", "BILINEAR"), ("bicubic", "BICUBIC")]
+)
+@pytest.mark.parametrize("factor", [2, 3, 5])
+def test_every_filter_is_pillows_up_to_the_edges(name, by, factor):
+    x = torch.rand(6 * factor, 4 * factor, generator=torch.Generator().manual_seed(0))
+    theirs = Image.fromarray(x.numpy()).resize((4, 6), Image.Resampling[by])
+    ours = P.Downsampling(factor, filter=name, boundary="renormalised").A(x[None, None])[0, 0]
+    assert np.allclose(ours.numpy(), np.asarray(theirs), atol=1e-6)

@@ -11,11 +11,12 @@ from ..lazy import lazy
 
 if TYPE_CHECKING:
     from .adapt import as_physics as as_physics
+    from .adapt import stack as stack
+    from .base import Composed as Composed
     from .base import LinearPhysics as LinearPhysics
     from .blur import Blur as Blur
-    from .blur import gaussian_kernel as gaussian_kernel
-    from .blur import motion_kernel as motion_kernel
     from .callables import CallablePhysics as CallablePhysics
+    from .channels import ChannelMixing as ChannelMixing
     from .checks import check_adjoint as check_adjoint
     from .checks import check_measurement as check_measurement
     from .checks import check_operator as check_operator
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
     from .fourier import SubsampledFourier as SubsampledFourier
     from .fourier import cartesian_mask as cartesian_mask
     from .inpainting import Inpainting as Inpainting
+    from .inpainting import bayer_mask as bayer_mask
+    from .jpeg import JPEG as JPEG
+    from .kernels import gaussian_kernel as gaussian_kernel
+    from .kernels import motion_kernel as motion_kernel
+    from .kernels import read_kernels as read_kernels
+    from .kernels import shake_kernel as shake_kernel
     from .matrix import MatrixPhysics as MatrixPhysics
     from .mri import MRI as MRI
     from .mri import estimate_sensitivities as estimate_sensitivities
@@ -36,11 +43,15 @@ if TYPE_CHECKING:
     from .noise import PoissonGaussianNoise as PoissonGaussianNoise
     from .noise import PoissonNoise as PoissonNoise
     from .nonlinear import Nonlinear as Nonlinear
+    from .phase import CodedDiffraction as CodedDiffraction
+    from .phase import PhaseRetrieval as PhaseRetrieval
+    from .quantised import QuantisationNoise as QuantisationNoise
     from .registry import build as build
     from .registry import names as names
     from .registry import options as options
     from .stacked import Stacked as Stacked
     from .tomography import Tomography as Tomography
+    from .varying_blur import VaryingBlur as VaryingBlur
     from .whitened import Whitened as Whitened
     from .whitened import whiten as whiten
 

@@ -63,17 +63,34 @@ def as_physics(obj, image_shape=None, noise=None) -> LinearPhysics:
     if hasattr(obj, "forward") and callable(getattr(obj, "adjoint", None)):
         return CallablePhysics(obj.forward, obj.adjoint, image_shape, noise, type(obj).__name__)
     if callable(obj) and not isinstance(obj, type):
-        adjoint = adjoint_by_autograd(obj, image_shape, _name(obj))
-        return CallablePhysics(obj, adjoint, image_shape, noise, _name(obj))
+        return CallablePhysics(obj, None, image_shape, noise, _name(obj))
     raise UsageError(
         f"cannot use {type(obj).__name__} as an operator: give an object with A and A_adjoint, a "
         f"scipy LinearOperator, a matrix, a differentiable function or a pair (A, A_adjoint)"
     )
 
 
+def stack(*operators, image_shape=None) -> Stacked:
+    """Several measurements of one image as one vector, see `Stacked`.
+
+    Args:
+        operators: whatever `as_physics` takes.
+        image_shape: (C, H, W), where none of them knows it.
+
+    Example:
+        >>> views = stack(Downsampling(2, noise=0.01), Blur(gaussian_kernel(1.0), noise=0.02))
+        >>> y = views(torch.rand(1, 1, 8, 8))  # each part with its own noise
+        >>> [tuple(part.shape) for part in views.split(y)]
+        [(1, 1, 4, 4), (1, 1, 8, 8)]
+    """
+    return Stacked([as_physics(p, image_shape) for p in operators], image_shape)
+
+
 def _is_stack(obj) -> bool:
     if isinstance(obj, (tuple, list)):
         return bool(obj) and all(callable(getattr(p, "A", None)) for p in obj)
+    if any("Composed" in kind.__name__ for kind in type(obj).__mro__):  # has a list as well
+        return False
     return isinstance(getattr(obj, "physics_list", None), (list, torch.nn.ModuleList))
 
 

@@ -9,11 +9,15 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from ..errors import ShapeError, UsageError
+from ..errors import ShapeError, UsageError, first_line
 from ..shapes import wide
 from .cg import MAX_ITER, conjugate_gradient, dot, least_squares
 from .foreign_noise import as_noise
-from .noise import NoiseModel
+from .noise import GaussianNoise, NoiseModel, NoNoise
+
+GREY = (
+    0.5  # at which images are taken back to, by operators that are not linear, before any is known
+)
 
 
 class LinearPhysics(nn.Module):
@@ -35,7 +39,7 @@ class LinearPhysics(nn.Module):
         acts_per_channel: whether channel c of the image gives channel c of the measurement, each in
             the same way.
         is_diagonal: whether A multiplies each pixel by a number, see `diagonal`.
-        linear: whether A is (all are but `Nonlinear`).
+        linear: whether A is (all are but `Nonlinear`, and what is made of one).
         items: of how many items its masks or kernels are; 1 serves any batch.
 
     Example:
@@ -97,7 +101,7 @@ class LinearPhysics(nn.Module):
 
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """Product of v with the Jacobian of A at x: for a linear A, A_adjoint(v)."""
-        return self.A_adjoint(v)
+        return self.at(x).A_adjoint(v)
 
     def A_normal(self, x: Tensor) -> Tensor:
         """A_adjoint(A(x))."""
@@ -188,6 +192,23 @@ class LinearPhysics(nn.Module):
         """The derivative of A at images x, one for each item: of a linear operator, itself."""
         return self
 
+    def at_grey(self, y: Tensor) -> LinearPhysics:
+        """The derivative at grey images, as many as there are measurements y; see `at`."""
+        return self if self.linear else self.at(y.real.new_full((len(y), *self.known_shape), GREY))
+
+    def on_complex(self) -> Self:
+        """The operator where images are complex numbers."""
+        return self
+
+    def __matmul__(self, inner: LinearPhysics) -> Composed:
+        """``B @ A`` measures with B what A gives, see `Composed`."""
+        if not isinstance(inner, LinearPhysics):
+            raise UsageError(
+                f"{name_of(self)} @ {type(inner).__name__}: only operators compose, make one of it "
+                "with as_physics"
+            )
+        return Composed(self, inner)
+
     def select(self, idx: Tensor) -> Self:
         """The operator, and the noise level, of the items idx of a batch."""
         noise = self.noise.select(idx)
@@ -215,15 +236,16 @@ class LinearPhysics(nn.Module):
                 f"{x.shape[-2]}x{x.shape[-1]}"
             )
 
-    def check_data(self, y: Tensor, shape: tuple[int | None, ...]) -> None:
+    def check_data(
+        self, y: Tensor, shape: tuple[int | None, ...], does: str = "gives measurements"
+    ) -> None:
         """Raise ShapeError unless one measurement has this shape (None: any size)."""
         got = tuple(y.shape[1:])
         if len(got) != len(shape) or any(
             s not in (None, g) for s, g in zip(shape, got, strict=True)
         ):
             raise ShapeError(
-                f"{type(self).__name__} gives measurements of shape (B, {_text(shape)}), got "
-                f"{tuple(y.shape)}"
+                f"{type(self).__name__} {does} of shape (B, {_text(shape)}), got {tuple(y.shape)}"
             )
 
 
@@ -242,6 +264,138 @@ class Wrapper(LinearPhysics):
 
     def select(self, idx):
         return self._copy(physics=self.physics.select(idx), noise=self.noise.select(idx))
+
+
+class Composed(LinearPhysics):
+    """(B A) x = B(A x): ``B @ A`` measures with B what A gives.
+
+    Its noise is that of B. Gaussian noise of A is taken over where B leaves it independent and equal
+    (B B^T is a multiple of the identity on what B measures: a mask, random rows, a Fourier transform).
+    With an operator that is not linear the composition is none either, and `at` is the chain rule.
+
+    Args:
+        outer: B.
+        inner: A. It should know the shape of its images: then it is checked that B takes what A gives.
+
+    Raises:
+        ShapeError: B does not take what A gives. UsageError: noise of A that B would correlate.
+
+    Example:
+        >>> small = Downsampling(2) @ Blur(gaussian_kernel(1.0))
+        >>> small.A(torch.rand(1, 1, 8, 8)).shape
+        torch.Size([1, 1, 4, 4])
+        >>> check_adjoint(small, (2, 1, 8, 8)) < 1e-4
+        True
+    """
+
+    def __init__(self, outer: LinearPhysics, inner: LinearPhysics):
+        super().__init__(inner.image_shape)
+        middle = None
+        if self.image_shape is not None:
+            like = torch.zeros(max(1, inner.items), *self.image_shape, device=device_of(inner))
+            with torch.no_grad():
+                middle = inner.A(like)
+            outer = outer.on_complex() if middle.is_complex() else outer
+            self._check_fits(outer, inner, middle)
+        self.outer, self.inner = outer, inner
+        self.linear = outer.linear and inner.linear
+        self.measures_images = outer.measures_images and inner.measures_images
+        self.acts_per_channel = outer.acts_per_channel and inner.acts_per_channel
+        self.is_diagonal = self.direct = outer.is_diagonal and inner.is_diagonal
+        self.noise = _carried(outer, inner, middle)
+
+    @staticmethod
+    def _check_fits(outer: LinearPhysics, inner: LinearPhysics, middle: Tensor) -> None:
+        given = tuple(middle.shape[1:])
+        if outer.image_shape not in (None, given):
+            raise ShapeError(
+                f"{name_of(outer)} measures images of shape {outer.image_shape}, but "
+                f"{name_of(inner)} gives {given}"
+            )
+        try:
+            with torch.no_grad():
+                outer.A(middle.expand(max(len(middle), outer.items), *given))
+        except (ShapeError, RuntimeError) as error:
+            raise ShapeError(
+                f"{name_of(outer)} cannot measure what {name_of(inner)} gives, {given}: "
+                f"{first_line(error)}"
+            ) from None
+
+    @property
+    def items(self) -> int:
+        return max(self.outer.items, self.inner.items)
+
+    @property
+    def name(self) -> str:
+        return f"{name_of(self.outer)} @ {name_of(self.inner)}"
+
+    def A(self, x: Tensor) -> Tensor:
+        return self.outer.A(self.inner.A(x))
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        if not self.linear:
+            return self.at_grey(y).A_adjoint(y)
+        return self.inner.A_adjoint(self.outer.A_adjoint(y))
+
+    def forward(self, x, generator=None):
+        return self.keep_measured(super().forward(x, generator))
+
+    def diagonal(self, x):
+        return self.outer.diagonal(x) * self.inner.diagonal(x)
+
+    def A_dagger(self, y):
+        if not self.is_diagonal:
+            return super().A_dagger(y)
+        d = self.diagonal(y)
+        return torch.where(d != 0, y / torch.where(d != 0, d, 1), 0)
+
+    def solve_normal(self, rhs, rho, x0=None, **options):
+        if not self.is_diagonal:
+            return super().solve_normal(rhs, rho, x0, **options)
+        return rhs / (self.diagonal(rhs).square() + per_item(rho, rhs))
+
+    def keep_measured(self, y):
+        return self.outer.keep_measured(y)
+
+    def at(self, x: Tensor) -> LinearPhysics:
+        if self.linear:
+            return self
+        outer = self.outer.at(self.inner.A(x))
+        return self._copy(outer=outer, inner=self.inner.at(x), linear=True)
+
+    def select(self, idx):
+        outer, inner = self.outer.select(idx), self.inner.select(idx)
+        own = self.noise is self.outer.noise
+        noise = outer.noise if own else self.noise.select(idx)
+        return self._copy(outer=outer, inner=inner, noise=noise)
+
+
+def _carried(outer: LinearPhysics, inner: LinearPhysics, middle: Tensor | None) -> NoiseModel:
+    """The noise of ``outer @ inner``."""
+    own, before = outer.noise, inner.noise
+    if before.sigma is None and not before.depends_on_signal:
+        return own
+    level = before.sigma
+    if isinstance(before, GaussianNoise) and isinstance(level, float) and middle is not None:
+        scale = _frame(outer, middle) if outer.linear else None
+        further = own.sigma if isinstance(own, GaussianNoise) else 0.0
+        if scale is not None and isinstance(own, (NoNoise, GaussianNoise)):
+            return GaussianNoise((scale * level**2 + torch.as_tensor(further).square()).sqrt())
+    raise UsageError(
+        f"the noise of {name_of(inner)} does not stay independent and equal behind {name_of(outer)}: "
+        f"build {name_of(inner)} without noise, and {name_of(outer)} with it"
+    )
+
+
+@torch.no_grad()
+def _frame(physics: LinearPhysics, like: Tensor) -> float | None:
+    """c with A A^T = c I on what is measured; None where there is none."""
+    y = physics.A(like)
+    v = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(0)).to(y)
+    w = physics.A(physics.A_adjoint(v))
+    v = torch.where(w != 0, v, 0)
+    c = (w * v.conj()).sum().real / v.abs().square().sum().clamp_min(1e-30)
+    return float(c) if bool((w - c * v).abs().max() <= 1e-4 * c) else None
 
 
 class TightFrame(LinearPhysics):

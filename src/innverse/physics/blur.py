@@ -2,88 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import os
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..catalog import Operator
-from ..data.image_io import read_image
-from ..data.npy import load_numpy
 from ..errors import InputError, ShapeError, UsageError
-from ..options import OptionError, anything, as_number, choice, real
+from ..options import OptionError, anything, choice, real, whole
 from ..shapes import tensor_of
 from .base import LinearPhysics, per_item, size_of
 from .convolution import BOUNDARIES, fast_size, fold
 from .kept import Kept
-
-_WIDEST = 1000  # pixels: kernels beyond any picture
-
-
-def _checked_size(size) -> int:
-    if int(size) != size or not 1 <= size <= 6 * _WIDEST + 1:
-        raise UsageError(f"the size of a kernel must be a whole number >= 1, got {size}")
-    return int(size)
-
-
-def gaussian_kernel(sigma: float, size: int | None = None) -> Tensor:
-    """A Gaussian (size, size) with unit sum; size defaults to 3 sigma on each side.
-
-    Args:
-        sigma: standard deviation in pixels, > 0.
-        size: width in pixels, odd or even.
-
-    Example:
-        >>> kernel = gaussian_kernel(1.0)
-        >>> kernel.shape, round(float(kernel.sum()), 3)
-        (torch.Size([7, 7]), 1.0)
-    """
-    if not 0 < sigma <= _WIDEST:
-        raise UsageError(
-            f"the width of a Gaussian kernel must be > 0 pixels, at most {_WIDEST}, got {sigma}"
-        )
-    size = 2 * math.ceil(3 * sigma) + 1 if size is None else _checked_size(size)
-    t = torch.arange(size, dtype=torch.float64) - size // 2
-    line = torch.exp(-(t**2) / (2 * sigma**2))
-    kernel = line[:, None] * line[None, :]
-    return (kernel / kernel.sum()).float()
-
-
-def motion_kernel(length: float, angle: float = 0.0, size: int | None = None) -> Tensor:
-    """Straight camera motion (size, size): a line of unit sum, anti-aliased.
-
-    Args:
-        length: of the motion in pixels, > 0.
-        angle: direction in degrees, counter-clockwise from the horizontal.
-        size: width in pixels; defaults to what the line needs.
-
-    Example:
-        >>> kernel = motion_kernel(9, angle=30)
-        >>> round(float(kernel.sum()), 3)
-        1.0
-    """
-    if not 0 < length <= _WIDEST:
-        raise UsageError(
-            f"the length of a motion kernel must be > 0 pixels, at most {_WIDEST}, got {length}"
-        )
-    if not math.isfinite(angle):
-        raise UsageError(f"the angle of a motion kernel must be finite, got {angle}")
-    size = 2 * math.ceil(length / 2) + 1 if size is None else _checked_size(size)
-    centre = size // 2
-    # many points along the line, each shared bilinearly by its four pixels
-    points = max(1, int(64 * length))
-    t = (torch.arange(points + 1, dtype=torch.float64) / points - 0.5) * length
-    t = t * max(0.0, (length - 1) / length)
-    across = centre + t * math.cos(math.radians(angle))
-    down = centre - t * math.sin(math.radians(angle))
-    grid = torch.arange(size, dtype=torch.float64)
-    near_rows = (1 - (grid[:, None] - down).abs()).clamp_min(0)
-    near_columns = (1 - (grid[:, None] - across).abs()).clamp_min(0)
-    kernel = near_rows @ near_columns.T
-    return (kernel / kernel.sum()).float()
+from .kernels import read_kernel
 
 
 class Blur(LinearPhysics):
@@ -95,7 +25,8 @@ class Blur(LinearPhysics):
 
     Args:
         kernel: (h, w), (1, 1, h, w) or one per channel (1, C, h, w); any size, even ones too.
-        boundary: "circular", "reflect" (without repeating the edge), "replicate", "zero", "valid".
+        boundary: "circular", "reflect" (without repeating the edge), "symmetric" (which repeats it),
+            "replicate", "zero", "valid".
         noise: sigma or a noise model.
         image_shape: (C, H, W), or None for any image.
 
@@ -268,9 +199,12 @@ class NamedBlur(Operator):
 
     kernel: str | Tensor = anything(
         "gaussian",
-        "gaussian:WIDTH, motion:LENGTH:ANGLE, a picture or a .npy.",
+        "gaussian:WIDTH, motion:LENGTH:ANGLE, shake:SEED, or a file: a picture, .npy, .npz, .mat.",
         auto="gaussian:1.6",
-        required="gaussian:WIDTH, motion:LENGTH:ANGLE, a picture or a .npy",
+        required="gaussian:WIDTH, motion:LENGTH:ANGLE, shake:SEED, a picture, a .npy, .npz or .mat",
+    )
+    kernel_index: int | None = whole(
+        None, "Which kernel of a file with several, counted from 1.", auto="the only one"
     )
     width: float = real(
         1.6, 'Standard deviation in pixels, of kernel "gaussian".', above=0, flag=False
@@ -280,7 +214,7 @@ class NamedBlur(Operator):
     boundary: str = choice(
         "reflect",
         "What lies beyond the border.",
-        ("circular", "reflect", "replicate", "zero", "valid"),
+        ("circular", "reflect", "symmetric", "replicate", "zero", "valid"),
     )
 
     def build(self, shape):
@@ -295,41 +229,12 @@ class NamedBlur(Operator):
 
     def _kernel(self) -> Tensor:
         if not isinstance(self.kernel, str):
+            if self.kernel_index is not None:
+                raise OptionError("kernel_index", " is for kernels from a file")
             return self.kernel
-        if self.kernel == "gaussian":
-            return gaussian_kernel(self.width)
-        if self.kernel == "motion":
-            return motion_kernel(self.length, self.angle)
-        return read_kernel(self.kernel)
-
-
-def read_kernel(text: str) -> Tensor:
-    """A kernel (h, w) of unit sum from gaussian:WIDTH, motion:LENGTH:ANGLE, an image or a .npy.
-
-    Raises:
-        UsageError: a malformed description. InputError: an unusable file.
-    """
-    kind, *numbers = text.split(":")
-    if kind in ("gaussian", "motion") and not os.path.isfile(text):
-        values = [value for value in map(as_number, numbers) if value is not None]
-        if len(values) == len(numbers) == 1 and kind == "gaussian":
-            return gaussian_kernel(values[0])
-        if len(values) == len(numbers) in (1, 2) and kind == "motion":
-            return motion_kernel(values[0], values[-1] if len(values) == 2 else 0.0)
-        raise OptionError(
-            "kernel",
-            f" {text}: write gaussian:WIDTH (gaussian:1.6) or motion:LENGTH:ANGLE (motion:15:30), "
-            "in pixels and degrees",
-        )
-    if text.lower().endswith(".npy") and os.path.isfile(text):
-        kernel = torch.tensor(load_numpy(Path(text)), dtype=torch.float32)
-    elif os.path.exists(text) or "." in text or os.sep in text:
-        kernel = read_image(text, "L").tensor[0]
-    else:
-        raise UsageError(f"unknown kernel {text!r}: choose gaussian or motion, a file, or a tensor")
-    if kernel.dim() != 2:
-        raise ShapeError(f"kernel {text}: a kernel has shape (h, w), not {tuple(kernel.shape)}")
-    total = kernel.sum()
-    if not (torch.isfinite(kernel).all() and total > 0):
-        raise InputError(f"kernel {text}: the values must be finite with a sum above 0")
-    return kernel / total
+        whole = {
+            "gaussian": f"gaussian:{self.width}",
+            "motion": f"motion:{self.length}:{self.angle}",
+            "shake": "shake:0",
+        }
+        return read_kernel(whole.get(self.kernel, self.kernel), self.kernel_index)

@@ -17,6 +17,10 @@ from .base import LinearPhysics
 class CallablePhysics(LinearPhysics):
     """An operator given by two functions on batches.
 
+    Args:
+        forward, adjoint: the functions; an ``adjoint`` of None is made by autograd, and needs the
+            image_shape.
+
     Attributes:
         complex_image: whether the functions see complex images; else the adjoint's real part
             counts, since that is the adjoint on real images.
@@ -33,7 +37,10 @@ class CallablePhysics(LinearPhysics):
 
     def __init__(self, forward, adjoint, image_shape=None, noise=None, name="operator"):
         super().__init__(image_shape, noise)
-        self._forward, self._adjoint, self.name = forward, adjoint, name
+        self._forward, self.name, self._automatic = forward, name, adjoint is None
+        if adjoint is None:
+            adjoint = adjoint_by_autograd(forward, self.image_shape, name)
+        self._adjoint = adjoint
 
     def A(self, x: Tensor) -> Tensor:
         if self.image_shape is not None:
@@ -42,6 +49,12 @@ class CallablePhysics(LinearPhysics):
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         return _LinearMap.apply(y, self._back, self._there)
+
+    def on_complex(self):
+        other = self._copy(complex_image=True)
+        if self._automatic:
+            other._adjoint = adjoint_by_autograd(self._forward, self.image_shape, self.name, True)
+        return other
 
     def _there(self, x: Tensor) -> Tensor:
         return self._call(self._forward, x, "A")
@@ -100,14 +113,18 @@ class _LinearMap(torch.autograd.Function):
         return _LinearMap.apply(grads[0].contiguous(), adjoint, forward), None, None
 
 
-def adjoint_by_autograd(forward: Callable, image_shape, name: str) -> Callable[[Tensor], Tensor]:
+def adjoint_by_autograd(
+    forward: Callable, image_shape, name: str, complex_image: bool = False
+) -> Callable[[Tensor], Tensor]:
     """The adjoint of a linear map that autograd can follow: its vector-Jacobian product."""
     if image_shape is None:
         raise UsageError(f"the adjoint of {name} comes from autograd: give the image_shape too")
 
     def adjoint(y: Tensor) -> Tensor:
         with torch.enable_grad():
-            x = torch.zeros(len(y), *image_shape, dtype=y.dtype.to_real(), device=y.device)
+            real = y.dtype.to_real()
+            dtype = real.to_complex() if complex_image else real
+            x = torch.zeros(len(y), *image_shape, dtype=dtype, device=y.device)
             out = forward(x.requires_grad_())
             if not (isinstance(out, Tensor) and out.requires_grad):
                 raise UsageError(

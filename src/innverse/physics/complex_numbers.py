@@ -36,15 +36,15 @@ class _ByParts(Wrapper):
         return torch.complex(self.physics.A_adjoint(y.real), self.physics.A_adjoint(y.imag))
 
 
-def _of_complex_images(operator, noise) -> LinearPhysics:
+def _of_complex_images(operator, image_shape, noise) -> LinearPhysics:
     """An operator that sees and gives complex images.
 
     Raises:
         UsageError: one that cannot: a stack, Fourier coefficients of several channels.
     """
-    physics = as_physics(operator, None, noise)
+    physics = as_physics(operator, image_shape if _lacks_adjoint(operator) else None, noise)
     if isinstance(physics, (CallablePhysics, MatrixPhysics)):
-        return physics._copy(complex_image=True)
+        return physics.on_complex()
     if isinstance(physics, KSpace):
         channels, *size = physics.known_shape
         if channels != 1 and not physics.complex_image:
@@ -57,6 +57,11 @@ def _of_complex_images(operator, noise) -> LinearPhysics:
     if isinstance(physics, Stacked):
         raise UsageError("a stack has no complex images: give a list of operators that each have")
     return _ByParts(physics, physics.image_shape, physics.noise) if is_own(physics) else physics
+
+
+def _lacks_adjoint(operator) -> bool:
+    """Whether it is one function, whose adjoint autograd makes."""
+    return callable(operator) and not hasattr(operator, "A") and not hasattr(operator, "adjoint")
 
 
 class ComplexAsChannels(Wrapper):
@@ -79,7 +84,7 @@ class ComplexAsChannels(Wrapper):
     """
 
     def __init__(self, operator, image_shape=None, noise=None):
-        inner = _of_complex_images(operator, noise)
+        inner = _of_complex_images(operator, image_shape, noise)
         shape = inner.image_shape if image_shape is None else image_shape
         doubled = None if shape is None else (2 * shape[0], *shape[1:])
         super().__init__(inner, doubled, inner.noise if noise is None else noise)
@@ -121,7 +126,7 @@ class Magnitudes(Wrapper):
     turn: Tensor
 
     def __init__(self, operator, phase: Tensor, image_shape=None, noise=None):
-        inner = _of_complex_images(operator, noise)
+        inner = _of_complex_images(operator, image_shape, noise)
         shape = inner.image_shape if image_shape is None else image_shape
         super().__init__(inner, shape, inner.noise if noise is None else noise)
         phase = torch.as_tensor(phase).double()

@@ -7,13 +7,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-BOUNDARIES = ("circular", "reflect", "replicate", "zero")
+BOUNDARIES = ("circular", "reflect", "symmetric", "replicate", "zero")
 
 
 def fold(index: Tensor, n: int, boundary: str) -> Tensor:
     """Map positions outside 0..n-1 back into the line of n pixels; -1 stands for a zero.
 
-    "reflect" does not repeat the edge pixel (as in torch and numpy), and may fold many times.
+    "reflect" does not repeat the edge pixel (as in torch and numpy), "symmetric" does (as in MATLAB);
+    both may fold many times.
     """
     if boundary == "circular":
         return index % n
@@ -24,6 +25,9 @@ def fold(index: Tensor, n: int, boundary: str) -> Tensor:
             return torch.zeros_like(index)
         index = index % (2 * n - 2)
         return torch.minimum(index, 2 * n - 2 - index)
+    if boundary == "symmetric":
+        index = index % (2 * n)
+        return torch.minimum(index, 2 * n - 1 - index)
     return torch.where((index < 0) | (index >= n), -1, index)
 
 

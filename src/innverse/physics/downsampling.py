@@ -16,7 +16,9 @@ from .base import LinearPhysics, per_item, size_of
 from .convolution import BOUNDARIES, fold
 from .kept import Kept
 
-FILTERS = ("box", "bicubic", "gaussian", "none")
+# half the width of each in blocks; "area" and "box" are the same
+FILTERS = {"area": 0.5, "box": 0.5, "bilinear": 1.0, "bicubic": 2.0, "gaussian": 1.5, "none": 0.0}
+_OWN = "renormalised"  # a boundary of this operator alone
 
 
 class Downsampling(LinearPhysics):
@@ -30,10 +32,12 @@ class Downsampling(LinearPhysics):
         factor: integer >= 1.
         image_shape: (C, H, W). Needed if H or W is not a multiple of the factor: the last block is
             then completed by the boundary rule, and the output has ceil(H / factor) rows.
-        filter: "box" (mean of the block), "bicubic" (Keys' a = -1/2, stretched by the factor: what
-            Pillow's resize does), "gaussian" (standard deviation factor / 2), "none" (take one
-            pixel), or a 1-D tensor of weights.
-        boundary: "reflect", "replicate", "circular" or "zero".
+        filter: "area" or "box" (mean of the block), "bilinear" (a triangle), "bicubic" (Keys' a =
+            -1/2), both stretched by the factor against aliasing, "gaussian" (standard deviation
+            factor / 2), "none" (take one pixel), or a 1-D tensor of weights.
+        boundary: "reflect", "symmetric", "replicate", "circular", "zero", or "renormalised": weights
+            beyond the border are left out, and the others made up to a sum of 1. With "bicubic",
+            "symmetric" is MATLAB's imresize and "renormalised" Pillow's resize.
         noise: sigma or a noise model.
 
     Example:
@@ -50,8 +54,9 @@ class Downsampling(LinearPhysics):
         super().__init__(image_shape, noise)
         if not isinstance(factor, numbers.Real) or not (factor >= 1 and factor % 1 == 0):
             raise UsageError(f"the downsampling factor must be an integer >= 1, got {factor}")
-        if boundary not in BOUNDARIES:
-            raise UsageError(f"unknown boundary {boundary!r}: choose {', '.join(BOUNDARIES)}")
+        if boundary not in (*BOUNDARIES, _OWN):
+            choices = ", ".join((*BOUNDARIES, _OWN))
+            raise UsageError(f"unknown boundary {boundary!r}: choose {choices}")
         self.factor = int(factor)
         self.boundary = boundary
         self.filter = filter if isinstance(filter, str) else "custom"
@@ -105,7 +110,10 @@ class Downsampling(LinearPhysics):
             matrix = torch.zeros(out, n + 1, dtype=torch.float64)
             # position -1 (a zero outside the image) goes to a spare column
             matrix.scatter_add_(1, torch.where(index < 0, n, index), w.expand(out, k))
-            return matrix[:, :n].to(like).contiguous()
+            matrix = matrix[:, :n]
+            if self.boundary == _OWN:
+                matrix = matrix / matrix.sum(1, keepdim=True)
+            return matrix.to(like).contiguous()
 
         return self._kept(("matrix", n, like.dtype, like.device), make)
 
@@ -121,7 +129,7 @@ class Downsampling(LinearPhysics):
 def _weights(factor: int, filter) -> Tensor:
     """Symmetric weights with unit sum, centred on a block of ``factor`` pixels."""
     if isinstance(filter, str):
-        reach = {"box": 0.5, "bicubic": 2.0, "gaussian": 1.5, "none": 0.0}.get(filter)
+        reach = FILTERS.get(filter)
         if reach is None:
             raise UsageError(
                 f"unknown downsampling filter {filter!r}: choose {', '.join(FILTERS)}, or give a "
@@ -132,8 +140,10 @@ def _weights(factor: int, filter) -> Tensor:
         extra = math.ceil(reach * factor - factor / 2)
         t = torch.arange(factor + 2 * extra, dtype=torch.float64) - extra - (factor - 1) / 2
         t = t / factor
-        if filter == "box":
+        if filter in ("area", "box"):
             w = (t.abs() <= 0.5).double()
+        elif filter == "bilinear":
+            w = (1 - t.abs()).clamp_min(0)
         elif filter == "bicubic":
             w = _keys(t.abs())
         else:
@@ -160,10 +170,12 @@ class NamedDownsampling(Operator):
 
     factor: int = whole(2, "How many times smaller the measurement is.", 1, 4096)
     filter: str | Tensor = anything(
-        "bicubic", "box, bicubic, gaussian, none, or a tensor of weights.", flag=False
+        "bicubic", "area (box), bilinear, bicubic, gaussian, none, or a tensor of weights."
     )
     boundary: str = choice(
-        "reflect", "What lies beyond the border.", ("circular", "reflect", "replicate", "zero")
+        "reflect",
+        "What lies beyond the border; symmetric is MATLAB's, renormalised Pillow's.",
+        ("circular", "reflect", "symmetric", "replicate", "zero", "renormalised"),
     )
 
     def build(self, shape):

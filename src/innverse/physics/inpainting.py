@@ -90,6 +90,27 @@ class Inpainting(Masked):
         return rhs / (self.mask.to(rhs.dtype) ** 2 + per_item(rho, rhs))
 
 
+def bayer_mask(size: tuple[int, int], pattern: str = "RGGB") -> Tensor:
+    """The pixels (3, H, W) that a camera has behind a mosaic of red, green and blue filters.
+
+    Args:
+        size: (H, W).
+        pattern: the filters of the upper left 2x2 pixels, row by row.
+
+    Example:
+        >>> bayer_mask((4, 4)).mean((1, 2)).tolist()  # green twice
+        [0.25, 0.5, 0.25]
+    """
+    if len(pattern) != 4 or not set(pattern) <= set("RGB"):
+        raise UsageError(
+            f"the pattern of a mosaic is four of R, G, B, such as RGGB, got {pattern!r}"
+        )
+    mask = torch.zeros(3, *size)
+    for k, colour in enumerate(pattern):
+        mask["RGB".index(colour), k // 2 :: 2, k % 2 :: 2] = 1
+    return mask
+
+
 class NamedInpainting(Operator):
     """Pictures with missing pixels."""
 
@@ -97,7 +118,7 @@ class NamedInpainting(Operator):
 
     mask: str | Tensor | None = anything(
         None,
-        "Picture of the photograph's size, black = missing.",
+        "Picture of the photograph's size, black = missing; or bayer, a mosaic of colours.",
         excludes=("keep", "seed"),
         required="a picture, black = missing; or simulate, and keep a part of a clean picture",
     )
@@ -109,4 +130,8 @@ class NamedInpainting(Operator):
     def build(self, shape):
         if self.mask is None:
             return Inpainting.random(shape, self.keep, torch.Generator().manual_seed(self.seed))
+        if isinstance(self.mask, str) and self.mask == "bayer":
+            if shape[0] != 3:
+                raise ShapeError(f"mask bayer is for images of 3 channels, not {shape}")
+            return Inpainting(bayer_mask(shape[-2:]), image_shape=shape)
         return Inpainting(read_mask(self.mask, shape[-2:]), image_shape=shape)

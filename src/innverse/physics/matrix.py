@@ -61,6 +61,9 @@ class MatrixPhysics(LinearPhysics):
         x = y.to(matrix.dtype) @ matrix.conj()
         return (x if self.complex_image else x.real).reshape(-1, *self.known_shape)
 
+    def on_complex(self):
+        return self._copy(complex_image=True)
+
     def _matrix(self, like: Tensor) -> Tensor:
         """The matrix, complex if it or a tensor is, in the precision of the tensor."""
         return self.matrix.to(like.dtype.to_complex() if self.matrix.is_complex() else like.dtype)

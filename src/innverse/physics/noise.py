@@ -51,6 +51,10 @@ class NoiseModel(nn.Module):
         """The noise of the items idx of a batch."""
         return self
 
+    def with_level(self, noise: NoiseModel) -> NoiseModel:
+        """What is left of this noise where ``noise`` is given: nothing, but of a rounding."""
+        return noise
+
 
 class NoNoise(NoiseModel):
     """y = Ax exactly.

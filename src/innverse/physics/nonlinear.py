@@ -1,4 +1,4 @@
-"""A = any differentiable function of the image, for the one method that needs no more: sampling."""
+"""A = a function of the image that is not linear, and its derivative."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .base import LinearPhysics
-
-_MIDDLE = 0.5  # the grey at which images are taken back to, before any is known
+from .base import GREY, LinearPhysics
+from .levenberg import levenberg_marquardt
 
 
 class Nonlinear(LinearPhysics):
     """y = F(x) + noise for a function F of batches that autograd can follow.
 
-    The method "posterior" takes it (and no other does): its likelihood is that of F, its metric that
-    of the derivative of F at the start of the chains.
+    Methods that need no more than gradients take it: "map", "latent", "posterior", "adaptive" and
+    "deep_decoder". The metric of "posterior" is that of the derivative of F at the start of the
+    chains. Composed and stacked with other operators it gives one that is not linear either.
 
     Args:
         function: F, images (B, C, H, W) -> measurements (B, ...); no item influences another.
@@ -44,9 +44,14 @@ class Nonlinear(LinearPhysics):
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         """J^T y of the derivative at a grey image."""
-        return self.at(y.new_full((len(y), *self.known_shape), _MIDDLE)).A_adjoint(y)
+        return self.at_grey(y).A_adjoint(y)
 
-    def at(self, x: Tensor) -> Derivative:
+    def A_dagger(self, y: Tensor) -> Tensor:
+        """A local least-squares solution, by the method of Levenberg and Marquardt from grey."""
+        grey = y.real.new_full((len(y), *self.known_shape), GREY)
+        return levenberg_marquardt(self, y, grey)
+
+    def at(self, x: Tensor) -> LinearPhysics:
         return Derivative(self, x)
 
 
@@ -77,7 +82,7 @@ class Derivative(LinearPhysics):
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         with torch.enable_grad():
-            at = self.x.to(y.dtype).requires_grad_()
+            at = self.x.to(y.real.dtype).requires_grad_()
             return torch.autograd.grad(self._finite(self.function(at)), at, y)[0]
 
     def select(self, idx: Tensor) -> Derivative:

@@ -68,9 +68,10 @@ def build(name: str, image_shape, **given: Any):
     try:
         physics = declaration(**given).build(checked_shape(image_shape))
         if gain is not None:
-            physics.noise = PoissonNoise(gain)
+            level = PoissonNoise(gain)
         else:
-            physics.noise = GaussianNoise(sigma) if sigma is not None else NoNoise()
+            level = GaussianNoise(sigma) if sigma is not None else NoNoise()
+        physics.noise = physics.noise.with_level(level)
     except (TypeError, ValueError) as error:
         if isinstance(error, InnverseError) and not isinstance(error, OptionError):
             raise

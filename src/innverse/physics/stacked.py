@@ -45,6 +45,7 @@ class Stacked(LinearPhysics):
         image_shape = shapes[0] if image_shape is None and shapes else image_shape
         super().__init__(image_shape)
         self.parts = nn.ModuleList(parts)
+        self.linear = all(p.linear for p in parts)
         self._shapes: list[tuple[tuple[int, ...], bool]] | None = None
         self.noise = StackedNoise(self)
 
@@ -56,8 +57,15 @@ class Stacked(LinearPhysics):
         return self._joined([p.A(x) for p in self.parts])
 
     def A_adjoint(self, y: Tensor) -> Tensor:
+        if not self.linear:
+            return self.at_grey(y).A_adjoint(y)
         parts = self.split(y)
         return sum(p.A_adjoint(m) for p, m in zip(self.parts, parts, strict=True))
+
+    def at(self, x: Tensor) -> LinearPhysics:
+        if self.linear:
+            return self
+        return self._with([p.at(x) for p in self.parts])
 
     def flatten(self, measured: Sequence[Tensor]) -> Tensor:
         """The measurements of the parts as one (B, m)."""
@@ -93,12 +101,17 @@ class Stacked(LinearPhysics):
         return torch.cat([_flat(p.keep_measured(m)) for p, m in parts], 1)
 
     def select(self, idx):
-        chosen = self._copy(parts=nn.ModuleList([p.select(idx) for p in self.parts]))
-        if isinstance(self.noise, StackedNoise):
-            chosen.noise = StackedNoise(chosen)
-        else:
+        chosen = self._with([p.select(idx) for p in self.parts])
+        if not isinstance(self.noise, StackedNoise):
             chosen.noise = self.noise.select(idx)
         return chosen
+
+    def _with(self, parts: list[LinearPhysics]) -> Stacked:
+        """The same stack of other operators, with their noise if it has that of its parts."""
+        other = self._copy(parts=nn.ModuleList(parts), linear=all(p.linear for p in parts))
+        if isinstance(self.noise, StackedNoise):
+            other.noise = StackedNoise(other)
+        return other
 
 
 class StackedNoise(NoiseModel):

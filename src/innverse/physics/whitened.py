@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..shapes import wide
-from .base import LinearPhysics, TightFrame, Wrapper, per_item
+from .base import Composed, LinearPhysics, TightFrame, Wrapper, name_of, per_item
 from .cg import conjugate_gradient
 from .foreign_noise import as_noise
-from .noise import GaussianNoise, NoiseModel
+from .noise import GaussianNoise, NoiseModel, NoNoise
 
 _SLOPE = 0.05  # how much neighbouring pixels of an image differ
 _EXACT = 1e-2  # of an item's level, below which noise does not count as lower
@@ -137,6 +137,9 @@ def whiten(y: Tensor, physics: LinearPhysics, noise=None) -> tuple[Tensor, Linea
         torch.Size([1, 1, 8, 8])
     """
     model = as_noise(physics.noise if noise is None else noise)
+    basis = getattr(model, "basis", None)
+    if basis is not None:
+        y, physics = basis.A(y), _before(basis, physics, y)
     if model.sigma is None and not model.depends_on_signal:
         return y, _with_noise(physics, model)
     std = _deviation(y, physics, model)
@@ -162,6 +165,13 @@ def whiten(y: Tensor, physics: LinearPhysics, noise=None) -> tuple[Tensor, Linea
     return whitened.whiten(y), whitened
 
 
+def _before(basis: LinearPhysics, physics: LinearPhysics, y: Tensor) -> LinearPhysics:
+    """``basis @ physics``; the basis alone behind an identity, since it may know closed forms."""
+    if physics.is_diagonal and bool((physics.diagonal(y) == 1).all()):
+        return basis
+    return Composed(basis, physics._copy(noise=NoNoise()))
+
+
 def divide(y: Tensor, physics: LinearPhysics, by: float) -> tuple[Tensor, Whitened]:
     """y / by with the operator A / by and its noise."""
     sigma = physics.sigma
@@ -178,6 +188,10 @@ def _with_noise(physics: LinearPhysics, model: NoiseModel) -> LinearPhysics:
 def _deviation(y: Tensor, physics: LinearPhysics, model: NoiseModel) -> Tensor:
     if not model.depends_on_signal:
         return model.std(y)
+    if not physics.linear:
+        raise UsageError(
+            f"{name_of(physics)} is not linear: its noise must not depend on the signal, give a level"
+        )
     clean = _noiseless(y, physics, model)
     gain = getattr(model, "gain", None)
     return model.std(clean if gain is None else clean.clamp_min(_PHOTONS * gain))

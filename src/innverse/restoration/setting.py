@@ -88,7 +88,8 @@ class Setting:
         level = None if self.noise == AUTO else self.noise
         if isinstance(self.operator, Operator):
             physics = self.operator.build(shape)
-            physics.noise = NoNoise() if level is None else GaussianNoise(level)
+            given = NoNoise() if level is None else GaussianNoise(level)
+            physics.noise = physics.noise.with_level(given)
             return physics
         physics = operator_for(self.operator, None, None, shape)
         return physics if level is None else physics._copy(noise=as_noise(level))

@@ -65,11 +65,15 @@ def choose(problem: Problem, prior: object, asked: Collection[str] = (), known=N
 def _ranked(problem: Problem, prior: object) -> list[Choice]:
     """What fits, best first."""
     tv = [Choice(name, f"{name} needs no prior") for name in ("tv", "lasso", "deep_decoder")]
+    if prior is None and not problem.physics.linear:
+        return _of_any_operator(prior)
     if prior is None:
         tv[0].reason = "there is no prior"
         return tv
     if getattr(prior, "measurement", None) is not None:
         return [Choice("amortised", "the model was trained to answer measurements")]
+    if not problem.physics.linear:
+        return _of_any_operator(prior)
     if not isinstance(prior, Density):
         first = Choice("latent", "the prior is a generator without a density")
         return [first, Choice("adaptive", ""), *tv]
@@ -85,6 +89,17 @@ def _ranked(problem: Problem, prior: object) -> list[Choice]:
     else:
         first = _with_levels(problem, prior, coverage(problem))
     return [first, *(c for c in others if c.method != first.method)]
+
+
+def _of_any_operator(prior: object) -> list[Choice]:
+    """What takes operators that are not linear."""
+    decoder = Choice("deep_decoder", "the operator is not linear, and there is no prior")
+    if prior is None:
+        return [decoder]
+    ways = [Choice("latent", "the operator is not linear"), Choice("adaptive", ""), decoder]
+    if isinstance(prior, Density):
+        ways.insert(0, Choice("map", "the operator is not linear"))
+    return ways
 
 
 def _with_levels(problem: Problem, prior: object, cover: Coverage) -> Choice:

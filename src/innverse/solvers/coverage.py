@@ -42,18 +42,18 @@ class Coverage:
 
 @torch.no_grad()
 def coverage(problem: Problem) -> Coverage:
-    """Look at the operator of ``problem``: three applications."""
-    x = _random(problem)
-    y = problem.physics.A(x)
+    """Look at the operator of ``problem``, or its derivative at grey: three applications."""
+    x, physics = _random(problem), problem.physics.at_grey(problem.y)
+    y = physics.A(x)
     measured = (y != 0).flatten(1).sum(1)
     # an entry of A^T A x is exactly zero where a column of A is (and else only by accident)
-    seen = (problem.physics.A_adjoint(y) != 0).any(1, keepdim=True)
+    seen = (physics.A_adjoint(y) != 0).any(1, keepdim=True)
     return Coverage(
         measured=measured,
         ratio=float(measured.min()) / x[0].numel(),
         missing=1 - float(seen.flatten(1).double().mean(1).min()),
         gap=_gap(seen),
-        global_=_is_global(problem, seen),
+        global_=_is_global(problem, physics, seen),
     )
 
 
@@ -82,7 +82,7 @@ def _gap(seen: Tensor) -> int:
     return steps
 
 
-def _is_global(problem: Problem, seen: Tensor) -> bool:
+def _is_global(problem: Problem, physics: LinearPhysics, seen: Tensor) -> bool:
     """Whether A^T A spreads a bright pixel over the image."""
     _, height, width = problem.shape
     inside = seen.flatten(1).all(0).view(height, width).nonzero()
@@ -92,7 +92,7 @@ def _is_global(problem: Problem, seen: Tensor) -> bool:
     row, column = inside[(inside - middle).square().sum(1).argmin()].tolist()
     x = torch.zeros_like(_random(problem))
     x[:, 0, row, column] = 1
-    energy = problem.physics.A_normal(x).square().sum(1)
+    energy = physics.A_normal(x).square().sum(1)
     reach = min(_FAR, height // 4), min(_FAR, width // 4)
     near = energy[
         :,

@@ -43,7 +43,7 @@ class Latent(Method):
     """
 
     needs = "any generator with `decode`"
-    latent_init = True
+    latent_init = any_operator = True
 
     sigma: float | Sequence[float] | None = real(
         None, LEVEL, above=0, several=True, auto="0.01 to 0.04, the fewer data the higher"

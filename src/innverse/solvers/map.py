@@ -41,6 +41,8 @@ class MAP(Method):
     after a latent start the last at once, or those that are given.
     """
 
+    any_operator = True
+
     sigma: float | Sequence[float] | None = real(
         None, LEVEL, above=0, several=True, auto="0.01 to 0.04, the fewer data the higher"
     )

@@ -9,9 +9,18 @@ from torch import Tensor, nn
 
 from ..errors import InnverseError, InputError, ShapeError
 from ..flows.padding import round_up
-from ..physics import CallablePhysics, LinearPhysics, check_measurement, check_operator, whiten
+from ..physics import (
+    CallablePhysics,
+    LinearPhysics,
+    check_adjoint,
+    check_measurement,
+    check_operator,
+    whiten,
+)
+from ..physics.base import GREY
 from ..physics.checks import check_items, is_own
 from ..physics.foreign_noise import as_noise
+from ..physics.levenberg import levenberg_marquardt
 from ..physics.noise import NoiseModel
 from ..physics.real_numbers import in_real_numbers
 from ..physics.whitened import divide
@@ -76,8 +85,7 @@ class Problem:
         if not one and isinstance(physics, CallablePhysics):
             physics.items = len(back)
         sample = back[:1] if one else back
-        if physics.linear:
-            check_operator(physics, sample)
+        (check_operator if physics.linear else check_adjoint)(physics, sample)
         measured = safely(physics, "A", sample)
         if y.is_complex() and not measured.is_complex():
             raise InputError(_NOT_COMPLEX)
@@ -128,12 +136,17 @@ class Problem:
 
     @torch.no_grad()
     def first_guess(self, prior_sigma: float | Tensor = 0.3) -> Tensor:
-        """The image closest to a constant that explains y (Tikhonov, in closed form or by CG).
+        """The image closest to a constant that explains y (Tikhonov, in closed form or by CG; for
+        operators that are not linear such an image near grey, by Levenberg & Marquardt).
 
         ``prior_sigma`` is how far images stray from the constant: what keeps noise bounded where
         A hardly sees, which a pseudo-inverse would amplify without limit.
         """
         one = self.y.new_ones((self.batch, *self.shape))
+        if not self.physics.linear:
+            rho = (self.noise_level() / prior_sigma).square()
+            found = levenberg_marquardt(self.physics, self.y, GREY * one, rho)
+            return found.clamp(-0.5, 1.5)
         seen = self.physics.A(one).flatten(1)
         level = (seen * self.y.flatten(1)).sum(1) / seen.square().sum(1).clamp_min(1e-12)
         level = torch.where((level > 0) & (level < 1), level, 0.5).view(-1, 1, 1, 1)

@@ -105,8 +105,9 @@ def solve(
         prior = load(prior)
     started = time.perf_counter()
     problem = Problem.build(y, physics, prior, None if estimate else noise, image_shape, progress)
-    if not problem.physics.linear and method != "posterior":
-        raise UsageError(f"method {method!r} needs a linear operator: method 'posterior' takes any")
+    if not problem.physics.linear and method != AUTO and not METHODS[method].any_operator:
+        others = ", ".join(name for name in METHODS if METHODS[name].any_operator)
+        raise UsageError(f"method {method!r} needs a linear operator: {others} take any")
     original = problem
     if x_range is not None:
         problem = onto_unit(problem, x_range)

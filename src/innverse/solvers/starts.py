@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from ..physics import LinearPhysics
 from ..protocols import Encoder, Generator
 from ..shapes import wide
 from .problem import Problem
@@ -56,18 +57,21 @@ def _sphere(problem: Problem, prior: Generator, shape, seed) -> Tensor:
 
 
 def _pseudo_inverse(problem: Problem, prior: Encoder, shape, seed) -> Tensor:
-    return prior.encode(_damped_inverse(problem, problem.y))
+    if not problem.physics.linear:
+        return prior.encode(problem.first_guess())
+    return prior.encode(_damped_inverse(problem, problem.physics, problem.y))
 
 
 def _null_space(problem: Problem, prior, shape, seed) -> Tensor:
     x = problem.crop(prior.decode(_zero(problem, prior, shape, seed)))
-    return prior.encode(x + _damped_inverse(problem, problem.y - problem.physics.A(x)))
+    r = problem.y - problem.physics.A(x)
+    return prior.encode(x + _damped_inverse(problem, problem.physics.at(x), r))
 
 
-def _damped_inverse(problem: Problem, r: Tensor) -> Tensor:
+def _damped_inverse(problem: Problem, physics: LinearPhysics, r: Tensor) -> Tensor:
     """A^+ r by Tikhonov: the pseudo-inverse of a blur would amplify even rounding without limit."""
     rho = (problem.noise_level() / _CONTRAST).square()
-    return problem.physics.solve_normal(problem.physics.A_adjoint(r), rho)
+    return physics.solve_normal(physics.A_adjoint(r), rho)
 
 
 def normal_of_each(batch: int, shape: tuple[int, ...], seed: int) -> Tensor:

@@ -267,8 +267,10 @@ def test_an_operator_that_is_not_linear_is_sampled_by_its_own_likelihood(noise):
     assert (((product.mean(0) + 1) / product.std(0) * size.sqrt()).abs() < 5).all()
 
 
-def test_only_sampling_takes_an_operator_that_is_not_linear():
+def test_methods_that_need_adjoints_refuse_an_operator_that_is_not_linear():
     operator = physics.Nonlinear(bent, SHAPE, noise=0.1)
     y = operator.A(torch.rand(1, *SHAPE))
-    with pytest.raises(UsageError, match="needs a linear operator"):
-        innverse.solve(y, operator, Levels(), method="map")
+    with pytest.raises(
+        UsageError, match="needs a linear operator: latent, map, posterior, .* take"
+    ):
+        innverse.solve(y, operator, Levels(), method="pnp")

@@ -92,6 +92,7 @@ class UntrainedDecoder(Method):
 
     needs = "nothing"
     uses_prior = False
+    any_operator = True
 
     channels: int = whole(48, "Of every layer of the network.", 1, 4096)
     doublings: int = whole(4, "Layers that double the size.", 1, 16)

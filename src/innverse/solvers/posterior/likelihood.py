@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...physics import PoissonGaussianNoise, PoissonNoise
+from ...physics import NoNoise, PoissonGaussianNoise, PoissonNoise, QuantisationNoise
 from ..problem import Problem
 
 _MOST_COUNTS = 32  # on either side of what was read
@@ -77,13 +77,22 @@ def reach_of(gain: float, sigma: float) -> int | None:
     return reach if reach <= _MOST_COUNTS else None
 
 
+def quantised(physics, y: Tensor, noise: QuantisationNoise) -> Likelihood:
+    """The probability of the cell that each value of y was rounded in."""
+    if noise.basis is not None:
+        y, physics = noise.basis.A(y), noise.basis @ physics._copy(noise=NoNoise())
+    return lambda u: noise.log_likelihood(physics.A(u), y)
+
+
 def likelihood_of(problem: Problem, items: Tensor) -> Likelihood | None:
     """What the noise of a problem says, for chains of ``items`` (N,); None for Gaussian noise."""
     model = problem.model
-    if not isinstance(model, PoissonNoise) or problem.given is None:
+    if not isinstance(model, (PoissonNoise, QuantisationNoise)) or problem.given is None:
         return None
     given, operator = problem.given
     y, physics = given[items], operator.select(items)
+    if isinstance(model, QuantisationNoise):
+        return quantised(physics, y, model)
     if isinstance(model, PoissonGaussianNoise) and model.read_sigma > 0:
         return poisson_gaussian(physics, y, model.gain, model.read_sigma)
     return poisson(physics, y, model.gain)

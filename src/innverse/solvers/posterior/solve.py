@@ -52,6 +52,8 @@ class PosteriorDraws(Method):
     plus noise of the level sigma.
     """
 
+    any_operator = True
+
     sigma: float | Sequence[float] | None = real(
         None,
         LEVEL,

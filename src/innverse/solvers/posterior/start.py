@@ -24,8 +24,7 @@ def reconstruction(problem: Problem, prior) -> Tensor:
     """An image to start from: what ``method="auto"`` takes of plug-and-play and MAP."""
     quiet = dataclasses.replace(problem, progress=lambda *_: None)
     if not problem.physics.linear:
-        grey = problem.y.new_full((problem.batch, *problem.shape), 0.5)
-        return MAP(init=grey, start="data", sigma=SHARP).solve(quiet, prior).x
+        return MAP(start="data", sigma=SHARP).solve(quiet, prior).x
     if noise_range(prior) is None:
         return MAP().solve(quiet, prior).x
     if not hasattr(prior, "noise"):  # no flow of ours, whose denoiser has views

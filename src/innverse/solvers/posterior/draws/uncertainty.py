@@ -110,6 +110,6 @@ def spread(draws: Tensor, physics) -> Spread:
     The part in the row space, A^+ A x, is what more or better data of the same kind would make
     certain; what lies in the null space is known from the prior alone.
     """
-    apart = draws - draws.mean(0)
+    apart, physics = draws - draws.mean(0), physics.at(draws.mean(0))
     seen = torch.stack([physics.A_dagger(physics.A(d)) for d in apart])
     return Spread(seen.std(0), (apart - seen).std(0))
