@@ -38,7 +38,7 @@ class AdversarialTrainer(Trainer):
             self._judge = self.world.wrap(_Player(critic, model.critic_loss))
             model.train()
         lr = self.learning_rate(n)
-        real = (images + noise) / 256
+        real = (images.float() + noise) / n_levels(images)
         fake = self._objective(torch.randn(len(images), model.latent, device=self.device))
 
         critic_loss = self._judge(real, fake.detach())

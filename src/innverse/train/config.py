@@ -69,8 +69,20 @@ class DataConfig(_Table):
     """Side of the square crops in pixels; None takes images of one size whole up to 64 pixels."""
     flip: bool = True
     transpose: bool = False
+    range: tuple[float, float] | None = None
+    """Of slices with units (DICOM, NIfTI, floats, ...): the values that the model has at 0 and 1, in
+    `units`; what lies beyond is clipped. None finds the smallest and the largest."""
+    units: str | None = None
+    """Of ``range``; read from the files."""
     license: str = "not stated"
     """Goes to the card of the saved model."""
+
+    @field_validator("range")
+    @classmethod
+    def _ascending(cls, given):
+        if given is not None and not given[0] < given[1]:
+            raise ValueError("range = [low, high] needs low < high")
+        return given
 
 
 class TableDataConfig(_Table):
@@ -294,12 +306,21 @@ class TrainingConfig(_Table):
         """(C, H, W) of one training crop, once `fitted` to the images."""
         return (self.data.channels or 0, self.data.crop or 0, self.data.crop or 0)
 
-    def fitted(self, channels: int, size: tuple[int, int] | None) -> TrainingConfig:
-        """With ``data.channels`` and ``data.crop`` from the images, where they are not given.
+    def fitted(
+        self,
+        channels: int,
+        size: tuple[int, int] | None,
+        x_range: tuple[float, float] | None = None,
+        units: str = "",
+    ) -> TrainingConfig:
+        """With ``data.channels``, ``data.crop`` and ``data.range`` from the images, where they are not
+        given.
 
         ``size`` is the (height, width) of all images, or None where they differ.
         """
         data = {
+            "range": x_range,
+            "units": units or None,
             "channels": self.data.channels or channels,
             "crop": self.data.crop or min(64, *(size or (64,))),
         }

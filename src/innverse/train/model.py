@@ -30,6 +30,7 @@ def build_model(config: TrainingConfig):
             raise UsageError(f"[condition] is for flows, and {config.model.name} is a generator")
         options["condition"] = channels_of(config.shape[0])
     model = built(room, config.model.name, config.shape, options)
+    model.x_range, model.units = config.data.range, config.data.units or ""
     if room is flows:
         turned = {"mirror": config.data.flip, "transpose": config.data.transpose}
         model.symmetries = tuple(name for name, on in turned.items() if on)

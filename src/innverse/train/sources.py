@@ -29,9 +29,11 @@ class TrainingImages:
 
     def __init__(self, config: TrainingConfig, world: World | None = None):
         self._world, d = world or World(), config.data
-        source = open_images(d.path, subset=d.subset, channels=d.channels)
-        self.config = config.fitted(source.channels, source.size)
-        self.failures = source.failures
+        source = open_images(
+            d.path, subset=d.subset, channels=d.channels, deep=True, x_range=d.range
+        )
+        self.config = config.fitted(source.channels, source.size, source.x_range, source.units)
+        self.failures, self.notes = source.failures, source.notes
         self._train, self._test = source, None
         if d.held_out:
             # never more than a fifth; seed 0: runs of different seeds are judged on the same images
@@ -43,7 +45,7 @@ class TrainingImages:
         self._crops: dict[tuple[int, int], Crops] = {}
 
     def batch(self, step: int, world: World | None = None) -> Tensor:
-        """(B / world.size, C, s, s) uint8: this process's share of the crops of a step."""
+        """(B / world.size, C, s, s), uint8 or uint16: this process's share of the crops of a step."""
         world = world or self._world
         key = (world.rank, world.size)
         if key not in self._crops:
