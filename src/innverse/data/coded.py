@@ -12,7 +12,10 @@ from ..errors import InnverseError, InputError, ShapeError
 from .files import read_files, read_stack
 from .stack import Range, Stack, spanned
 
-_RARE, _SPARSE = 0.05, 4  # per cent of the values at either end; how often the rest fits into the range
+_RARE, _SPARSE = (
+    0.05,
+    4,
+)  # per cent of the values at either end; how often the rest fits into the range
 
 
 @dataclass
@@ -80,7 +83,9 @@ def code(
     found.x_range = None if exact else x_range or _whole_range(stacks)
     if found.x_range is not None:
         found.notes += _notes(stacks, found.x_range, x_range is not None)
-    found.notes += dict.fromkeys(note for _, s in stacks for note in s.notes if "--range" not in note)
+    found.notes += dict.fromkeys(
+        note for _, s in stacks for note in s.notes if "--range" not in note
+    )
     for name, stack in stacks:
         for k, values in enumerate(stack.values):
             found.images.append(_with_channels(_codes(values, found.x_range, top), channels))
@@ -96,7 +101,7 @@ def _whole_range(stacks: list[tuple[str, Stack]]) -> Range:
     low = min(float(s.values.min()) for _, s in stacks)
     high = max(float(s.values.max()) for _, s in stacks)
     floats = all(s.values.dtype.kind == "f" and s.white for _, s in stacks)
-    return (0.0, 1.0) if floats and 0 <= low and high <= 1 else spanned(low, high)
+    return (0.0, 1.0) if floats and low >= 0 and high <= 1 else spanned(low, high)
 
 
 def _notes(stacks: list[tuple[str, Stack]], x_range: Range, given: bool) -> list[str]:
@@ -110,10 +115,11 @@ def _notes(stacks: list[tuple[str, Stack]], x_range: Range, given: bool) -> list
     ends = np.percentile(some, (_RARE, 100 - _RARE))
     if high - low <= _SPARSE * (ends[1] - ends[0]):
         return []
-    return [
+    words = (
         f"{100 - 2 * _RARE:g} % of the values lie in {ends[0]:g} to {ends[1]:g}, a small part of the "
         f"range {low:g} to {high:g}: give --range to clip the rest"
-    ]
+    )
+    return [words]
 
 
 def _codes(values: np.ndarray, x_range: Range | None, top: int) -> np.ndarray:

@@ -44,9 +44,10 @@ def read_numbers(path: Path, key: str | None = None, columns: int | None = None)
         raise InputError(f"no such file: {path}")
     if suffix == ".npy":
         table = load_numpy(path)
+    elif suffix in (".csv", ".txt"):
+        table = np.asarray(read_numbers_of_text(path, columns))
     else:
-        text = suffix in (".csv", ".txt")
-        table = np.asarray(read_numbers_of_text(path, columns) if text else hdf5.array(path, key, _only))
+        table = hdf5.array(path, key, _only)
     if table.ndim != 2 or table.size == 0 or table.dtype.kind not in "fiub":
         raise InputError(f"{path} holds {table.dtype} of shape {table.shape}, not rows of numbers")
     table = as_floats(table, str(path)).double().numpy()

@@ -292,7 +292,9 @@ def split(
         )
     groups = source.groups or source.names
     if len(set(groups)) == 1 < len(source):
-        return source.subset(range(len(source) - n)), source.subset(range(len(source) - n, len(source)))
+        return source.subset(range(len(source) - n)), source.subset(
+            range(len(source) - n, len(source))
+        )
     members: dict[str, list[int]] = {}
     for i, group in enumerate(groups):
         members.setdefault(group, []).append(i)
@@ -441,7 +443,9 @@ def _folder(root: Path, subset: str | None) -> list[Entry]:
         inner[:] = [name for name in inner if not name.startswith(".")]
         found += [Path(folder, name) for name in files if is_image_name(name)]
     if not found:
-        raise InputError(f"{start} has no image files; give a folder with PNG, JPEG, DICOM, ... in it")
+        raise InputError(
+            f"{start} has no image files; give a folder with PNG, JPEG, DICOM, ... in it"
+        )
     named = {path.relative_to(root).as_posix(): path for path in found}
     return [(name, partial(read_file, path)) for name, path in sorted(named.items())]
 

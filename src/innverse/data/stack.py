@@ -101,9 +101,7 @@ def unused_range(values: np.ndarray, x_range: Range) -> tuple[str, ...]:
     if values.dtype != np.uint16 or high >= 2**14:
         return ()
     white = 2 ** max(8, high.bit_length()) - 1
-    return (
-        f"values reach {high} of {x_range[1]:g}: give --range 0:{white} if that is white",
-    )
+    return (f"values reach {high} of {x_range[1]:g}: give --range 0:{white} if that is white",)
 
 
 def to_slices(array: np.ndarray, label: str) -> np.ndarray:

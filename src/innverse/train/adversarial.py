@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..data.crops import n_levels
 from ..fitting.descent import Descent
 from ..seeding import stream
 from .trainer import Trainer, descent

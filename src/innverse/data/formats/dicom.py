@@ -80,10 +80,14 @@ def read_series(paths: Sequence[Path], label: str | None = None) -> Stack:
     else:
         x_range = spanned(min(0.0, float(values.min())), float(values.max()))
         white, units = False, str(first.get("Units", None) or first.get("RescaleType", None) or "")
-    names = [p.name if len(f) == 1 else f"{p.name}[{k}]" for f, (_, p) in zip(frames, sets, strict=True) for k in range(len(f))]
-    groups = [str(d.get("PatientID", "") or d.get("SeriesInstanceUID", "") or p) for f, (d, p) in zip(frames, sets, strict=True) for _ in f]
-    kept = [(_without_pixels(d), p.name, len(f)) for f, (d, p) in zip(frames, sets, strict=True)]
-    return Stack(values, label, x_range, white, units, tuple(names), tuple(groups), tuple(notes), kept)
+    names, groups, kept = [], [], []
+    for part, (dataset, path) in zip(frames, sets, strict=True):
+        n = len(part)
+        names += [path.name] if n == 1 else [f"{path.name}[{k}]" for k in range(n)]
+        groups += n * [str(dataset.get("PatientID", "") or dataset.get("SeriesInstanceUID", path))]
+        kept.append((_without_pixels(dataset), path.name, n))
+    facts = tuple(names), tuple(groups), tuple(notes), kept
+    return Stack(values, label, x_range, white, units, *facts)
 
 
 def write(path: Path, stack: Stack, values: np.ndarray, spread: bool) -> Path:
@@ -102,7 +106,9 @@ def write(path: Path, stack: Stack, values: np.ndarray, spread: bool) -> Path:
     return folder
 
 
-def _encoded(template: Any, values: np.ndarray, stack: Stack, series: str, top: float | None) -> bytes:
+def _encoded(
+    template: Any, values: np.ndarray, stack: Stack, series: str, top: float | None
+) -> bytes:
     """The bytes of a file with these frames; ``top`` is the largest of values without a sign that
     get a scale of their own."""
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -131,7 +137,7 @@ def _encoded(template: Any, values: np.ndarray, stack: Stack, series: str, top: 
             if key in new:
                 delattr(new, key)
     new.HighBit = new.BitsStored - 1
-    slope, intercept = _rescale(new)
+    slope, intercept = _rescale(new) or (1.0, 0.0)
     signed, bits = bool(new.PixelRepresentation), int(new.BitsStored)
     low = -(2 ** (bits - 1)) if signed else 0
     stored = np.rint((values.astype(np.float64) - intercept) / slope).clip(low, low + 2**bits - 1)
@@ -179,8 +185,13 @@ def _frames(dataset: Any, path: Path) -> np.ndarray:
             "no Hounsfield units: export it with them"
         )
     try:
-        n, samples = int(dataset.get("NumberOfFrames", 1) or 1), int(dataset.get("SamplesPerPixel", 1))
-        size = n * samples * int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
+        n, samples = (
+            int(dataset.get("NumberOfFrames", 1) or 1),
+            int(dataset.get("SamplesPerPixel", 1)),
+        )
+        size = (
+            n * samples * int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
+        )
         check_expansion(str(path), size, file_size(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -198,7 +209,9 @@ def _frames(dataset: Any, path: Path) -> np.ndarray:
         return stored
     slope, intercept = rescale
     if slope == 0 or not np.isfinite(rescale).all():
-        raise InputError(f"{path}: RescaleSlope {slope:g} and RescaleIntercept {intercept:g} give no units")
+        raise InputError(
+            f"{path}: RescaleSlope {slope:g} and RescaleIntercept {intercept:g} give no units"
+        )
     return (stored * slope + intercept).astype(np.float32)
 
 

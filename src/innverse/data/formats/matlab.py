@@ -53,7 +53,9 @@ def write(path: Path, stack: Stack, values: np.ndarray, spread: bool) -> Path:
     with atomic_path(path) as temporary:
         with h5py.File(temporary, "w", userblock_size=_HEADER) as file:
             dataset = file.create_dataset(name, data=values.T, compression="gzip")
-            kind = {"float32": "single", "float64": "double"}.get(str(values.dtype), str(values.dtype))
+            kind = {"float32": "single", "float64": "double"}.get(
+                str(values.dtype), str(values.dtype)
+            )
             dataset.attrs["MATLAB_class"] = np.bytes_(kind)
         with open(temporary, "r+b") as file:
             text = b"MATLAB 7.3 MAT-file, written by innverse".ljust(124) + b"\x00\x02IM"

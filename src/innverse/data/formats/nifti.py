@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def _load(path: Path, name: str | None):
         raise InputError(f"{path} is one volume: leave out {name!r}")
     open_regular(path).close()  # a pipe would be waited for
     try:
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
         header = image.header
         if image.shape and header.get_data_dtype().kind not in "fiub":
             raise InputError(f"{path} holds {header.get_data_dtype()}, no gray volume")

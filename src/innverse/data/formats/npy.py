@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,4 +40,5 @@ def write(path: Path, stack: Stack, values: np.ndarray, spread: bool) -> Path:
     array = as_type(from_slices(values, shape), dtype)
     if name is None:
         return atomic_write(path, lambda file: np.save(file, array))
-    return atomic_write(path, lambda file: np.savez_compressed(file, **{name: array}))
+    arrays: dict[str, Any] = {name: array}
+    return atomic_write(path, lambda file: np.savez_compressed(file, **arrays))

@@ -29,7 +29,7 @@ def is_stack(path: Path) -> bool:
 
         open_regular(path).close()
         with tifffile.TiffFile(path) as file:
-            return len(file.pages) > 1 or file.pages[0].dtype not in (np.uint8, np.bool_)  # ty: ignore[unresolved-attribute]
+            return len(file.pages) > 1 or file.pages[0].dtype not in (np.uint8, np.bool_)
     except Exception:
         return False
 
@@ -74,7 +74,7 @@ def _load(path: Path, name: str | None) -> tuple[np.ndarray, Any]:
     open_regular(path).close()  # a pipe would be waited for
     try:
         with tifffile.TiffFile(path) as file:
-            sizes = {tuple(page.shape) for page in file.pages if not page.is_reduced}  # ty: ignore[unresolved-attribute]
+            sizes = {tuple(page.shape) for page in file.pages if not getattr(page, "is_reduced", 0)}
             if len(sizes) > 1:
                 words = " and ".join(sorted("x".join(map(str, s)) for s in sizes)[:3])
                 raise ShapeError(
@@ -103,9 +103,9 @@ def _tags(file: Any) -> tuple[dict[str, Any], list[tuple]]:
         x, y = (page.tags[name].value for name in ("XResolution", "YResolution"))
         if x[1] and y[1]:
             options["resolution"] = (x[0] / x[1], y[0] / y[1])
-            options["resolutionunit"] = page.tags.get("ResolutionUnit", None) and page.tags[
-                "ResolutionUnit"
-            ].value
+            options["resolutionunit"] = (
+                page.tags.get("ResolutionUnit", None) and page.tags["ResolutionUnit"].value
+            )
     if "DateTime" in page.tags:
         options["datetime"] = page.tags["DateTime"].value
     if file.is_imagej:
