@@ -23,6 +23,7 @@ from .options import (
     check_writable,
     note,
     parse_number,
+    parse_range,
     print_json,
     start,
 )
@@ -91,7 +92,7 @@ def command() -> Callable[..., int]:
             "method": method,
             "simulate": simulate,
             "noise": noise,
-            "x_range": None if range_ is None else _range(range_),
+            "x_range": None if range_ is None else parse_range(range_),
             "image_shape": None if image_shape is None else _shape(image_shape),
             "prior": prior,
             "seed": seed,
@@ -184,15 +185,6 @@ def _error_bar(told: dict) -> list:
         held = told["coverage"].get("u", told["coverage"]["x"])["90 %"]
         cells.append(f"{100 * held:.0f} %")
     return cells
-
-
-def _range(text: str) -> tuple[float, float]:
-    low, colon, high = text.partition(":")
-    if colon:
-        values = parse_number(low, "--range"), parse_number(high, "--range")
-        if values[0] < values[1]:
-            return values
-    raise UsageError(f"--range {text}: give the values of black and white as LOW:HIGH, 0:255")
 
 
 def _shape(text: str) -> tuple[int, int, int]:

@@ -144,8 +144,9 @@ def stack_files(folder: Path, series: bool = False) -> Iterator[tuple[str, list[
         deep = []
     slices = [p for p, kind in known.items() if kind == "dicom"]
     if series:
-        for files in dicom_series(slices):
-            yield (folder.name if len(files) > 1 else files[0].name), files
+        several = dicom_series(slices)
+        for files in several:
+            yield (folder.name if len(files) > 1 == len(several) else files[0].name), files
     else:
         yield from ((str(p.relative_to(folder)), [p]) for p in slices)
     volumes = [p for p, kind in known.items() if kind in ("nifti", "hdf5") and not pictures]

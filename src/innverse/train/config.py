@@ -201,6 +201,9 @@ class TrainConfig(_Table):
     """Optimisation, evaluation and book-keeping."""
 
     steps: int = Field(10_000, ge=1, le=10**9)
+    minutes: float | None = Field(None, gt=0)
+    """Time for the whole run, which chooses the steps and all else that is not given: the kind and size
+    of the model, crops, batch, learning rate (`innverse.train.automatic`)."""
     batch_size: int = Field(16, ge=1, le=2**20)
     """Images of one step, all processes together."""
     lr: float = Field(1e-3, gt=0)
@@ -234,6 +237,8 @@ class TrainConfig(_Table):
     eval_images: _Count = 64
     checkpoint_every: _Count = 1000
     sample_every: _Count = 5000
+    report: bool = True
+    """Judge a noise-conditional prior at the end beside total variation, wavelets and non-local means."""
     keep: _Count = 2
     """Checkpoints that stay on disk."""
     threads: int | None = Field(None, ge=1, le=MOST_THREADS)
@@ -334,7 +339,7 @@ class TrainingConfig(_Table):
         """
         tables = self.model_dump(mode="json")
         free = {
-            "train": {"log_every", "eval_every", "eval_images", "checkpoint_every", "sample_every",
+            "train": {"log_every", "eval_every", "eval_images", "checkpoint_every", "sample_every", "minutes", "report",
                       "keep", "max_skips", "threads"},
             "data": {"license"},
         }  # fmt: skip
