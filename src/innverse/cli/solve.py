@@ -22,7 +22,6 @@ from .options import (
     Seed,
     check_writable,
     note,
-    parse_number,
     parse_range,
     print_json,
     start,

@@ -49,7 +49,8 @@ def train(
         TOML file with the tables [data], [model], [train], [out]; flags go over it. Or the data.
     data
         Folder (of pictures, or MNIST's), tar, .npy/.npz, IDX file, or a built-in set (digits,
-        skimage). Slices with units: DICOM, NIfTI, HDF5 (file.h5:name), .mat, TIFF, or a folder. Or a table: CSV with a header, parquet, .npz or .npy with two axes; data.columns
+        skimage). Slices with units: DICOM, NIfTI, HDF5 (file.h5:name), .mat, TIFF, or a folder. Or a
+        table: CSV with a header, parquet, .npz or .npy with two axes; data.columns
         and data.condition choose its columns.
     subset
         A part of the data, such as a folder in a tar, or t10k of MNIST.

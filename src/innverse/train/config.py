@@ -238,7 +238,7 @@ class TrainConfig(_Table):
     checkpoint_every: _Count = 1000
     sample_every: _Count = 5000
     report: bool = True
-    """Judge a noise-conditional prior at the end beside total variation, wavelets and non-local means."""
+    """Judge a noise-conditional prior at the end, see `innverse.train.verdict`."""
     keep: _Count = 2
     """Checkpoints that stay on disk."""
     threads: int | None = Field(None, ge=1, le=MOST_THREADS)
@@ -339,8 +339,8 @@ class TrainingConfig(_Table):
         """
         tables = self.model_dump(mode="json")
         free = {
-            "train": {"log_every", "eval_every", "eval_images", "checkpoint_every", "sample_every", "minutes", "report",
-                      "keep", "max_skips", "threads"},
+            "train": {"log_every", "eval_every", "eval_images", "checkpoint_every", "sample_every",
+                      "minutes", "report", "keep", "max_skips", "threads"},
             "data": {"license"},
         }  # fmt: skip
         return {

@@ -1,4 +1,4 @@
-"""Is a prior good enough? Its density and its denoising of held-out pictures, beside what needs none."""
+"""Is a prior good enough? Its density and denoising of held-out pictures, beside what needs none."""
 
 from __future__ import annotations
 
@@ -128,12 +128,12 @@ def _others() -> dict[str, list[Denoiser]]:
     def wavelets(y: Tensor, sigma: float) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _each(y, lambda x: denoise_wavelet(x, sigma, channel_axis=0))
+            return _each(y, lambda x: denoise_wavelet(x, sigma, channel_axis=-1))
 
     def non_local(strength: float) -> Denoiser:
         def means(y: Tensor, sigma: float) -> Tensor:
             how = {"patch_size": 5, "patch_distance": 6, "h": strength * sigma, "sigma": sigma}
-            return _each(y, lambda x: denoise_nl_means(x, channel_axis=0, **how))
+            return _each(y, lambda x: denoise_nl_means(x, channel_axis=-1, **how))
 
         return means
 
@@ -151,7 +151,8 @@ def _tv(factor: float) -> Denoiser:
 
 
 def _each(y: Tensor, way: Callable[[np.ndarray], np.ndarray]) -> Tensor:
-    return torch.stack([torch.from_numpy(way(x.numpy()).astype(np.float32)) for x in y])
+    made = [way(np.moveaxis(x.numpy(), 0, -1)).reshape(*x.shape[1:], len(x)) for x in y]
+    return torch.from_numpy(np.moveaxis(np.stack(made), -1, 1).astype(np.float32))
 
 
 def _with_noise(x: Tensor, sigma: float, seed: int) -> Tensor:
