@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InnverseError, InputError, ShapeError
-from .files import read_files, read_stack
+from .files import read_files
 from .stack import Range, Stack, spanned
 
 _RARE, _SPARSE = (
@@ -56,7 +56,7 @@ def code(
     found, stacks, used = Coded(), [], 0
     for name, files in entries:
         try:
-            stack = read_files(files, name) if files else read_stack(name)
+            stack = read_files(files, name)
         except InnverseError as error:
             if len(entries) == 1 or not isinstance(error, InputError):
                 raise

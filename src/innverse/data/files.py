@@ -156,10 +156,8 @@ def stack_files(folder: Path, series: bool = False) -> Iterator[tuple[str, list[
 
 
 def read_files(files: list[Path], label: str) -> Stack:
-    """A stack of `stack_files`."""
-    if len(files) == 1 and _known(files[0]) not in (None, "dicom"):
-        return read_stack(files[0])
-    return dicom.read_series(files, label if len(files) > 1 else None)
+    """A stack of `stack_files`; ``label`` names a series."""
+    return read_stack(files[0]) if len(files) == 1 else dicom.read_series(files, label)
 
 
 def dicom_series(files: list[Path]) -> list[list[Path]]:

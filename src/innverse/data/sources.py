@@ -247,9 +247,9 @@ def _stacks(path: Path, subset: str | None, deep: bool) -> list[tuple[str, list[
     if not is_stack(file) or (kind == "npy" and not (array or (deep and _is_deep(file, subset)))):
         return None
     if kind in ("hdf5", "matlab", "npy") and subset is not None:
-        return [(f"{file}:{subset}", [])]
+        return [(f"{file.name}:{subset}", [Path(f"{file}:{subset}")])]
     _no_subset(str(file), subset)
-    return [(str(path), [])]
+    return [(path.name, [path])]
 
 
 def _is_deep(path: Path, subset: str | None) -> bool:

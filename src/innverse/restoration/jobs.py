@@ -13,7 +13,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from ..data import Image, Stack, read_array, read_image, read_stack
+from ..data import Image, Stack, read_array, read_image
 from ..data.files import format_of, is_stack, read_files, split_name, stack_files
 from ..data.npy import array_shapes
 from ..data.sources import image_files
@@ -143,14 +143,14 @@ def _from_path(
         if not entries:
             return [(str(p), p) for p in image_files(path)]
     elif _is_slices(path, setting):
-        entries = [(str(path), [])]
+        entries = [(path.name, [path])]
     else:
         return [(str(path), path)]
     found: list[tuple[str, Path | Tensor | Stack | InnverseError]] = []
     for name, files in entries:
-        label = str(path / name) if files and name != path.name else str(path)
+        label = str(path / name) if name != path.name else str(path)
         try:
-            found.append((label, read_files(files, label) if files else read_stack(path)))
+            found.append((label, read_files(files, label)))
         except InputError as error:
             found.append((label, error))
     return found
