@@ -156,7 +156,10 @@ def test_a_written_series_is_a_new_one_of_the_same_patient(tmp_path):
     old, new = (pydicom.dcmread(place / "IM2") for place in (folder, out))
     assert new.SOPInstanceUID == new.file_meta.MediaStorageSOPInstanceUID != old.SOPInstanceUID
     assert new.SeriesInstanceUID != old.SeriesInstanceUID and new.PatientID == old.PatientID
-    assert [float(v) for v in new.PixelSpacing] == [1.4, 1.4] and new.ImageType[0] == "DERIVED"
+    assert [float(v) for v in new.PixelSpacing] == [1.4, 1.4]
+    place = [float(v) for v in new.ImagePositionPatient]
+    assert place == pytest.approx([0.35, 0.35, -2])  # the corner stays, half a pixel before it
+    assert new.ImageType[0] == "DERIVED"
     assert len(dicom_series([*out.iterdir()])) == 1
 
 
@@ -196,7 +199,7 @@ def test_version_7_3_of_matlab(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "shape", [(9, 8), (4, 9, 8), (9, 8, 3), (4, 9, 8, 3), (4, 3, 9, 8), (2, 4, 9, 8)]
+    "shape", [(9, 8), (4, 9, 8), (9, 8, 3), (4, 9, 8, 1), (4, 9, 8, 3), (4, 3, 9, 8), (2, 4, 9, 8)]
 )
 def test_axes_are_put_back(shape):
     array = np.arange(np.prod(shape)).reshape(shape)

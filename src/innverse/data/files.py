@@ -128,15 +128,17 @@ def is_stack(path: Path) -> bool:
 
 
 def stack_files(folder: Path, series: bool = False) -> Iterator[tuple[str, list[Path]]]:
-    """The stacks of a folder and of those below it: (name, files).
+    """The stacks of a folder: (name, files).
 
     DICOM wherever it lies; volumes where no pictures do, arrays of numpy and MATLAB where nothing else
     does (beside others they may be masks or kernels), pages of TIFF where all pictures are such.
 
     Args:
-        series: DICOM files of a series as one stack, and not each as its own.
+        series: DICOM files of a series as one stack, of this folder alone; else each as its own, and
+            also what lies in the folders below.
     """
-    found = [Path(place, name) for place, _, names in os.walk(folder) for name in sorted(names)]
+    places = [next(os.walk(folder), ("", [], []))] if series else os.walk(folder)
+    found = [Path(place, name) for place, _, names in places for name in names]
     known = {p: _known(p) for p in sorted(found) if not p.name.startswith(".")}
     pictures = any(kind is None and is_image_name(p.name) for p, kind in known.items())
     deep = [p for p, kind in known.items() if kind == "tiff" and tiff.is_stack(p)]

@@ -253,12 +253,12 @@ def _stacks(path: Path, subset: str | None, deep: bool) -> list[tuple[str, list[
 
 
 def _is_deep(path: Path, subset: str | None) -> bool:
-    """Whether an array of numpy holds other numbers than pictures of 8 bits or floats on [0, 1]."""
+    """Whether an array of numpy holds numbers of more than 8 bits."""
     try:
         stack = read_stack(f"{path}:{subset}" if subset else path)
     except InnverseError:
         return False  # whoever reads it says why
-    return not (stack.white and stack.values.dtype != np.uint16)
+    return not stack.eight_bit
 
 
 def split(

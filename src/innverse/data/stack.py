@@ -105,8 +105,8 @@ def unused_range(values: np.ndarray, x_range: Range) -> tuple[str, ...]:
 
 
 def to_slices(array: np.ndarray, label: str) -> np.ndarray:
-    """(N, C, H, W) of an array (H, W), (H, W, 3), (N, H, W), (N, H, W, 3), (N, 3, H, W) or with
-    more axes before (H, W), which are counted as slices.
+    """(N, C, H, W) of an array (H, W), (H, W, 3), (N, H, W), (N, H, W, 1 or 3), (N, 3, H, W) or
+    with more axes before (H, W), which are counted as slices.
 
     Raises:
         ShapeError: something else.
@@ -114,7 +114,7 @@ def to_slices(array: np.ndarray, label: str) -> np.ndarray:
     shape = array.shape
     if array.ndim < 2 or array.size == 0:
         raise ShapeError(f"{label} has shape {shape}: slices are (H, W), (N, H, W) or (N, H, W, 3)")
-    if array.ndim in (3, 4) and shape[-1] == 3:
+    if _channels_last(shape):
         return np.moveaxis(array.reshape(-1, *shape[-3:]), -1, 1)
     if array.ndim == 4 and shape[1] == 3:
         return array
@@ -123,10 +123,14 @@ def to_slices(array: np.ndarray, label: str) -> np.ndarray:
 
 def from_slices(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """What `to_slices` made of an array of this shape; (H, W) may have changed."""
-    if len(shape) in (3, 4) and shape[-1] == 3:
+    if _channels_last(shape):
         values = np.moveaxis(values, 1, -1)
         return values.reshape(*shape[:-3], *values.shape[1:])
     return values.reshape(*shape[:-2], *values.shape[-2:])
+
+
+def _channels_last(shape: tuple[int, ...]) -> bool:
+    return (len(shape) in (3, 4) and shape[-1] == 3) or (len(shape) == 4 and shape[-1] == 1)
 
 
 def image_like(shape: tuple[int, ...]) -> bool:

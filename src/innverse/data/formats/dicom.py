@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,12 +119,7 @@ def _encoded(
     new.ImageType = ["DERIVED", "SECONDARY", *list(new.get("ImageType", []))[2:]]
     new.SeriesDescription = f"{new.get('SeriesDescription', '')} innverse".strip()[:64]
     new.DerivationDescription = "reconstructed by innverse"
-    height, width = values.shape[-2:]
-    if new.get("PixelSpacing"):
-        down, right = new.PixelSpacing
-        ratio = stack.size[0] / height, stack.size[1] / width
-        new.PixelSpacing = [f"{down * ratio[0]:.8g}", f"{right * ratio[1]:.8g}"]
-    new.Rows, new.Columns = height, width
+    _resize(new, stack.size, values.shape[-2:])
     for key in ("SmallestImagePixelValue", "LargestImagePixelValue", "PixelPaddingValue"):
         if key in new:
             delattr(new, key)
@@ -153,6 +147,21 @@ def _encoded(
         warnings.simplefilter("ignore")
         new.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
+
+
+def _resize(dataset: Any, before: tuple[int, int], after: tuple[int, ...]) -> None:
+    """Other pixels for the same field of view."""
+    dataset.Rows, dataset.Columns = after
+    if after == before or not dataset.get("PixelSpacing"):
+        return
+    ratio = np.array(before) / np.array(after)
+    spacing = np.array(dataset.PixelSpacing, float)
+    dataset.PixelSpacing = [f"{v:.8g}" for v in spacing * ratio]
+    if dataset.get("ImagePositionPatient") and dataset.get("ImageOrientationPatient"):
+        right, down = np.array(dataset.ImageOrientationPatient, float).reshape(2, 3)
+        shift = (ratio - 1) / 2 * spacing  # of the centre of the first pixel
+        place = np.array(dataset.ImagePositionPatient, float) + shift[0] * down + shift[1] * right
+        dataset.ImagePositionPatient = [f"{v:.8g}" for v in place]
 
 
 def _dataset(path: Path, pixels: bool = True) -> Any:
@@ -243,6 +252,5 @@ def _without_pixels(dataset: Any) -> Any:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The DICOM files of a folder and of those below it, by their names."""
-    found = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
-    return sorted(p for p in found if not p.name.startswith(".") and is_dicom(p))
+    """The DICOM files of a folder, by their names."""
+    return [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and is_dicom(p)]
