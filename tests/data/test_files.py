@@ -198,6 +198,23 @@ def test_version_7_3_of_matlab(tmp_path):
         read_stack(f"{path}:kspace")
 
 
+def test_the_arrays_of_a_cell_are_named_as_in_matlab(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    kernels = [np.full((9, 9 + k), k + 1.0) for k in range(3)]
+    cell = np.empty((1, 3), object)
+    cell[0] = kernels
+    pytest.importorskip("scipy.io").savemat(tmp_path / "old.mat", {"kernels": cell})
+    with h5py.File(tmp_path / "new.mat", "w", userblock_size=512) as file:
+        places = [file.create_dataset(f"#refs#/{k}", data=x.T) for k, x in enumerate(kernels)]
+        cells = file.create_dataset("kernels", (3, 1), h5py.ref_dtype)
+        cells[:, 0] = [place.ref for place in places]
+    for name in ("old", "new"):
+        for k, x in enumerate(kernels, 1):
+            np.testing.assert_array_equal(read_array(f"{tmp_path / name}.mat:kernels{{{k}}}"), x)
+        with pytest.raises(InputError, match="kernels{1} 9x9"):
+            read_array(f"{tmp_path / name}.mat")
+
+
 @pytest.mark.parametrize(
     "shape", [(9, 8), (4, 9, 8), (9, 8, 3), (4, 9, 8, 1), (4, 9, 8, 3), (4, 3, 9, 8), (2, 4, 9, 8)]
 )

@@ -1,19 +1,21 @@
 """MATLAB: a numeric variable of a .mat file, of version 5 (scipy) or 7.3 (which is HDF5).
 
-Pictures are H x W, H x W x 3 or H x W x N there. Objects, functions and cells are refused.
+Pictures are H x W, H x W x 3 or H x W x N there. The arrays of a cell are named as in MATLAB,
+``kernels{1}`` the first. Objects and functions are refused.
 """
 
 from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...errors import InnverseError, InputError
 from ...reading import open_regular
 from ..atomic import atomic_path, atomic_write
-from ..expansion import check_expansion, file_size
+from ..expansion import HARMLESS, check_expansion, file_size
 from ..stack import Stack, as_type, chosen, elements, found_range, from_slices, to_slices
 from . import hdf5
 
@@ -21,6 +23,8 @@ _SIZES = {
     "int8": 1, "uint8": 1, "logical": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4,
     "single": 4, "int64": 8, "uint64": 8, "double": 8, "sparse": 8,
 }  # fmt: skip
+_MOST = 1024  # times that deflate makes of its input, at most
+_CELLS = 10_000  # arrays of a cell, at most
 _HEADER = 512  # bytes before the HDF5 of version 7.3
 
 
@@ -69,9 +73,12 @@ def _load(path: Path, name: str | None) -> tuple[str, np.ndarray, bool]:
         head = file.read(_HEADER + 8)
     if b"\x89HDF" in (head[:4], head[_HEADER : _HEADER + 4]):
         with hdf5.opened(path) as file:
-            known = {n: s[::-1] for n, s in hdf5.numeric(file).items() if not n.startswith("#")}
+            numbers = hdf5.numeric(file)
+            cells = _cells(file, numbers)
+            known = {n: s[::-1] for n, s in numbers.items() if not n.startswith("#")}
+            known |= {n: numbers[place][::-1] for n, place in cells.items()}
             name = chosen(known, name, str(path))
-            return name, hdf5.load(file, name, path).T, True
+            return name, hdf5.load(file, cells.get(name, name), path).T, True
     try:
         from scipy.io import loadmat, whosmat
     except ImportError:
@@ -79,9 +86,16 @@ def _load(path: Path, name: str | None) -> tuple[str, np.ndarray, bool]:
     try:
         about = {n: (shape, kind) for n, shape, kind in whosmat(path)}
         numbers = {n: shape for n, (shape, kind) in about.items() if kind in _SIZES}
+        cells: dict[str, np.ndarray] = {}
+        if _MOST * file_size(path) < HARMLESS:  # how much a cell holds is known once it is there
+            for n in (n for n, (_, kind) in about.items() if kind == "cell"):
+                cells |= _numbered(n, loadmat(path, variable_names=[n])[n])
+        numbers |= {n: values.shape for n, values in cells.items()}
         if name in about and name not in numbers:
             raise InputError(f"{path}: {name} is a {about[name][1]}, no array of numbers")
         name = chosen(numbers, name, str(path))
+        if name in cells:
+            return name, cells[name], False
         size = elements(numbers[name]) * _SIZES[about[name][1]]
         check_expansion(f"{path}: {name}", size, file_size(path))
         values = loadmat(path, variable_names=[name])[name]
@@ -92,3 +106,25 @@ def _load(path: Path, name: str | None) -> tuple[str, np.ndarray, bool]:
         raise InputError(f"{path} is damaged or no MATLAB file ({reason})") from None
     values = values.toarray() if hasattr(values, "toarray") else values
     return name, values.astype(values.dtype.newbyteorder("="), copy=False), False
+
+
+def _numbered(name: str, cell: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays of numbers in a cell, by their names in MATLAB."""
+    items = enumerate(cell.ravel(order="F"), 1)
+    return {
+        f"{name}{{{k}}}": v
+        for k, v in items
+        if isinstance(v, np.ndarray) and v.dtype.kind in "fiubc"
+    }
+
+
+def _cells(file: Any, numbers: dict[str, tuple[int, ...]]) -> dict[str, str]:
+    """{name in MATLAB: name in the file} of the arrays in cells of version 7.3."""
+    found: dict[str, str] = {}
+    for name, item in file.items():
+        if hasattr(item, "dtype") and item.dtype.kind == "O" and item.size <= _CELLS:
+            for k, reference in enumerate(np.asarray(item[()]).T.ravel(order="F"), 1):
+                place = (file[reference].name or "").strip("/") if reference else ""
+                if place in numbers:
+                    found[f"{name}{{{k}}}"] = place
+    return found
