@@ -43,7 +43,7 @@ def test_a_stack_is_what_its_slices_are_one_by_one(tmp_path):
         np.testing.assert_array_equal(written[k], r.image[0])
         assert r.x_range == pytest.approx((low, high))
     record = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert len(record["slices"]) == 4 and record["files"] == ["result.npy"]
+    assert len(record["slices"]) == 4 and record["files"] == ["result.npy", "panel.png"]
     assert (tmp_path / "out" / "panel.png").exists()
 
 
@@ -87,7 +87,8 @@ def test_files_are_mapped_as_the_prior_was_trained(tmp_path):
         load(tmp_path / "run").x_range == (-1024.0, 976.0) and load(tmp_path / "run").units == "HU"
     )
     np.save(tmp_path / "ct.npy", volume().astype(np.int16))
-    results = restore(tmp_path / "ct.npy", "denoising", noise=60, prior=str(tmp_path / "run"))
+    run = {"prior": str(tmp_path / "run"), "method": "pnp", "steps": 2}
+    results = restore(tmp_path / "ct.npy", "denoising", noise=60, **run)
     assert all(
         r.x_range == (-1024.0, 976.0) and r.summary["range"] == (-1024.0, 976.0) for r in results
     )

@@ -95,9 +95,9 @@ def test_the_lowest_noise_is_half_of_that_in_the_pictures(tmp_path):
     assert automatic.lowest_noise(data) == pytest.approx(0.005, rel=0.1)
 
 
-def test_a_run_by_time_continues_with_its_sizes(slices, tmp_path):
-    quick = {"train_held_out": None, "train_report": False, "model_steps": 1, "model_hidden": 8}
-    quick = {k: v for k, v in quick.items() if v is not None}
+def test_a_run_by_time_continues_with_its_sizes(slices, tmp_path, monkeypatch):
+    paced(monkeypatch, lambda c: (0.05, 0.05))
+    quick = {"train_report": False, "model_steps": 1, "model_hidden": 8}
     first = train(config(slices, train_minutes=0.01, **quick), tmp_path / "run", quiet=True)
     chosen = json.loads((tmp_path / "run" / "config.json").read_text())
     assert first.complete and chosen["model"]["name"] == "patches"
@@ -110,6 +110,8 @@ def test_a_run_by_time_continues_with_its_sizes(slices, tmp_path):
 def test_the_command_needs_no_config_and_judges(slices, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(verdict, "CROPS", 2)
+    monkeypatch.setattr(verdict, "_others", lambda: {"tv": [verdict._tv(1.0)]})
+    paced(monkeypatch, lambda c: (0.1, 0.1))
     settings = ["--set", "model.steps=1", "--set", "model.hidden=8", "--set", "train.threads=1"]
     code = main(["train", str(slices), "--minutes", "0.02", *settings])
     out, err = capsys.readouterr()
