@@ -180,7 +180,7 @@ def _known(path: Path) -> str | None:
     for name, suffixes in FORMATS.items():
         if suffix in suffixes:
             return name
-    return "dicom" if dicom.is_dicom(path) else None
+    return "dicom" if not is_image_name(path.name) and dicom.is_dicom(path) else None
 
 
 def _format(path: str | os.PathLike) -> str:

@@ -113,8 +113,7 @@ def gather(inputs: Any, setting: Setting) -> list[Job]:
     taken: set[str] = set()
     for number, (label, source) in enumerate(sources, 1):
         label = label or f"array-{number}"
-        stem = split_name(label)[0].name.removesuffix(".gz")
-        stem = (Path(stem).stem if label != stem or "." in stem else stem) or "image"
+        stem = Path(split_name(label)[0].name.removesuffix(".gz")).stem or "image"
         name, k = stem, 2
         while name.lower() in taken:
             name, k = f"{stem}-{k}", k + 1
