@@ -101,9 +101,11 @@ def test_version_has_one_source():
 
 
 def test_requirements_of_every_extra_are_installed_or_optional():
-    """What .venv promises (dev, demo, science) is there, in a version that the extra admits."""
+    """What .venv promises (dev, demo, io, science) is there, in a version that the extra admits."""
     extras = PROJECT["optional-dependencies"]
-    lines = PROJECT["dependencies"] + extras["demo"] + extras["science"] + extras["dev"]
+    lines = (
+        PROJECT["dependencies"] + extras["demo"] + extras["io"] + extras["science"] + extras["dev"]
+    )
     for requirement in map(Requirement, lines):
         if requirement.name != "innverse":
             assert requirement.specifier.contains(metadata.version(requirement.name)), requirement
@@ -130,7 +132,9 @@ def test_the_lock_satisfies_the_declared_dependencies():
     ).read_text()
     pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \n;]+)", text, re.MULTILINE)
     extras = PROJECT["optional-dependencies"]
-    lines = PROJECT["dependencies"] + extras["demo"] + extras["science"] + extras["dev"]
+    lines = (
+        PROJECT["dependencies"] + extras["demo"] + extras["io"] + extras["science"] + extras["dev"]
+    )
     for requirement in map(Requirement, lines):
         if requirement.name == "innverse":
             continue

@@ -62,6 +62,7 @@ def _attempt(what: str, check: Callable[[], list[Finding]]) -> list[Finding]:
 def _python() -> list[Finding]:
     extras = {
         "scikit-image": "skimage", "matplotlib": "matplotlib", "scipy": "scipy", "h5py": "h5py",
+        "tifffile": "tifffile", "pydicom": "pydicom", "nibabel": "nibabel",
         "PyWavelets": "pywt", "scikit-learn": "sklearn", "huggingface_hub": "huggingface_hub",
     }  # fmt: skip
     have = [name for name, module in extras.items() if importlib.util.find_spec(module)]

@@ -83,6 +83,20 @@ def parse_number(text: str, option: str) -> float:
     return value
 
 
+def parse_range(text: str) -> tuple[float, float]:
+    """(low, high) from LOW:HIGH.
+
+    Raises:
+        UsageError: something else.
+    """
+    low, colon, high = text.partition(":")
+    if colon:
+        values = parse_number(low, "--range"), parse_number(high, "--range")
+        if values[0] < values[1]:
+            return values
+    raise UsageError(f"--range {text}: give the values of black and white as LOW:HIGH, 0:255")
+
+
 def parse_size(
     text: str, option: str = "--size", want: str = "HEIGHTxWIDTH in pixels, such as 128x192"
 ) -> tuple[int, int]:

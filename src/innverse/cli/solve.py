@@ -2,6 +2,7 @@
 
 # annotations are values here, not texts: cyclopts makes flags of them
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -22,10 +23,12 @@ from .options import (
     Seed,
     check_writable,
     note,
-    parse_number,
+    parse_range,
     print_json,
     start,
 )
+
+_SLICES = 12  # of a stack that the table shows
 
 
 def command() -> Callable[..., int]:
@@ -57,10 +60,14 @@ def command() -> Callable[..., int]:
 
         innverse solve photo.png --physics inpainting --mask mask.png --out result
         innverse solve grainy.jpg --physics denoising --noise 25/255 --out result
+        innverse solve scan/ --prior runs/own --physics denoising --noise 30 --out r
         innverse solve small/ --physics downsampling --factor 2 --out large
         innverse solve clean.png --simulate --physics blur --kernel motion:15:30 --out r
 
-        Each file gives result.png, panel.png (side by side) and result.json: in --out,
+        Stacks of TIFF, DICOM, NIfTI, HDF5 (file.h5:name), .mat and .npz are solved slice by slice
+        and come back in their format and units, with std and the ends of 90 % intervals.
+
+        Each picture gives result.png, panel.png (side by side) and result.json: in --out,
         or for several files in a folder of their name below it; --method posterior also
         report.html with the error bar beside the picture, std.png, interval.png, draws.png,
         draws.gif and draws.npz. Exit code 3 if a result did not converge, 4 if a file could
@@ -75,12 +82,13 @@ def command() -> Callable[..., int]:
         simulate
             The files are clean: degrade them first, and report PSNR and SSIM.
         noise
-            Standard deviation of the noise, images being 0 to 1 (or of --range): 0.05 or 25/255;
+            Standard deviation of the noise, images being 0 to 1 (or of --range, or in the units
+            that slices have): 0.05 or 25/255;
             auto estimates it from the file. [default: none]
         range_
             LOW:HIGH, the values that stand for black and white in .npy measurements and float TIFFs
             that are not from 0 to 1: 0:255 or -1000:1000. The result is saved with them as
-            result.npy.
+            result.npy. [default: of slices with units what the prior was trained on, or their own]
         image_shape
             CxHxW of the image behind a .npy measurement.
         prior
@@ -91,7 +99,7 @@ def command() -> Callable[..., int]:
             "method": method,
             "simulate": simulate,
             "noise": noise,
-            "x_range": None if range_ is None else _range(range_),
+            "x_range": None if range_ is None else parse_range(range_),
             "image_shape": None if image_shape is None else _shape(image_shape),
             "prior": prior,
             "seed": seed,
@@ -132,10 +140,16 @@ def _report(results: list, json: bool, quiet: bool) -> int:
         ]
         print_json({"results": shown, "failures": failures})
     elif done:
-        _table([r.summary for r in done]).print()
+        shown = _first([r.summary for r in done])
+        _table(shown).print()
+        if len(shown) < len(done):
+            note(f"and {len(done) - len(shown)} slices more: see result.json", quiet)
+    said = set()  # once of a stack
     for r in done:
         for text in (*r.summary["input"].get("notes", ()), *r.notes):
-            note(f"{r.source}: {text}", quiet)
+            if (r.summary["folder"], text) not in said:
+                note(f"{r.source}: {text}", quiet)
+            said.add((r.summary["folder"], text))
     for r in done:
         if not r.converged:
             words = r.status.replace("max_iter", "not converged: all --steps were used")
@@ -145,6 +159,17 @@ def _report(results: list, json: bool, quiet: bool) -> int:
     for why in reasons:
         complain(why)
     return 4 if failed else 3 if not all(r.converged for r in done) else 0
+
+
+def _first(summaries: list[dict]) -> list[dict]:
+    """Of a stack no more slices than a screen holds."""
+    count: Counter[str] = Counter()
+    found = []
+    for s in summaries:
+        count[s["folder"]] += 1
+        if count[s["folder"]] <= _SLICES:
+            found.append(s)
+    return found
 
 
 def _table(summaries: list[dict]):
@@ -184,15 +209,6 @@ def _error_bar(told: dict) -> list:
         held = told["coverage"].get("u", told["coverage"]["x"])["90 %"]
         cells.append(f"{100 * held:.0f} %")
     return cells
-
-
-def _range(text: str) -> tuple[float, float]:
-    low, colon, high = text.partition(":")
-    if colon:
-        values = parse_number(low, "--range"), parse_number(high, "--range")
-        if values[0] < values[1]:
-            return values
-    raise UsageError(f"--range {text}: give the values of black and white as LOW:HIGH, 0:255")
 
 
 def _shape(text: str) -> tuple[int, int, int]:

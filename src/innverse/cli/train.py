@@ -9,8 +9,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-_TABLES = (".csv", ".parquet", ".pq", ".npz", ".npy")
-
 
 def train(
     config: Path | None = None,
@@ -20,10 +18,12 @@ def train(
     model: str | None = None,
     out: Path | None = None,
     steps: int | None = None,
+    minutes: float | None = None,
     batch_size: int | None = None,
     crop: int | None = None,
     channels: int | None = None,
     lr: float | None = None,
+    range_: Annotated[str | None, Parameter(name="--range")] = None,
     precision: str | None = None,
     seed: int | None = None,
     device: str = "auto",
@@ -36,6 +36,7 @@ def train(
 
     innverse train configs/digits.toml
     innverse train wine.csv --steps 5000
+    innverse train slices/ --minutes 60
     innverse train --data photos/ --model glow --steps 5000 --out runs/photos
     torchrun --nproc-per-node 4 -m innverse train config.toml
 
@@ -48,7 +49,8 @@ def train(
         TOML file with the tables [data], [model], [train], [out]; flags go over it. Or the data.
     data
         Folder (of pictures, or MNIST's), tar, .npy/.npz, IDX file, or a built-in set (digits,
-        skimage). Or a table: CSV with a header, parquet, .npz or .npy with two axes; data.columns
+        skimage). Slices with units: DICOM, NIfTI, HDF5 (file.h5:name), .mat, TIFF, or a folder. Or a
+        table: CSV with a header, parquet, .npz or .npy with two axes; data.columns
         and data.condition choose its columns.
     subset
         A part of the data, such as a folder in a tar, or t10k of MNIST.
@@ -58,6 +60,9 @@ def train(
         Folder of the run. [default: runs/ and the name of the TOML file, or of the model]
     steps
         Length of the training (of a table at most: it ends when progress does).
+    minutes
+        Time for all of it, which chooses what is not given: model, size, crops, steps. Ends with
+        a report of whether the prior is good enough. (Of a table: at most.)
     batch_size
         Images or rows of a step, all processes together.
     crop
@@ -66,6 +71,9 @@ def train(
         1 (gray) or 3 (RGB). [default: as the images are]
     lr
         Peak learning rate.
+    range_
+        LOW:HIGH, the values that become 0 and 1, for slices with units; the rest is clipped.
+        [default: the smallest and the largest]
     precision
         fp32, or bf16 for the networks inside the model.
     seed
@@ -86,25 +94,30 @@ def train(
     int
         The exit code: 0 when complete, 3 when diverged, 130 when interrupted (all is saved).
     """
-    from ..train.config import load_config, parse_setting
+    from ..train.config import TrainingConfig, load_config, parse_setting
+    from .options import parse_range
 
     overrides = {
         "data.path": data,
         "data.subset": subset,
         "data.crop": crop,
         "data.channels": channels,
+        "data.range": None if range_ is None else list(parse_range(range_)),
         "model.name": model,
         "train.steps": steps,
+        "train.minutes": minutes,
         "train.batch_size": batch_size,
         "train.lr": lr,
         "train.precision": precision,
         "train.seed": seed,
     }
     overrides |= dict(parse_setting(text) for text in set or ())
-    if config is not None and config.suffix.lower() in _TABLES and data is None:
+    if config is not None and config.suffix.lower() != ".toml" and data is None:
         overrides["data.path"], config = str(config), None
     settings = load_config(config, overrides)
     name = config.stem if config is not None else settings.model.name
+    if config is None and minutes is not None and isinstance(settings, TrainingConfig):
+        name = Path(settings.data.path).stem  # the kind of model is chosen later
     folder = out or Path(settings.out.dir or Path("runs") / name)
 
     from ..train.allocator import keep_buffers

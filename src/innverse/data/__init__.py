@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from .atomic import atomic_write as atomic_write
     from .atomic import write_json as write_json
     from .crops import Crops as Crops
+    from .crops import as_unit as as_unit
     from .crops import dequantize as dequantize
+    from .files import read_array as read_array
+    from .files import read_stack as read_stack
+    from .files import write_stack as write_stack
     from .image_io import Image as Image
     from .image_io import decode_image as decode_image
     from .image_io import read_image as read_image
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from .sources import ImageSource as ImageSource
     from .sources import open_images as open_images
     from .sources import split as split
+    from .stack import Stack as Stack
     from .tabular import open_table as open_table
 
 __getattr__, __dir__, __all__ = lazy(__name__)

@@ -84,7 +84,7 @@ class Crops:
         return self.source.channels, self.height, self.width
 
     def batch(self, step: int) -> Tensor:
-        """The crops of this process at ``step``: uint8 (batch_size / world, C, height, width)."""
+        """The crops of this process at ``step``: (batch_size / world, C, height, width) as stored."""
         rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, step]))
         u, v = rng.random((2, self.batch_size))
         mirrored, transposed = rng.random((2, self.batch_size)) < 0.5
@@ -95,7 +95,7 @@ class Crops:
         if self._base is not None and self._index is not None:
             out = self._base[self._index[picked]]
         else:
-            out = np.empty((local, *self.shape), np.uint8)
+            out = np.empty((local, *self.shape), self.source.array(0).dtype)
             for k, row in enumerate(rows):
                 image = self._large_enough(picked[k])
                 top = int(u[row] * (image.shape[1] - self.height + 1))
@@ -134,6 +134,21 @@ class Crops:
                 f"{name} is {width}x{height} pixels, too small for crops of "
                 f"{self.width}x{self.height}; use smaller crops or leave it out"
             )
+
+
+def as_unit(codes: Tensor) -> Tensor:
+    """Whole numbers of 8 or 16 bits (uint8, uint16) as float32 in [0, 1], the largest being 1.
+
+    Example:
+        >>> float(as_unit(torch.full((1,), 255, dtype=torch.uint8)))
+        1.0
+    """
+    return codes.float() / (n_levels(codes) - 1)
+
+
+def n_levels(codes: Tensor) -> int:
+    """Of gray that pixels of this type tell apart: 256, or 65536 of uint16."""
+    return 65536 if codes.dtype == torch.uint16 else 256
 
 
 def dequantize(

@@ -43,6 +43,11 @@ def array_names(path: Path) -> list[str]:
     return [name for name in _declared(path) if name]
 
 
+def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of the arrays of a .npz, or of "" in a .npy; none where there is no such file."""
+    return {name: shape for name, (shape, *_) in _declared(path).items() if shape is not None}
+
+
 def array_axes(path: Path) -> int | None:
     """How many axes the array of a .npy has, or the first of a .npz; None where there is none."""
     shape = next(iter(_declared(path).values()), (None,))[0]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InnverseError, InputError
-from .expansion import check_expansion, file_size
+from ..errors import InputError
 from .floats import as_floats
+from .formats import hdf5
 from .npy import load_numpy
 from .text import read_numbers_of_text
 
@@ -43,9 +44,10 @@ def read_numbers(path: Path, key: str | None = None, columns: int | None = None)
         raise InputError(f"no such file: {path}")
     if suffix == ".npy":
         table = load_numpy(path)
+    elif suffix in (".csv", ".txt"):
+        table = np.asarray(read_numbers_of_text(path, columns))
     else:
-        text = suffix in (".csv", ".txt")
-        table = np.asarray(read_numbers_of_text(path, columns) if text else _hdf5(path, key))
+        table = hdf5.array(path, key, _only)
     if table.ndim != 2 or table.size == 0 or table.dtype.kind not in "fiub":
         raise InputError(f"{path} holds {table.dtype} of shape {table.shape}, not rows of numbers")
     table = as_floats(table, str(path)).double().numpy()
@@ -58,21 +60,10 @@ def read_numbers(path: Path, key: str | None = None, columns: int | None = None)
     return table
 
 
-def _hdf5(path: Path, key: str | None) -> np.ndarray:
-    try:
-        import h5py
-    except ImportError:
-        raise InnverseError(f'{path} needs h5py: pip install "innverse[science]"') from None
-    try:
-        with h5py.File(path, "r") as file:
-            names = [name for name in file if isinstance(file[name], h5py.Dataset)]
-            if key is None and len(names) == 1:
-                key = names[0]
-            if key not in names:
-                raise InputError(
-                    f"{path} has no data set {key!r}; it has: {', '.join(names) or 'none'}"
-                )
-            check_expansion(f"{path}: {key}", file[key].nbytes, file_size(path))
-            return file[key][()]
-    except OSError as error:
-        raise InputError(f"{path} is damaged or not HDF5 ({error})") from None
+def _only(names: Mapping[str, object], key: str | None, path: str) -> str:
+    """The name of the only data set of a file, or ``key``."""
+    if key is None and len(names) == 1:
+        (key,) = names
+    if key is None or key not in names:
+        raise InputError(f"{path} has no data set {key!r}; it has: {', '.join(names) or 'none'}")
+    return key

@@ -16,8 +16,11 @@ from torch import Tensor
 from ..errors import InnverseError, InputError, ShapeError, UsageError
 from ..reading import open_regular, read_error
 from . import archives, arrays
+from .coded import code
+from .files import format_of, is_stack, read_stack, split_name, stack_files
 from .image_io import decode, is_image_name, quiet, read_file
 from .npy import load_numpy
+from .stack import Range
 
 Entry = tuple[str, Callable[[], bytes]]  # a name, and what gives the bytes
 CACHE_BYTES = 4 << 30
@@ -32,16 +35,21 @@ BUILTIN = ("digits", "skimage")
 
 
 class ImageSource:
-    """A sequence of uint8 images with names.
+    """A sequence of images with names, whole numbers of 8 bits, or of 16 where `open_images` was to
+    keep them.
 
-    ``source[i]`` is a uint8 tensor (C, H, W); all images have the same number of channels, sizes
-    may differ. Pixels in memory are shared with the tensors: do not write into them.
+    ``source[i]`` is a uint8 or uint16 tensor (C, H, W); all images have the same number of channels,
+    sizes may differ. Pixels in memory are shared with the tensors: do not write into them.
 
     Attributes:
         names: one unique name per image, stable between runs (it decides the split).
         failures: (name, reason) of every image that could not be read and is left out.
         base: (M, C, H, W) uint8 array that holds all images when they are in memory and of one
             size, else None; image i is ``base[index[i]]``.
+        groups: one name per image, equal where they show the same object; None: each its own.
+        x_range, units: the (low, high) values that 0 and the largest number stand for, where they
+            are others than black and white.
+        notes: what was done on the way, in words.
 
     Example:
         >>> import numpy as np
@@ -56,9 +64,15 @@ class ImageSource:
         items: arrays.Items | np.ndarray,
         failures: list[tuple[str, str]] | None = None,
         index: np.ndarray | None = None,
+        groups: Sequence[str] | None = None,
+        x_range: Range | None = None,
+        units: str = "",
+        notes: Sequence[str] = (),
     ):
         self._names = names
         self._items = items
+        self._groups = groups
+        self.x_range, self.units, self.notes = x_range, units, notes
         self.failures = [] if failures is None else failures
         self.index = np.arange(len(items)) if index is None else index
         self.base = items if isinstance(items, np.ndarray) else None
@@ -75,7 +89,7 @@ class ImageSource:
         return f"ImageSource({len(self)} images, {self.channels} channels, {size})"
 
     def array(self, i: int) -> np.ndarray:
-        """Image i as a uint8 array (C, H, W)."""
+        """Image i as an array (C, H, W)."""
         return np.asarray(self._items[self.index[i]])
 
     def name(self, i: int) -> str:
@@ -85,8 +99,14 @@ class ImageSource:
     def names(self) -> list[str]:
         return [self._names[i] for i in self.index]
 
+    @property
+    def groups(self) -> list[str] | None:
+        return None if self._groups is None else [self._groups[i] for i in self.index]
+
     def known_sizes(self) -> dict[int, tuple[int, int]]:
         """{i: (height, width)} of the images whose size is known without reading them from disk."""
+        if isinstance(self._items, list):
+            return {i: self._items[k].shape[1:] for i, k in enumerate(self.index)}
         if not isinstance(self._items, _Files):
             return {0: self.array(0).shape[1:]}  # rows of one array: the first stands for all
         cached = self._items.cached
@@ -104,10 +124,13 @@ class ImageSource:
     def subset(self, indices: Iterable[int]) -> ImageSource:
         """A source of the images at ``indices``, in that order; pixels are shared, not copied."""
         index = self.index[np.fromiter(indices, dtype=np.int64)]
-        return ImageSource(self._names, self._items, self.failures, index)
+        return ImageSource(
+            self._names, self._items, self.failures, index,
+            self._groups, self.x_range, self.units, self.notes,
+        )  # fmt: skip
 
     def stack(self) -> Tensor:
-        """All images as one uint8 tensor (N, C, H, W).
+        """All images as one tensor (N, C, H, W).
 
         Raises:
             ShapeError: the images differ in size.
@@ -125,6 +148,8 @@ def open_images(
     channels: int | None = None,
     layout: str | None = None,
     cache_bytes: int = CACHE_BYTES,
+    deep: bool = False,
+    x_range: Range | None = None,
 ) -> ImageSource:
     """Open images wherever they are.
 
@@ -137,6 +162,8 @@ def open_images(
     IDX, raw or .gz         MNIST's own format
     a folder of IDX files   MNIST, Fashion-MNIST, ...: the training images, or the part ``subset``
     an image file           that one image
+    DICOM, NIfTI, HDF5,     their slices, on the range of all their values; also stacks and floats of
+    .mat, TIFF              TIFF, and folders of these; see `read_stack`
     ``"digits"``            scikit-learn's 1797 handwritten digits, 8x8
     ``"skimage"``           the photographs inside scikit-image
     ======================  ======================================================================
@@ -151,6 +178,9 @@ def open_images(
             ("camera,coffee").
         channels: 1 converts to gray, 3 to colour; None gives 3 if any image is in colour, else 1.
         layout: "NHWC" or "NCHW" for an array where both would fit.
+        deep: keep 16 bits of slices with a range, and take arrays of any numbers as such; else 8.
+        x_range: the range of such slices, beyond which they are clipped; by default the smallest and
+            the largest value.
 
     Raises:
         InputError: nothing there, nothing readable, or a wrong type of data, in one line.
@@ -172,11 +202,21 @@ def open_images(
         return _from_array(arrays.digits(), name, channels, "NCHW", cache_bytes)
     if name == "skimage":
         return _from_files(_photographs(subset), channels, cache_bytes, name)
-    if not name or "\0" in name or not os.path.exists(path):
+    if not name or "\0" in name or not os.path.exists(split_name(path)[0]):
         raise InputError(
             f"no such file or folder: {name!r}; give images or one of the built-in sets "
             + ", ".join(BUILTIN)
         )
+    stacks = _stacks(Path(path), subset, deep)
+    if stacks is not None:
+        found = code(stacks, name, channels, x_range, 65535 if deep else 255, cache_bytes)
+        same = len({image.shape for image in found.images}) == 1
+        return ImageSource(
+            found.names, np.stack(found.images) if same else found.images, found.failures,
+            groups=found.groups, x_range=found.x_range, units=found.units, notes=found.notes,
+        )  # fmt: skip
+    if x_range is not None:
+        raise UsageError(f"{name} has values from black to white of its own: leave out the range")
     path = Path(path)
     if not path.is_dir():
         open_regular(path).close()  # a pipe would be waited for, a device never ends
@@ -198,13 +238,37 @@ def open_images(
     return _from_files([(path.name, partial(read_file, path))], channels, cache_bytes, name)
 
 
+def _stacks(path: Path, subset: str | None, deep: bool) -> list[tuple[str, list[Path]]] | None:
+    """{name: files} of what `code` reads; None where all are pictures."""
+    if path.is_dir():
+        return [*stack_files(path / subset if subset else path)] or None
+    file, array = split_name(path)
+    kind = format_of(file)
+    if not is_stack(file) or (kind == "npy" and not (array or (deep and _is_deep(file, subset)))):
+        return None
+    if kind in ("hdf5", "matlab", "npy") and subset is not None:
+        return [(f"{file.name}:{subset}", [Path(f"{file}:{subset}")])]
+    _no_subset(str(file), subset)
+    return [(path.name, [path])]
+
+
+def _is_deep(path: Path, subset: str | None) -> bool:
+    """Whether an array of numpy holds numbers of more than 8 bits."""
+    try:
+        stack = read_stack(f"{path}:{subset}" if subset else path)
+    except InnverseError:
+        return False  # whoever reads it says why
+    return not stack.eight_bit
+
+
 def split(
     source: ImageSource, held_out: float | int = 0.1, seed: int = 0
 ) -> tuple[ImageSource, ImageSource]:
     """Split into (train, held out).
 
     The order is that of a hash of seed and name, so it depends neither on the machine nor on the
-    order of the files, and adding images moves few others across.
+    order of the files, and adding images moves few others across. Images of one group stay together,
+    so that more of them may be held out than asked for; of a single group the last are held out.
 
     Args:
         held_out: a fraction in (0, 1), or a number of images >= 1.
@@ -226,12 +290,25 @@ def split(
         raise UsageError(
             f"cannot hold out {n} of {len(source)} images; hold out fewer or add images"
         )
-    digests = [
-        hashlib.blake2b(f"{seed}:{name}".encode(errors="surrogateescape")).digest()
-        for name in source.names
-    ]
-    order = sorted(range(len(source)), key=digests.__getitem__)
-    return source.subset(sorted(order[n:])), source.subset(sorted(order[:n]))
+    groups = source.groups or source.names
+    if len(set(groups)) == 1 < len(source):
+        return source.subset(range(len(source) - n)), source.subset(
+            range(len(source) - n, len(source))
+        )
+    members: dict[str, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+
+    def digest(group: str) -> bytes:
+        return hashlib.blake2b(f"{seed}:{group}".encode(errors="surrogateescape")).digest()
+
+    held: list[int] = []
+    for group in sorted(members, key=digest)[:-1]:
+        if len(held) >= n:
+            break
+        held += members[group]
+    rest = sorted({*range(len(source))} - {*held})
+    return source.subset(rest), source.subset(sorted(held))
 
 
 def _idx_part(folder: Path, parts: dict[str, Path], subset: str | None) -> Path:
@@ -347,7 +424,7 @@ def image_files(path: str | os.PathLike) -> list[Path]:
     except OSError as error:
         raise read_error(path, error) from None
     if not inside:
-        raise InputError(f"{path} has no image files; give a folder with PNG, JPEG, ...")
+        raise InputError(f"{path} has no image files; give a folder with PNG, JPEG, DICOM, ...")
     return inside
 
 
@@ -366,7 +443,9 @@ def _folder(root: Path, subset: str | None) -> list[Entry]:
         inner[:] = [name for name in inner if not name.startswith(".")]
         found += [Path(folder, name) for name in files if is_image_name(name)]
     if not found:
-        raise InputError(f"{start} has no image files; give a folder with PNG, JPEG, ... in it")
+        raise InputError(
+            f"{start} has no image files; give a folder with PNG, JPEG, DICOM, ... in it"
+        )
     named = {path.relative_to(root).as_posix(): path for path in found}
     return [(name, partial(read_file, path)) for name, path in sorted(named.items())]
 

@@ -56,6 +56,8 @@ class Flow(Pretrained, nn.Module):
             over them.
         measurement: of a flow that was trained to answer measurements of pictures: ``physics``, its
             ``options``, ``noise`` [low, high] and ``sigma``, see `innverse.train`; else None.
+        x_range, units: of a model of slices with units, the values that it has at 0 and 1 (-1024 to
+            3071 "HU"), by which `innverse.restoration.restore` maps files; None of pictures.
         shift: pixels between the places at which `denoise` lays its grid.
 
     Images live on [0, 1]. All methods are differentiable unless they say otherwise. Data and
@@ -102,6 +104,8 @@ class Flow(Pretrained, nn.Module):
         self.config: dict[str, Any] = {}
         self.symmetries: tuple[str, ...] = ()
         self.measurement: dict[str, Any] | None = None
+        self.x_range: tuple[float, float] | None = None
+        self.units: str = ""
         self.shift: int = 1
 
     # ---- what it is -------------------------------------------------------------------------

@@ -126,6 +126,8 @@ def save(model, folder: Path, card: str | None = None) -> None:
         "config": config,
         **({"symmetries": list(model.symmetries)} if getattr(model, "symmetries", ()) else {}),
         **({"measurement": m} if (m := getattr(model, "measurement", None)) else {}),
+        **({"x_range": [*r]} if (r := getattr(model, "x_range", None)) else {}),
+        **({"units": u} if (u := getattr(model, "units", "")) else {}),
         **({} if dtype == torch.float32 else {"dtype": str(dtype).removeprefix("torch.")}),
         "parameters": model.n_parameters,
     }
@@ -162,6 +164,8 @@ def load(path_or_id: str | Path, *, trainable: bool = False):
         model.symmetries = tuple(symmetries)
     if "measurement" in config:
         model.measurement = _measurement(config["measurement"], folder)
+    if "x_range" in config:
+        model.x_range, model.units = _range(config, folder)
     return model.eval().requires_grad_(trainable)
 
 
@@ -227,6 +231,18 @@ def _measurement(given: Any, folder: Path) -> dict[str, Any]:
     if len(levels) != 3 or not all(isinstance(v, float) and 0 < v < math.inf for v in levels):
         raise InputError(f"{folder / CONFIG} gives a measurement with noise {str(levels)[:60]}")
     return given
+
+
+def _range(config: dict[str, Any], folder: Path) -> tuple[tuple[float, float], str]:
+    """The values that a model has at 0 and 1, and their units."""
+    given, units = config["x_range"], config.get("units", "")
+    known = isinstance(given, list) and len(given) == 2 and isinstance(units, str)
+    if not known or not all(type(v) in (int, float) and abs(v) < math.inf for v in given):
+        raise InputError(f"{folder / CONFIG} gives a range that is none: {str(given)[:60]}")
+    low, high = map(float, given)
+    if low >= high:
+        raise InputError(f"{folder / CONFIG} gives the range {low:g} to {high:g}: low comes first")
+    return (low, high), units[:40]
 
 
 def _known_dtype(name, path: Path) -> torch.dtype:

@@ -13,14 +13,16 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from ..data import Image, read_image
-from ..data.npy import load_numpy
+from ..data import Image, Stack, read_array, read_image
+from ..data.files import format_of, is_stack, read_files, split_name, stack_files
+from ..data.npy import array_shapes
 from ..data.sources import image_files
 from ..errors import InnverseError, InputError, ShapeError
 from ..options import OptionError
 from ..physics import LinearPhysics, check_measurement
 from ..solvers.measurement import floating
 from .setting import Setting
+from .slices import Slice
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Measured:
         prior: the name of its prior.
         clean: (1, C, H, W) in simulations.
         picture: the file as it was read; None for arrays.
+        x_range: the values of black and white of all these, where they are not 0 and 1.
     """
 
     y: Tensor
@@ -40,6 +43,7 @@ class Measured:
     prior: str
     clean: Tensor | None = None
     picture: Image | None = None
+    x_range: tuple[float, float] | None = None
 
     @property
     def planes(self) -> int:
@@ -50,25 +54,30 @@ class Measured:
         return x if self.planes == 1 else x.transpose(0, 1)
 
     @torch.no_grad()
-    def seen(self, x_range: tuple[float, float] | None = None) -> Tensor:
-        """The measurement as a picture (1, C, h, w): itself, or what the adjoint makes of it."""
-        y = self.image(self.y if self.physics.measures_images else self.physics.A_dagger(self.y))
-        if x_range is not None:
-            y = (y - x_range[0]) / (x_range[1] - x_range[0])
-        return y
+    def seen(self) -> Tensor:
+        """The measurement as a picture (1, C, h, w) on [0, 1]: itself, or what the adjoint makes."""
+        y = self.physics.A_dagger(self.y) if not self.physics.measures_images else self.y
+        return self.unit(self.image(y))
+
+    def unit(self, x: Tensor) -> Tensor:
+        """Values as black and white at 0 and 1."""
+        if self.x_range is None:
+            return x
+        low, high = self.x_range
+        return (x - low) / (high - low)
 
 
 @dataclass
 class Job:
-    """One input: a path or an array, and what became of it.
+    """One input: a path, an array or a slice, and what became of it.
 
     Attributes:
-        name: of the folder for its results.
+        name: of the folder for its results, which slices of a stack share.
         label: what messages call it.
         error: why there is no result.
     """
 
-    source: Path | Tensor
+    source: Path | Tensor | Slice
     name: str
     label: str
     measured: Measured | None = None
@@ -84,6 +93,8 @@ class Job:
 
 Choose = Callable[[int], tuple[str, int]]
 """``choose(channels) -> (name, channels of the prior)`` for an image of so many channels."""
+RangeOf = Callable[[str], tuple[float, float] | None]
+"""The values that a prior of this name has at 0 and 1; None of those of pictures."""
 
 
 def gather(inputs: Any, setting: Setting) -> list[Job]:
@@ -92,22 +103,68 @@ def gather(inputs: Any, setting: Setting) -> list[Job]:
     Raises:
         InputError: a folder without images, or something that is no input.
     """
-    sources: list[Path | Tensor] = []
+    sources: list[tuple[str, Path | Tensor | Stack | InnverseError]] = []
     for given in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
         if isinstance(given, (str, os.PathLike)):
-            sources += image_files(given)
+            sources += _from_path(Path(given), setting)
         else:
-            sources += _items(_tensor(given), setting)
+            sources += [("", item) for item in _items(_tensor(given), setting)]
     jobs: list[Job] = []
     taken: set[str] = set()
-    for number, source in enumerate(sources, 1):
-        stem = (source.stem or "image") if isinstance(source, Path) else f"array-{number}"
+    for number, (label, source) in enumerate(sources, 1):
+        label = label or f"array-{number}"
+        stem = Path(split_name(label)[0].name.removesuffix(".gz")).stem or "image"
         name, k = stem, 2
         while name.lower() in taken:
             name, k = f"{stem}-{k}", k + 1
         taken.add(name.lower())
-        jobs.append(Job(source, name, str(source) if isinstance(source, Path) else name))
+        if isinstance(source, Stack):
+            several = len(source) > 1
+            jobs += [
+                Job(Slice(source, i), name, f"{label}[{i}]" if several else label)
+                for i in range(len(source))
+            ]
+        elif isinstance(source, InnverseError):
+            jobs.append(Job(Path(label), name, label, error=source))
+        else:
+            jobs.append(Job(source, name, label))
     return jobs
+
+
+def _from_path(
+    path: Path, setting: Setting
+) -> list[tuple[str, Path | Tensor | Stack | InnverseError]]:
+    """What lies there, each with its label: stacks, pictures, and why some cannot be read."""
+    if not setting.measures_images and not setting.simulate:
+        return [(str(p), p) for p in image_files(path)]
+    if path.is_dir():
+        entries = [*stack_files(path, series=True)]
+        if not entries:
+            return [(str(p), p) for p in image_files(path)]
+    elif _is_slices(path, setting):
+        entries = [(path.name, [path])]
+    else:
+        return [(str(path), path)]
+    found: list[tuple[str, Path | Tensor | Stack | InnverseError]] = []
+    for name, files in entries:
+        label = str(path / name) if name != path.name else str(path)
+        try:
+            found.append((label, read_files(files, label)))
+        except InputError as error:
+            found.append((label, error))
+    return found
+
+
+def _is_slices(path: Path, setting: Setting) -> bool:
+    """Whether a file is read as slices: all with units, and arrays of numpy that are no picture
+    (H, W) or (C, H, W)."""
+    file, array = split_name(path)
+    if format_of(file) != "npy":
+        return is_stack(file)
+    if setting.image_shape:
+        return False
+    shape = array_shapes(file).get("", None)
+    return shape is None or array is not None or (len(shape) == 3 and shape[0] not in (1, 3))
 
 
 def _tensor(given: Any) -> Tensor:
@@ -132,25 +189,28 @@ def _items(array: Tensor, setting: Setting) -> list[Tensor]:
     return [*array] if array.shape[1:] == want else [array]
 
 
-def prepare(job: Job, setting: Setting, choose: Choose) -> Measured:
+def prepare(job: Job, setting: Setting, choose: Choose, range_of: RangeOf) -> Measured:
     """Read the input of a job and make its measurement.
 
     Raises:
         InnverseError: whatever is wrong with it.
     """
-    source, picture = job.source, None
-    if isinstance(source, Path) and source.suffix.lower() != ".npy":
+    source, picture, x_range = job.source, None, setting.x_range
+    if isinstance(source, Slice):
+        x_range = source.scale(x_range, range_of(choose(source.stack.values.shape[1])[0]))
+        values = source.values(x_range)
+    elif isinstance(source, Path) and format_of(source) in (None, "tiff"):
         if not setting.measures_images and not setting.simulate:
             raise OptionError(
                 "physics", f" {setting.name} does not measure pictures: give its measurement as an "
-                "array (.npy) with ", "image_shape", ", or ", "simulate",
+                "array (.npy, .h5, .mat) with ", "image_shape", ", or ", "simulate",
                 " to measure a clean picture",
             )  # fmt: skip
         picture = read_image(source, x_range=setting.x_range)
         values = picture.tensor[None]
     else:
         if isinstance(source, Path):
-            source = _tensor(load_numpy(source))
+            source = _tensor(read_array(source))
         if not setting.simulate and (setting.image_shape or not setting.measures_images):
             return _measurement(job, source, setting, choose)
         values = _picture(job, source)
@@ -161,11 +221,13 @@ def prepare(job: Job, setting: Setting, choose: Choose) -> Measured:
     if setting.simulate:
         physics = setting.physics(_image_shape(planes))
         # each input has the noise of its own seed, whatever is solved beside it
-        generator = torch.Generator().manual_seed(setting.seed)
+        place = source.index if isinstance(source, Slice) else 0
+        generator = torch.Generator().manual_seed(setting.seed + place)
         with torch.no_grad():
-            return Measured(physics(planes, generator=generator), physics, name, values, picture)
+            y = physics(planes, generator=generator)
+        return Measured(y, physics, name, values, picture, x_range)
     physics = setting.physics(setting.behind(_image_shape(planes)))
-    return Measured(physics.keep_measured(planes), physics, name, None, picture)
+    return Measured(physics.keep_measured(planes), physics, name, None, picture, x_range)
 
 
 def _measurement(job: Job, array: Tensor, setting: Setting, choose: Choose) -> Measured:
@@ -198,7 +260,7 @@ def _measurement(job: Job, array: Tensor, setting: Setting, choose: Choose) -> M
             )
         y = _planes(job, y, name, known)
         physics = setting.physics((1, *shape[1:]))
-    return Measured(y, physics, name)
+    return Measured(y, physics, name, x_range=setting.x_range)
 
 
 def _shape_behind(setting: Setting, label: str) -> tuple[int, int, int]:

@@ -17,11 +17,13 @@ from ..data import atomic_write, write_image, write_json
 from ..errors import InnverseError
 from ..metrics import psnr, ssim
 from ..report import Heat, panel
+from ..solvers.posterior.draws.uncertainty import interval
 from ..solvers.reconstruction import Reconstruction
 from . import error_bars
 from .jobs import Job, Measured
 from .page import make_page
 from .setting import Setting
+from .slices import Slice, titled, write_values
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Restored:
         status, converged, notes: as of a `Reconstruction`.
         summary: all of it as JSON knows it, with settings and quality.
         files: what was written.
+        interval: of ``method="posterior"`` and of slices, the ends (C, H, W) of 90 % intervals.
+        x_range: the values of black and white, where they are not 0 and 1.
         error: why there is no image.
     """
 
@@ -47,6 +51,9 @@ class Restored:
     notes: list[str] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
+    interval: tuple[Tensor, Tensor] | None = None
+    x_range: tuple[float, float] | None = None
+    shown: list[tuple] = field(default_factory=list, repr=False)
     error: InnverseError | None = None
 
 
@@ -62,12 +69,13 @@ def result_of(
         status="; ".join(dict.fromkeys(result.status[rows])),
         converged=bool(result.converged[rows].all()),
         notes=list(dict.fromkeys(text for row in result.notes[rows] for text in row)),
+        x_range=measured.x_range,
     )
-    shown = _unit(x, setting)
+    shown = _unit(x, measured)
     found.summary = {
         "innverse": __version__,
         "file": job.label,
-        "input": _describe_input(measured),
+        "input": _describe_input(job, measured),
         "physics": setting.describe(),
         "simulated": setting.simulate,
         "seed": setting.seed,
@@ -78,7 +86,8 @@ def result_of(
         "notes": found.notes,
         "noise": _level(result.noise, rows),
         "noise_ratio": _level(result.noise_ratio, rows),
-        "range": setting.x_range,
+        "range": measured.x_range,
+        "units": job.source.stack.units if isinstance(job.source, Slice) else "",
         "seconds": share * result.seconds,
         "converged": found.converged,
         "status": found.status,
@@ -92,28 +101,40 @@ def result_of(
         "trace": [_of_item(step, rows, len(result.x)) for step in result.trace],
     }
     if measured.clean is not None:
-        seen = measured.seen(setting.x_range)
-        found.summary["degraded"] = _quality(_comparable(seen, measured.clean), measured.clean)
-        found.summary["result"] = _quality(shown, measured.clean)
+        truth = measured.unit(measured.clean)
+        found.summary["degraded"] = _quality(_comparable(measured.seen(), truth), truth)
+        found.summary["result"] = _quality(shown, truth)
     if result.samples is not None and result.std is not None:
         draws, std = result.samples[:, rows].float(), result.std[rows].float()
         clean = None if measured.clean is None else measured.image(measured.clean)
         found.summary["posterior"] = error_bars.describe(result, rows, draws, std, clean)
         draws = draws.cpu()
+        low, high = interval(draws, error_bars.LEVEL)
+        found.interval = measured.image(low)[0], measured.image(high)[0]
         found.draws = draws[:, 0] if measured.planes == 1 else draws.flatten(1, 2)
         found.std = measured.image(std.cpu())[0]
     return found
 
 
-def write(found: Restored, measured: Measured, setting: Setting, folder: Path) -> None:
+def keep_slice(found: Restored, measured: Measured, source: Slice) -> None:
+    """Of one slice of many what their files will need: pictures for the panel, no draws."""
+    if found.image is not None:
+        pictures = _pictures(found, measured, _unit(found.image[None], measured))
+        found.shown = titled(pictures, str(source.index))
+    found.draws = None
+
+
+def write(found: Restored, job: Job, measured: Measured, setting: Setting, folder: Path) -> None:
     """Write the files of a result."""
     image = found.image
     if image is None:
         return
-    x, summary = _unit(image[None], setting), found.summary
-    pictures = _pictures(found, measured, x, setting)
+    x, summary = _unit(image[None], measured), found.summary
+    pictures = _pictures(found, measured, x)
+    if isinstance(job.source, Slice):
+        found.files += write_values(folder, job.source.stack, [found])
     if found.std is not None and found.draws is not None:
-        unit = _unit(found.draws, setting)
+        unit = _unit(found.draws, measured)
         given = (image, found.std, found.draws, unit)
         found.files += error_bars.write(folder, summary["posterior"], *given)
         page = make_page(summary, pictures, unit)
@@ -121,16 +142,16 @@ def write(found: Restored, measured: Measured, setting: Setting, folder: Path) -
     deep = measured.picture is not None and measured.picture.bits > 8 and x.shape[1] == 1
     found.files.append(write_image(folder / "result.png", x, bits=16 if deep else 8))
     found.files.append(write_image(folder / "panel.png", panel(pictures)))
-    if setting.x_range is not None:
+    if measured.x_range is not None:
         values = image.numpy()
         found.files.append(atomic_write(folder / "result.npy", lambda file: np.save(file, values)))
     # last: its presence says that all is there
     found.files.append(write_json(folder / "result.json", summary))
 
 
-def _pictures(found: Restored, measured: Measured, x: Tensor, setting: Setting) -> list[tuple]:
+def _pictures(found: Restored, measured: Measured, x: Tensor) -> list[tuple]:
     """What the panel shows: of a posterior also its error bar, and if the truth is known its error."""
-    seen, summary = measured.seen(setting.x_range), found.summary
+    seen, summary = measured.seen(), found.summary
     quality = _caption(summary["result"]) or f"{summary['seconds']:.1f} s"
     name = "result" if found.std is None else "mean of the draws"
     pictures = [
@@ -141,26 +162,33 @@ def _pictures(found: Restored, measured: Measured, x: Tensor, setting: Setting) 
     if bar is not None:
         pictures.append((f"std of {summary['posterior']['quantity_of_mean']}", "", bar))
     if measured.clean is not None:
-        pictures.append(("clean", "", measured.clean[0]))
-        if bar is not None:
-            error = (x - measured.clean)[0].abs()
+        pictures.append(("clean", "", measured.unit(measured.clean)[0]))
+        if bar is not None and found.image is not None:
+            error = (found.image - measured.clean[0]).abs()
             pictures.append(("error of the mean", "", Heat(error, bar.high)))
     return pictures
 
 
-def _unit(x: Tensor, setting: Setting) -> Tensor:
+def _unit(x: Tensor, measured: Measured) -> Tensor:
     """On [0, 1]. A result that failed is shown all the same, and its status says so."""
-    if setting.x_range is not None:
-        low, high = setting.x_range
-        x = (x - low) / (high - low)
-    return x.nan_to_num(0.5, 1.0, 0.0)
+    return measured.unit(x).nan_to_num(0.5, 1.0, 0.0)
 
 
 def _level(value: Tensor | None, rows: slice) -> float | None:
     return None if value is None else float(value[rows].square().mean().sqrt())
 
 
-def _describe_input(measured: Measured) -> dict[str, Any]:
+def _describe_input(job: Job, measured: Measured) -> dict[str, Any]:
+    if isinstance(job.source, Slice):
+        stack = job.source.stack
+        return {
+            "width": stack.size[1],
+            "height": stack.size[0],
+            "channels": stack.values.shape[1],
+            "type": str(stack.values.dtype),
+            "slice": stack.names[job.source.index] if stack.names else job.source.index,
+            "notes": list(stack.notes),
+        }
     if measured.picture is None:
         return {"shape": list(measured.y.shape[1:])}
     height, width = measured.picture.size

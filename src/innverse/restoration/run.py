@@ -19,8 +19,9 @@ from ..solvers import Reconstruction, SolveWarning, method_for
 from ..solvers.solve import AUTO
 from .jobs import Job, gather, prepare
 from .priors import Priors
-from .results import Restored, result_of, write
+from .results import Restored, keep_slice, result_of, write
 from .setting import Setting, split_options
+from .slices import Slice, write_together
 
 # Pixels solved side by side. pnp cuts large batches itself; the others keep all in memory.
 _BATCH_PIXELS, _BATCH_PIXELS_PNP = 2**18, 2**22
@@ -50,11 +51,15 @@ def restore(
 
     Args:
         inputs: a path of a picture, a folder or a .npy, an array or tensor (C, H, W) or (H, W) on
-            [0, 1] or of 8 bits, a batch of them (B, C, H, W), or a list of all these. Measurements
-            that are no pictures, such as sinograms, are arrays.
+            [0, 1] or of 8 bits, a batch of them (B, C, H, W), or a list of all these; or slices with
+            units in TIFF, DICOM (a file, or the folder of a series), NIfTI, HDF5 (``file.h5:name``),
+            MATLAB or .npz, see `innverse.data.read_stack`. Measurements that are no pictures, such as
+            sinograms, are arrays, or files of them.
         physics: one of `innverse.physics.names`, whose options are among ``options``, or any
             operator that `innverse.solve` takes.
-        out: folder for result.png, panel.png and result.json, and of "posterior" report.html,
+        out: folder for the slices in the format and units they came in, with std and the ends of 90 %
+            intervals beside them (result.tif, std.tif, low.tif, high.tif), panel.png and
+            result.json; for pictures result.png, and of "posterior" report.html,
             std.png, interval.png, draws.png, draws.gif and draws.npz; for several inputs, a folder
             of its name for each. None writes nothing.
         prior: a model, its name, or its folder; by default natural-color or natural-gray. Colour
@@ -62,7 +67,8 @@ def restore(
         method: "auto" or one of `innverse.catalog.METHODS`, whose options are among ``options``.
         simulate: the inputs are clean: degrade them first, and report PSNR and SSIM.
         noise: standard deviation, or "auto", which estimates it; see `innverse.solve`.
-        x_range: the values of black and white, where they are not 0 and 1.
+        x_range: the values of black and white, where they are not 0 and 1. Slices with units have
+            those that the prior was trained on, or that their file gives. Noise is in these units.
         image_shape: (C, H, W) of the image behind measurements that are no pictures.
         seed: of everything random.
         device: where to compute, "auto", "cpu" or "cuda".
@@ -72,7 +78,8 @@ def restore(
         options: of the operator and of the method. What both know is the operator's.
 
     Returns:
-        One `Restored` for each input, in their order. Doubts are in its ``notes``.
+        One `Restored` for each input, and for each slice of a stack, in their order. Doubts are in its
+        ``notes``.
 
     Raises:
         UsageError: an unknown name, option or value.
@@ -92,11 +99,12 @@ def restore(
     if isinstance(inputs, (list, tuple)) and len(inputs) == 1:
         (inputs,) = inputs
     jobs = gather(inputs, setting)
-    single = len(jobs) == 1 and not (
-        isinstance(inputs, (str, os.PathLike)) and Path(inputs).is_dir()
+    folder = isinstance(inputs, (str, os.PathLike)) and Path(inputs).is_dir()
+    single = len({job.name for job in jobs}) == 1 and not (
+        folder and isinstance(jobs[0].source, Path)
     )
     priors = Priors(prior, target, method == AUTO or METHODS[method].uses_prior)
-    found: dict[str, Restored] = {}
+    found: dict[int, Restored] = {}
 
     def failed(some: list[Job], error: InnverseError) -> None:
         if not keep_failures:
@@ -105,8 +113,11 @@ def restore(
             job.error, job.measured = error, None
 
     for job in jobs:
+        if job.error is not None:
+            failed([job], job.error)
+            continue
         try:
-            job.measured = prepare(job, setting, priors.choose)
+            job.measured = prepare(job, setting, priors.choose, priors.range_of)
         except UsageError:
             raise
         except InputError as error:
@@ -125,7 +136,7 @@ def restore(
             call["noise"] = setting.noise
         if call.get("checkpoint") and len(batches) > 1:  # each is a run of its own
             call["checkpoint"] = str(Path(call["checkpoint"]) / str(number))
-        call |= {"method": method, "x_range": setting.x_range}
+        call |= {"method": method, "x_range": batch[0].known.x_range}
         call["progress"] = progress and part(progress, before, before + size, words, total)
         for some, result in _solve(batch, priors, target, call, failed):
             first = 0
@@ -134,13 +145,33 @@ def restore(
                 rows = slice(first, first + measured.planes)
                 first = rows.stop
                 one = result_of(job, measured, setting, result, rows)
-                if out is not None:
-                    folder = Path(out) if single else Path(out) / job.name
-                    write(one, measured, setting, folder)
-                    one.summary["folder"] = str(folder)
-                found[job.name] = one
+                found[id(job)] = one
+                if out is None:
+                    continue
+                place = Path(out) if single else Path(out) / job.name
+                one.summary["folder"] = str(place)
+                if isinstance(job.source, Slice) and not job.source.alone:
+                    keep_slice(one, measured, job.source)
+                else:
+                    write(one, job, measured, setting, place)
         before += size
-    return [found.get(job.name) or _failure(job) for job in jobs]
+    if out is not None:
+        _write_stacks(jobs, found)
+    return [found.get(id(job)) or _failure(job) for job in jobs]
+
+
+def _write_stacks(jobs: list[Job], found: dict[int, Restored]) -> None:
+    """The results of stacks of several slices, of those that have one."""
+    several: dict[str, list[tuple[Slice, Restored]]] = {}
+    for job in jobs:
+        if isinstance(job.source, Slice) and not job.source.alone and id(job) in found:
+            several.setdefault(job.name, []).append((job.source, found[id(job)]))
+    for members in several.values():
+        stack, results = members[0][0].stack, [one for _, one in members]
+        if len(results) == len(stack):
+            files = write_together(Path(results[0].summary["folder"]), stack, results)
+            for one in results:
+                one.files += files
 
 
 def _failure(job: Job) -> Restored:
@@ -160,9 +191,10 @@ def _batches(
         if job.measured is not None:
             y, physics = job.measured.y, job.measured.physics
             shape = physics.image_shape or tuple(y.shape[1:])
-            groups.setdefault((job.measured.prior, y.shape[1:], shape), []).append(job)
+            key = (job.measured.prior, y.shape[1:], shape, job.measured.x_range)
+            groups.setdefault(key, []).append(job)
     batches: list[tuple[list[Job], str]] = []
-    for (name, _, shape), members in groups.items():
+    for (name, _, shape, _), members in groups.items():
         flow = priors.loaded.get(name)
         way = _way(members[0], flow, asked) if method == AUTO else method
         plane = shape[-2] * shape[-1]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..data.crops import n_levels
 from ..fitting.descent import Descent
 from ..seeding import stream
 from .trainer import Trainer, descent
@@ -38,7 +39,7 @@ class AdversarialTrainer(Trainer):
             self._judge = self.world.wrap(_Player(critic, model.critic_loss))
             model.train()
         lr = self.learning_rate(n)
-        real = (images + noise) / 256
+        real = (images.float() + noise) / n_levels(images)
         fake = self._objective(torch.randn(len(images), model.latent, device=self.device))
 
         critic_loss = self._judge(real, fake.detach())

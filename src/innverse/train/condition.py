@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..catalog import OPERATORS
+from ..data import as_unit
 from ..physics import GaussianNoise, LinearPhysics
 from ..physics.as_images import as_images, channels_of
 from ..seeding import stream
@@ -35,7 +36,7 @@ class Measurements:
     def batch(
         self, images: Tensor, step: int, purpose: str, first: int = 0
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Noise e, sigma (B,) and c (B, channels, H, W) for crops (B, C, H, W) uint8.
+        """Noise e, sigma (B,) and c (B, channels, H, W) for crops (B, C, H, W) uint8 or uint16.
 
         They are the items from ``first`` on of the batch of a step.
         """
@@ -43,7 +44,7 @@ class Measurements:
         for place, image in enumerate(images.split(1), first):
             g = stream(self.seed, step, f"{purpose} {place}")
             noise.append(torch.randn(image.shape, generator=g))
-            u = image / 255 + self.config.sigma * noise[-1]
+            u = as_unit(image) + self.config.sigma * noise[-1]
             level = torch.rand((), generator=g, dtype=torch.float64)
             s = float(log_uniform(level, *self.config.levels))
             physics = self._drawn(g) if self.config.draws_operators else self._fixed

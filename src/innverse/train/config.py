@@ -69,8 +69,20 @@ class DataConfig(_Table):
     """Side of the square crops in pixels; None takes images of one size whole up to 64 pixels."""
     flip: bool = True
     transpose: bool = False
+    range: tuple[float, float] | None = None
+    """Of slices with units (DICOM, NIfTI, floats, ...): the values that the model has at 0 and 1, in
+    `units`; what lies beyond is clipped. None finds the smallest and the largest."""
+    units: str | None = None
+    """Of ``range``; read from the files."""
     license: str = "not stated"
     """Goes to the card of the saved model."""
+
+    @field_validator("range")
+    @classmethod
+    def _ascending(cls, given):
+        if given is not None and not given[0] < given[1]:
+            raise ValueError("range = [low, high] needs low < high")
+        return given
 
 
 class TableDataConfig(_Table):
@@ -189,6 +201,9 @@ class TrainConfig(_Table):
     """Optimisation, evaluation and book-keeping."""
 
     steps: int = Field(10_000, ge=1, le=10**9)
+    minutes: float | None = Field(None, gt=0)
+    """Time for the whole run, which chooses the steps and all else that is not given: the kind and size
+    of the model, crops, batch, learning rate (`innverse.train.automatic`)."""
     batch_size: int = Field(16, ge=1, le=2**20)
     """Images of one step, all processes together."""
     lr: float = Field(1e-3, gt=0)
@@ -222,6 +237,8 @@ class TrainConfig(_Table):
     eval_images: _Count = 64
     checkpoint_every: _Count = 1000
     sample_every: _Count = 5000
+    report: bool = True
+    """Judge a noise-conditional prior at the end, see `innverse.train.verdict`."""
     keep: _Count = 2
     """Checkpoints that stay on disk."""
     threads: int | None = Field(None, ge=1, le=MOST_THREADS)
@@ -294,12 +311,21 @@ class TrainingConfig(_Table):
         """(C, H, W) of one training crop, once `fitted` to the images."""
         return (self.data.channels or 0, self.data.crop or 0, self.data.crop or 0)
 
-    def fitted(self, channels: int, size: tuple[int, int] | None) -> TrainingConfig:
-        """With ``data.channels`` and ``data.crop`` from the images, where they are not given.
+    def fitted(
+        self,
+        channels: int,
+        size: tuple[int, int] | None,
+        x_range: tuple[float, float] | None = None,
+        units: str = "",
+    ) -> TrainingConfig:
+        """With ``data.channels``, ``data.crop`` and ``data.range`` from the images, where they are not
+        given.
 
         ``size`` is the (height, width) of all images, or None where they differ.
         """
         data = {
+            "range": x_range,
+            "units": units or None,
             "channels": self.data.channels or channels,
             "crop": self.data.crop or min(64, *(size or (64,))),
         }
@@ -314,7 +340,7 @@ class TrainingConfig(_Table):
         tables = self.model_dump(mode="json")
         free = {
             "train": {"log_every", "eval_every", "eval_images", "checkpoint_every", "sample_every",
-                      "keep", "max_skips", "threads"},
+                      "minutes", "report", "keep", "max_skips", "threads"},
             "data": {"license"},
         }  # fmt: skip
         return {

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..data import dequantize
+from ..data import as_unit, dequantize
+from ..data.crops import n_levels
 from ..seeding import stream
 from .losses import Objective, log_uniform, to_bits
 
@@ -35,7 +36,7 @@ def evaluate(
 
     Args:
         flow: the flow, in eval mode.
-        batches: (B, C, H, W) uint8 crops.
+        batches: (B, C, H, W) uint8 or uint16 crops.
         noise_range: range of sigma of a noise-conditional flow, or None.
         seed: seed of the evaluation noise.
         measurements: of which a conditional flow is told.
@@ -78,7 +79,7 @@ def _density(
         nats = Objective(flow)(images, noise, sigma)[1].item()
     if noise_range is None:
         return {"bits_per_dim": n * to_bits(nats)}
-    clean = images.to(noise.dtype) / 255
+    clean = as_unit(images)
     denoised = flow.denoise(clean + DENOISING_SIGMA * noise, DENOISING_SIGMA)
     return {"gap": n * nats, "psnr": _psnr(denoised, clean)}
 
@@ -96,15 +97,16 @@ def _conditional(
 
 @torch.no_grad()
 def _bound(vae, images: Tensor, g: torch.Generator, before: int) -> dict[str, float]:
-    x = dequantize(images, noise=torch.rand(images.shape, generator=g).to(images.device))
+    noise = torch.rand(images.shape, generator=g).to(images.device)
+    x = dequantize(images.float(), noise=noise, levels=n_levels(images))
     bits = vae.bits_per_dim(x, BOUND_SAMPLES, generator=g).sum().item()
-    clean = images / 255
+    clean = as_unit(images)
     return {"bits_per_dim_bound": bits, "reconstruction_psnr": _psnr(vae.reconstruct(clean), clean)}
 
 
 @torch.no_grad()
 def _verdict(gan, images: Tensor, g: torch.Generator, before: int) -> dict[str, float]:
-    real, fake = gan.judge(images / 255), gan.judge(gan.sample(len(images), generator=g))
+    real, fake = gan.judge(as_unit(images)), gan.judge(gan.sample(len(images), generator=g))
     return {"critic_real": real.sum().item(), "critic_fake": fake.sum().item()}
 
 

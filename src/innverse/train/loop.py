@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..data import write_image
+from ..data import atomic_write, write_image
 from ..data.atomic import write_json
 from ..data.lock import only_writer
 from ..device import choose_device
@@ -25,6 +26,7 @@ from ..fitting.interrupt import stop_requests
 from ..progress import Progress
 from ..seeding import seeded
 from .adversarial import AdversarialTrainer
+from .automatic import settled
 from .config import TableTrainingConfig, TrainingConfig
 from .distributed import World, distributed
 from .losses import measure, to_bits
@@ -34,6 +36,7 @@ from .outcome import Outcome
 from .sources import TrainingImages
 from .tables import train_table
 from .trainer import Trainer
+from .verdict import can_be_judged, judge, text
 
 
 def train(
@@ -86,16 +89,21 @@ def train(
             target = torch.device("cuda", torch.cuda.current_device())
         # locked before the data are read, which can take minutes
         with only_writer(out) if world.first else contextlib.nullcontext():
-            run = _Run(config, out, world, target, quiet or not world.first, command)
+            run = _Run(config, out, world, target, quiet or not world.first, command, resume)
             return run(resume)
 
 
 class _Run:
     """A trainer with its folder: the part of training that touches files, signals and the screen."""
 
-    def __init__(self, config, out: Path, world: World, device, quiet: bool, command: str):
+    def __init__(
+        self, config, out: Path, world: World, device, quiet: bool, command: str, resume: bool
+    ):
         with Progress("reading the images", quiet=quiet):
             data = TrainingImages(config, world)
+        with Progress("choosing sizes", quiet=quiet):
+            chosen = settled(config, data, out, resume, device) if world.first else None
+        data = data.fitted_to(world.broadcast_value(chosen))
         self.config, self.out, self.world = data.config, out, world
         self.quiet, self.command = quiet, command
         self.checkpoints = out / "checkpoint"
@@ -168,6 +176,11 @@ class _Run:
             f"{data.n_train} training and {data.n_held_out} held-out images, "
             f"{self.world.size} process{'es' if self.world.size > 1 else ''} -> {self.out}"
         )
+        for note in data.notes:
+            progress.say(note)
+        if self.config.data.range is not None:
+            low, high = self.config.data.range
+            progress.say(f"values from {low:g} to {high:g} {self.config.data.units or ''}".rstrip())
         if trainer.step_number:
             progress.say(f"continuing after step {trainer.step_number}")
 
@@ -215,11 +228,13 @@ class _Run:
         return self._smooth
 
     def _picture(self, step: int) -> None:
+        write_image(self.out / "samples" / f"{step:09d}.png", self._samples())
+
+    def _samples(self):
         from ..report.panel import grid
 
         images = self.trainer.sample()
-        picture = grid(images, scale=max(1, 64 // images.shape[-1]))
-        write_image(self.out / "samples" / f"{step:09d}.png", picture)
+        return grid(images, scale=max(1, 64 // images.shape[-1]))
 
     def _save(self) -> None:
         """A checkpoint, unless it would take the place of a better one.
@@ -254,5 +269,21 @@ class _Run:
             "skipped": t.skipped,
             "held_out": t.held_out,
         }
-        save_model(t._averaged(), self.out / "model", self.config, facts)
-        progress.say(f"trained {t.step_number} steps; with more --steps it goes on from here")
+        model, folder = t._averaged(), self.out / "model"
+        save_model(model, folder, self.config, facts)
+        more = "--steps" if self.config.train.minutes is None else "--minutes"
+        progress.say(f"trained {t.step_number} steps; with more {more} it goes on from here")
+        if self.config.train.report and can_be_judged(model, t.data):
+            self._judge(model, folder, facts)
+
+    def _judge(self, model, folder: Path, facts: dict[str, Any]) -> None:
+        """Say whether the prior is good enough, in words and in the folder of the model."""
+        with Progress("judging the prior", quiet=self.quiet) as progress:
+            found = judge(model, self.config, self.trainer.data, progress)
+        words = text(found)
+        save_model(model, folder, self.config, facts, words)
+        write_image(folder / "samples.png", self._samples())
+        atomic_write(folder / "report.txt", words + "\n")
+        write_json(folder / "report.json", found | facts)
+        if not self.quiet:
+            print(words, file=sys.stderr)

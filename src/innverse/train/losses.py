@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data import dequantize
+from ..data import as_unit, dequantize
+from ..data.crops import n_levels
 from ..gaussian import HALF_LOG_2PI
 
 
@@ -82,7 +83,7 @@ class Objective(nn.Module):
         """Loss of a batch.
 
         Args:
-            images: (B, C, H, W) uint8.
+            images: (B, C, H, W) uint8 or uint16.
             noise: (B, C, H, W); uniform in [0, 1) without sigma, standard normal with it.
             sigma: (B,) noise levels on the [0, 1] scale, or None for a plain flow.
             score_weight: weight of the score-matching term.
@@ -118,5 +119,5 @@ class Objective(nn.Module):
     def inputs(images: Tensor, noise: Tensor, sigma: Tensor | None = None) -> Tensor:
         """What the flow sees: dequantised images, or images in [0, 1] plus noise."""
         if sigma is None:
-            return dequantize(images, noise=noise)
-        return images.to(noise.dtype) / 255 + sigma.view(-1, 1, 1, 1) * noise
+            return dequantize(images.float(), noise=noise, levels=n_levels(images))
+        return as_unit(images) + sigma.view(-1, 1, 1, 1) * noise

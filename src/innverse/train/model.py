@@ -30,6 +30,7 @@ def build_model(config: TrainingConfig):
             raise UsageError(f"[condition] is for flows, and {config.model.name} is a generator")
         options["condition"] = channels_of(config.shape[0])
     model = built(room, config.model.name, config.shape, options)
+    model.x_range, model.units = config.data.range, config.data.units or ""
     if room is flows:
         turned = {"mirror": config.data.flip, "transpose": config.data.transpose}
         model.symmetries = tuple(name for name, on in turned.items() if on)
@@ -62,14 +63,17 @@ def built(room, name: str, shape: tuple[int, ...], options: dict):
         raise UsageError(f"[model] name = {name!r}: {e}") from None
 
 
-def save_model(model, folder: Path, config: TrainingConfig, facts: dict) -> None:
-    """Save weights and configuration for ``innverse.load``, with a card beside them."""
+def save_model(model, folder: Path, config: TrainingConfig, facts: dict, report: str = "") -> None:
+    """Save weights and configuration for ``innverse.load``, with a card beside them, and on it the
+    ``report`` of whether the prior is good enough."""
     d, t = config.data, config.train
     subset = f" (subset {d.subset})" if d.subset else ""
     color = "gray" if d.channels == 1 else "RGB"
+    units = f"values {d.range[0]:g} to {d.range[1]:g} {d.units or ''}".rstrip() if d.range else ""
     data = (
         f"{facts['n_train']} {color} images of `{Path(d.path).name}`{subset}, random\n"
         f"{d.crop}x{d.crop} crops; {facts['n_held_out']} images held out."
+        + (f"\nThe model has at 0 and 1 the {units}." if units else "")
     )
     training = (
         f"{facts['steps']} steps of {t.batch_size} crops on {facts['device']} in\n"
@@ -77,6 +81,8 @@ def save_model(model, folder: Path, config: TrainingConfig, facts: dict) -> None
         f"time;\n{facts['skipped']} steps refused as unstable. The weights are the moving average."
     )
     card = model_card(config, *_kind(model), data, training, facts["held_out"])
+    if report:
+        card += f"\n## Is it good enough?\n{report}\n\n![samples](samples.png)\n"
     model.save_pretrained(folder, card=card)
 
 

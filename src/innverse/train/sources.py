@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -22,6 +23,8 @@ class TrainingImages:
 
     Attributes:
         config: the settings fitted to the images, see `TrainingConfig.fitted`.
+        train: the images that are not held out.
+        notes: on how they were read.
 
     Raises:
         InputError: no readable image, or one too small for the crop.
@@ -29,27 +32,35 @@ class TrainingImages:
 
     def __init__(self, config: TrainingConfig, world: World | None = None):
         self._world, d = world or World(), config.data
-        source = open_images(d.path, subset=d.subset, channels=d.channels)
-        self.config = config.fitted(source.channels, source.size)
-        self.failures = source.failures
-        self._train, self._test = source, None
+        source = open_images(
+            d.path, subset=d.subset, channels=d.channels, deep=True, x_range=d.range
+        )
+        self.config = config.fitted(source.channels, source.size, source.x_range, source.units)
+        self.failures, self.notes = source.failures, source.notes
+        self.train, self._test = source, None
         if d.held_out:
             # never more than a fifth; seed 0: runs of different seeds are judged on the same images
             n = round(d.held_out * len(source)) if isinstance(d.held_out, float) else d.held_out
             n = min(n, len(source) // 5)
             if n:
-                self._train, self._test = split(source, n, 0)
-        self.n_train, self.n_held_out = len(self._train), len(source) - len(self._train)
+                self.train, self._test = split(source, n, 0)
+        self.n_train, self.n_held_out = len(self.train), len(source) - len(self.train)
         self._crops: dict[tuple[int, int], Crops] = {}
 
+    def fitted_to(self, config: TrainingConfig) -> TrainingImages:
+        """The same images, read once, with other settings."""
+        other = copy.copy(self)
+        other.config, other._crops = config, {}
+        return other
+
     def batch(self, step: int, world: World | None = None) -> Tensor:
-        """(B / world.size, C, s, s) uint8: this process's share of the crops of a step."""
+        """(B / world.size, C, s, s), uint8 or uint16: this process's share of the crops of a step."""
         world = world or self._world
         key = (world.rank, world.size)
         if key not in self._crops:
             d, t = self.config.data, self.config.train
             self._crops[key] = Crops(
-                self._train, self.config.shape[1], t.batch_size, flip=d.flip, transpose=d.transpose,
+                self.train, self.config.shape[1], t.batch_size, flip=d.flip, transpose=d.transpose,
                 seed=t.seed, rank=world.rank, world=world.size,
             )  # fmt: skip
         return self._crops[key].batch(step)

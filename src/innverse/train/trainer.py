@@ -157,7 +157,7 @@ class Trainer:
         return s.score_matching if step >= s.score_matching_from * s.steps else 0.0
 
     def _batch(self, step: int, world: World) -> tuple:
-        """This process's crops (uint8), noise and sigma of one step, and what measurements tell."""
+        """This process's crops, noise and sigma of one step, and what measurements tell."""
         images = self.data.batch(step, world)
         if self.measurements is not None:
             made = self.measurements.batch(images, step, "measure", world.rank * len(images))

@@ -26,14 +26,17 @@ def names() -> list[str]:
 
 
 def folder(name: str | Path) -> Path:
-    """Where the weights of a shipped model, or of a user's own, lie.
+    """Where the weights of a shipped model, or of a user's own, lie; of a run, those of its model.
 
     Example:
         >>> folder("faces64").name
         'faces64'
     """
     shipped = _HOME / str(name)
-    return shipped if str(name) in names() else Path(name)
+    if str(name) in names():
+        return shipped
+    of_run = Path(name) / "model"
+    return of_run if os.path.isfile(of_run / "config.json") else Path(name)
 
 
 def load(name: str | Path, **options):

@@ -1,0 +1,1 @@
+"""File formats of scientists, each in its own file: `read`, `array` and `write`; see `..files`."""

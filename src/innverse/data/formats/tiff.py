@@ -1,0 +1,125 @@
+"""TIFF stacks of 8 and 16 bits and floats (tifffile): pages, ImageJ and OME, with their tags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import InnverseError, InputError, ShapeError
+from ...reading import open_regular
+from ..atomic import atomic_path
+from ..expansion import check_expansion, file_size
+from ..stack import Stack, as_type, found_range, from_slices, to_slices, unused_range
+
+# Tags that say how pixels are stored, those written by themselves, and places in the old file
+_STRUCTURE = {
+    *range(254, 260), 262, 266, 269, 270, *range(273, 285), 290, 291, 292, 293, 296, 305, 306,
+    *range(316, 348), 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532, 32995, 32996, 32997,
+    34665, 34853, 40965, 50838, 50839,
+}  # fmt: skip
+
+
+def is_stack(path: Path) -> bool:
+    """Whether there are several pages, or more than 8 bits; False without tifffile, as of files that
+    cannot be read: Pillow then says why."""
+    try:
+        import tifffile
+
+        open_regular(path).close()
+        with tifffile.TiffFile(path) as file:
+            return len(file.pages) > 1 or file.pages[0].dtype not in (np.uint8, np.bool_)
+    except Exception:
+        return False
+
+
+def array(path: Path, name: str | None) -> np.ndarray:
+    return _load(path, name)[0]
+
+
+def read(path: Path, name: str | None) -> Stack:
+    values, kept = _load(path, name)
+    slices = to_slices(values, str(path))
+    x_range, white = found_range(slices, str(path))
+    notes = unused_range(slices, x_range)
+    return Stack(slices, str(path), x_range, white, notes=notes, kept=kept)
+
+
+def write(path: Path, stack: Stack, values: np.ndarray, spread: bool) -> Path:
+    import tifffile
+
+    shape, options, tags = stack.kept
+    dtype = np.dtype(np.float32) if spread else stack.values.dtype
+    colour = values.shape[1] == 3
+    if (resolution := options.get("resolution")) is not None:  # pixels per unit of length
+        (h, w), (height, width) = stack.size, values.shape[-2:]
+        options = options | {"resolution": (resolution[0] * width / w, resolution[1] * height / h)}
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary, as_type(from_slices(values, shape), dtype), extratags=tags,
+            photometric="rgb" if colour else "minisblack", **options,
+        )  # fmt: skip
+    return path
+
+
+def _load(path: Path, name: str | None) -> tuple[np.ndarray, Any]:
+    """The pixels of the first series, and (shape, options, tags) to write them again."""
+    try:
+        import tifffile
+    except ImportError:
+        raise InnverseError(f'{path} needs tifffile: pip install "innverse[io]"') from None
+    if name is not None:
+        raise InputError(f"{path} is one stack: leave out {name!r}")
+    open_regular(path).close()  # a pipe would be waited for
+    try:
+        with tifffile.TiffFile(path) as file:
+            sizes = {tuple(page.shape) for page in file.pages if not getattr(page, "is_reduced", 0)}
+            if len(sizes) > 1:
+                words = " and ".join(sorted("x".join(map(str, s)) for s in sizes)[:3])
+                raise ShapeError(
+                    f"{path} is a stack of mixed sizes, {words} (HxW): save those of one size "
+                    "in a file of their own"
+                )
+            series = file.series[0]
+            check_expansion(str(path), series.nbytes, file_size(path))
+            if series.axes.endswith("S") and series.shape[-1] != 3:
+                raise ShapeError(f"{path} has {series.shape[-1]} samples a pixel: save gray or RGB")
+            values = series.asarray()
+            kept = series.shape, *_tags(file)
+    except InputError:
+        raise
+    except Exception as error:  # of damaged files tifffile raises almost anything
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path} is damaged or no TIFF ({reason})") from None
+    return values.astype(values.dtype.newbyteorder("="), copy=False), kept
+
+
+def _tags(file: Any) -> tuple[dict[str, Any], list[tuple]]:
+    """Options of `tifffile.imwrite` and tags beside them that say what the file said."""
+    page = file.pages[0]
+    options: dict[str, Any] = {"software": "innverse"}
+    if "XResolution" in page.tags and "YResolution" in page.tags:
+        x, y = (page.tags[name].value for name in ("XResolution", "YResolution"))
+        if x[1] and y[1]:
+            options["resolution"] = (x[0] / x[1], y[0] / y[1])
+            options["resolutionunit"] = (
+                page.tags.get("ResolutionUnit", None) and page.tags["ResolutionUnit"].value
+            )
+    if "DateTime" in page.tags:
+        options["datetime"] = page.tags["DateTime"].value
+    if file.is_imagej:
+        metadata = {k: v for k, v in (file.imagej_metadata or {}).items() if _simple(v)}
+        options |= {"imagej": True, "metadata": metadata | {"axes": file.series[0].axes}}
+    elif page.description and not file.is_ome and not file.is_shaped:
+        options |= {"description": page.description, "metadata": None}
+    tags = [
+        (tag.code, int(tag.dtype), tag.count, tag.value, True)
+        for tag in page.tags
+        if tag.code not in _STRUCTURE and not (file.is_imagej and tag.code >= 50000)
+    ]
+    return options, tags
+
+
+def _simple(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool)

@@ -1,0 +1,411 @@
+"""Files of scientists: values, range and metadata go in and come out; bad files are one line."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from innverse.data import open_images, read_array, read_stack, split, write_image, write_stack
+from innverse.data.files import dicom_series, is_stack, stack_files
+from innverse.data.stack import from_slices, to_slices
+from innverse.errors import InnverseError, InputError, UsageError
+
+COUNTS = np.random.default_rng(0).integers(0, 4000, (5, 12, 16)).astype(np.uint16)
+HU = COUNTS.astype(np.int16) - 1024
+
+
+def dicom(path, hu=None, slope: float | None = 1.0, **more):
+    """A CT slice as a scanner writes it: 12 bits, slope and intercept."""
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    hu = HU[0] if hu is None else hu
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
+    file.SOPClassUID, file.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+    file.Modality, file.PatientID, file.SeriesInstanceUID = "CT", "P1", "1.2.3"
+    file.Rows, file.Columns = hu.shape
+    file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 12, 11, 0
+    file.PixelSpacing = [0.7, 0.7]
+    if slope is not None:
+        file.RescaleSlope, file.RescaleIntercept = slope, -1024
+    file.PixelData = (hu + 1024).astype("<u2").tobytes()
+    for name, value in more.items():
+        setattr(file, name, value)
+    file.save_as(path, enforce_file_format=True)
+    return pydicom
+
+
+def series(folder, n=5, **more):
+    folder.mkdir(exist_ok=True)
+    for k in range(n):
+        place = {"ImagePositionPatient": [0, 0, -float(k)]}
+        dicom(folder / f"IM{k}", HU[k], ImageOrientationPatient=[1, 0, 0, 0, 1, 0], **place, **more)
+    return folder
+
+
+def make(kind: str, path):
+    """A file of each format with `COUNTS` or `HU`, and what is read of it."""
+    path = path / {"ome": "a.ome.tif", "imagej": "ij.tif"}.get(kind, f"a.{kind}")
+    if kind in ("tif", "imagej"):
+        tifffile = pytest.importorskip("tifffile")
+        how = {"imagej": True, "metadata": {"axes": "ZYX", "unit": "um"}} if kind == "imagej" else {
+            "metadata": None, "description": "my sample"}  # fmt: skip
+        tifffile.imwrite(path, COUNTS, resolution=(100, 200), **how)
+        return path, COUNTS
+    if kind == "h5":
+        with pytest.importorskip("h5py").File(path, "w") as file:
+            file["scan/image"], file["scan/angles"] = HU, np.arange(5.0)
+            file["scan/image"].attrs["units"] = "HU"
+            file["scan"].attrs["voltage"] = 120.0
+        return path, HU
+    if kind == "mat":
+        pytest.importorskip("scipy.io").savemat(
+            path, {"image": np.moveaxis(HU, 0, -1), "k": np.eye(3)}
+        )
+        return path, HU
+    if kind in ("nii", "nii.gz"):
+        nibabel = pytest.importorskip("nibabel")
+        image = nibabel.Nifti1Image(HU.T[:, ::-1], np.diag([0.7, 0.7, 2.0, 1.0]))
+        image.header.set_slope_inter(0.5, 10)
+        image.to_filename(path)
+        return path, 0.5 * HU + 10
+    if kind == "npz":
+        np.savez(path, hu=HU, patient=np.arange(5))
+        return path, HU
+    if kind == "npy":
+        np.save(path, HU)
+        return path, HU
+    series(path.with_name("series"))
+    return path.with_name("series"), HU[::-1]  # sorted along the body
+
+
+KINDS = ["tif", "imagej", "h5", "mat", "nii", "nii.gz", "npz", "npy", "dicom"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_go_in_and_come_out_as_they_were(kind, tmp_path):
+    path, values = make(kind, tmp_path)
+    stack = read_stack(path)
+    np.testing.assert_array_equal(stack.values, values[:, None])
+    written = write_stack(tmp_path / "out" / "result", stack, stack.values.astype(np.float32))
+    again = read_stack(written)
+    np.testing.assert_array_equal(again.values, stack.values)
+    assert again.values.dtype == stack.values.dtype and again.x_range == stack.x_range
+    assert written.name == "result" + "".join(path.suffixes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_deviations_keep_their_digits(kind, tmp_path):
+    stack = read_stack(make(kind, tmp_path)[0])
+    spread = np.random.default_rng(1).gamma(2, 3, stack.values.shape).astype(np.float32)
+    again = read_stack(write_stack(tmp_path / "out" / "std", stack, spread, spread=True))
+    np.testing.assert_allclose(again.values, spread, atol=spread.max() / 60000)
+
+
+def test_what_a_tiff_says_of_itself_is_kept(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    stack = read_stack(make("tif", tmp_path)[0])
+    small = write_stack(tmp_path / "small", stack, stack.values[..., ::2, ::2].astype(float))
+    with tifffile.TiffFile(small) as file:
+        page = file.pages[0]
+        assert page.description == "my sample" and page.get_resolution() == (50, 100)
+    stack = read_stack(make("imagej", tmp_path)[0])
+    with tifffile.TiffFile(write_stack(tmp_path / "ij", stack, stack.values + 0.0)) as file:
+        assert file.imagej_metadata["unit"] == "um" and file.imagej_metadata["slices"] == 5
+
+
+def test_attributes_of_hdf5_are_kept(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    stack = read_stack(make("h5", tmp_path)[0])
+    assert stack.units == "HU"
+    with h5py.File(write_stack(tmp_path / "r", stack, stack.values + 0.0)) as file:
+        assert file["scan/image"].attrs["units"] == "HU" and file["scan"].attrs["voltage"] == 120
+
+
+def test_the_place_of_a_volume_is_kept_when_its_pixels_grow(tmp_path):
+    """The corner of the field of view, half a pixel before the first centre, stays."""
+    nibabel = pytest.importorskip("nibabel")
+    path, _ = make("nii", tmp_path)
+    stack, before = read_stack(path), nibabel.load(path).affine
+    after = nibabel.load(
+        write_stack(tmp_path / "r", stack, stack.values[..., ::2, ::2] + 0.0)
+    ).affine
+    corner = np.array([-0.5, -0.5, 0, 1])
+    np.testing.assert_allclose(after @ corner, before @ corner, atol=1e-6)
+    np.testing.assert_allclose(after[:2, :2], 2 * before[:2, :2], atol=1e-6)
+
+
+def test_a_written_series_is_a_new_one_of_the_same_patient(tmp_path):
+    pydicom = dicom(tmp_path / "IM9")
+    folder = series(tmp_path / "series")
+    stack = read_stack(folder)
+    assert stack.units == "HU" and stack.x_range == (-1024, 3071) and not stack.white
+    assert stack.names == ("IM4", "IM3", "IM2", "IM1", "IM0") and set(stack.groups) == {"P1"}
+    out = write_stack(tmp_path / "result", stack, stack.values[..., ::2, ::2] + 0.4)
+    old, new = (pydicom.dcmread(place / "IM2") for place in (folder, out))
+    assert new.SOPInstanceUID == new.file_meta.MediaStorageSOPInstanceUID != old.SOPInstanceUID
+    assert new.SeriesInstanceUID != old.SeriesInstanceUID and new.PatientID == old.PatientID
+    assert [float(v) for v in new.PixelSpacing] == [1.4, 1.4]
+    place = [float(v) for v in new.ImagePositionPatient]
+    assert place == pytest.approx([0.35, 0.35, -2])  # the corner stays, half a pixel before it
+    assert new.ImageType[0] == "DERIVED"
+    assert len(dicom_series([*out.iterdir()])) == 1
+
+
+def test_padding_around_the_field_of_view_is_air(tmp_path):
+    hu = HU[0].copy()
+    dicom(tmp_path / "a.dcm", hu, PixelRepresentation=1, BitsStored=16, HighBit=15)
+    hu[0, :4] = -3024
+    dicom(tmp_path / "b.dcm", hu, PixelRepresentation=1, BitsStored=16, HighBit=15)
+    stack = read_stack(tmp_path / "b.dcm")
+    assert (stack.values[0, 0, 0, :4] == -1024).all() and "padding" in stack.notes[0]
+    assert read_stack(tmp_path / "a.dcm").notes == ()
+
+
+def test_other_modalities_need_no_rescale(tmp_path):
+    dicom(tmp_path / "mr.dcm", slope=None, Modality="MR")
+    stack = read_stack(tmp_path / "mr.dcm")
+    assert stack.x_range == (0, float(COUNTS[0].max())) and not stack.white
+
+
+def test_version_7_3_of_matlab(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "k.mat"
+    z = np.arange(60.0).reshape(3, 4, 5)
+    with h5py.File(path, "w", userblock_size=512) as file:
+        pairs = np.zeros(z.T.shape, [("real", "f8"), ("imag", "f8")])  # as MATLAB writes them
+        pairs["real"] = pairs["imag"] = z.T
+        file["kspace"] = pairs
+        file["image"] = np.moveaxis(HU, 0, -1).T
+    np.testing.assert_array_equal(read_array(f"{path}:kspace"), z + 1j * z)
+    stack = read_stack(f"{path}:image")
+    np.testing.assert_array_equal(stack.values, HU[:, None])
+    again = read_stack(write_stack(tmp_path / "r", stack, stack.values + 0.0))
+    np.testing.assert_array_equal(again.values, stack.values)
+    assert (tmp_path / "r.mat").read_bytes()[:10] == b"MATLAB 7.3"
+    with pytest.raises(InputError, match="complex"):
+        read_stack(f"{path}:kspace")
+
+
+def test_the_arrays_of_a_cell_are_named_as_in_matlab(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    kernels = [np.full((9, 9 + k), k + 1.0) for k in range(3)]
+    cell = np.empty((1, 3), object)
+    cell[0] = kernels
+    pytest.importorskip("scipy.io").savemat(tmp_path / "old.mat", {"kernels": cell})
+    with h5py.File(tmp_path / "new.mat", "w", userblock_size=512) as file:
+        places = [file.create_dataset(f"#refs#/{k}", data=x.T) for k, x in enumerate(kernels)]
+        cells = file.create_dataset("kernels", (3, 1), h5py.ref_dtype)
+        cells[:, 0] = [place.ref for place in places]
+    for name in ("old", "new"):
+        for k, x in enumerate(kernels, 1):
+            np.testing.assert_array_equal(read_array(f"{tmp_path / name}.mat:kernels{{{k}}}"), x)
+        with pytest.raises(InputError, match="kernels{1} 9x9"):
+            read_array(f"{tmp_path / name}.mat")
+
+
+@pytest.mark.parametrize(
+    "shape", [(9, 8), (4, 9, 8), (9, 8, 3), (4, 9, 8, 1), (4, 9, 8, 3), (4, 3, 9, 8), (2, 4, 9, 8)]
+)
+def test_axes_are_put_back(shape):
+    array = np.arange(np.prod(shape)).reshape(shape)
+    slices = to_slices(array, "x")
+    assert slices.shape[-2:] == (9, 8) and slices.shape[1] == (3 if 3 in shape else 1)
+    np.testing.assert_array_equal(from_slices(slices, shape), array)
+
+
+def test_names_choose_among_arrays(tmp_path):
+    path, _ = make("npz", tmp_path)
+    assert read_array(f"{path}:patient").shape == (5,) and read_array(path).shape == HU.shape
+    np.savez(tmp_path / "two.npz", a=HU, b=HU)
+    for bad, words in [
+        (f"{path}:nothing", "no array 'nothing'"),
+        (tmp_path / "two.npz", "several arrays"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            read_stack(bad)
+
+
+# ---- what is wrong is said in one line ------------------------------------------------------------
+
+
+def mixed(folder):
+    dicom(folder / "a", HU[0])
+    dicom(folder / "b", HU[0][:6])
+    return folder
+
+
+def mixed_tiff(folder):
+    with pytest.importorskip("tifffile").TiffWriter(folder / "x.tif") as file:
+        for page in (COUNTS[0], COUNTS[0][:6]):
+            file.write(page, contiguous=False)
+    return folder / "x.tif"
+
+
+def no_scale(folder):
+    dicom(folder / "x.dcm", slope=None)
+    return folder / "x.dcm"
+
+
+def nan(folder):
+    np.save(folder / "x.npy", np.full((2, 8, 8), np.nan))
+    return folder / "x.npy"
+
+
+def pickled(folder):
+    np.savez(folder / "x.npz", image=np.array([{}], dtype=object))
+    return folder / "x.npz"
+
+
+def cell(folder):
+    pytest.importorskip("scipy.io").savemat(
+        folder / "x.mat", {"c": np.array([{}, "a"], dtype=object)}
+    )
+    return folder / "x.mat"
+
+
+def elsewhere(folder):
+    """An HDF5 whose data set reads another file."""
+    h5py = pytest.importorskip("h5py")
+    (folder / "secret").write_bytes(bytes(64))
+    with h5py.File(folder / "x.h5", "w") as file:
+        file.create_dataset("image", (8, 8), "u1", external=[(str(folder / "secret"), 0, 64)])
+    return folder / "x.h5"
+
+
+def bomb(folder):
+    """A megabyte of chunks that declares to be a terabyte."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(folder / "x.h5", "w") as file:
+        file.create_dataset("image", (1 << 20, 1024, 1024), "u1", chunks=(1, 1024, 1024))
+    return folder / "x.h5"
+
+
+def garbage(suffix):
+    def write(folder):
+        (folder / f"x{suffix}").write_bytes(b"\x93garbage" * 100)
+        return folder / f"x{suffix}"
+
+    write.__name__ = f"garbage{suffix}"
+    return write
+
+
+@pytest.mark.parametrize(
+    ("make_bad", "words"),
+    [
+        (mixed, "mixed sizes"), (mixed_tiff, "mixed sizes"), (no_scale, "RescaleSlope"),
+        (nan, "NaN"), (pickled, "pickle|no array of pictures"), (cell, "no array of pictures"),
+        (elsewhere, "other files"), (bomb, "fill the memory"), (garbage(".tif"), "no TIFF"),
+        (garbage(".dcm"), "no DICOM"), (garbage(".nii"), "no NIfTI"), (garbage(".h5"), "not HDF5"),
+        (garbage(".mat"), "no MATLAB"), (garbage(".npy"), "numpy"),
+        (garbage(".xyz"), "format of files"),
+        (lambda folder: folder / "none.h5", "No such file"),
+    ],
+)  # fmt: skip
+def test_bad_files(make_bad, words, tmp_path):
+    if "dcm" in getattr(make_bad, "__name__", ""):
+        pytest.importorskip("pydicom")
+    if "nii" in getattr(make_bad, "__name__", ""):
+        pytest.importorskip("nibabel")
+    with pytest.raises(InnverseError, match=words) as error:
+        read_stack(make_bad(tmp_path))
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_a_compressed_matlab_file_may_not_fill_the_memory(tmp_path):
+    pytest.importorskip("scipy")
+    n = 1 << 31
+    name = struct.pack("<II8s", 1, 5, b"image")
+    parts = struct.pack("<IIIIII", 6, 8, 9, 0, 5, 8) + struct.pack("<ii", 1 << 16, 1 << 15) + name
+    inner = struct.pack("<II", 14, len(parts) + 8) + parts + struct.pack("<II", 2, n - 1)
+    packed = zlib.compress(inner)
+    head = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H2s", 0x0100, b"IM")
+    (tmp_path / "x.mat").write_bytes(head + struct.pack("<II", 15, len(packed)) + packed)
+    with pytest.raises(InputError, match="fill the memory|damaged"):
+        read_stack(tmp_path / "x.mat")
+
+
+def test_missing_libraries_are_named(tmp_path, monkeypatch):
+    for module, suffix in [
+        ("pydicom", ".dcm"),
+        ("nibabel", ".nii"),
+        ("h5py", ".h5"),
+        ("tifffile", ".tif"),
+    ]:
+        (tmp_path / f"x{suffix}").write_bytes(bytes(600))
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(InnverseError, match=r"innverse\[io\]") as error:
+            read_stack(tmp_path / f"x{suffix}")
+        assert not isinstance(error.value, InputError)
+
+
+# ---- as images for training -----------------------------------------------------------------------
+
+
+def test_slices_are_numbers_between_the_ends_of_their_range(tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    np.save(folder / "a.npy", HU)
+    np.save(folder / "b.npy", HU[:2, :8, :8] - 200)
+    source = open_images(folder, deep=True)
+    low, high = source.x_range
+    assert (low, high) == (min(HU.min(), HU[:2, :8, :8].min() - 200), HU.max())
+    assert len(source) == 7 and source.size is None and source.array(0).dtype == np.uint16
+    values = low + source.array(0) / 65535 * (high - low)
+    np.testing.assert_allclose(values[0], HU[0], atol=(high - low) / 65535)
+    shallow = open_images(folder)
+    np.testing.assert_allclose(shallow.array(0) / 255, source.array(0) / 65535, atol=0.5 / 255)
+
+
+def test_a_given_range_clips_and_says_so(tmp_path):
+    np.save(tmp_path / "x.npy", HU)
+    source = open_images(tmp_path / "x.npy", deep=True, x_range=(-1000, 1000))
+    assert source.x_range == (-1000, 1000) and "clipped" in source.notes[0]
+    assert source.array(0).max() == 65535 and source.array(0).min() == 0
+    far = np.tile(HU, (1, 8, 8))
+    far[0, 0, 0] = 32000
+    np.save(tmp_path / "y.npy", far)
+    assert "--range" in open_images(tmp_path / "y.npy", deep=True).notes[0]
+
+
+def test_pictures_stay_pictures(tmp_path):
+    gray = (COUNTS // 16).astype(np.uint8)
+    np.save(tmp_path / "x.npy", gray)
+    source = open_images(tmp_path / "x.npy", deep=True)
+    assert source.array(0).dtype == np.uint8 and source.x_range is None
+    with pytest.raises(UsageError, match="leave out the range"):
+        open_images(tmp_path / "x.npy", deep=True, x_range=(0, 1))
+    with pytest.raises(InputError, match="uint8"):
+        np.save(tmp_path / "y.npy", HU)
+        open_images(tmp_path / "y.npy")
+
+
+def test_slices_of_an_object_are_held_out_together(tmp_path):
+    for k in range(4):
+        np.save(tmp_path / f"volume{k}.npy", HU + k)
+    train, held = split(open_images(tmp_path, deep=True), 3)
+    assert len(held) == 5 and len({name.split("[")[0] for name in held.names}) == 1
+    assert not set(held.groups) & set(train.groups)
+    train, held = split(open_images(tmp_path / "volume0.npy", deep=True), 2)
+    assert held.names == ["volume0.npy[0003]", "volume0.npy[0004]"]
+
+
+def test_which_files_of_a_folder_are_stacks(tmp_path):
+    np.save(tmp_path / "mask.npy", HU)
+    assert [name for name, _ in stack_files(tmp_path)] == ["mask.npy"]
+    write_image(tmp_path / "photo.png", torch.zeros(1, 4, 4))
+    assert not [*stack_files(tmp_path)]  # a mask beside a photograph
+    assert not is_stack(tmp_path / "photo.png")
+    dicom(tmp_path / "scan")
+    assert [name for name, _ in stack_files(tmp_path)] == ["scan"]
