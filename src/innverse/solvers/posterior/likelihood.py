@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...physics import PoissonGaussianNoise, PoissonNoise
+from ...physics import PoissonGaussianNoise, PoissonNoise, TransmissionNoise
 from ..problem import Problem
 
 _MOST_COUNTS = 32  # on either side of what was read
@@ -74,9 +74,12 @@ def poisson_gaussian(physics, y: Tensor, gain: float, sigma: float) -> Likelihoo
 def likelihood_of(problem: Problem, items: Tensor) -> Likelihood | None:
     """What the noise of a problem says, for chains of ``items`` (N,); None for Gaussian noise."""
     model = problem.model
-    if not isinstance(model, PoissonNoise) or problem.given is None:
-        return None
     given, operator = problem.given
+    if isinstance(model, TransmissionNoise):
+        y, physics, model = given[items], operator.select(items), model.select(items)
+        return lambda u: model.log_likelihood(physics.A(u), y)
+    if not isinstance(model, PoissonNoise):
+        return None
     y, physics = given[items], operator.select(items)
     if isinstance(model, PoissonGaussianNoise) and model.read_sigma > 0:
         return poisson_gaussian(physics, y, model.gain, model.read_sigma)
