@@ -124,7 +124,7 @@ def test_a_sinogram_of_other_size_is_refused():
     physics = Tomography((1, 16, 16), 10, 25)
     with pytest.raises(InnverseError, match="1, 10, 25"):
         physics.A_adjoint(torch.zeros(1, 1, 10, 24))
-    with pytest.raises(InnverseError, match="filter='none'"):
+    with pytest.raises(InnverseError, match="no filter is called 'none'"):
         physics.filtered_back_projection(torch.zeros(1, 1, 10, 25), "none")
 
 

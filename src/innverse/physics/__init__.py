@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .matrix import MatrixPhysics as MatrixPhysics
     from .mri import MRI as MRI
     from .mri import estimate_sensitivities as estimate_sensitivities
+    from .mri import root_sum_of_squares as root_sum_of_squares
     from .noise import GaussianNoise as GaussianNoise
     from .noise import NoNoise as NoNoise
     from .noise import PoissonGaussianNoise as PoissonGaussianNoise
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .registry import build as build
     from .registry import names as names
     from .registry import options as options
+    from .scan import Scan as Scan
     from .stacked import Stacked as Stacked
     from .tomography import Tomography as Tomography
     from .transmission import TransmissionNoise as TransmissionNoise

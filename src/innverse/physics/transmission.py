@@ -76,7 +76,9 @@ class TransmissionNoise(NoiseModel):
     def level(self, y: Tensor) -> Tensor:
         std = self.std(y)
         seen = std.isfinite()
-        return (torch.where(seen, std, 0).flatten(1).square().sum(1) / seen.flatten(1).sum(1)).sqrt()
+        return (
+            torch.where(seen, std, 0).flatten(1).square().sum(1) / seen.flatten(1).sum(1)
+        ).sqrt()
 
     def counts(self, y: Tensor) -> Tensor:
         """The photons behind line integrals that `log` made."""
@@ -156,7 +158,9 @@ def line_integrals(
             seen = beam > 0
             gain = float((0.5 * flat.diff(dim=0).square().mean(0)[seen] / beam[seen]).median())
     if not gain > 0:
-        raise InputError(f"gain={gain:g}: the frames of flat do not differ; give the counts of a photon")
+        raise InputError(
+            f"gain={gain:g}: the frames of flat do not differ; give the counts a photon has"
+        )
     photons = beam.clamp_min(0) / gain
     noise = TransmissionNoise(photons, absorption)
     return noise.log((counts - no_beam) / gain, photons), noise

@@ -18,7 +18,7 @@ from ..data.npy import load_numpy
 from ..data.sources import image_files
 from ..errors import InnverseError, InputError, ShapeError
 from ..options import OptionError
-from ..physics import LinearPhysics, check_measurement
+from ..physics import LinearPhysics, Scan, check_measurement
 from ..solvers.measurement import floating
 from .setting import Setting
 
@@ -31,8 +31,9 @@ class Measured:
         y: (P, ...) where P planes are solved as P problems: 1, or the channels of a colour
             image under a gray prior.
         prior: the name of its prior.
-        clean: (1, C, H, W) in simulations.
+        clean: (1, C, H, W) in simulations; of a scan that was thinned the picture of all its data.
         picture: the file as it was read; None for arrays.
+        scan: the file of a scanner, and None for all else.
     """
 
     y: Tensor
@@ -40,6 +41,7 @@ class Measured:
     prior: str
     clean: Tensor | None = None
     picture: Image | None = None
+    scan: Scan | None = None
 
     @property
     def planes(self) -> int:
@@ -51,8 +53,8 @@ class Measured:
 
     @torch.no_grad()
     def seen(self, x_range: tuple[float, float] | None = None) -> Tensor:
-        """The measurement as a picture (1, C, h, w): itself, or what the adjoint makes of it."""
-        y = self.image(self.y if self.physics.measures_images else self.physics.A_dagger(self.y))
+        """The measurement as a picture (1, C, h, w): itself, or the classical one."""
+        y = self.image(self.y if self.physics.measures_images else self.physics.classical(self.y))
         if x_range is not None:
             y = (y - x_range[0]) / (x_range[1] - x_range[0])
         return y
@@ -139,6 +141,11 @@ def prepare(job: Job, setting: Setting, choose: Choose) -> Measured:
         InnverseError: whatever is wrong with it.
     """
     source, picture = job.source, None
+    if isinstance(source, Path) and source.suffix.lower() in setting.reads:
+        scan = setting.scan(source)
+        name, known = choose(scan.physics.known_shape[0])
+        _planes(job, scan.physics.A_adjoint(scan.y), name, known)  # does the prior fit?
+        return Measured(scan.y, scan.physics, name, scan.full, scan=scan)
     if isinstance(source, Path) and source.suffix.lower() != ".npy":
         if not setting.measures_images and not setting.simulate:
             raise OptionError(

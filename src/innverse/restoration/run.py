@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from ..errors import InnverseError, InputError, UsageError, is_out_of_memory
 from ..progress import Report, part
 from ..solvers import Reconstruction, SolveWarning, method_for
 from ..solvers.solve import AUTO
-from .jobs import Job, gather, prepare
+from .jobs import Job, Measured, gather, prepare
 from .priors import Priors
-from .results import Restored, result_of, write
+from .results import Restored, compare, result_of, write
 from .setting import Setting, split_options
 
 # Pixels solved side by side. pnp cuts large batches itself; the others keep all in memory.
@@ -42,6 +42,7 @@ def restore(
     device: str | torch.device = "auto",
     progress: Report | None = None,
     keep_failures: bool = False,
+    beside: Sequence[str] = (),
     **options: Any,
 ) -> list[Restored]:
     """Restore pictures, or other measurements, and write the results into a folder.
@@ -69,6 +70,7 @@ def restore(
         progress: called as progress(done, total, note).
         keep_failures: an input that cannot be used becomes a result with an ``error`` instead of
             an exception.
+        beside: methods with their usual options, whose results are shown beside it and compared.
         options: of the operator and of the method. What both know is the operator's.
 
     Returns:
@@ -85,6 +87,8 @@ def restore(
     """
     target = choose_device(device) if isinstance(device, str) else device
     own, asked = split_options(physics, method, options)
+    for name in beside:
+        METHODS.real_name(name)
     setting = Setting.of(
         physics, own, noise=noise, simulate=simulate, seed=seed, image_shape=image_shape,
         x_range=x_range,
@@ -95,7 +99,8 @@ def restore(
     single = len(jobs) == 1 and not (
         isinstance(inputs, (str, os.PathLike)) and Path(inputs).is_dir()
     )
-    priors = Priors(prior, target, method == AUTO or METHODS[method].uses_prior)
+    ways = (method, *beside)
+    priors = Priors(prior, target, AUTO in ways or any(METHODS[name].uses_prior for name in ways))
     found: dict[str, Restored] = {}
 
     def failed(some: list[Job], error: InnverseError) -> None:
@@ -113,7 +118,7 @@ def restore(
             failed([job], error)
     batches = _batches(jobs, priors, method, asked, failed)
     sizes = [sum(job.known.y.numel() for job in batch) for batch, _ in batches]
-    total, before = sum(sizes), 0
+    total, before = sum(sizes) * len(ways), 0
     for number, (size, (batch, way)) in enumerate(zip(sizes, batches, strict=True), 1):
         words = "" if len(batches) == 1 else f"batch {number} of {len(batches)}"
         call = dict(asked)
@@ -134,18 +139,39 @@ def restore(
                 rows = slice(first, first + measured.planes)
                 first = rows.stop
                 one = result_of(job, measured, setting, result, rows)
+                for k, name in enumerate(beside, 1):
+                    span = before + k * size, before + (k + 1) * size
+                    report = progress and part(progress, *span, name, total)
+                    compare(
+                        one, measured, setting, _other(name, measured, priors, call, target, report)
+                    )
                 if out is not None:
                     folder = Path(out) if single else Path(out) / job.name
                     write(one, measured, setting, folder)
                     one.summary["folder"] = str(folder)
                 found[job.name] = one
-        before += size
+        before += size * len(ways)
     return [found.get(job.name) or _failure(job) for job in jobs]
 
 
 def _failure(job: Job) -> Restored:
     words = " ".join(str(job.error).split())
     return Restored(job.label, status=f"failed: {words}", error=job.error)
+
+
+def _other(
+    name: str, measured: Measured, priors: Priors, call: dict[str, Any], device, progress
+) -> Reconstruction:
+    """What another method finds, with its usual options."""
+    prior = priors.loaded.get(measured.prior) if METHODS[name].uses_prior else None
+    shared = {key: call[key] for key in ("noise", "x_range") if key in call}
+    seed = {"seed": call["seed"]} if "seed" in call and "seed" in METHODS[name].declared else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SolveWarning)
+        return solvers.solve(
+            measured.y.to(device), measured.physics.to(device), prior, name, progress=progress,
+            **shared, **seed,
+        )  # fmt: skip
 
 
 Failed = Callable[[list[Job], InnverseError], None]
@@ -160,9 +186,11 @@ def _batches(
         if job.measured is not None:
             y, physics = job.measured.y, job.measured.physics
             shape = physics.image_shape or tuple(y.shape[1:])
-            groups.setdefault((job.measured.prior, y.shape[1:], shape), []).append(job)
+            # a scan has an operator of its own
+            alone = job.name if job.measured.scan is not None else None
+            groups.setdefault((job.measured.prior, y.shape[1:], shape, alone), []).append(job)
     batches: list[tuple[list[Job], str]] = []
-    for (name, _, shape), members in groups.items():
+    for (name, _, shape, _), members in groups.items():
         flow = priors.loaded.get(name)
         way = _way(members[0], flow, asked) if method == AUTO else method
         plane = shape[-2] * shape[-1]

@@ -127,19 +127,21 @@ def simulate(task: str, clean: Tensor, seed: int = 0) -> tuple[Tensor, LinearPhy
         >>> y.shape
         torch.Size([2, 16, 32, 32])
     """
-    physics = scanner(task, tuple(clean.shape[1:]))
+    _, channels, height, width = clean.shape
+    physics = scanner(task, (channels, height, width))
     generator = torch.Generator().manual_seed(seed)
     each = [physics(x[None], generator=generator) for x in clean]
     return torch.cat(each), physics
 
 
 def classical(physics: LinearPhysics, y: Tensor) -> Tensor:
-    """What is seen without any prior: filtered back-projection, or the missing frequencies zero.
+    """What is seen without any prior: filtered back-projection (Hann), or missing frequencies zero.
 
     Example:
         >>> y, physics = simulate("ct-180", torch.rand(1, 1, 32, 32))
         >>> classical(physics, y).shape
         torch.Size([1, 1, 32, 32])
     """
-    back = getattr(physics, "filtered_back_projection", physics.A_adjoint)
-    return back(y).clamp(0, 1)
+    if isinstance(physics, Tomography):
+        return physics.filtered_back_projection(y, "hann").clamp(0, 1)
+    return physics.classical(y).clamp(0, 1)
