@@ -21,7 +21,7 @@ def main() -> None:
     args = parser.parse_args()
     import numpy as np
 
-    from innverse.restoration.scans import PARTS, ct_slices
+    from innverse.studies.ct_slices import PARTS, ct_slices
 
     parts = {part: ct_slices(args.slices, part) for part in PARTS}
     with args.out.open("wb") as file:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .noise import PoissonGaussianNoise as PoissonGaussianNoise
     from .noise import PoissonNoise as PoissonNoise
     from .nonlinear import Nonlinear as Nonlinear
+    from .nonuniform import NonCartesianMRI as NonCartesianMRI
     from .registry import build as build
     from .registry import names as names
     from .registry import options as options

@@ -252,9 +252,9 @@ class NamedMRI(NamedFourier):
                 f"of {height}x{width}"
             )
         unit = self.unit or float(root_sum_of_squares(thin[None]).flatten().quantile(0.999))
-        sigma = noise_of_coils(thin)
-        noise = GaussianNoise(torch.cat((sigma, sigma)).view(-1, 1, 1) / unit)
-        physics = MRI(s, mask, self.complex_image, noise)
+        physics = MRI(s, mask, self.complex_image)
+        sigma = torch.maximum(noise_of_coils(thin), unexplained(physics, thin))
+        physics.noise = GaussianNoise(torch.cat((sigma, sigma)).view(-1, 1, 1) / unit)
         everything = MRI(s, (k != 0).any(0), self.complex_image)
         full = everything.classical(as_channels(k[None] / unit)) if self.every > 1 else None
         notes = [
@@ -286,6 +286,28 @@ def noise_of_coils(kspace: Tensor) -> Tensor:
     power = kspace[:, :, outer].abs().square()
     ends = torch.cat((power[:, :rows], power[:, -rows:]), 1).flatten(1)
     return (ends.median(1).values / (2 * math.log(2))).sqrt()
+
+
+@torch.no_grad()
+def unexplained(physics: MRI, kspace: Tensor) -> Tensor:
+    """Root mean square, in either part, of what no image explains of k-space (coils, H, W): noise, and
+    what the sensitivities do not tell; (coils,), 0 where there are no more measurements than pixels.
+
+    Example:
+        >>> coils = torch.ones(2, 16, 16, dtype=torch.complex64) / 2**0.5
+        >>> physics = MRI(coils, torch.ones(16, 16))
+        >>> unexplained(physics, as_complex(physics.A(torch.rand(1, 1, 16, 16)))[0]).max() < 1e-5
+        tensor(True)
+    """
+    y = as_channels(kspace[None])
+    count = 2 * physics.coils * int((physics.mask != 0).sum())
+    free = 1 - math.prod(physics.known_shape) / count
+    if free < 0.1:
+        return kspace.new_zeros(len(kspace)).real
+    like = physics.A_adjoint(y)
+    x = physics.solve_normal(like, 1e-3, tol=1e-2, max_iter=100)
+    rest = as_complex(y - physics.A(x))[0].abs().square().sum((1, 2))
+    return (rest * physics.coils / (count * free)).sqrt()
 
 
 def _thinned(lines: Tensor, every: int, calibration: int) -> Tensor:

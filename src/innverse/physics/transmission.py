@@ -159,7 +159,7 @@ def line_integrals(
             gain = float((0.5 * flat.diff(dim=0).square().mean(0)[seen] / beam[seen]).median())
     if not gain > 0:
         raise InputError(
-            f"gain={gain:g}: the frames of flat do not differ; give the counts a photon has"
+            f"gain={gain:g}: the frames of flat do not differ; give the counts of a photon"
         )
     photons = beam.clamp_min(0) / gain
     noise = TransmissionNoise(photons, absorption)

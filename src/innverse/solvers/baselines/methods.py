@@ -71,7 +71,9 @@ class TotalVariation(Method):
         usual = default_lam(problem.noise, problem.physics)
         lam = usual if self.lam is None else self.lam / problem.scale**2
         given = problem.y, problem.physics, lam, self.steps
-        return _solved(problem, "tv", self.steps, functools.partial(iterate_tv, *given))
+        # A^T y is a good start only where A is nearly a multiple of the identity
+        x0 = None if problem.physics.direct else problem.first_guess()
+        return _solved(problem, "tv", self.steps, functools.partial(iterate_tv, *given, x0=x0))
 
 
 def _solved(
