@@ -265,7 +265,7 @@ class NamedMRI(NamedFourier):
     def _sensitivities(self) -> Tensor | None:
         given = self.sensitivities
         if isinstance(given, str):
-            given = torch.from_numpy(load_numpy(Path(given)))
+            given = torch.tensor(load_numpy(Path(given)))
         return given
 
 

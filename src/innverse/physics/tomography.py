@@ -366,7 +366,7 @@ def _listed(angles) -> int | Sequence[float] | Tensor:
         if number is not None and number == int(number):
             return int(number)
         if "," not in angles:
-            return torch.from_numpy(read_numbers(Path(angles))).flatten()
+            return torch.tensor(read_numbers(Path(angles))).flatten()
         found = [as_number(part) for part in angles.split(",")]
         if None in found:
             raise OptionError("angles", f"={angles}: give a number, degrees with commas, or a file")

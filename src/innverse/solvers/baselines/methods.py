@@ -16,6 +16,8 @@ from .iterate import Iterate
 from .lasso import iterate_lasso
 from .tv import default_lam, iterate_tv
 
+_SMOOTH = 0.05  # how far pixels stray from a constant, in a first guess that costs little
+
 
 class Lasso(Method):
     """Sparsity in cosines or wavelets: min over x of ||A x - y||^2 + lam ||W x||_1."""
@@ -72,7 +74,7 @@ class TotalVariation(Method):
         lam = usual if self.lam is None else self.lam / problem.scale**2
         given = problem.y, problem.physics, lam, self.steps
         # A^T y is a good start only where A is nearly a multiple of the identity
-        x0 = None if problem.physics.direct else problem.first_guess()
+        x0 = None if problem.physics.direct else problem.first_guess(_SMOOTH)
         return _solved(problem, "tv", self.steps, functools.partial(iterate_tv, *given, x0=x0))
 
 
