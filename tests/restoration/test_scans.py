@@ -28,7 +28,7 @@ def body() -> torch.Tensor:
 
 @pytest.fixture
 def sinogram(tmp_path):
-    def make(name="scan.h5", views=40, flats=10, units="degrees", **changed):
+    def make(name="scan.h5", views=40, flats=40, units="degrees", **changed):
         degrees = np.arange(views) * 180 / views
         depth = Tomography((1, N, N), degrees, 36, centre=CENTRE).A(body())[0, 0]
         generator = torch.Generator().manual_seed(0)

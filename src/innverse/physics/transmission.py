@@ -15,6 +15,7 @@ from ..errors import InputError, ShapeError, UsageError
 from ..shapes import tensor_of
 from .noise import NoiseModel
 
+_BAD = 5.0  # times the usual spread, from which on a bin is bad
 _NONE = 0.5  # photons that stand for none, whose logarithm is needed
 
 
@@ -157,8 +158,7 @@ def line_integrals(
         if flat.ndim > 1 and len(flat) > 1:  # of neighbours in time: beams drift
             seen = beam > 0
             spread = 0.5 * flat.diff(dim=0).square().mean(0)[seen] / beam[seen]
-            # bins may be bad, so the median, which is below the mean of a chi-square
-            gain = float(spread.median()) / (1 - 2 / (9 * (len(flat) - 1))) ** 3
+            gain = float(spread[spread <= _BAD * spread.median()].mean())
     if not gain > 0:
         raise InputError(
             f"gain={gain:g}: the frames of flat do not differ; give the counts of a photon"
