@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .scan import Scan as Scan
     from .stacked import Stacked as Stacked
     from .tomography import Tomography as Tomography
+    from .tomography import axis_of_rotation as axis_of_rotation
     from .transmission import TransmissionNoise as TransmissionNoise
     from .transmission import line_integrals as line_integrals
     from .whitened import Whitened as Whitened

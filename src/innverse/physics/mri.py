@@ -253,7 +253,7 @@ class NamedMRI(NamedFourier):
             )
         unit = self.unit or float(root_sum_of_squares(thin[None]).flatten().quantile(0.999))
         physics = MRI(s, mask, self.complex_image)
-        sigma = torch.maximum(noise_of_coils(thin), unexplained(physics, thin))
+        sigma = torch.maximum(_noise_of_coils(thin), _unexplained(physics, thin))
         physics.noise = GaussianNoise(torch.cat((sigma, sigma)).view(-1, 1, 1) / unit)
         everything = MRI(s, (k != 0).any(0), self.complex_image)
         full = everything.classical(as_channels(k[None] / unit)) if self.every > 1 else None
@@ -269,16 +269,11 @@ class NamedMRI(NamedFourier):
         return given
 
 
-def noise_of_coils(kspace: Tensor) -> Tensor:
+def _noise_of_coils(kspace: Tensor) -> Tensor:
     """Standard deviation of the noise in either part of k-space (coils, H, W), (coils,).
 
     From the highest frequencies that were measured, where the image is least: the median of their
     power, 2 ln 2 sigma^2 for noise alone.
-
-    Example:
-        >>> noise = torch.randn(2, 64, 64, dtype=torch.complex64)
-        >>> noise_of_coils(noise * 2**0.5).round().tolist()
-        [1.0, 1.0]
     """
     lines = (kspace != 0).any(0).any(0).nonzero().flatten()
     outer = torch.cat((lines[: max(1, len(lines) // 8)], lines[-max(1, len(lines) // 8) :]))
@@ -289,15 +284,9 @@ def noise_of_coils(kspace: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def unexplained(physics: MRI, kspace: Tensor) -> Tensor:
+def _unexplained(physics: MRI, kspace: Tensor) -> Tensor:
     """Root mean square, in either part, of what no image explains of k-space (coils, H, W): noise, and
     what the sensitivities do not tell; (coils,), 0 where there are no more measurements than pixels.
-
-    Example:
-        >>> coils = torch.ones(2, 16, 16, dtype=torch.complex64) / 2**0.5
-        >>> physics = MRI(coils, torch.ones(16, 16))
-        >>> unexplained(physics, as_complex(physics.A(torch.rand(1, 1, 16, 16)))[0]).max() < 1e-5
-        tensor(True)
     """
     y = as_channels(kspace[None])
     count = 2 * physics.coils * int((physics.mask != 0).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Any
 
@@ -34,8 +35,8 @@ class NonCartesianMRI(LinearPhysics):
 
     Example:
         >>> coils, radii = torch.ones(1, 8, 8, dtype=torch.complex64), torch.rand(2, 50) * 6 - 3
-        >>> NonCartesianMRI(coils, radii)
-        NonCartesianMRI(1 coils, 8x8, 50 points)
+        >>> NonCartesianMRI(coils, radii).image_shape
+        (1, 8, 8)
     """
 
     sensitivities: Tensor
@@ -94,12 +95,11 @@ class NonCartesianMRI(LinearPhysics):
     @staticmethod
     def _transforms() -> Any:
         try:
-            import pytorch_finufft.functional
+            return importlib.import_module("pytorch_finufft.functional")
         except ImportError:
             raise InnverseError(
                 'paths through k-space need pytorch-finufft: pip install "innverse[mri]"'
             ) from None
-        return pytorch_finufft.functional
 
     def extra_repr(self) -> str:
         _, height, width = self.known_shape
