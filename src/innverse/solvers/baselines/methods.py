@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...catalog import Method
 from ...options import choice, real, whole
+from ...physics import Tomography
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 from .iterate import Iterate
@@ -73,8 +74,9 @@ class TotalVariation(Method):
         usual = default_lam(problem.noise, problem.physics)
         lam = usual if self.lam is None else self.lam / problem.scale**2
         given = problem.y, problem.physics, lam, self.steps
-        # A^T y is a good start only where A is nearly a multiple of the identity
-        x0 = None if problem.physics.direct else problem.first_guess(_SMOOTH)
+        # from A^T y the low frequencies of line integrals would take thousands of iterations
+        rays = isinstance(problem.given[1], Tomography)
+        x0 = problem.first_guess(_SMOOTH) if rays else None
         return _solved(problem, "tv", self.steps, functools.partial(iterate_tv, *given, x0=x0))
 
 
