@@ -26,12 +26,14 @@ def total_variation(y: Tensor, physics: LinearPhysics, setting: Setting) -> Tens
     return innverse.solve(y, physics, method="tv", steps=20 if setting.quick else 400).x
 
 
-def plug_and_play(of: str) -> Callable[[Tensor, LinearPhysics, Setting], Tensor]:
+def plug_and_play(
+    of: str, strength: float = 0.25
+) -> Callable[[Tensor, LinearPhysics, Setting], Tensor]:
     """With the prior for photographs of the zoo, or with one's own."""
 
     def restore(y: Tensor, physics: LinearPhysics, setting: Setting) -> Tensor:
-        steps = 2 if setting.quick else 30
-        return innverse.solve(y, physics, prior(setting, of), "pnp", steps=steps).x
+        steps, weight = 2 if setting.quick else 30, {"strength": strength}
+        return innverse.solve(y, physics, prior(setting, of), "pnp", steps=steps, **weight).x
 
     return restore
 
