@@ -20,6 +20,7 @@ from .options import Options
 
 if TYPE_CHECKING:
     from .physics.base import LinearPhysics
+    from .physics.scan import Scan
     from .solvers.problem import Problem
     from .solvers.reconstruction import Reconstruction
 
@@ -32,15 +33,21 @@ class Operator(Options):
         needs_noise: whether it measures nothing without a noise level.
         rounds: whether what it makes has noise of its own, of rounding.
         complex_channels: whether complex measurements (C, ...) are kept as 2 C real channels.
+        reads: suffixes of the files of scanners that `scan` reads.
     """
 
     operator: ClassVar[type[LinearPhysics]]
     needs_noise: ClassVar[bool] = False
     rounds: ClassVar[bool] = False
     complex_channels: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def build(self, shape: tuple[int, ...]) -> LinearPhysics:
         """The operator for images of ``shape`` (C, H, W)."""
+        raise NotImplementedError
+
+    def scan(self, path: Path) -> Scan:
+        """The measurement that a file holds, with the operator behind it."""
         raise NotImplementedError
 
     def image_shape(self, measured: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -10,6 +10,8 @@ import torch
 from innverse.errors import InnverseError
 from innverse.physics.mri import (
     MRI,
+    _noise_of_coils,
+    _unexplained,
     as_channels,
     as_complex,
     calibration_size,
@@ -18,6 +20,7 @@ from innverse.physics.mri import (
 )
 
 H, W, COILS = 48, 40, 4
+GEN = torch.Generator().manual_seed(0)
 
 
 def coils() -> torch.Tensor:
@@ -95,6 +98,23 @@ def test_the_phase_of_the_image_moves_into_the_sensitivities():
 def test_calibration_size():
     assert calibration_size(lines(2, 16)) == (H, 17)
     assert calibration_size(torch.zeros(8, 8)) == (0, 0)
+
+
+def test_the_noise_of_coils_is_seen_at_the_highest_frequencies():
+    sizes = torch.tensor([1.0, 2.0, 0.5, 1.0]).view(-1, 1, 1)
+    noise = torch.randn(COILS, H, W, dtype=torch.complex128, generator=GEN) * 2**0.5
+    k = 1000 * kspace(image(), coils()) * (lines(W, 8) > 0) + sizes * noise * (lines(1) > 0)
+    assert torch.allclose(_noise_of_coils(k), sizes.flatten().double(), rtol=0.15)
+
+
+def test_what_no_image_explains_is_noise_or_wrong_sensitivities():
+    s = coils()
+    physics = MRI(s, lines(2, 16))
+    noise = 0.02 * torch.randn(COILS, H, W, dtype=torch.complex128, generator=GEN) * 2**0.5
+    k = (kspace(image(), s) + noise) * lines(2, 16)
+    assert torch.allclose(_unexplained(physics, k), torch.full((COILS,), 0.02).double(), rtol=0.15)
+    wrong = MRI(s.flip(0), lines(2, 16))
+    assert float(_unexplained(wrong, k).max()) > 0.04
 
 
 @pytest.mark.parametrize(

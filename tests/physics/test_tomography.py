@@ -11,6 +11,7 @@ from innverse.errors import InnverseError
 from innverse.physics import Tomography, tomography
 from innverse.physics.kept import Kept
 
+GEN = torch.Generator().manual_seed(0)
 N, WIDTH, AT = 48, 5.0, (6.0, -4.0)  # a Gaussian of this width at (x, y), in pixels from the axis
 
 
@@ -79,6 +80,57 @@ def test_filtered_back_projection_inverts(options):
     assert (soft - x).abs().max() < 0.05 * x.max()
 
 
+def test_filtered_back_projection_of_a_strong_fan_is_right_far_from_the_axis():
+    y, x = torch.meshgrid(torch.arange(N) - 23.5, torch.arange(N) - 23.5, indexing="ij")
+    disc = ((x**2 + y**2) < 20**2).double()[None, None]
+    physics = Tomography((1, N, N), 240, source=40.0, detector=30.0)
+    inside = (x**2 + y**2) < 17**2
+    found = physics.filtered_back_projection(physics.A(disc))[0, 0][inside]
+    assert (found - 1).abs().max() < 0.05 and abs(float(found.mean()) - 1) < 3e-3
+
+
+def test_views_count_for_the_angle_between_them():
+    x = gaussian()
+    dense, rare = torch.arange(0, 90, 1.0), torch.arange(90, 180, 3.0)
+    physics = Tomography((1, N, N), torch.cat((rare, dense, dense[:20])))
+    found = physics.filtered_back_projection(physics.A(x))
+    assert (found - x).abs().max() < 0.03 * x.max()
+
+
+def test_the_mean_is_right_where_angles_are_missing():
+    x = gaussian()
+    physics = Tomography((1, N, N), torch.arange(0, 120.0))
+    found = physics.filtered_back_projection(physics.A(x))
+    assert float(found.sum()) == pytest.approx(float(x.sum()), rel=0.05)
+
+
+def test_the_axis_of_rotation_is_found_and_a_wrong_one_noticed():
+    def scan(centre, angles=torch.arange(0, 180, 4.0)):
+        return Tomography((1, N, N), angles, 90, centre=centre)
+
+    y = scan(41.3).A(gaussian())
+    found, off = tomography.axis_of_rotation(y, scan(41.3).angles)
+    assert found == pytest.approx(41.3, abs=0.05) and off < 0.05
+    assert scan(41.3).doubts(y) == []
+    (words,) = scan(48.0).doubts(y)
+    assert "bin 41.3" in words
+    (words,) = scan(41.3, torch.arange(0, 180, 4.0)[torch.randperm(45, generator=GEN)]).doubts(y)
+    assert "do not turn by their angles" in words
+
+
+def test_angles_as_texts_and_files(tmp_path):
+    def views(**options):
+        return tomography.NamedTomography(**options).build((1, 16, 16)).angles.tolist()
+
+    assert views(angles="4") == [0, 45, 90, 135]
+    assert views(angles="3", span=120) == [0, 40, 80]
+    assert views(angles="10,20.5,30") == [10, 20.5, 30]
+    (tmp_path / "a.txt").write_text("0\n15\n30\n")
+    assert views(angles=str(tmp_path / "a.txt")) == [0, 15, 30]
+    with pytest.raises(InnverseError, match="degrees with commas"):
+        views(angles="10,x")
+
+
 def test_the_preconditioner_saves_iterations():
     physics = Tomography((1, N, N), 90)
     x = torch.rand((1, 1, N, N), generator=torch.Generator().manual_seed(0)).double()
@@ -124,7 +176,7 @@ def test_a_sinogram_of_other_size_is_refused():
     physics = Tomography((1, 16, 16), 10, 25)
     with pytest.raises(InnverseError, match="1, 10, 25"):
         physics.A_adjoint(torch.zeros(1, 1, 10, 24))
-    with pytest.raises(InnverseError, match="filter='none'"):
+    with pytest.raises(InnverseError, match="no filter is called 'none'"):
         physics.filtered_back_projection(torch.zeros(1, 1, 10, 25), "none")
 
 

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 
@@ -206,3 +207,19 @@ def test_bad_places(settings, tmp_path):
 def test_outcome_is_json(settings, tmp_path):
     outcome = run(settings(train_steps=2), tmp_path)
     assert json.loads(dumps(asdict(outcome)))["step"] == 2
+
+
+def test_another_part_of_the_data_judges_instead_of_held_out_images(settings, images, tmp_path):
+    pictures = np.load(images)
+    np.savez(tmp_path / "parts.npz", train=pictures[:30], validation=pictures[30:])
+    config = settings(
+        data_path=str(tmp_path / "parts.npz"), data_subset="train", data_held_out_subset="validation",
+        data_crop=8,
+    )  # fmt: skip
+    data = TrainingImages(config)
+    assert (data.n_train, data.n_held_out) == (30, 10)
+    (judged,) = data.held_out(10)
+    of_validation = {picture.tobytes() for picture in pictures[30:]}
+    assert all(crop.numpy().tobytes() in of_validation for crop in judged[:, 0])
+    trained = {crop.numpy().tobytes() for crop in data.batch(0)[:, 0]}
+    assert not trained & of_validation

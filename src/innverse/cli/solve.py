@@ -51,6 +51,7 @@ def command() -> Callable[..., int]:
         range_: Annotated[str | None, Parameter(name="--range")] = None,
         image_shape: str | None = None,
         prior: str | None = None,
+        beside: str | None = None,
         seed: Seed = 0,
         device: Device = "auto",
         json: Json = False,
@@ -63,6 +64,8 @@ def command() -> Callable[..., int]:
         innverse solve scan/ --prior runs/own --physics denoising --noise 30 --out r
         innverse solve small/ --physics downsampling --factor 2 --out large
         innverse solve clean.png --simulate --physics blur --kernel motion:15:30 --out r
+        innverse solve scan.h5 --physics tomography --every 2 --beside tv --out slice
+        innverse solve kspace.h5 --physics mri --every 2 --beside tv --out head
 
         Stacks of TIFF, DICOM, NIfTI, HDF5 (file.h5:name), .mat and .npz are solved slice by slice
         and come back in their format and units, with std and the ends of 90 % intervals.
@@ -76,7 +79,8 @@ def command() -> Callable[..., int]:
         Parameters
         ----------
         files
-            Pictures of any size and kind, folders of them, or .npy measurements.
+            Pictures of any size and kind, folders of them, .npy measurements, or of tomography and mri
+            the files of scanners (HDF5, MATLAB).
         out
             Folder for the results.
         simulate
@@ -93,6 +97,8 @@ def command() -> Callable[..., int]:
             CxHxW of the image behind a .npy measurement.
         prior
             Model by name or folder. [default: natural-color or natural-gray]
+        beside
+            Methods to compare with, commas between: tv or tv,map. Their pictures stand in the panel.
         """
         given = asdict(flags)
         settings: dict[str, Any] = {
@@ -103,6 +109,7 @@ def command() -> Callable[..., int]:
             "image_shape": None if image_shape is None else _shape(image_shape),
             "prior": prior,
             "seed": seed,
+            "beside": [] if beside is None else beside.split(","),
         }
         check_writable(out)
         settings["device"] = start(device)
@@ -175,18 +182,21 @@ def _first(summaries: list[dict]) -> list[dict]:
 def _table(summaries: list[dict]):
     from ..report import Table
 
-    simulated = summaries[0]["simulated"]
-    quality = ["degraded dB", "result dB", "SSIM"] if simulated else []
+    judged = summaries[0]["result"] is not None
+    beside = [*summaries[0].get("beside", ())]
+    quality = ["degraded dB", "result dB", "SSIM"] if judged else []
+    quality += [f"{name} dB" for name in beside if judged]
     drawn = "posterior" in summaries[0]
-    sure = ["std", "R-hat", "draws", *(["90 % holds"] if simulated else [])] if drawn else []
+    sure = ["std", "R-hat", "draws", *(["90 % holds"] if judged else [])] if drawn else []
     table = Table(["file", "size", *quality, *sure, "misfit", "s", "written to"])
     for s in summaries:
         _, h, w = s["size"]
         numbers = []
-        if simulated:
+        if judged:
             ssim = s["result"]["ssim"]
             numbers = [s["degraded"]["psnr"], s["result"]["psnr"]]
             numbers.append(None if ssim is None else f"{ssim:.3f}")
+            numbers += [s["beside"][name]["psnr"] for name in beside]
         if drawn:
             numbers += _error_bar(s["posterior"])
         table.add(

@@ -38,19 +38,25 @@ if TYPE_CHECKING:
     from .matrix import MatrixPhysics as MatrixPhysics
     from .mri import MRI as MRI
     from .mri import estimate_sensitivities as estimate_sensitivities
+    from .mri import root_sum_of_squares as root_sum_of_squares
     from .noise import GaussianNoise as GaussianNoise
     from .noise import NoNoise as NoNoise
     from .noise import PoissonGaussianNoise as PoissonGaussianNoise
     from .noise import PoissonNoise as PoissonNoise
     from .nonlinear import Nonlinear as Nonlinear
+    from .nonuniform import NonCartesianMRI as NonCartesianMRI
     from .phase import CodedDiffraction as CodedDiffraction
     from .phase import PhaseRetrieval as PhaseRetrieval
     from .quantised import QuantisationNoise as QuantisationNoise
     from .registry import build as build
     from .registry import names as names
     from .registry import options as options
+    from .scan import Scan as Scan
     from .stacked import Stacked as Stacked
     from .tomography import Tomography as Tomography
+    from .tomography import axis_of_rotation as axis_of_rotation
+    from .transmission import TransmissionNoise as TransmissionNoise
+    from .transmission import line_integrals as line_integrals
     from .varying_blur import VaryingBlur as VaryingBlur
     from .whitened import Whitened as Whitened
     from .whitened import whiten as whiten

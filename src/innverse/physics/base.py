@@ -99,6 +99,14 @@ class LinearPhysics(nn.Module):
         """
         return least_squares(self.A, self.A_adjoint, y)
 
+    def classical(self, y: Tensor) -> Tensor:
+        """The picture that one looks at without a prior; `A_dagger` where there is nothing usual."""
+        return self.A_dagger(y)
+
+    def doubts(self, y: Tensor) -> list[str]:
+        """What in a measurement speaks against this operator, in words."""
+        return []
+
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """Product of v with the Jacobian of A at x: for a linear A, A_adjoint(v)."""
         return self.at(x).A_adjoint(v)

@@ -88,14 +88,14 @@ def _sparse(crow: Tensor, columns: Tensor, values: Tensor, shape: Sequence[int])
 def _shadows(g: Geometry, angle: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """The bins that pixels (N, 1) reach in views (V,), and their weights, both (N, V, reach)."""
     corners = [
-        _project(g, *_turned(angle, x + dx, y + dy)) / g.spacing + g.centre + 0.5
+        projected(g, *turned(angle, x + dx, y + dy)) / g.spacing + g.centre + 0.5
         for dx in (-0.5, 0.5)
         for dy in (-0.5, 0.5)
     ]
     t0, t1, t2, t3 = _sorted(*corners)
     direction = angle
     if g.source is not None:
-        along, across = _turned(angle, x, y)
+        along, across = turned(angle, x, y)
         direction = angle + torch.atan2(across, g.source - along)
     # of the ray through the centre
     chord = 1 / torch.maximum(direction.cos().abs(), direction.sin().abs())
@@ -114,13 +114,13 @@ def _sorted(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:
     return a, torch.minimum(b, c), torch.maximum(b, c), d
 
 
-def _turned(angle: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def turned(angle: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Coordinates along the rays, towards the source, and along the detector."""
     c, s = angle.cos(), angle.sin()
     return -x * s + y * c, x * c + y * s
 
 
-def _project(g: Geometry, along: Tensor, across: Tensor) -> Tensor:
+def projected(g: Geometry, along: Tensor, across: Tensor) -> Tensor:
     """Where a point falls on the detector, from the axis' shadow on."""
     if g.source is None:
         return across

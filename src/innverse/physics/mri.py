@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..data.npy import load_numpy
+from ..data.scan_files import KSPACES, read_kspace
 from ..errors import InputError, ShapeError, UsageError
-from ..options import whole
+from ..options import anything, real, switch, whole
 from .fourier import KSpace, NamedFourier, as_channels, as_complex, fft, ifft
+from .noise import GaussianNoise
+from .scan import Scan, chosen_slice
 
 
 class MRI(KSpace):
@@ -74,6 +81,10 @@ class MRI(KSpace):
         self.check_data(y, (2 * self.coils, *self.known_shape[1:]))
         x = self._coils(y).conj() * ifft(self._mask(y) * as_complex(y))
         return self._to_image(x.sum(1, keepdim=True))
+
+    def classical(self, y: Tensor) -> Tensor:
+        """The coils put together, what was not measured taken for zero."""
+        return self.A_adjoint(y)
 
     def _coils(self, like: Tensor) -> Tensor:
         return torch.view_as_complex(self.sensitivities.to(like.dtype))
@@ -155,7 +166,7 @@ def estimate_sensitivities(
     if missing:
         raise InputError(
             f"{missing} of {rows * columns} frequencies of the {rows}x{columns} calibration region "
-            "were not measured: choose a smaller calibration"
+            "were not measured: choose a smaller calibration, or give sensitivities"
         )
     images = ifft(kspace * window.to(kspace.device))
     # covariance of the coils, averaged over the neighbourhood of every pixel
@@ -172,12 +183,36 @@ def _box(planes: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(planes, side, 1, side // 2, count_include_pad=False)
 
 
+_LEAST = 8  # lines around the middle, below which sensitivities cannot be told
+
+
 class NamedMRI(NamedFourier):
-    """Magnetic resonance with several coils, whose sensitivities are simulated."""
+    """Magnetic resonance with several coils; of simulations their sensitivities are simulated."""
 
     operator = MRI
+    reads = KSPACES
 
-    coils: int = whole(8, "Coils around the image.", 1, 256)
+    coils: int = whole(8, "Coils around the image, of a simulation.", 1, 256)
+    sensitivities: str | Tensor | None = anything(
+        None, "Of the coils: a .npy (coils, H, W), complex.",
+        auto="simulated; of a file, estimated from its middle",
+    )  # fmt: skip
+    calibration: int = whole(
+        24,
+        "Lines around the middle that are kept, and of which sensitivities are estimated.",
+        _LEAST,
+    )
+    every: int = whole(
+        1,
+        "Of a file only every so many-th measured line, besides the middle; all are the reference.",
+    )
+    slice: int | None = whole(None, "Of a file with several, from 0.", low=0, auto="the middle")
+    complex_image: bool = switch(
+        False, "Images have a phase of their own, two channels, instead of that of the middle."
+    )
+    unit: float | None = real(
+        None, "Magnitude of a pixel that is shown white, of a file.", above=0, auto="its brightest"
+    )
 
     def build(self, shape):
         if shape[0] not in (1, 2):
@@ -185,8 +220,102 @@ class NamedMRI(NamedFourier):
                 f"mri measures gray images, (1, H, W), or complex ones, (2, H, W), not {shape}: "
                 "take a prior of gray images"
             )
-        sensitivities = simulated_sensitivities(self.coils, shape[-2:])
-        return MRI(sensitivities, self.measured(shape[-2:]), complex_image=shape[0] == 2)
+        s = self._sensitivities()
+        s = simulated_sensitivities(self.coils, shape[-2:]) if s is None else s
+        return MRI(s, self.measured(shape[-2:]), complex_image=shape[0] == 2)
+
+    def scan(self, path: Path) -> Scan:
+        file = read_kspace(path)
+        k = torch.from_numpy(file.values[chosen_slice(self.slice, len(file.values), path)])
+        k = k if file.size is None else _without_oversampling(k, file.size[0])
+        coils, height, width = k.shape
+        lines = (k != 0).any(0).any(0)
+        if not bool(lines.any()):
+            raise InputError(f"{path} holds nothing but zeros")
+        kept = _thinned(lines, self.every, self.calibration)
+        mask = (kept & (k != 0).any(0)).to(torch.float32)
+        thin = k * mask
+        s = self._sensitivities()
+        if s is None:
+            rows, columns = calibration_size(mask)
+            block = min(rows, self.calibration), min(columns, self.calibration)
+            if min(block) < _LEAST:
+                raise InputError(
+                    f"{path}: only {min(block)} calibration lines around the middle of k-space were "
+                    f"measured, too few to estimate how the coils see: it takes {_LEAST}, or the "
+                    "option sensitivities"
+                )
+            s = estimate_sensitivities(thin, block, phase=not self.complex_image)
+        if s.shape != k.shape:
+            raise ShapeError(
+                f"the sensitivities {tuple(s.shape)} do not fit the k-space of {path}, {coils} coils "
+                f"of {height}x{width}"
+            )
+        unit = self.unit or float(root_sum_of_squares(thin[None]).flatten().quantile(0.999))
+        physics = MRI(s, mask, self.complex_image)
+        sigma = torch.maximum(_noise_of_coils(thin), _unexplained(physics, thin))
+        physics.noise = GaussianNoise(torch.cat((sigma, sigma)).view(-1, 1, 1) / unit)
+        everything = MRI(s, (k != 0).any(0), self.complex_image)
+        full = everything.classical(as_channels(k[None] / unit)) if self.every > 1 else None
+        notes = [
+            f"{int(mask.any(0).sum())} of {width} lines are used, of {int(lines.sum())} measured"
+        ]
+        return Scan(as_channels(thin[None] / unit), physics, unit, full, notes)
+
+    def _sensitivities(self) -> Tensor | None:
+        given = self.sensitivities
+        if isinstance(given, str):
+            given = torch.tensor(load_numpy(Path(given)))
+        return given
+
+
+def _noise_of_coils(kspace: Tensor) -> Tensor:
+    """Standard deviation of the noise in either part of k-space (coils, H, W), (coils,).
+
+    From the highest frequencies that were measured, where the image is least: the median of their
+    power, 2 ln 2 sigma^2 for noise alone.
+    """
+    lines = (kspace != 0).any(0).any(0).nonzero().flatten()
+    outer = torch.cat((lines[: max(1, len(lines) // 8)], lines[-max(1, len(lines) // 8) :]))
+    rows = max(1, kspace.shape[-2] // 8)
+    power = kspace[:, :, outer].abs().square()
+    ends = torch.cat((power[:, :rows], power[:, -rows:]), 1).flatten(1)
+    return (ends.median(1).values / (2 * math.log(2))).sqrt()
+
+
+@torch.no_grad()
+def _unexplained(physics: MRI, kspace: Tensor) -> Tensor:
+    """Root mean square, in either part, of what no image explains of k-space (coils, H, W): noise, and
+    what the sensitivities do not tell; (coils,), 0 where there are no more measurements than pixels.
+    """
+    y = as_channels(kspace[None])
+    count = 2 * physics.coils * int((physics.mask != 0).sum())
+    free = 1 - math.prod(physics.known_shape) / count
+    if free < 0.1:
+        return kspace.new_zeros(len(kspace)).real
+    like = physics.A_adjoint(y)
+    x = physics.solve_normal(like, 1e-3, tol=1e-2, max_iter=100)
+    rest = as_complex(y - physics.A(x))[0].abs().square().sum((1, 2))
+    return (rest * physics.coils / (count * free)).sqrt()
+
+
+def _thinned(lines: Tensor, every: int, calibration: int) -> Tensor:
+    """Every so many-th of the measured ``lines`` (W,), and those around the middle."""
+    kept = torch.zeros_like(lines)
+    kept[lines.nonzero().flatten()[::every]] = True
+    middle = len(lines) // 2
+    kept[max(0, middle - calibration // 2) : middle + (calibration + 1) // 2] = True
+    return kept & lines
+
+
+def _without_oversampling(k: Tensor, height: int) -> Tensor:
+    """Coils (coils, H, W) cut to the middle ``height`` rows of the picture: what is read out beyond
+    the field of view."""
+    top = (k.shape[-2] - height) // 2
+    if top <= 0:
+        return k
+    measured = (k != 0).any(0).any(0)
+    return fft(ifft(k)[:, top : top + height]) * measured
 
 
 def simulated_sensitivities(coils: int, size: tuple[int, int]) -> Tensor:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..catalog import Operator
+from ..data.numbers import read_numbers
+from ..data.scan_files import SINOGRAMS, read_sinogram
 from ..errors import InputError, UsageError
-from ..options import real, whole
+from ..options import OptionError, anything, as_number, real, whole
+from .back_projection import filtered_back_projection
 from .base import LinearPhysics
 from .footprints import Geometry, back_projection_matrix, converted, transposed
 from .kept import Kept
-
-FILTERS = ("ramp", "hann", "shepp-logan")
+from .scan import Scan, chosen_slice
+from .transmission import TransmissionNoise, line_integrals
 
 
 class Tomography(LinearPhysics):
@@ -110,28 +114,46 @@ class Tomography(LinearPhysics):
         x = _Sparse.apply(y.flatten(2), _pair(self.geometry, y.dtype, y.device), True)
         return x.unflatten(2, self.geometry.size)
 
-    def filtered_back_projection(self, y: Tensor, filter: str = "ramp") -> Tensor:
+    def filtered_back_projection(
+        self, y: Tensor, filter: str = "ramp", cutoff: float = 1.0
+    ) -> Tensor:
         """The classical reconstruction from views all around (Kak & Slaney 1988, chapter 3).
 
         Args:
             y: sinograms (B, C, views, detectors).
-            filter: ``"ramp"``, or softer ``"shepp-logan"`` or ``"hann"``.
+            filter: ``"ramp"``, or softer ``"shepp-logan"``, ``"cosine"``, ``"hamming"``, ``"hann"``.
+            cutoff: share of the frequencies that are kept, in (0, 1].
 
-        For a fan beam the rays are weighted as for views over a full turn.
+        Views may be unevenly spread; those of a fan beam count as parts of a full turn.
         """
         self._check_sinogram(y)
-        if filter not in FILTERS:
-            raise UsageError(f"filter={filter!r}: choose one of {', '.join(FILTERS)}")
+        if not 0 < cutoff <= 1:
+            raise UsageError(f"cutoff={cutoff:g}: must be above 0 and at most 1")
+        return filtered_back_projection(self.geometry, y, filter, cutoff)
+
+    def classical(self, y: Tensor) -> Tensor:
+        return self.filtered_back_projection(y)
+
+    def doubts(self, y: Tensor) -> list[str]:
+        """Whether parallel views see the middle of the mass turn about the axis of rotation, as any
+        body's does that lies within the detector's sight."""
         g = self.geometry
-        bins = (torch.arange(g.detectors, dtype=y.dtype, device=y.device) - g.centre) * g.spacing
-        scale = math.pi / (len(g.angles) * g.spacing)
-        if g.source is not None:
-            reach = g.source + g.detector
-            y = y * (reach / (reach**2 + bins**2).sqrt())
-        n = 2 ** math.ceil(math.log2(2 * g.detectors))
-        response = _response(n, filter).to(y)
-        filtered = torch.fft.irfft(torch.fft.rfft(y, n) * response, n)[..., : g.detectors]
-        return scale * self.A_adjoint(filtered)
+        total = y.double().sum((0, 1, 3))
+        if g.source is not None or len(total) < 8 or not total.mean() > 10 * total.std():
+            return []
+        found, off = axis_of_rotation(y, g.angles)
+        least = max(2.0, 0.01 * g.detectors)
+        if off > least:
+            strays = f"the middle of the body strays by {off:.2g} bins"
+            return [
+                f"the views do not turn by their angles ({strays}): are these degrees, in order?"
+            ]
+        if abs(found - g.centre) > least:
+            said = f"the axis is taken to fall on bin {g.centre:g}"
+            return [
+                f"the body turns about bin {found:.4g} of the detector, but {said}: give centre"
+            ]
+        return []
 
     def _preconditioner(self, like: Tensor, rho: Tensor):
         """1 / (c / |frequency| + rho), what A^T A nearly is with views all around."""
@@ -177,6 +199,30 @@ def _degrees(angles, turn: float) -> tuple[float, ...]:
     return tuple(angles.tolist())
 
 
+def axis_of_rotation(y: Tensor, angles: Sequence[float] | Tensor) -> tuple[float, float]:
+    """The bin on which the axis falls, from parallel views (..., views, detectors).
+
+    The middle of the mass of a view moves as c + a cos + b sin of its angle (degrees); the least
+    squares fit gives c.
+
+    Returns:
+        c, counted from 0, and how far the middles stray from the fit, root mean square, in bins.
+
+    Example:
+        >>> physics = Tomography((1, 32, 32), 30, 64, centre=28.5)
+        >>> found, off = axis_of_rotation(physics.A(torch.rand(1, 1, 32, 32)), physics.angles)
+        >>> round(found, 1), off < 0.1
+        (28.5, True)
+    """
+    views = y.detach().double().flatten(0, -3).sum(0)
+    bins = torch.arange(views.shape[-1], dtype=torch.float64, device=views.device)
+    middles = (views * bins).sum(1, keepdim=True) / views.sum(1, keepdim=True)
+    turn = torch.as_tensor(angles, dtype=torch.float64, device=views.device).deg2rad()
+    waves = torch.stack((torch.ones_like(turn), turn.cos(), turn.sin()), 1)
+    fit = torch.linalg.pinv(waves) @ middles
+    return float(fit[0]), float((waves @ fit - middles).square().mean().sqrt())
+
+
 class _Sparse(torch.autograd.Function):
     """x (B, C, n) times a matrix or its transpose; the gradient is the other one of the pair."""
 
@@ -212,43 +258,117 @@ def _pair(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> tuple
     return _PAIRS((geometry, dtype, device), make)
 
 
-def _response(n: int, filter: str) -> Tensor:
-    """Of the ramp, band-limited in space so that the mean is right, times a window."""
-    k = torch.fft.fftfreq(n, 1 / n, dtype=torch.float64)
-    kernel = torch.zeros(n, dtype=torch.float64)
-    odd = k.abs().remainder(2) == 1
-    kernel[odd] = -1 / (math.pi * k[odd]).square()
-    kernel[0] = 0.25
-    ramp = torch.fft.rfft(kernel).real
-    frequency = torch.fft.rfftfreq(n, dtype=torch.float64)
-    if filter == "hann":
-        return ramp * 0.5 * (1 + torch.cos(2 * math.pi * frequency))
-    return ramp * torch.sinc(frequency) if filter == "shepp-logan" else ramp
-
-
 class NamedTomography(Operator):
     """Line integrals through a slice: a sinogram of parallel or fan beams."""
 
     operator = Tomography
 
-    angles: int = whole(180, "Directions, spread evenly over 180 degrees (fan beam: 360).")
+    reads = SINOGRAMS
+
+    angles: int | str | Sequence[float] | None = anything(
+        None,
+        "Views: their number, degrees with commas between, or a .npy, .csv or .txt of degrees.",
+        auto="those of the file, or 180",
+    )
+    span: float = real(
+        None, "Degrees over which a number of views is spread evenly.", above=0, high=360,
+        auto="180, fan beam: 360",
+    )  # fmt: skip
     detectors: int | None = whole(
         None, "Bins of the detector.", auto="as many as see the whole slice"
     )
     spacing: float = real(1.0, "Width of a bin in pixels.", above=0)
+    centre: float | None = real(
+        None, "Bin, from 0, on which the axis of rotation falls.", low=0,
+        auto="the middle; of a file, where its body turns",
+    )  # fmt: skip
     source: float | None = real(
         None, "Fan beam: pixels from the axis of rotation to the source.", above=0, auto="parallel"
     )
     detector: float | None = real(
         None, "Fan beam: pixels from the axis of rotation to the detector.", low=0, auto="0"
     )
+    every: int = whole(1, "Of a file only every so many-th view; all of them are the reference.")
+    binning: int = whole(1, "Bins of a file's detector that are counted together.")
+    slice: int | None = whole(None, "Of a file with several, from 0.", low=0, auto="the middle")
+    unit: float | None = real(
+        None,
+        "Attenuation of a pixel that is shown white, of a file.",
+        above=0,
+        auto="its brightest",
+    )
 
     def build(self, shape):
         return Tomography(
             shape,
-            self.angles,
+            self._views(),
             self.detectors,
             spacing=self.spacing,
+            centre=self.centre,
             source=self.source,
             detector=self.detector,
         )
+
+    def scan(self, path: Path) -> Scan:
+        file = read_sinogram(path)
+        if file.flat is None:
+            raise InputError(f"{path} has no frames of the open beam (exchange/data_white)")
+        at = chosen_slice(self.slice, len(file.counts), path)
+        frames = [file.counts[at], file.flat[:, at], 0.0 if file.dark is None else file.dark[:, at]]
+        y, noise = line_integrals(*(self._binned(frame) for frame in frames))
+        angles = torch.tensor(file.angles) if self.angles is None else torch.tensor(self._views())
+        if len(angles) != len(y):
+            raise OptionError("angles", f": {len(angles)} for the {len(y)} views of {path}")
+        y, bins = y[None, None], y.shape[-1]
+        fan = {"source": self.source, "detector": self.detector}
+        centre, notes = self.centre, []
+        if centre is not None:
+            centre = (centre + 0.5) / self.binning - 0.5
+        elif self.source is None:
+            centre, _ = axis_of_rotation(y, angles)
+            notes.append(f"the axis of rotation falls on bin {centre:.2f} of {bins}")
+
+        def tomography(every: int) -> Tomography:
+            views = angles[::every]
+            shape = (1, bins, bins)
+            return Tomography(shape, views, bins, spacing=self.spacing, centre=centre, **fan)
+
+        physics = tomography(self.every)
+        thin = y[:, :, :: self.every]
+        unit = self.unit or float(physics.classical(thin).flatten().quantile(0.999))
+        if not unit > 0:
+            raise InputError(
+                f"{path} shows no body: its line integrals are {float(y.mean()):.2g} on average"
+            )
+        full = tomography(1).classical(y / unit) if self.every > 1 else None
+        physics.noise = TransmissionNoise(noise.photons, unit)
+        return Scan(
+            (thin / unit).float(), physics, unit, None if full is None else full.float(), notes
+        )
+
+    def _binned(self, frame) -> Tensor:
+        frame = torch.as_tensor(frame)
+        if self.binning == 1 or not frame.ndim:
+            return frame * self.binning
+        whole = frame.shape[-1] // self.binning * self.binning
+        return frame[..., :whole].unflatten(-1, (-1, self.binning)).sum(-1)
+
+    def _views(self) -> tuple[float, ...]:
+        return _degrees(
+            _listed(self.angles), self.span or (180.0 if self.source is None else 360.0)
+        )
+
+
+def _listed(angles) -> int | Sequence[float] | Tensor:
+    """What the option ``angles`` says: a number of views, or all of them in degrees."""
+    if isinstance(angles, str):
+        number = as_number(angles)
+        if number is not None and number == int(number):
+            return int(number)
+        if "," not in angles:
+            return torch.tensor(read_numbers(Path(angles))).flatten()
+        found = [as_number(part) for part in angles.split(",")]
+        if None in found:
+            raise OptionError("angles", f"={angles}: give a number, degrees with commas, or a file")
+        return torch.tensor(found, dtype=torch.float64)
+    return 180 if angles is None else angles

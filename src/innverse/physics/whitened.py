@@ -41,6 +41,7 @@ class Whitened(Wrapper):
     def __init__(self, physics: LinearPhysics, weight: Tensor, noise=None):
         super().__init__(physics, physics.image_shape, noise)
         self.register_buffer("weight", weight)
+        self._pixels: Tensor | None = None  # weights as pixels see them, once they are needed
         self.uniform = weight[0].numel() == 1
         closed_form = physics.is_diagonal or isinstance(physics, TightFrame)
         self.direct = physics.direct if self.uniform else closed_form
@@ -90,12 +91,29 @@ class Whitened(Wrapper):
 
     def _preconditioner(self, like, rho):
         if not self.physics.direct:
-            return None
+            return self._seen_from_pixels(like, rho)
         # as if the weights were all their root mean square
         square = self.weight.to(like.dtype).square().flatten(1).mean(1).clamp_min(1e-12)
         mean = per_item(square, like)
         ratio = (rho / mean).flatten()
         return lambda r: self.physics.solve_normal(r / mean, ratio)
+
+    def _seen_from_pixels(self, like: Tensor, rho: Tensor):
+        """The preconditioner of A between the weights of the data that each pixel is seen in.
+
+        A^T W^2 A is nearly K A^T A K with K^2 = A^T W^2 A 1 / A^T A 1 (Fessler & Booth, IEEE Trans.
+        Image Processing 8, 1999).
+        """
+        if type(self.physics)._preconditioner is LinearPhysics._preconditioner:
+            return None
+        if self._pixels is None:
+            one = torch.ones_like(like)
+            square = self.A_normal(one) / self.physics.A_normal(one)
+            self._pixels = square.nan_to_num(1, 1, 1).clamp_min(1e-6 * float(square.max())).sqrt()
+        k = self._pixels
+        mean = wide(k.square().flatten(1).mean(1), k)
+        inner = self.physics._preconditioner(like, rho / mean)
+        return None if inner is None else lambda r: inner(r / k) / k
 
     def norms_squared(self, x_shape, iters: int = 30):
         if self.uniform:
@@ -110,7 +128,7 @@ class Whitened(Wrapper):
         return self._copy(physics=self.physics.at(x), linear=True)
 
     def select(self, idx):
-        chosen = super().select(idx)
+        chosen = super().select(idx)._copy(_pixels=None)
         return chosen._copy(weight=self.weight[idx]) if self.weight.shape[0] > 1 else chosen
 
 

@@ -19,7 +19,7 @@ from ..data.npy import array_shapes
 from ..data.sources import image_files
 from ..errors import InnverseError, InputError, ShapeError
 from ..options import OptionError
-from ..physics import LinearPhysics, check_measurement
+from ..physics import LinearPhysics, Scan, check_measurement
 from ..solvers.measurement import floating
 from .setting import Setting
 from .slices import Slice
@@ -33,9 +33,10 @@ class Measured:
         y: (P, ...) where P planes are solved as P problems: 1, or the channels of a colour
             image under a gray prior.
         prior: the name of its prior.
-        clean: (1, C, H, W) in simulations.
+        clean: (1, C, H, W) in simulations; of a scan that was thinned the picture of all its data.
         picture: the file as it was read; None for arrays.
         x_range: the values of black and white of all these, where they are not 0 and 1.
+        scan: the file of a scanner, and None for all else.
     """
 
     y: Tensor
@@ -44,6 +45,7 @@ class Measured:
     clean: Tensor | None = None
     picture: Image | None = None
     x_range: tuple[float, float] | None = None
+    scan: Scan | None = None
 
     @property
     def planes(self) -> int:
@@ -55,8 +57,8 @@ class Measured:
 
     @torch.no_grad()
     def seen(self) -> Tensor:
-        """The measurement as a picture (1, C, h, w) on [0, 1]: itself, or what the adjoint makes."""
-        y = self.physics.A_dagger(self.y) if not self.physics.measures_images else self.y
+        """The measurement as a picture (1, C, h, w) on [0, 1]: itself, or the classical one."""
+        y = self.physics.classical(self.y) if not self.physics.measures_images else self.y
         return self.unit(self.image(y))
 
     def unit(self, x: Tensor) -> Tensor:
@@ -196,6 +198,11 @@ def prepare(job: Job, setting: Setting, choose: Choose, range_of: RangeOf) -> Me
         InnverseError: whatever is wrong with it.
     """
     source, picture, x_range = job.source, None, setting.x_range
+    if isinstance(source, Path) and source.suffix.lower() in setting.reads:
+        scan = setting.scan(source)
+        name, known = choose(scan.physics.known_shape[0])
+        _planes(job, scan.physics.A_adjoint(scan.y), name, known)  # does the prior fit?
+        return Measured(scan.y, scan.physics, name, scan.full, x_range=setting.x_range, scan=scan)
     if isinstance(source, Slice):
         x_range = source.scale(x_range, range_of(choose(source.stack.values.shape[1])[0]))
         values = source.values(x_range)

@@ -35,6 +35,7 @@ class Restored:
         image: (C, H, W), on [0, 1] or ``x_range``; None where the input could not be used.
         std, draws: of ``method="posterior"``: the spread (C, H, W), and draws (S, C, H, W).
         status, converged, notes: as of a `Reconstruction`.
+        beside: {method: image} of methods that it is compared with.
         summary: all of it as JSON knows it, with settings and quality.
         files: what was written.
         interval: of ``method="posterior"`` and of slices, the ends (C, H, W) of 90 % intervals.
@@ -49,6 +50,7 @@ class Restored:
     status: str = ""
     converged: bool = False
     notes: list[str] = field(default_factory=list)
+    beside: dict[str, Tensor] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     interval: tuple[Tensor, Tensor] | None = None
@@ -71,7 +73,9 @@ def result_of(
         notes=list(dict.fromkeys(text for row in result.notes[rows] for text in row)),
         x_range=measured.x_range,
     )
-    shown = _unit(x, measured)
+    shown, scan = _unit(x, measured), measured.scan
+    if scan is not None:
+        found.notes = [*scan.notes, *found.notes]
     found.summary = {
         "innverse": __version__,
         "file": job.label,
@@ -88,6 +92,7 @@ def result_of(
         "noise_ratio": _level(result.noise_ratio, rows),
         "range": measured.x_range,
         "units": job.source.stack.units if isinstance(job.source, Slice) else "",
+        "unit": None if scan is None else scan.unit,
         "seconds": share * result.seconds,
         "converged": found.converged,
         "status": found.status,
@@ -124,6 +129,15 @@ def keep_slice(found: Restored, measured: Measured, source: Slice) -> None:
     found.draws = None
 
 
+def compare(found: Restored, measured: Measured, other: Reconstruction) -> None:
+    """Put what another method found beside a result."""
+    x = measured.image(other.x.detach().float().cpu())
+    quality = {} if measured.clean is None else _quality(_unit(x, measured), measured.clean)
+    found.beside[other.method] = x[0]
+    told = {"seconds": other.seconds, "status": "; ".join(dict.fromkeys(other.status))}
+    found.summary.setdefault("beside", {})[other.method] = quality | told
+
+
 def write(found: Restored, job: Job, measured: Measured, setting: Setting, folder: Path) -> None:
     """Write the files of a result."""
     image = found.image
@@ -142,8 +156,9 @@ def write(found: Restored, job: Job, measured: Measured, setting: Setting, folde
     deep = measured.picture is not None and measured.picture.bits > 8 and x.shape[1] == 1
     found.files.append(write_image(folder / "result.png", x, bits=16 if deep else 8))
     found.files.append(write_image(folder / "panel.png", panel(pictures)))
-    if measured.x_range is not None:
-        values = image.numpy()
+    unit = 1.0 if measured.scan is None else measured.scan.unit
+    if measured.x_range is not None or unit != 1:
+        values = unit * image.numpy()
         found.files.append(atomic_write(folder / "result.npy", lambda file: np.save(file, values)))
     # last: its presence says that all is there
     found.files.append(write_json(folder / "result.json", summary))
@@ -154,15 +169,21 @@ def _pictures(found: Restored, measured: Measured, x: Tensor) -> list[tuple]:
     seen, summary = measured.seen(), found.summary
     quality = _caption(summary["result"]) or f"{summary['seconds']:.1f} s"
     name = "result" if found.std is None else "mean of the draws"
+    first = "input" if measured.physics.measures_images else "without a prior"
+    truth = "clean" if measured.scan is None else "all data, without a prior"
     pictures = [
-        ("input", _caption(summary["degraded"]), _enlarge(seen, x)[0]),
+        (first, _caption(summary["degraded"]), _enlarge(seen, x)[0]),
         (name, quality, x[0]),
     ]
+    for other, picture in found.beside.items():
+        told = summary["beside"][other]
+        quality = _caption(told if "psnr" in told else None) or f"{told['seconds']:.1f} s"
+        pictures.insert(-1, (other, quality, _unit(picture[None], measured)[0]))
     bar = None if found.std is None else Heat(found.std)
     if bar is not None:
         pictures.append((f"std of {summary['posterior']['quantity_of_mean']}", "", bar))
     if measured.clean is not None:
-        pictures.append(("clean", "", measured.unit(measured.clean)[0]))
+        pictures.append((truth, "", measured.unit(measured.clean)[0]))
         if bar is not None and found.image is not None:
             error = (found.image - measured.clean[0]).abs()
             pictures.append(("error of the mean", "", Heat(error, bar.high)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from ..errors import InnverseError, InputError, UsageError, is_out_of_memory
 from ..progress import Report, part
 from ..solvers import Reconstruction, SolveWarning, method_for
 from ..solvers.solve import AUTO
-from .jobs import Job, gather, prepare
+from .jobs import Job, Measured, gather, prepare
 from .priors import Priors
-from .results import Restored, keep_slice, result_of, write
+from .results import Restored, compare, keep_slice, result_of, write
 from .setting import Setting, split_options
 from .slices import Slice, write_together
 
@@ -43,6 +43,7 @@ def restore(
     device: str | torch.device = "auto",
     progress: Report | None = None,
     keep_failures: bool = False,
+    beside: Sequence[str] = (),
     **options: Any,
 ) -> list[Restored]:
     """Restore pictures, or other measurements, and write the results into a folder.
@@ -75,6 +76,7 @@ def restore(
         progress: called as progress(done, total, note).
         keep_failures: an input that cannot be used becomes a result with an ``error`` instead of
             an exception.
+        beside: methods with their usual options, whose results are shown beside it and compared.
         options: of the operator and of the method. What both know is the operator's.
 
     Returns:
@@ -92,6 +94,8 @@ def restore(
     """
     target = choose_device(device) if isinstance(device, str) else device
     own, asked = split_options(physics, method, options)
+    for name in beside:
+        METHODS.real_name(name)
     setting = Setting.of(
         physics, own, noise=noise, simulate=simulate, seed=seed, image_shape=image_shape,
         x_range=x_range,
@@ -103,7 +107,8 @@ def restore(
     single = len({job.name for job in jobs}) == 1 and not (
         folder and isinstance(jobs[0].source, Path)
     )
-    priors = Priors(prior, target, method == AUTO or METHODS[method].uses_prior)
+    ways = (method, *beside)
+    priors = Priors(prior, target, AUTO in ways or any(METHODS[name].uses_prior for name in ways))
     found: dict[int, Restored] = {}
 
     def failed(some: list[Job], error: InnverseError) -> None:
@@ -124,7 +129,7 @@ def restore(
             failed([job], error)
     batches = _batches(jobs, priors, method, asked, failed)
     sizes = [sum(job.known.y.numel() for job in batch) for batch, _ in batches]
-    total, before = sum(sizes), 0
+    total, before = sum(sizes) * len(ways), 0
     for number, (size, (batch, way)) in enumerate(zip(sizes, batches, strict=True), 1):
         words = "" if len(batches) == 1 else f"batch {number} of {len(batches)}"
         call = dict(asked)
@@ -145,6 +150,10 @@ def restore(
                 rows = slice(first, first + measured.planes)
                 first = rows.stop
                 one = result_of(job, measured, setting, result, rows)
+                for k, name in enumerate(beside, 1):
+                    span = before + k * size, before + (k + 1) * size
+                    report = progress and part(progress, *span, name, total)
+                    compare(one, measured, _other(name, measured, priors, call, target, report))
                 found[id(job)] = one
                 if out is None:
                     continue
@@ -154,7 +163,7 @@ def restore(
                     keep_slice(one, measured, job.source)
                 else:
                     write(one, job, measured, setting, place)
-        before += size
+        before += size * len(ways)
     if out is not None:
         _write_stacks(jobs, found)
     return [found.get(id(job)) or _failure(job) for job in jobs]
@@ -179,6 +188,21 @@ def _failure(job: Job) -> Restored:
     return Restored(job.label, status=f"failed: {words}", error=job.error)
 
 
+def _other(
+    name: str, measured: Measured, priors: Priors, call: dict[str, Any], device, progress
+) -> Reconstruction:
+    """What another method finds, with its usual options."""
+    prior = priors.loaded.get(measured.prior) if METHODS[name].uses_prior else None
+    shared = {key: call[key] for key in ("noise", "x_range") if key in call}
+    seed = {"seed": call["seed"]} if "seed" in call and "seed" in METHODS[name].declared else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SolveWarning)
+        return solvers.solve(
+            measured.y.to(device), measured.physics.to(device), prior, name, progress=progress,
+            **shared, **seed,
+        )  # fmt: skip
+
+
 Failed = Callable[[list[Job], InnverseError], None]
 
 
@@ -191,10 +215,12 @@ def _batches(
         if job.measured is not None:
             y, physics = job.measured.y, job.measured.physics
             shape = physics.image_shape or tuple(y.shape[1:])
-            key = (job.measured.prior, y.shape[1:], shape, job.measured.x_range)
+            # a scan has an operator of its own
+            alone = job.name if job.measured.scan is not None else None
+            key = (job.measured.prior, y.shape[1:], shape, job.measured.x_range, alone)
             groups.setdefault(key, []).append(job)
     batches: list[tuple[list[Job], str]] = []
-    for (name, _, shape, _), members in groups.items():
+    for (name, _, shape, *_), members in groups.items():
         flow = priors.loaded.get(name)
         way = _way(members[0], flow, asked) if method == AUTO else method
         plane = shape[-2] * shape[-1]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..catalog import METHODS, OPERATORS, Operator
 from ..options import OptionError, as_number
-from ..physics import GaussianNoise, LinearPhysics, NoNoise
+from ..physics import GaussianNoise, LinearPhysics, NoNoise, Scan
 from ..physics.foreign_noise import as_noise
 from ..solvers.measurement import operator_for
 from ..solvers.scale import checked_range
@@ -72,6 +73,19 @@ class Setting:
         """Whether a measurement is a picture."""
         own = self.operator.operator if isinstance(self.operator, Operator) else self.operator
         return bool(getattr(own, "measures_images", False))
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Suffixes of files that `scan` reads; none in a simulation, whose files are pictures."""
+        scans = isinstance(self.operator, Operator) and not self.simulate
+        return self.operator.reads if scans else ()
+
+    def scan(self, path: Path) -> Scan:
+        """The measurement in the file of a scanner."""
+        scan = self.operator.scan(path)
+        if self.noise is not None and self.noise != AUTO:
+            scan.physics.noise = as_noise(self.noise)
+        return scan
 
     @property
     def complex_channels(self) -> bool:

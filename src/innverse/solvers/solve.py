@@ -113,6 +113,7 @@ def solve(
         problem = onto_unit(problem, x_range)
         if "init" in given and not METHODS[method].latent_init:
             given["init"] = (given["init"] - x_range[0]) / (x_range[1] - x_range[0])
+    suspicions = original.given[1].doubts(original.given[0])
     notes: list[list[str]] = [[] for _ in range(problem.batch)]
     # "adaptive" trains the generator
     with contextlib.nullcontext() if method == "adaptive" else constant_parameters():
@@ -129,6 +130,7 @@ def solve(
                 notes[i].append(words)
         for row in notes:
             row += doubts(problem, prior, choice.method)
+            row += suspicions
         _warn(notes, told)
         kind = METHODS[choice.method]
         if kind.uses_prior and choice.method != "amortised" and _answers(prior):

@@ -63,6 +63,8 @@ class DataConfig(_Table):
     held_out: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = 64
     """Images kept out of training for the evaluation, as a number or a fraction; 0 for none, and
     never more than a fifth of them all."""
+    held_out_subset: str | None = None
+    """Another part, as ``subset``, whose images are for the evaluation instead: other patients, say."""
     channels: Literal[1, 3] | None = None
     """1 (gray) or 3 (RGB); None takes the images as they are."""
     crop: int | None = Field(None, ge=2, le=16_384)
@@ -341,7 +343,7 @@ class TrainingConfig(_Table):
         free = {
             "train": {"log_every", "eval_every", "eval_images", "checkpoint_every", "sample_every",
                       "minutes", "report", "keep", "max_skips", "threads"},
-            "data": {"license"},
+            "data": {"license", "held_out_subset"},
         }  # fmt: skip
         return {
             f"{table}.{key}": value

@@ -38,13 +38,18 @@ class TrainingImages:
         self.config = config.fitted(source.channels, source.size, source.x_range, source.units)
         self.failures, self.notes = source.failures, source.notes
         self.train, self._test = source, None
-        if d.held_out:
+        if d.held_out_subset is not None:
+            self._test = open_images(
+                d.path, subset=d.held_out_subset, channels=d.channels, deep=True, x_range=d.range
+            )
+        elif d.held_out:
             # never more than a fifth; seed 0: runs of different seeds are judged on the same images
             n = round(d.held_out * len(source)) if isinstance(d.held_out, float) else d.held_out
             n = min(n, len(source) // 5)
             if n:
                 self.train, self._test = split(source, n, 0)
-        self.n_train, self.n_held_out = len(self.train), len(source) - len(self.train)
+        self.n_train = len(self.train)
+        self.n_held_out = 0 if self._test is None else len(self._test)
         self._crops: dict[tuple[int, int], Crops] = {}
 
     def fitted_to(self, config: TrainingConfig) -> TrainingImages:

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from ...catalog import Method
 from ...options import choice, real, whole
+from ...physics import Tomography
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 from .iterate import Iterate
 from .lasso import iterate_lasso
 from .tv import default_lam, iterate_tv
+
+_SMOOTH = 0.05  # how far pixels stray from a constant, in a first guess that costs little
 
 
 class Lasso(Method):
@@ -71,7 +74,10 @@ class TotalVariation(Method):
         usual = default_lam(problem.noise, problem.physics)
         lam = usual if self.lam is None else self.lam / problem.scale**2
         given = problem.y, problem.physics, lam, self.steps
-        return _solved(problem, "tv", self.steps, functools.partial(iterate_tv, *given))
+        # from A^T y the low frequencies of line integrals would take thousands of iterations
+        rays = isinstance(problem.given[1], Tomography)
+        x0 = problem.first_guess(_SMOOTH) if rays else None
+        return _solved(problem, "tv", self.steps, functools.partial(iterate_tv, *given, x0=x0))
 
 
 def _solved(

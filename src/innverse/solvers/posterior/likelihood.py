@@ -8,7 +8,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...physics import NoNoise, PoissonGaussianNoise, PoissonNoise, QuantisationNoise
+from ...physics import (
+    NoNoise,
+    PoissonGaussianNoise,
+    PoissonNoise,
+    QuantisationNoise,
+    TransmissionNoise,
+)
 from ..problem import Problem
 
 _MOST_COUNTS = 32  # on either side of what was read
@@ -87,9 +93,14 @@ def quantised(physics, y: Tensor, noise: QuantisationNoise) -> Likelihood:
 def likelihood_of(problem: Problem, items: Tensor) -> Likelihood | None:
     """What the noise of a problem says, for chains of ``items`` (N,); None for Gaussian noise."""
     model = problem.model
-    if not isinstance(model, (PoissonNoise, QuantisationNoise)) or problem.given is None:
+    if problem.given is None:
         return None
     given, operator = problem.given
+    if isinstance(model, TransmissionNoise):
+        y, physics, model = given[items], operator.select(items), model.select(items)
+        return lambda u: model.log_likelihood(physics.A(u), y)
+    if not isinstance(model, (PoissonNoise, QuantisationNoise)):
+        return None
     y, physics = given[items], operator.select(items)
     if isinstance(model, QuantisationNoise):
         return quantised(physics, y, model)

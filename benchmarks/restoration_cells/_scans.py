@@ -1,0 +1,90 @@
+"""What CT and MRI share: ways to reconstruct, a row of a task, pictures of the first slice."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+
+from torch import Tensor
+
+import innverse
+from innverse.data import write_image
+from innverse.errors import InnverseError
+from innverse.physics import LinearPhysics
+
+from ._setting import NoData, Setting, judged, row
+
+Measured = tuple[Tensor, Tensor, LinearPhysics]
+"""The picture x (1, 1, H, W) that counts as true, its measurement, the operator."""
+
+OWN = "own prior"
+
+
+def total_variation(y: Tensor, physics: LinearPhysics, setting: Setting) -> Tensor:
+    """Its weight is that of the method, which was fitted on other patients."""
+    return innverse.solve(y, physics, method="tv", steps=20 if setting.quick else 400).x
+
+
+def plug_and_play(
+    of: str, strength: float = 0.25
+) -> Callable[[Tensor, LinearPhysics, Setting], Tensor]:
+    """With the prior for photographs of the zoo, or with one's own."""
+
+    def restore(y: Tensor, physics: LinearPhysics, setting: Setting) -> Tensor:
+        steps, weight = 2 if setting.quick else 30, {"strength": strength}
+        return innverse.solve(y, physics, prior(setting, of), "pnp", steps=steps, **weight).x
+
+    return restore
+
+
+PRIORS: dict[str, Callable] = {
+    "natural-gray": functools.cache(lambda: innverse.load("natural-gray"))
+}
+
+
+def prior(setting: Setting, of: str):
+    """A model of the zoo, one that was put into `PRIORS`, or that in a folder below --work."""
+    folder = setting.work / of / "model"
+    if of not in PRIORS and folder.exists():
+        PRIORS[of] = functools.cache(lambda: innverse.load(str(folder)))
+    if of not in PRIORS and setting.quick:
+        return PRIORS["natural-gray"]()
+    if of not in PRIORS:
+        raise NoData(f"needs a prior in {folder}, of: innverse train configs/{of}.toml")
+    return PRIORS[of]()
+
+
+def rows_of(
+    setting: Setting,
+    task: str,
+    dataset: str,
+    ways: dict[str, Callable],
+    measured: Callable[[], Sequence[Measured]],
+) -> Iterator[dict]:
+    """A row of each way that is wanted; what is measured is made only where one is."""
+    wanted = {name: way for name, way in ways.items() if setting.wants(task, dataset, name)}
+    if not wanted:
+        return
+    scans = measured()
+    where = setting.work / "pictures" / dataset / task
+    where.mkdir(parents=True, exist_ok=True)
+    write_image(where / "true.png", scans[0][0].clamp(0, 1))
+    for name, way in wanted.items():
+        scores = []
+        try:
+            for k, (x, y, physics) in enumerate(scans):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)
+                    score, found = judged(x, functools.partial(_clipped, way, y, physics, setting))
+                scores.append(score)
+                if k == 0:
+                    write_image(where / f"{name}.png", found)
+        except (NoData, InnverseError) as error:
+            print(f"{task} / {dataset} / {name}: {error}", flush=True)
+            continue
+        yield row(task, dataset, name, scores)
+
+
+def _clipped(way: Callable, y: Tensor, physics: LinearPhysics, setting: Setting) -> Tensor:
+    return way(y, physics, setting).clamp(0, 1)
