@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..options import OptionError
 from ..progress import Progress
 from .entry import complain
-from .flags import flags_of_solve, spelled
+from .flags import flags_of, spelled
 from .options import (
     Device,
     Json,
@@ -33,7 +33,7 @@ def command() -> Callable[..., int]:
     how = "; ".join(f"{name}: {METHODS.declared(name).summary(short=True)}" for name in METHODS)
     methods = Literal[("auto", *METHODS)]  # ty: ignore[invalid-type-form]  # made at run time
     help_ = f"auto chooses by operator, gaps, size, noise and prior, and says why. {how}."
-    kind = flags_of_solve()
+    kind = flags_of()
 
     def solve(
         files: Annotated[list[str], Parameter(negative=())],

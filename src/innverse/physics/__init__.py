@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .registry import options as options
     from .stacked import Stacked as Stacked
     from .tomography import Tomography as Tomography
+    from .transmission import TransmissionNoise as TransmissionNoise
     from .whitened import Whitened as Whitened
     from .whitened import whiten as whiten
 
