@@ -95,7 +95,7 @@ def test_a_model_without_noise_level_is_refused(run, models, photos):
     [
         ("deblur", ["--kernel", "motion:5:30", "--noise", 0.05], {"kernel": "motion:5:30"}),
         ("sr", ["--factor", 3], {"factor": 3, "noise": 0.01}),
-        ("ct", ["--angles", 20, "--photons", 1e4, "--span", 150], {"angles": 20, "span": 150}),
+        ("ct", ["--angles", 40, "--photons", 1e6, "--span", 150], {"angles": 40, "span": 150}),
         ("mri", ["--acceleration", 3, "--coils", 4], {"acceleration": 3, "coils": 4}),
     ],
 )

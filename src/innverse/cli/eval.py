@@ -157,7 +157,8 @@ def ct(
     angles
         Views; one or several.
     photons
-        On each ray before the slice; one or several. White throughout lets e^-10 of them pass.
+        On each ray before the slice; one or several. Slices are 360 mm of -1000 to 2000 Hounsfield
+        units.
     span
         Degrees over which the views are spread, at most 180.
     """

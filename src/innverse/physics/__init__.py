@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .stacked import Stacked as Stacked
     from .tomography import Tomography as Tomography
     from .transmission import TransmissionNoise as TransmissionNoise
+    from .transmission import line_integrals as line_integrals
     from .whitened import Whitened as Whitened
     from .whitened import whiten as whiten
 

@@ -1,4 +1,8 @@
-"""Noise of line integrals that were measured by the photons that came through."""
+"""Photons that get through: counts, line integrals, and the noise that counting leaves on these.
+
+k ~ Poisson(I exp(-a T x)) photons of I are counted behind line integrals T x of an image whose value 1
+absorbs a per pixel; y = -log(k / I) / a estimates T x.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +11,156 @@ import math
 import torch
 from torch import Tensor
 
-from .noise import NoiseModel, _positive
+from ..errors import InputError, ShapeError, UsageError
+from ..shapes import tensor_of
+from .noise import NoiseModel
+
+_NONE = 0.5  # photons that stand for none, whose logarithm is needed
 
 
 class TransmissionNoise(NoiseModel):
-    """y = -log(N / photons) / attenuation with N ~ Poisson(photons exp(-attenuation A x)).
+    """y = -log(k / photons) / absorption with k ~ Poisson(photons exp(-absorption A x)) counted.
 
-    A ray that nothing came through counts as one photon, so that its logarithm exists. The deviation is
-    1 / (attenuation sqrt(N)) (Buzug 2008, Computed Tomography, chapter 4).
+    For most methods y is Gaussian with the standard deviation of each ray, the rate taken from a
+    smooth reconstruction; the method "posterior" takes the likelihood of the counts themselves. A ray
+    through which no photon came stands as half a photon, and counts as none.
 
     Args:
-        photons: on each ray without an object, > 0.
-        attenuation: of a line integral of 1, > 0; 1 where A x is the exponent itself.
+        photons: of each ray without a body, >= 0: one number, or a map that broadcasts against the
+            sinogram, such as (views, detectors); 0 marks bins that do not see.
+        absorption: of a pixel of value 1, > 0; line integrals count pixels.
+
+    Raises:
+        UsageError: numbers out of range.
 
     Example:
-        >>> y = TransmissionNoise(1e4)(torch.full((1, 1, 64, 64), 2.0))
-        >>> round(float(y.mean()), 2), round(float(y.std()), 2)  # 1 / sqrt(1e4 exp(-2)) = 0.027
-        (2.0, 0.03)
+        >>> y = TransmissionNoise(1e4)(torch.full((1, 1, 60, 64), 2.0))
+        >>> round(float(y.std()), 2)  # e / 100
+        0.03
     """
 
     depends_on_signal = True
+    photons: Tensor
 
-    def __init__(self, photons: float, attenuation: float = 1.0):
+    def __init__(self, photons: float | Tensor, absorption: float = 1.0):
         super().__init__()
-        self.photons = _positive(photons, "number of photons")
-        self.attenuation = _positive(attenuation, "attenuation")
-        self.sigma = 1 / (self.attenuation * math.sqrt(self.photons))  # where nothing is in the way
+        value = tensor_of(photons, "photons must be a number or a map", torch.float64)
+        if value.numel() == 0 or not bool((value.isfinite() & (value >= 0)).all()):
+            raise UsageError("photons of each ray must be finite and >= 0")
+        if not bool((value > 0).any()):
+            raise UsageError("photons is 0 for every ray: nothing was measured")
+        if not 0 < absorption < math.inf:
+            raise UsageError(f"absorption={absorption:g} must be a finite number > 0")
+        self.absorption = float(absorption)
+        self.register_buffer("photons", value)
+        # behind a body of optical depth 1, for those that want one number
+        self.sigma = (math.e / float(value[value > 0].mean())) ** 0.5 / absorption
 
     def forward(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        rate = self._expected(y.detach())
+        photons = self._photons(y)
+        rate = photons * (-self.absorption * y.detach()).exp()
         source = generator.device if generator is not None else y.device
         counts = torch.poisson(rate.to(source), generator=generator).to(y)
-        return -(counts.clamp_min(1) / self.photons).log() / self.attenuation
+        return self.log(counts, photons)
+
+    def log(self, counts: Tensor, photons: Tensor) -> Tensor:
+        """Line integrals of so many counted photons; 0 where nothing could be seen."""
+        seen = photons > 0
+        share = counts.clamp_min(_NONE) / torch.where(seen, photons, 1)
+        return torch.where(seen, -share.log() / self.absorption, 0)
 
     def std(self, clean: Tensor) -> Tensor:
-        return 1 / (self.attenuation * self._expected(clean).clamp_min(1).sqrt())
+        rate = self._photons(clean) * (-self.absorption * clean).exp()
+        return torch.where(rate > 0, rate.clamp_min(_NONE).rsqrt() / self.absorption, torch.inf)
 
-    def _expected(self, clean: Tensor) -> Tensor:
-        return self.photons * (-self.attenuation * clean.clamp_min(0)).exp()
+    def level(self, y: Tensor) -> Tensor:
+        std = self.std(y)
+        seen = std.isfinite()
+        return (
+            torch.where(seen, std, 0).flatten(1).square().sum(1) / seen.flatten(1).sum(1)
+        ).sqrt()
+
+    def counts(self, y: Tensor) -> Tensor:
+        """The photons behind line integrals that `log` made."""
+        counts = self._photons(y) * (-self.absorption * y).exp()
+        return torch.where(counts > 1.001 * _NONE, counts, 0)
+
+    def log_likelihood(self, clean: Tensor, y: Tensor) -> Tensor:
+        """sum of k log r - r with the rates r = photons exp(-absorption clean), (B,) nats."""
+        depth = self.absorption * clean
+        rate = self._photons(y) * (-depth).exp()
+        return -(self.counts(y) * depth + rate).flatten(1).sum(1)
+
+    def select(self, idx: Tensor) -> TransmissionNoise:
+        each = self.photons.ndim == 4 and len(self.photons) > 1
+        return TransmissionNoise(self.photons[idx], self.absorption) if each else self
+
+    def _photons(self, like: Tensor) -> Tensor:
+        return self.photons.to(like)
 
     def extra_repr(self) -> str:
-        return f"photons={self.photons:g}, attenuation={self.attenuation:g}"
+        return f"{float(self.photons.mean()):.3g} photons, absorption={self.absorption:g}"
+
+
+def line_integrals(
+    counts: Tensor,
+    flat: Tensor | float,
+    dark: Tensor | float = 0.0,
+    *,
+    gain: float | None = None,
+    absorption: float = 1.0,
+) -> tuple[Tensor, TransmissionNoise]:
+    """From what a detector counted to line integrals and their noise.
+
+    Args:
+        counts: (..., views, detectors), of a scan.
+        flat: of the open beam, without a body: frames (N, detectors), their mean (detectors,), or one
+            number.
+        dark: the same without a beam.
+        gain: counts of one photon; None takes it from the spread of the frames of ``flat``, or 1 where
+            there is one only.
+        absorption: of a pixel of value 1, see `TransmissionNoise`.
+
+    Returns:
+        y = -log((counts - dark) / (flat - dark)) / absorption, as ``counts``, and its noise. Bins
+        without a beam hold 0, with a noise that is infinite.
+
+    Raises:
+        InputError: counts that are negative or not finite, or no bin that sees the beam.
+        ShapeError: frames of another number of bins.
+
+    Example:
+        >>> y, noise = line_integrals(torch.full((90, 64), 500.0), flat=1000.0)
+        >>> round(float(y.mean()), 4), noise.absorption
+        (0.6931, 1.0)
+    """
+    counts = torch.as_tensor(counts, dtype=torch.float64)
+    flat, dark = (torch.as_tensor(t, dtype=torch.float64) for t in (flat, dark))
+    for name, values in (("counts", counts), ("flat", flat), ("dark", dark)):
+        if not bool(values.isfinite().all()):
+            raise InputError(f"{name} holds NaN or Inf: replace them")
+        if values.ndim and values.shape[-1] != counts.shape[-1]:
+            raise ShapeError(
+                f"{name} has {values.shape[-1]} bins, but the scan has {counts.shape[-1]} detectors"
+            )
+    if bool((counts < 0).any()):
+        raise InputError(
+            f"{int((counts < 0).sum())} of {counts.numel()} counts are negative: give raw counts, "
+            "not their logarithms, and darks by themselves"
+        )
+    no_beam = dark.reshape(-1, dark.shape[-1]).mean(0) if dark.ndim else dark
+    beam = (flat.reshape(-1, flat.shape[-1]).mean(0) if flat.ndim else flat) - no_beam
+    if not bool((beam > 0).any()):
+        raise InputError("no bin of flat is brighter than dark: are the two exchanged?")
+    if gain is None:
+        gain = 1.0
+        if flat.ndim > 1 and len(flat) > 1:  # of neighbours in time: beams drift
+            seen = beam > 0
+            gain = float((0.5 * flat.diff(dim=0).square().mean(0)[seen] / beam[seen]).median())
+    if not gain > 0:
+        raise InputError(
+            f"gain={gain:g}: the frames of flat do not differ; give the counts of a photon"
+        )
+    photons = beam.clamp_min(0) / gain
+    noise = TransmissionNoise(photons, absorption)
+    return noise.log((counts - no_beam) / gain, photons), noise
