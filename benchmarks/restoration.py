@@ -10,8 +10,8 @@ what it measures. The one weight that a method has is tuned for each task on pic
 which no test has (`restoration_cells/tuned.json`). Rows go to results/restoration.json as they come, so
 a run can stop anywhere; the first picture of each cell to --work/pictures.
 
-DnCNN's weights are for noise 25 only: a weak peer at other levels. deepinv's methods run with --peers where
-it is installed. The posterior mean is dear, and runs on the middle 64x64 pixels.
+DnCNN's weights are for noise 25 only: a weak peer at other levels. deepinv's methods run with --peers
+where it is installed. The posterior mean is dear, and runs on the middle 64x64 pixels.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ if not (FOLDER / "restoration_cells").is_dir():  # an installed package without 
     pytest.skip("benchmarks are not here", allow_module_level=True)
 sys.path.append(str(FOLDER))
 
-import restoration  # noqa: E402
 from restoration_cells import _epll, _methods, _pictures  # noqa: E402
 
+import restoration  # noqa: E402
 from innverse.physics import Denoising  # noqa: E402
 
 ROW = {"task", "dataset", "method", "psnr", "ssim", "std_err", "seconds", "n"}

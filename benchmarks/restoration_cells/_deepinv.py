@@ -1,7 +1,7 @@
 """deepinv's total variation and wavelets, as its users have them: proximal gradient descent.
 
-Its networks (DRUNet, DnCNN) load weights from the net, and its patch prior has none for photographs: they
-are left out.
+Its networks (DRUNet, DnCNN) load weights from the net, and its patch prior has none for photographs:
+they are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ def by(prior: str):
         made = getattr(deepinv.optim.prior, prior)()
         size = 0.95 / float(physics.norms_squared(physics.A_adjoint(y)).max())
         noise = max(float(physics.sigma or 0), 2e-3)
-        data = deepinv.optim.L2()
         x = physics.A_adjoint(y)
         for _ in range(3 if setting.quick else STEPS):
             down = x - size * physics.A_adjoint(physics.A(x) - y)

@@ -1,8 +1,8 @@
 """The expected patch log-likelihood under a mixture of Gaussians (Zoran & Weiss 2011).
 
 Components have mean zero, patches are taken without their own mean. Restoration is half-quadratic
-splitting: every overlapping patch goes to its most likely component under noise 1 / beta and through that
-one's Wiener filter; the average of the patches meets the data; beta rises.
+splitting: every overlapping patch goes to its most likely component under noise 1 / beta and through
+that one's Wiener filter; the average of the patches meets the data; beta rises.
 """
 
 from __future__ import annotations
