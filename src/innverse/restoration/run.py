@@ -17,6 +17,7 @@ from ..errors import InnverseError, InputError, UsageError, is_out_of_memory
 from ..progress import Report, part
 from ..solvers import Reconstruction, SolveWarning, method_for
 from ..solvers.solve import AUTO
+from ..solvers.windows import is_local
 from .jobs import Job, gather, prepare
 from .priors import Priors
 from .results import Restored, result_of, write
@@ -104,9 +105,13 @@ def restore(
         for job in some:
             job.error, job.measured = error, None
 
+    kept: dict[Any, Any] = {}
     for job in jobs:
         try:
-            job.measured = prepare(job, setting, priors.choose)
+            job.measured = one = prepare(job, setting, priors.choose)
+            # slices of a volume share one operator, and its memory
+            shape = one.physics.image_shape or one.y.shape[1:]
+            one.physics = kept.setdefault(tuple(shape), one.physics)
         except UsageError:
             raise
         except InputError as error:
@@ -125,9 +130,12 @@ def restore(
             call["noise"] = setting.noise
         if call.get("checkpoint") and len(batches) > 1:  # each is a run of its own
             call["checkpoint"] = str(Path(call["checkpoint"]) / str(number))
-        call |= {"method": method, "x_range": setting.x_range}
+        shape = batch[0].known.physics.image_shape or batch[0].known.y.shape[1:]
+        tiled = way != "pnp" and shape[-2] * shape[-1] > _MOST_PIXELS
+        call |= {"method": way if tiled else method, "x_range": setting.x_range}
         call["progress"] = progress and part(progress, before, before + size, words, total)
-        for some, result in _solve(batch, priors, target, call, failed):
+        by = solvers.solve_in_tiles if tiled else solvers.solve
+        for some, result in _solve(batch, by, priors, target, call, failed):
             first = 0
             for job in some:
                 measured = job.known
@@ -166,11 +174,12 @@ def _batches(
         flow = priors.loaded.get(name)
         way = _way(members[0], flow, asked) if method == AUTO else method
         plane = shape[-2] * shape[-1]
-        if way != "pnp" and plane > _MOST_PIXELS:
+        if plane > _MOST_PIXELS and not _tiles(members[0], way):
             for job in members:
                 words = (
                     f"{job.label}: {shape[-1]}x{shape[-2]} pixels are too many for method {way}, "
-                    "which keeps the whole picture in memory; use pnp, which tiles"
+                    "which keeps the whole picture in memory; use pnp, "
+                    "which tiles"
                 )
                 failed([job], InputError(words))
             continue
@@ -190,6 +199,11 @@ def _batches(
     return batches
 
 
+def _tiles(job: Job, way: str) -> bool:
+    """Whether a method can work on parts of a picture: draws of parts are none of the whole."""
+    return way == "pnp" or (is_local(job.known.physics) and "draws" not in METHODS[way].declared)
+
+
 def _way(job: Job, flow: Any, asked: dict[str, Any]) -> str:
     """What "auto" takes for a job, whose memory it decides."""
     one = job.known
@@ -202,7 +216,12 @@ def _way(job: Job, flow: Any, asked: dict[str, Any]) -> str:
 
 
 def _solve(
-    batch: list[Job], priors: Priors, device: torch.device, call: dict[str, Any], failed: Failed
+    batch: list[Job],
+    by: Callable[..., Reconstruction],
+    priors: Priors,
+    device: torch.device,
+    call: dict[str, Any],
+    failed: Failed,
 ) -> list[tuple[list[Job], Reconstruction]]:
     """The jobs that could be solved side by side, with their result."""
     measured = [job.known for job in batch]
@@ -211,14 +230,16 @@ def _solve(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SolveWarning)  # they are in the notes
             prior = priors.loaded.get(measured[0].prior)
-            result = solvers.solve(y, measured[0].physics.to(device), prior, **call)
+            result = by(y, measured[0].physics.to(device), prior, **call)
     except UsageError:
         raise
     except (InnverseError, MemoryError, RuntimeError) as error:
         if not isinstance(error, InnverseError) and not is_out_of_memory(error):
             raise
         if len(batch) > 1:  # one of them spoils the batch: find out which
-            return [pair for job in batch for pair in _solve([job], priors, device, call, failed)]
+            return [
+                pair for job in batch for pair in _solve([job], by, priors, device, call, failed)
+            ]
         words = str(error) if isinstance(error, InnverseError) else _NO_MEMORY
         failed(batch, InputError(f"{batch[0].label}: {words}"))
         return []
