@@ -4,8 +4,8 @@
 
 Without --picture a photograph of scikit-image, mirrored side by side up to the size. The prior is
 natural-gray, the method "pnp" with its defaults, and a faster setting. Memory is the peak of the whole
-process, which is a fresh one for each cell. A seam would be an error that is larger next to the edges of
-tiles than elsewhere: their ratio is told.
+process, which is a fresh one for each cell. A seam would be an error that is larger next to the edges
+of tiles than elsewhere: their ratio is told.
 """
 
 from __future__ import annotations
