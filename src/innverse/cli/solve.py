@@ -76,7 +76,7 @@ def command() -> Callable[..., int]:
             The files are clean: degrade them first, and report PSNR and SSIM.
         noise
             Standard deviation of the noise, images being 0 to 1 (or of --range): 0.05 or 25/255;
-            auto estimates it from the file. [default: none]
+            auto estimates it from the file, counts takes its values for photons. [default: none]
         range_
             LOW:HIGH, the values that stand for black and white in .npy measurements and float TIFFs
             that are not from 0 to 1: 0:255 or -1000:1000. The result is saved with them as

@@ -62,7 +62,7 @@ def restore(
             images under a gray prior are solved channel by channel.
         method: "auto" or one of `innverse.catalog.METHODS`, whose options are among ``options``.
         simulate: the inputs are clean: degrade them first, and report PSNR and SSIM.
-        noise: standard deviation, or "auto", which estimates it; see `innverse.solve`.
+        noise: standard deviation, or "auto" or "counts", which estimate it; see `innverse.solve`.
         x_range: the values of black and white, where they are not 0 and 1.
         image_shape: (C, H, W) of the image behind measurements that are no pictures.
         seed: of everything random.
@@ -109,9 +109,10 @@ def restore(
     for job in jobs:
         try:
             job.measured = one = prepare(job, setting, priors.choose)
-            # slices of a volume share one operator, and its memory
-            shape = one.physics.image_shape or one.y.shape[1:]
-            one.physics = kept.setdefault(tuple(shape), one.physics)
+            if getattr(one, "scan", None) is None:  # which brings an operator of its own
+                # slices of a volume share one operator, and its memory
+                shape = one.physics.image_shape or one.y.shape[1:]
+                one.physics = kept.setdefault(tuple(shape), one.physics)
         except UsageError:
             raise
         except InputError as error:
@@ -126,7 +127,7 @@ def restore(
             call.pop("tile", None)  # "auto" and "none" are no wish
         if "seed" in METHODS[way].declared:
             call["seed"] = seed
-        if setting.noise == AUTO or not isinstance(setting.operator, Operator):
+        if setting.estimates_noise or not isinstance(setting.operator, Operator):
             call["noise"] = setting.noise
         if call.get("checkpoint") and len(batches) > 1:  # each is a run of its own
             call["checkpoint"] = str(Path(call["checkpoint"]) / str(number))

@@ -23,6 +23,7 @@ from ..protocols import Density, noise_range
 from .coverage import Coverage, as_given, coverage
 from .posterior_mean import knows_posterior_mean
 from .problem import Problem
+from .shown import shown
 
 LOCAL_FILL = 8  # pixels from the edge of a hole into it that a prior of textures can fill
 _MOST_PIXELS = 2**20  # of an image, for the methods that keep all of it in memory
@@ -92,7 +93,7 @@ def _with_levels(problem: Problem, prior: object, cover: Coverage) -> Choice:
     whole = knows_places(problem, prior)
     if pixels > _MOST_PIXELS:
         return Choice("pnp", f"{pixels / 1e6:.1f} megapixels, which pnp solves tile by tile")
-    if whole and cover.global_:
+    if whole and cover.global_ and not shown(problem):
         words = (
             "every measurement depends on the whole image, and the prior knows what stands where"
         )
@@ -108,6 +109,8 @@ def _with_levels(problem: Problem, prior: object, cover: Coverage) -> Choice:
     why = (
         "the gaps between measured pixels are small"
         if cover.holes
+        else "what is smooth is seen, and its denoiser is led by it"
+        if cover.global_ and shown(problem)
         else "no image of this prior shows what stands where: its denoiser is led by the data"
         if cover.global_
         else "every pixel is measured"
@@ -118,7 +121,8 @@ def _with_levels(problem: Problem, prior: object, cover: Coverage) -> Choice:
 def map_start(problem: Problem, prior: object, cover: Coverage) -> str:
     """Where "map" begins: a latent search where no image made of the data alone is near."""
     if knows_places(problem, prior):
-        return "latent" if cover.global_ or cover.gap > 1 else "data"
+        unseen = cover.global_ and not shown(problem)
+        return "latent" if unseen or cover.gap > 1 else "data"
     return "latent" if cover.gap > 12 else "data"
 
 
