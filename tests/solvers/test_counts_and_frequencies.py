@@ -28,10 +28,10 @@ def smooth(side: int = 128):
 
 SCANS = {
     "tomography": P.Tomography((1, 64, 64), 20, noise=0.2),
-    "fourier": P.SubsampledFourier(P.cartesian_mask((64, 64), 4.0), noise=0.01),
     "mri": P.build("mri", (1, 64, 64), acceleration=4.0, sigma=0.01),
 }
 BLIND = {
+    "fourier": P.SubsampledFourier(P.cartesian_mask((64, 64), 4.0), noise=0.01),
     "projections": P.CompressedSensing(800, (1, 64, 64), noise=0.01),
     "a wedge": P.Tomography((1, 64, 64), torch.arange(20.0), noise=0.2),
     "high frequencies": P.SubsampledFourier(P.cartesian_mask((64, 64), 4.0, 0.0), noise=0.01),
@@ -77,7 +77,7 @@ def test_the_noise_of_k_space(name, level):
         physics = P.SubsampledFourier(P.cartesian_mask((64, 64), 2.0), complex_image=True)
         x = torch.cat([x, 0.3 * x.flip(2)], 1)
     else:
-        physics = SCANS[name]
+        physics = (SCANS | BLIND)[name]
     y = P.GaussianNoise(level)(physics.A(x), g())
     y = physics.mask * y
     found, _ = estimate_noise(Problem.build(y, physics, None, P.NoNoise()))
@@ -131,7 +131,7 @@ class Whole:
         raise AssertionError("to choose takes no density")
 
 
-@pytest.mark.parametrize("name", [*SCANS, "projections"])
+@pytest.mark.parametrize("name", [*SCANS, "projections", "fourier"])
 def test_auto_goes_from_what_scans_show_and_searches_where_nothing_is(name):
     physics = (SCANS | BLIND)[name]
     chosen = method_for(physics.A(smooth(64)), physics, Whole())

@@ -7,7 +7,10 @@ The rules are those that won on held-out training pictures with the shipped prio
   m/n = 0.25, 26.7 from a latent start), and several times as fast; "map" is ahead by 1 dB with 5 %
   of the pixels, and by 0.5 dB with a hole of 32 pixels;
 - faces, of which the prior knows what stands where: "map" after a latent search fills holes
-  and solves compressed sensing, where "pnp" leaves a smear (16 pixels across: 8 dB apart in the hole).
+  and solves compressed sensing, where "pnp" leaves a smear (16 pixels across: 8 dB apart in the hole);
+  of Fourier coefficients of one coil, x4, "map" is ahead too (24.6 to 21.7 dB, two faces);
+- scans that show what is smooth (`shown`: tomography, several coils) are for "pnp" under any prior: of
+  two faces 28.4 to 28.0 dB at 20 views, 33.6 to 33.1 at 60, noise .2, in half the time.
 """
 
 from __future__ import annotations

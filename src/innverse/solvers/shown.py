@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from .problem import Problem
 
 _SCALE = 8  # a smooth image is drawn on a grid so many times coarser
-_ENOUGH = 0.5  # of its contrast
+_ENOUGH = 0.75  # of its contrast
 
 
 @torch.no_grad()

@@ -50,7 +50,9 @@ def window(physics: LinearPhysics, shape: tuple[int, ...], rows: slice, columns:
         UsageError: an operator whose measurements depend on the whole image.
 
     Example:
-        >>> part = window(Downsampling(2), (1, 16, 16), slice(4, 12), slice(0, 8))
+        >>> from innverse.solvers.windows import window
+        >>> shrink = innverse.physics.Downsampling(2)
+        >>> part = window(shrink, (1, 16, 16), slice(4, 12), slice(0, 8))
         >>> part.rows, part.physics.image_shape
         (slice(2, 6, None), (1, 8, 8))
     """
