@@ -35,6 +35,7 @@ _ENOUGH = 64  # degrees of freedom, blocks or quads that an estimate needs
 _SIDE, _MOST = 192, 1024  # pixels of the crops on which likelihoods, and differences, are taken
 _LEVELS = 18
 _QUANTILE = 0.1  # of the blocks, from the smoothest on
+_DAMPED = 1e-3  # of the largest eigenvalue of A^T A
 _STRETCH = 16  # frequencies in a row
 _DIM = 0.05  # of the brightest block: darker ones count too few photons to tell
 
@@ -54,7 +55,7 @@ def estimate_noise(problem: Problem, prior: object = None) -> tuple[Tensor, str]
     ways = (
         (_unexplained, "what no image explains"),
         (functools.partial(_most_likely, prior=prior), "maximum likelihood under the prior"),
-        (_frequencies, "the weakest frequencies"),
+        (_frequencies, "the weakest frequencies, to which fine texture adds"),
         (_differences, "differences of neighbouring pixels"),
         (functools.partial(_differences, kinds=(Tomography,)), "differences of neighbouring rays"),
     )
@@ -161,7 +162,11 @@ def _words(given: float, seen: float) -> str:
 
 @torch.no_grad()
 def _unexplained(problem: Problem) -> Tensor | None:
-    """Root mean square of y - A A^+ y over the dimensions that no image reaches."""
+    """Root mean square of y - A A^+ y over the dimensions that no image reaches.
+
+    Where A^+ has no closed form it is damped, which ends soon, and by so little that what is left of
+    pictures is below the noise.
+    """
     y, physics = problem.given
     if isinstance(physics, _IMAGES):
         return None  # every y is explained, or nearly
@@ -169,11 +174,15 @@ def _unexplained(problem: Problem) -> Tensor | None:
         return None
     probe = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=y.real.dtype)
     probe = probe.to(y) * (y != 0)
-    free = (probe - physics.A(physics.A_dagger(probe))).flatten(1).abs().square().sum(1)
-    if not bool((free > _ENOUGH).all()):
-        return None
-    rest = (y - physics.A(physics.A_dagger(y))).flatten(1).abs().square().sum(1)
-    return (rest / free).sqrt()
+    rho = _DAMPED * physics.norm_squared(physics.A_adjoint(y), 6)
+
+    def rest(y: Tensor) -> Tensor:
+        x = physics.A_adjoint(y)
+        x = physics.A_dagger(y) if physics.direct else physics.solve_normal(x, rho)
+        return (y - physics.A(x)).flatten(1).abs().square().sum(1)
+
+    free = rest(probe)
+    return (rest(y) / free).sqrt() if bool((free > _ENOUGH).all()) else None
 
 
 @torch.no_grad()
