@@ -68,7 +68,13 @@ def test_the_seed_decides_the_noise(run, models, photos):
         (["denoise", "--data", "gray.png"], 2, "sigma"),
         (["denoise", "--data", "gray.png", "--sigma", 25, "--views", 0], 2, "--views"),
         (["inpaint", "--data", "gray.png", "--keep", 1.5], 2, "keep"),
-        (["deblur", "--data", "gray.png"], 2, "deblur"),
+        (["deblur", "--data", "gray.png", "--kernel", "gausian:2"], 2, "gausian"),
+        (["deblur", "--data", "gray.png", "--method", "nosuch"], 2, "nosuch"),
+        (["deblur", "--data", "gray.png", "--method", "tv", "--views", 2], 2, "no option 'views"),
+        (["sr", "--data", "gray.png", "--factor", 0], 2, "factor"),
+        (["ct", "--data", "gray.png", "--photons", 0], 2, "photons"),
+        (["ct", "--data", "gray.png", "--span", 200], 2, "span"),
+        (["mri", "--data", "gray.png", "--acceleration", 0.5], 2, "acceleration"),
     ],
 )
 def test_mistakes_get_one_line_and_a_code(run, models, photos, arguments, code, words):
@@ -82,3 +88,31 @@ def test_a_model_without_noise_level_is_refused(run, models, photos):
         "eval", "denoise", "--data", "gray.png", "--sigma", 25, "--model", models / "plain"
     )
     assert code == 2 and "noise" in err
+
+
+@pytest.mark.parametrize(
+    "verb, flags, settings",
+    [
+        ("deblur", ["--kernel", "motion:5:30", "--noise", 0.05], {"kernel": "motion:5:30"}),
+        ("sr", ["--factor", 3], {"factor": 3, "noise": 0.01}),
+        ("ct", ["--angles", 40, "--photons", 1e6, "--span", 150], {"angles": 40, "span": 150}),
+        ("mri", ["--acceleration", 3, "--coils", 4], {"acceleration": 3, "coils": 4}),
+    ],
+)
+def test_other_measurements_have_the_same_form(run, photos, verb, flags, settings):
+    code, out, _ = run("eval", verb, "--data", "gray.png", "--method", "tv", *flags, "--json")
+    assert code == 0
+    assert {"psnr", "ssim", "n", "per_image", "seconds", "task", "converged"} <= set(out)
+    assert settings.items() <= out.items()
+    assert out["method"] == "tv" and out["task"].startswith(verb)
+    assert out["n"] == 1 and out["psnr"] == out["per_image"][0]["psnr"] > 20
+
+
+def test_auto_takes_the_model_and_combinations_are_rows(run, models, photos):
+    code, out, _ = run(
+        "eval", "deblur", "--data", "gray.png", "--kernel", "gaussian:1", "gaussian:2", "--noise",
+        0.01, 0.05, "--steps", 3, "--model", models / "gray", "--json",
+    )  # fmt: skip
+    assert code == 0
+    found = [(r["kernel"], r["noise"], r["method"]) for r in out["results"]]
+    assert found == [(f"gaussian:{w}", n, "pnp") for w in (1, 2) for n in (0.01, 0.05)]

@@ -13,6 +13,7 @@ import innverse
 from innverse import flows, physics, restore, solve
 from innverse.bijections import initialize
 from innverse.errors import InputError, ShapeError, UsageError
+from innverse.restoration import run
 
 TV = {"method": "tv", "steps": 300}
 
@@ -224,3 +225,31 @@ def test_bad_inputs_are_one_line(files):
 
 def test_it_is_a_public_name():
     assert innverse.restore is restore and "restore" in innverse.__all__
+
+
+def test_pictures_too_large_for_a_method_are_solved_in_tiles(monkeypatch):
+    x = torch.rand(1, 40, 36)
+    given = {"simulate": True, "keep": 0.7, "method": "tv", "steps": 1000}
+    (whole,) = innverse.restore(x, "inpainting", **given)
+    monkeypatch.setattr(run, "_MOST_PIXELS", 1000)
+    (found,) = innverse.restore(x, "inpainting", **given)
+    assert torch.allclose(found.image, whole.image, atol=1e-4)
+    assert found.converged and found.summary["method"] == "tv"
+    for name, method in (("inpainting", "posterior"), ("compressed_sensing", "tv")):
+        with pytest.raises(InputError, match="too many for method"):
+            innverse.restore(x, name, simulate=True, method=method)
+
+
+def test_slices_of_a_volume_share_one_operator(monkeypatch):
+    made = []
+    prepare = run.prepare
+
+    def watched(*given):
+        made.append(prepare(*given))
+        return made[-1]
+
+    monkeypatch.setattr(run, "prepare", watched)
+    found = innverse.restore(
+        torch.rand(3, 1, 24, 24), "mri", simulate=True, noise=0.01, method="tv", steps=5
+    )
+    assert len(found) == 3 and len({id(one.physics) for one in made}) == 1

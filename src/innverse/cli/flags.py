@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ..catalog import METHODS, OPERATORS
+from ..catalog import METHODS, OPERATORS, Catalog
 from ..errors import UsageError
 from ..options import Choice, Number, Option, OptionError, Switch, Whole
 
@@ -27,13 +27,13 @@ def spelled(error: OptionError) -> UsageError:
     return UsageError(error.spelled(spell))
 
 
-def flags_of_solve() -> type:
+def flags_of(catalogs: Iterable[Catalog] = (OPERATORS, METHODS), without=()) -> type:
     """A dataclass of all flags that operators and methods have; each is a text, or None."""
     owners: dict[str, dict[str, Option]] = {}
-    for catalog in (OPERATORS, METHODS):
+    for catalog in catalogs:
         for owner in catalog:
             for name, option in catalog.declared(owner).declared.items():
-                if option.flag and name not in _TAKEN:
+                if option.flag and name not in (*_TAKEN, *without):
                     owners.setdefault(name, {})[owner] = option
     fields = [(name, parameter(each), None) for name, each in owners.items()]
     # not of the standard library, whose classes cyclopts does not look into

@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..options import OptionError
 from ..progress import Progress
 from .entry import complain
-from .flags import flags_of_solve, spelled
+from .flags import flags_of, spelled
 from .options import (
     Device,
     Json,
@@ -36,7 +36,7 @@ def command() -> Callable[..., int]:
     how = "; ".join(f"{name}: {METHODS.declared(name).summary(short=True)}" for name in METHODS)
     methods = Literal[("auto", *METHODS)]  # ty: ignore[invalid-type-form]  # made at run time
     help_ = f"auto chooses by operator, gaps, size, noise and prior, and says why. {how}."
-    kind = flags_of_solve()
+    kind = flags_of()
 
     def solve(
         files: Annotated[list[str], Parameter(negative=())],
@@ -87,8 +87,8 @@ def command() -> Callable[..., int]:
             The files are clean: degrade them first, and report PSNR and SSIM.
         noise
             Standard deviation of the noise, images being 0 to 1 (or of --range, or in the units
-            that slices have): 0.05 or 25/255;
-            auto estimates it from the file. [default: none]
+            that slices have): 0.05 or 25/255; auto estimates it from the file, counts takes its
+            values for photons. [default: none]
         range_
             LOW:HIGH, the values that stand for black and white in .npy measurements and float TIFFs
             that are not from 0 to 1: 0:255 or -1000:1000. The result is saved with them as

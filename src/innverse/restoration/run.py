@@ -17,6 +17,7 @@ from ..errors import InnverseError, InputError, UsageError, is_out_of_memory
 from ..progress import Report, part
 from ..solvers import Reconstruction, SolveWarning, method_for
 from ..solvers.solve import AUTO
+from ..solvers.windows import is_local
 from .jobs import Job, Measured, gather, prepare
 from .priors import Priors
 from .results import Restored, compare, keep_slice, result_of, write
@@ -67,7 +68,7 @@ def restore(
             images under a gray prior are solved channel by channel.
         method: "auto" or one of `innverse.catalog.METHODS`, whose options are among ``options``.
         simulate: the inputs are clean: degrade them first, and report PSNR and SSIM.
-        noise: standard deviation, or "auto", which estimates it; see `innverse.solve`.
+        noise: standard deviation, or "auto" or "counts", which estimate it; see `innverse.solve`.
         x_range: the values of black and white, where they are not 0 and 1. Slices with units have
             those that the prior was trained on, or that their file gives. Noise is in these units.
         image_shape: (C, H, W) of the image behind measurements that are no pictures.
@@ -117,12 +118,17 @@ def restore(
         for job in some:
             job.error, job.measured = error, None
 
+    kept: dict[Any, Any] = {}
     for job in jobs:
         if job.error is not None:
             failed([job], job.error)
             continue
         try:
-            job.measured = prepare(job, setting, priors.choose, priors.range_of)
+            job.measured = one = prepare(job, setting, priors.choose, priors.range_of)
+            if one.scan is None:  # which brings an operator of its own
+                # slices of a volume share one operator, and its memory
+                shape = one.physics.image_shape or one.y.shape[1:]
+                one.physics = kept.setdefault(tuple(shape), one.physics)
         except UsageError:
             raise
         except InputError as error:
@@ -137,13 +143,16 @@ def restore(
             call.pop("tile", None)  # "auto" and "none" are no wish
         if "seed" in METHODS[way].declared:
             call["seed"] = seed
-        if setting.noise == AUTO or not isinstance(setting.operator, Operator):
+        if setting.estimates_noise or not isinstance(setting.operator, Operator):
             call["noise"] = setting.noise
         if call.get("checkpoint") and len(batches) > 1:  # each is a run of its own
             call["checkpoint"] = str(Path(call["checkpoint"]) / str(number))
-        call |= {"method": method, "x_range": batch[0].known.x_range}
+        shape = batch[0].known.physics.image_shape or batch[0].known.y.shape[1:]
+        tiled = way != "pnp" and shape[-2] * shape[-1] > _MOST_PIXELS
+        call |= {"method": way if tiled else method, "x_range": batch[0].known.x_range}
         call["progress"] = progress and part(progress, before, before + size, words, total)
-        for some, result in _solve(batch, priors, target, call, failed):
+        by = solvers.solve_in_tiles if tiled else solvers.solve
+        for some, result in _solve(batch, by, priors, target, call, failed):
             first = 0
             for job in some:
                 measured = job.known
@@ -224,11 +233,12 @@ def _batches(
         flow = priors.loaded.get(name)
         way = _way(members[0], flow, asked) if method == AUTO else method
         plane = shape[-2] * shape[-1]
-        if way != "pnp" and plane > _MOST_PIXELS:
+        if plane > _MOST_PIXELS and not _tiles(members[0], way):
             for job in members:
                 words = (
                     f"{job.label}: {shape[-1]}x{shape[-2]} pixels are too many for method {way}, "
-                    "which keeps the whole picture in memory; use pnp, which tiles"
+                    "which keeps the whole picture in memory; use pnp, "
+                    "which tiles"
                 )
                 failed([job], InputError(words))
             continue
@@ -248,6 +258,11 @@ def _batches(
     return batches
 
 
+def _tiles(job: Job, way: str) -> bool:
+    """Whether a method can work on parts of a picture: draws of parts are none of the whole."""
+    return way == "pnp" or (is_local(job.known.physics) and "draws" not in METHODS[way].declared)
+
+
 def _way(job: Job, flow: Any, asked: dict[str, Any]) -> str:
     """What "auto" takes for a job, whose memory it decides."""
     one = job.known
@@ -260,7 +275,12 @@ def _way(job: Job, flow: Any, asked: dict[str, Any]) -> str:
 
 
 def _solve(
-    batch: list[Job], priors: Priors, device: torch.device, call: dict[str, Any], failed: Failed
+    batch: list[Job],
+    by: Callable[..., Reconstruction],
+    priors: Priors,
+    device: torch.device,
+    call: dict[str, Any],
+    failed: Failed,
 ) -> list[tuple[list[Job], Reconstruction]]:
     """The jobs that could be solved side by side, with their result."""
     measured = [job.known for job in batch]
@@ -269,14 +289,16 @@ def _solve(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SolveWarning)  # they are in the notes
             prior = priors.loaded.get(measured[0].prior)
-            result = solvers.solve(y, measured[0].physics.to(device), prior, **call)
+            result = by(y, measured[0].physics.to(device), prior, **call)
     except UsageError:
         raise
     except (InnverseError, MemoryError, RuntimeError) as error:
         if not isinstance(error, InnverseError) and not is_out_of_memory(error):
             raise
         if len(batch) > 1:  # one of them spoils the batch: find out which
-            return [pair for job in batch for pair in _solve([job], priors, device, call, failed)]
+            return [
+                pair for job in batch for pair in _solve([job], by, priors, device, call, failed)
+            ]
         words = str(error) if isinstance(error, InnverseError) else _NO_MEMORY
         failed(batch, InputError(f"{batch[0].label}: {words}"))
         return []

@@ -13,7 +13,7 @@ from ..physics import GaussianNoise, LinearPhysics, NoNoise, Scan
 from ..physics.foreign_noise import as_noise
 from ..solvers.measurement import operator_for
 from ..solvers.scale import checked_range
-from ..solvers.solve import AUTO, checked
+from ..solvers.solve import AUTO, COUNTS, checked
 
 
 @dataclass
@@ -21,7 +21,8 @@ class Setting:
     """``operator`` is a declaration with its options, or an operator that a user made.
 
     Attributes:
-        noise: standard deviation, "auto" for an estimate, or None for what the operator says.
+        noise: standard deviation, "auto" or "counts" for an estimate, or None for what the operator
+            says.
         image_shape: (C, H, W) behind measurements that are no pictures.
         x_range: the values of black and white, where they are not 0 and 1.
     """
@@ -52,7 +53,7 @@ class Setting:
             setting._check_complete(options)
         setting.noise = _level(setting.noise)
         setting.x_range = checked_range(setting.x_range)
-        for option, given in (("noise", setting.noise == AUTO), ("x_range", setting.x_range)):
+        for option, given in (("noise", setting.estimates_noise), ("x_range", setting.x_range)):
             if setting.simulate and given:
                 raise OptionError(
                     option, " is for real measurements: with ", "simulate", " give a number"
@@ -67,6 +68,10 @@ class Setting:
         for key, option in self.operator.declared.items():
             if option.required and options.get(key) is None and not self.simulate:
                 raise OptionError("physics", what, key, f": {option.required}")
+
+    @property
+    def estimates_noise(self) -> bool:
+        return isinstance(self.noise, str)
 
     @property
     def measures_images(self) -> bool:
@@ -99,7 +104,7 @@ class Setting:
 
     def physics(self, shape: tuple[int, int, int]) -> LinearPhysics:
         """The operator for images of ``shape``, with its noise."""
-        level = None if self.noise == AUTO else self.noise
+        level = None if self.estimates_noise else self.noise
         if isinstance(self.operator, Operator):
             physics = self.operator.build(shape)
             given = NoNoise() if level is None else GaussianNoise(level)
@@ -145,11 +150,13 @@ def split_options(physics: Any, method: str, given: Mapping[str, Any]) -> tuple[
 
 
 def _level(noise: Any) -> Any:
-    if noise is None or noise == AUTO:
+    if noise is None or (isinstance(noise, str) and noise in (AUTO, COUNTS)):
         return noise
     number = as_number(noise)
     if number is None and isinstance(noise, str):
-        raise OptionError("noise", f" {noise}: give a number, a fraction like 25/255, or auto")
+        raise OptionError(
+            "noise", f" {noise}: give a number, a fraction like 25/255, auto or counts"
+        )
     if number is None:  # a noise model, or a map
         return noise
     if not 0 <= number < float("inf"):

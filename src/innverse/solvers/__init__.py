@@ -10,6 +10,7 @@ from .solve import METHODS, method_for, options, solve
 
 if TYPE_CHECKING:
     from .each_channel import EachChannel as EachChannel
+    from .in_tiles import solve_in_tiles as solve_in_tiles
     from .posterior.approximate.amortised import AmortisedPosterior as AmortisedPosterior
     from .posterior.draws.deepinv import DeepinvSampler as DeepinvSampler
     from .posterior.modes.evidence import Evidence as Evidence

@@ -1,12 +1,17 @@
 """The noise of a measurement, estimated from the measurement itself.
 
-Three ways, the first that applies:
+The first way that applies:
 
 - what no image explains, y - A A^+ y, is noise alone where A has more rows than its rank;
 - a noise-conditional density knows how likely the noisy image is at every level: the most likely one
   is the estimate (maximum likelihood), and texture that the prior knows does not count as noise;
+- of k-space, the weakest tenth of its measured stretches: of pictures the outer frequencies;
 - of an image-like measurement, the second differences in both directions at once (Immerkaer, CVIU
-  64, 1996), in the smoothest tenth of all blocks.
+  64, 1996), in the smoothest tenth of all blocks; of a sinogram the same, where it shows air or the
+  inside of something smooth.
+
+Photons that were counted have no one level: their variance is `photon_gain` times the mean (as in Foi
+et al., IEEE TIP 17, 2008, without the part of the electronics).
 """
 
 from __future__ import annotations
@@ -19,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UsageError
-from ..physics import Blur, Denoising, Downsampling, Inpainting, PoissonNoise
+from ..physics import Blur, Denoising, Downsampling, Inpainting, PoissonNoise, Tomography
 from ..physics.base import name_of
+from ..physics.fourier import KSpace
 from ..protocols import noise_range
 from .problem import Problem
 
@@ -29,6 +35,9 @@ _ENOUGH = 64  # degrees of freedom, blocks or quads that an estimate needs
 _SIDE, _MOST = 192, 1024  # pixels of the crops on which likelihoods, and differences, are taken
 _LEVELS = 18
 _QUANTILE = 0.1  # of the blocks, from the smoothest on
+_DAMPED = 1e-3  # of the largest eigenvalue of A^T A
+_STRETCH = 16  # frequencies in a row
+_DIM = 0.05  # of the brightest block: darker ones count too few photons to tell
 
 # A given level contradicts the data beyond these. On 32 photographs of training data the estimates
 # are never below 0.95 of the truth; above it they are by texture, at most by what stands here.
@@ -46,7 +55,9 @@ def estimate_noise(problem: Problem, prior: object = None) -> tuple[Tensor, str]
     ways = (
         (_unexplained, "what no image explains"),
         (functools.partial(_most_likely, prior=prior), "maximum likelihood under the prior"),
+        (_frequencies, "the weakest frequencies, to which fine texture adds"),
         (_differences, "differences of neighbouring pixels"),
+        (functools.partial(_differences, kinds=(Tomography,)), "differences of neighbouring rays"),
     )
     for way, words in ways:
         level = way(problem)
@@ -57,6 +68,48 @@ def estimate_noise(problem: Problem, prior: object = None) -> tuple[Tensor, str]
         f"noise='auto' cannot tell noise from signal in this measurement of {name_of(physics)}: give "
         "the standard deviation, noise=0.01"
     )
+
+
+@torch.no_grad()
+def photon_gain(problem: Problem) -> float:
+    """The gain of `PoissonNoise` behind a measurement that is a picture: variance over mean, from
+    differences in the smoothest blocks; the median over the items.
+
+    Raises:
+        UsageError: a measurement that is no picture, is too small, or is not above zero.
+    """
+    y, physics = problem.given
+    if y.dim() != 4 or y.is_complex() or not isinstance(physics, _IMAGES):
+        raise UsageError(
+            f"noise='counts' reads the gain from pictures, not from {name_of(physics)}: give "
+            "noise=PoissonNoise(gain)"
+        )
+    known = torch.ones_like(y, dtype=torch.bool)
+    if isinstance(physics, Inpainting):
+        known = physics.mask.bool().expand_as(y)
+    y, known = _middle(y, _MOST), _middle(known, _MOST)
+    gains = [_gain_of_item(image, mask) for image, mask in zip(y, known, strict=True)]
+    found = torch.tensor([gain for gain in gains if gain is not None])
+    if not len(found):
+        raise UsageError(
+            "noise='counts' needs bright blocks of 8x8 known pixels, of values above 0: give "
+            "noise=PoissonNoise(gain)"
+        )
+    return float(found.median())
+
+
+def _gain_of_item(y: Tensor, known: Tensor) -> float | None:
+    if min(y.shape[-2:]) < 10:
+        return None
+    r, whole = _second_differences(y).square(), _all_known(known, 3)
+    here, side = y[:, 1:-1, 1:-1], 8
+    h, w = r.shape[-2] // side * side, r.shape[-1] // side * side
+    energy, mean, use = (
+        t[:, :h, :w].float().unfold(1, side, side).unfold(2, side, side).mean((-1, -2))
+        for t in (r, here, whole)
+    )
+    ratio = (energy / mean)[(use == 1) & (mean > _DIM * mean.max().clamp_min(1e-30))]
+    return float(_quantile(ratio) / _white(side)) if ratio.numel() >= _ENOUGH // 4 else None
 
 
 def contradictions(problem: Problem, prior: object = None, scale: float = 1.0) -> list[str | None]:
@@ -109,7 +162,11 @@ def _words(given: float, seen: float) -> str:
 
 @torch.no_grad()
 def _unexplained(problem: Problem) -> Tensor | None:
-    """Root mean square of y - A A^+ y over the dimensions that no image reaches."""
+    """Root mean square of y - A A^+ y over the dimensions that no image reaches.
+
+    Where A^+ has no closed form it is damped, which ends soon, and by so little that what is left of
+    pictures is below the noise.
+    """
     y, physics = problem.given
     if isinstance(physics, _IMAGES):
         return None  # every y is explained, or nearly
@@ -117,11 +174,15 @@ def _unexplained(problem: Problem) -> Tensor | None:
         return None
     probe = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=y.real.dtype)
     probe = probe.to(y) * (y != 0)
-    free = (probe - physics.A(physics.A_dagger(probe))).flatten(1).abs().square().sum(1)
-    if not bool((free > _ENOUGH).all()):
-        return None
-    rest = (y - physics.A(physics.A_dagger(y))).flatten(1).abs().square().sum(1)
-    return (rest / free).sqrt()
+    rho = _DAMPED * physics.norm_squared(physics.A_adjoint(y), 6)
+
+    def rest(y: Tensor) -> Tensor:
+        x = physics.A_adjoint(y)
+        x = physics.A_dagger(y) if physics.direct else physics.solve_normal(x, rho)
+        return (y - physics.A(x)).flatten(1).abs().square().sum(1)
+
+    free = rest(probe)
+    return (rest(y) / free).sqrt() if bool((free > _ENOUGH).all()) else None
 
 
 @torch.no_grad()
@@ -147,10 +208,24 @@ def _most_likely(problem: Problem, prior) -> Tensor | None:
 
 
 @torch.no_grad()
-def _differences(problem: Problem) -> Tensor | None:
+def _frequencies(problem: Problem) -> Tensor | None:
+    """Root mean square of the weakest stretches of k-space along its columns."""
+    y, physics = problem.given
+    if not isinstance(physics, KSpace) or y.shape[-2] < _STRETCH:
+        return None
+    known = (physics.mask != 0).expand_as(y).unfold(2, _STRETCH, _STRETCH).all(-1)
+    energy = y.square().unfold(2, _STRETCH, _STRETCH).mean(-1)
+    some = [e[k] for e, k in zip(energy, known, strict=True)]
+    if min(map(len, some)) < _ENOUGH:
+        return None
+    return torch.stack([(_quantile(e) / _white_stretch()).sqrt() for e in some]).to(y)
+
+
+@torch.no_grad()
+def _differences(problem: Problem, kinds: tuple[type, ...] = _IMAGES) -> Tensor | None:
     """From [1 -2 1] x [1 -2 1] in the smoothest blocks; from 2x2 where pixels are missing."""
     y, physics = problem.given
-    if y.dim() != 4 or y.is_complex() or not isinstance(physics, _IMAGES):
+    if y.dim() != 4 or y.is_complex() or not isinstance(physics, kinds):
         return None
     known = torch.ones_like(y, dtype=torch.bool)
     if isinstance(physics, Inpainting):
@@ -205,6 +280,13 @@ def _white(side: int) -> float:
     noise = torch.randn(1, 802, 802, generator=torch.Generator().manual_seed(0))
     energy = F.avg_pool2d(_second_differences(noise).square(), side)
     return float(_quantile(energy.flatten()))
+
+
+@functools.cache
+def _white_stretch() -> float:
+    """What `_quantile` is for stretches of white noise of variance 1."""
+    noise = torch.randn(100_000, _STRETCH, generator=torch.Generator().manual_seed(0))
+    return float(_quantile(noise.square().mean(1)))
 
 
 def _middle(y: Tensor, side: int) -> Tensor:

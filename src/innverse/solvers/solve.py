@@ -14,15 +14,16 @@ from ..accelerate.constant import constant_parameters
 from ..catalog import METHODS
 from ..errors import ShapeError, UsageError, warn
 from ..options import Option
-from ..physics import Denoising
+from ..physics import Denoising, NoNoise, PoissonNoise
 from ..physics.foreign_noise import as_noise
+from ..physics.noise import NoiseModel
 from ..progress import Report
 from ..protocols import Density, Generator
 from .choose import Choice, choose, doubts
 from .coverage import as_given
 from .judge import SLACK, judge
 from .latent import latent_shape
-from .noise_level import contradictions, estimate_noise, has_one_level
+from .noise_level import contradictions, estimate_noise, has_one_level, photon_gain
 from .problem import Problem
 from .reconstruction import Measured, Reconstruction, SolveWarning
 from .scale import back, checked_range, misfits_scale, onto_unit
@@ -31,6 +32,7 @@ __all__ = ["METHODS", "Reconstruction", "options", "solve"]
 
 
 AUTO = "auto"
+COUNTS = "counts"  # noise of photons, whose gain is estimated
 
 
 @torch.inference_mode(False)  # searches need gradients, also where a caller needs none
@@ -40,7 +42,7 @@ def solve(
     prior: Generator | Density | str | None = None,
     method: str = AUTO,
     *,
-    noise: float | Tensor | str | None = None,
+    noise: float | Tensor | NoiseModel | str | None = None,
     x_range: tuple[float, float] | None = None,
     image_shape: tuple[int, int, int] | None = None,
     progress: Report | None = None,
@@ -69,7 +71,8 @@ def solve(
             class that says what it does and what options it has; docs/solvers.md has them all.
         noise: standard deviation of the measurement noise on the scale of y: one number, one per
             item (B,), a map that broadcasts against y, or a noise model; by default what the
-            physics says. ``"auto"`` estimates it from y, see `estimate_noise`.
+            physics says. ``"auto"`` estimates it from y, see `estimate_noise`; ``"counts"`` takes
+            y for counted photons, whose number per unit it estimates, see `photon_gain`.
         x_range: the values of x that stand for black and white, where they are not 0 and 1: (0, 255)
             or (-1000, 1000). The results are on this scale.
         image_shape: (C, H, W), for operators that do not know it (scipy).
@@ -104,6 +107,11 @@ def solve(
 
         prior = load(prior)
     started = time.perf_counter()
+    gain = None
+    if isinstance(noise, str) and noise == COUNTS:
+        y = _as_counts(y)
+        gain = photon_gain(Problem.build(y, physics, prior, NoNoise(), image_shape))
+        noise = PoissonNoise(gain)
     problem = Problem.build(y, physics, prior, None if estimate else noise, image_shape, progress)
     if not problem.physics.linear and method != AUTO and not METHODS[method].any_operator:
         others = ", ".join(name for name in METHODS if METHODS[name].any_operator)
@@ -118,6 +126,10 @@ def solve(
     # "adaptive" trains the generator
     with contextlib.nullcontext() if method == "adaptive" else constant_parameters():
         told = _noise(problem, prior, notes, estimate, x_range or (0.0, 1.0))
+        if gain is not None:
+            words = f"photons were counted: {gain:.3g} each, from variance over mean"
+            notes = [[words, *row] for row in notes]
+            told.add(words)
         choice = Choice(method, "named by the caller")
         if method == AUTO:
             choice = choose(problem, prior, given, options)
@@ -175,10 +187,20 @@ def _check_init(problem: Problem, prior, latent: bool, init: Tensor | None) -> N
         raise ShapeError(f"init has shape {tuple(init.shape)}: expected {what} {shape}")
 
 
+def _as_counts(y):
+    """Whole numbers as they are, where nothing is to be guessed of their scale."""
+    kind = getattr(y, "dtype", None)
+    if isinstance(y, Tensor):
+        return y if y.is_floating_point() or y.is_complex() else y.float()
+    return y.astype("float32") if getattr(kind, "kind", "") in ("i", "u") else y
+
+
 def _is_auto(noise) -> bool:
-    if isinstance(noise, str) and noise != AUTO:
-        raise UsageError(f"noise={noise!r}: give a standard deviation, or 'auto' to estimate it")
-    return isinstance(noise, str)
+    if isinstance(noise, str) and noise not in (AUTO, COUNTS):
+        raise UsageError(
+            f"noise={noise!r}: give a standard deviation, 'auto' to estimate it, or 'counts'"
+        )
+    return isinstance(noise, str) and noise == AUTO
 
 
 def _noise(problem: Problem, prior: object, notes, estimate: bool, x_range) -> set[str]:
