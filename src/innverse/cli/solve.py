@@ -16,12 +16,14 @@ from ..progress import Progress
 from .entry import complain
 from .flags import flags_of_solve, spelled
 from .options import (
+    Cluster,
     Device,
     Json,
     Quiet,
     Seed,
     check_writable,
     note,
+    on_cluster,
     parse_number,
     print_json,
     start,
@@ -50,6 +52,7 @@ def command() -> Callable[..., int]:
         prior: str | None = None,
         seed: Seed = 0,
         device: Device = "auto",
+        cluster: Cluster = None,
         json: Json = False,
         quiet: Quiet = False,
     ) -> int:
@@ -59,6 +62,7 @@ def command() -> Callable[..., int]:
         innverse solve grainy.jpg --physics denoising --noise 25/255 --out result
         innverse solve small/ --physics downsampling --factor 2 --out large
         innverse solve clean.png --simulate --physics blur --kernel motion:15:30 --out r
+        innverse solve photos/ --physics denoising --noise auto --out clean --cluster local:4
 
         Each file gives result.png, panel.png (side by side) and result.json: in --out,
         or for several files in a folder of their name below it; --method posterior also
@@ -97,12 +101,13 @@ def command() -> Callable[..., int]:
             "seed": seed,
         }
         check_writable(out)
-        settings["device"] = start(device)
+        # workers choose among devices of their own
+        settings["device"] = start(device) if cluster is None else device
         from ..restoration import restore
 
         inputs = files[0] if len(files) == 1 else files
         try:
-            with Progress("solving", quiet=quiet) as progress:
+            with on_cluster(cluster, quiet), Progress("solving", quiet=quiet) as progress:
                 results = restore(
                     inputs, physics, out=out, progress=progress, keep_failures=True,
                     **settings, **given,

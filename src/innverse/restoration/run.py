@@ -12,12 +12,14 @@ import torch
 
 from .. import solvers
 from ..catalog import METHODS, Operator
+from ..clusters import active
 from ..device import choose_device
 from ..errors import InnverseError, InputError, UsageError, is_out_of_memory
 from ..progress import Report, part
 from ..solvers import Reconstruction, SolveWarning, method_for
 from ..solvers.solve import AUTO
 from .jobs import Job, gather, prepare
+from .many import Solving, by_workers
 from .priors import Priors
 from .results import Restored, result_of, write
 from .setting import Setting, split_options
@@ -46,7 +48,9 @@ def restore(
 ) -> list[Restored]:
     """Restore pictures, or other measurements, and write the results into a folder.
 
-    Inputs of equal size are solved together; what one gets does not depend on those beside it.
+    Inputs of equal size are solved together; what one gets does not depend on those beside it. Within
+    ``with innverse.cluster(...)`` several inputs are shared out among the workers; with ``out`` what is
+    finished is kept, and the same call goes on.
 
     Args:
         inputs: a path of a picture, a folder or a .npy, an array or tensor (C, H, W) or (H, W) on
@@ -83,7 +87,6 @@ def restore(
         >>> result.image.shape, result.converged
         (torch.Size([1, 16, 16]), True)
     """
-    target = choose_device(device) if isinstance(device, str) else device
     own, asked = split_options(physics, method, options)
     setting = Setting.of(
         physics, own, noise=noise, simulate=simulate, seed=seed, image_shape=image_shape,
@@ -95,7 +98,36 @@ def restore(
     single = len(jobs) == 1 and not (
         isinstance(inputs, (str, os.PathLike)) and Path(inputs).is_dir()
     )
+    shared_out = active() is not None and len(jobs) > 1
+    here = "cpu" if shared_out else device  # the workers have devices of their own
+    target = choose_device(here) if isinstance(here, str) else here
     priors = Priors(prior, target, method == AUTO or METHODS[method].uses_prior)
+    solving = Solving(setting, method, asked, seed, str(device))
+
+    def place(job: Job) -> Path | None:
+        return None if out is None else Path(out) if single else Path(out) / job.name
+
+    if shared_out:
+        records = None if out is None else Path(out)
+        found = by_workers(_together, jobs, priors, solving, place, records, progress)
+    else:
+        found = _together(jobs, priors, solving, place, progress, keep_failures)
+    errors = [job.error for job in jobs if job.error is not None]
+    if errors and not keep_failures:
+        raise errors[0]
+    return [found.get(job.name) or _failure(job) for job in jobs]
+
+
+def _together(
+    jobs: list[Job],
+    priors: Priors,
+    solving: Solving,
+    place: Callable[[Job], Path | None],
+    progress: Report | None = None,
+    keep_failures: bool = True,
+) -> dict[str, Restored]:
+    """The results of jobs by name, written to where their ``place`` is; others have an error."""
+    setting, method, asked, target = solving.setting, solving.method, solving.asked, priors.device
     found: dict[str, Restored] = {}
 
     def failed(some: list[Job], error: InnverseError) -> None:
@@ -120,7 +152,7 @@ def restore(
         if way != "pnp" and method == AUTO:
             call.pop("tile", None)  # "auto" and "none" are no wish
         if "seed" in METHODS[way].declared:
-            call["seed"] = seed
+            call["seed"] = solving.seed
         if setting.noise == AUTO or not isinstance(setting.operator, Operator):
             call["noise"] = setting.noise
         if call.get("checkpoint") and len(batches) > 1:  # each is a run of its own
@@ -134,13 +166,13 @@ def restore(
                 rows = slice(first, first + measured.planes)
                 first = rows.stop
                 one = result_of(job, measured, setting, result, rows)
-                if out is not None:
-                    folder = Path(out) if single else Path(out) / job.name
+                folder = place(job)
+                if folder is not None:
                     write(one, measured, setting, folder)
                     one.summary["folder"] = str(folder)
                 found[job.name] = one
         before += size
-    return [found.get(job.name) or _failure(job) for job in jobs]
+    return found
 
 
 def _failure(job: Job) -> Restored:
