@@ -50,7 +50,7 @@ def simulate(
     theta: Tensor,
     *,
     vectorized: bool = True,
-    report: Callable[..., None] = lambda done, total: None,
+    report: Callable[..., None] = lambda *_: None,
     records: str | Path | None = None,
 ) -> Tensor:
     """x (N, ...) for theta (N, D), in chunks, with ``report(done, total)`` in between.

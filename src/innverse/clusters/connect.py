@@ -13,7 +13,7 @@ from . import local
 from .current import using
 from .drive import Cluster
 
-_CONNECT = 10.0  # seconds in which a scheduler answers that is there
+_CONNECT = 10.0  # seconds in which a scheduler answers that is there, at most
 
 
 @contextlib.contextmanager
@@ -86,7 +86,10 @@ def cluster(
                 return _Borrowed(target)
             given = target if isinstance(target, dict) else {"address": target}
             return distributed.Client(
-                **given, security=security, timeout=_CONNECT, set_as_default=False
+                **given,
+                security=security,
+                timeout=min(_CONNECT, max(wait, 1)),
+                set_as_default=False,
             )
 
         found = Cluster(connect, name, threads=threads, retries=retries, wait=wait)

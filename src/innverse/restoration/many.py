@@ -15,7 +15,7 @@ from ..clusters import Chunk, Failure, run
 from ..clusters.records import forget
 from ..data import atomic_write, write_json
 from ..device import choose_device
-from ..errors import InnverseError, InputError, UsageError
+from ..errors import InputError, UsageError
 from ..options import OptionError
 from ..progress import Report
 from ..reading import read_bytes
@@ -144,12 +144,12 @@ def _sent(job: Job) -> dict[str, Any]:
 
 
 def _files(setting: Setting) -> dict[str, tuple[str, bytes]]:
-    """The files that options of the operator name (a mask, a kernel), as (name, bytes)."""
+    """The files that options of the operator name (a mask, a kernel), as (path, bytes)."""
     if not isinstance(setting.operator, Operator):
         return {}
     values = {name: getattr(setting.operator, name) for name in setting.operator.declared}
     return {
-        name: (os.path.basename(value), read_bytes(value))
+        name: (os.fspath(value), read_bytes(value))
         for name, value in values.items()
         if isinstance(value, (str, os.PathLike)) and os.path.isfile(value)
     }
@@ -177,15 +177,16 @@ def _solve(shared: dict[str, Any], sent: list[dict[str, Any]], progress: Report)
             lambda job: Path(scratch) / "out" / job.name,
             progress,
         )
-        return [_packed(job, found.get(job.name)) for job in jobs]
+        theirs = {getattr(setting.operator, o): path for o, (path, _) in shared["files"].items()}
+        return [_packed(job, found.get(job.name), theirs) for job in jobs]
 
 
 def _with_files(setting: Setting, files: dict[str, tuple[str, bytes]], folder: Path) -> Setting:
     if not files:
         return setting
     operator = copy.copy(setting.operator)
-    for option, (name, content) in files.items():
-        path = folder / option / name
+    for option, (given, content) in files.items():
+        path = folder / option / Path(given).name
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
         setattr(operator, option, str(path))
@@ -203,10 +204,13 @@ def _job(sent: dict[str, Any], folder: Path) -> Job:
     return Job(source, sent["name"], sent["label"])
 
 
-def _packed(job: Job, one: Restored | None) -> dict[str, Any]:
+def _packed(job: Job, one: Restored | None, theirs: dict[str, str]) -> dict[str, Any]:
+    """``theirs``: {path of a copy: path as the user knows it}."""
     if one is None:
-        error = job.error or InnverseError(f"{job.label} could not be used")
-        return {"error": str(error).replace(str(job.source), job.label)}
+        words = str(job.error)
+        for copied, known in {str(job.source): job.label, **theirs}.items():
+            words = words.replace(copied, known)
+        return {"error": words}
     names = ("source", "image", "std", "draws", "status", "converged", "notes", "summary")
     files = {path.name: path.read_bytes() for path in one.files if path.name != _SUMMARY}
     return {name: getattr(one, name) for name in names} | {"files": files, "error": None}
