@@ -130,7 +130,13 @@ def test_the_lock_satisfies_the_declared_dependencies():
     ).read_text()
     pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \n;]+)", text, re.MULTILINE)
     extras = PROJECT["optional-dependencies"]
-    lines = PROJECT["dependencies"] + extras["demo"] + extras["science"] + extras["dev"]
+    lines = (
+        PROJECT["dependencies"]
+        + extras["cluster"]
+        + extras["demo"]
+        + extras["science"]
+        + extras["dev"]
+    )
     for requirement in map(Requirement, lines):
         if requirement.name == "innverse":
             continue

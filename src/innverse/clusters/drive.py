@@ -230,9 +230,9 @@ async def _fetch(client: Any, future: Any, events: queue.SimpleQueue) -> None:
 
 
 def _pickled(shared: Any) -> bytes:
-    import cloudpickle
+    from distributed.protocol.pickle import dumps
 
-    return cloudpickle.dumps(shared)
+    return dumps(shared)
 
 
 def _words(workers: int) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import pickle
+import marshal
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -104,12 +105,16 @@ def _feed(take: Callable[[bytes], None], value: Any) -> None:
         inside(
             _name(type(value)), {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         )
-    elif hasattr(value, "__qualname__"):
+    elif isinstance(value, FunctionType):  # one that was changed is another
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        held = [_name(c) if isinstance(c, FunctionType) else c for c in cells]
+        inside(_name(value), marshal.dumps(value.__code__), value.__defaults__, held)
+    elif isinstance(value, type):
         take(_name(value).encode())
     else:
-        import cloudpickle
+        from distributed.protocol.pickle import dumps
 
-        inside(_name(type(value)), cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+        inside(_name(type(value)), dumps(value))
 
 
 def _name(of: Any) -> str:

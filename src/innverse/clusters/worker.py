@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
 from typing import Any
@@ -23,9 +24,7 @@ class ChunkError(Exception):
 
 def load(pickled: bytes) -> Any:
     """What all chunks share, unpacked in the worker, where it stays."""
-    import cloudpickle
-
-    return cloudpickle.loads(pickled)
+    return pickle.loads(pickled)
 
 
 def work(
