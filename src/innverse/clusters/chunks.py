@@ -74,7 +74,7 @@ def run(
     Args:
         do: called as do(shared, payload, progress). What it returns consists of dictionaries with texts
             as keys, lists, tensors, bytes, texts, numbers and None.
-        shared: what all chunks need; it travels to each worker once.
+        shared: what all chunks need; it travels to each worker once, and ``do`` leaves it as it is.
         records: folder for what is finished; what it has of the same work is not done again.
         progress: called as progress(done, total, note), over all chunks.
 

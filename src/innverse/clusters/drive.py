@@ -15,10 +15,9 @@ from ..options import OptionError
 from .chunks import Do, Failure, Task
 from .records import digest
 from .versions import difference, versions
-from .worker import load, work
+from .worker import KEPT, carried, work
 
 _TICK = 1.0  # seconds between looks at the workers
-_SHARED = 4  # things that all chunks of a run need, kept in the workers
 _KINDS: dict[int, type[InnverseError]] = {2: UsageError, 3: NotConvergedError, 4: InputError}
 
 
@@ -120,11 +119,16 @@ class Cluster:
         Raises:
             InnverseError: the scheduler or all workers have gone and nobody came back in time.
         """
+        from distributed import KilledWorker
+
         events: queue.SimpleQueue = queue.SimpleQueue()
         running: dict[Any, Task] = {}  # future: what it is to answer
         again: deque[Task] = deque()
+        suspects: deque[Task] = deque()  # of which one may kill workers: each is tried alone
         topic = f"innverse-{uuid.uuid4().hex}"
         pickled, ours = _pickled(shared), versions()
+        shared_key = digest(pickled)
+        last_chance: Task | None = None
         ended, there, looked, seen = False, self.workers, time.monotonic(), time.monotonic()
 
         def listen() -> None:
@@ -132,7 +136,8 @@ class Cluster:
 
         def submit(task: Task) -> None:
             future = self._client.submit(
-                work, do, self._share(pickled), task.payload, task.k, topic, self.threads, ours,
+                work, do, shared_key, self._share(shared_key, pickled), _pickled(task.payload),
+                task.k, topic, self.threads, ours,
                 key=f"{task.name}-{task.k}-{topic}", retries=self.retries,
             )  # fmt: skip
             running[future] = task
@@ -151,7 +156,10 @@ class Cluster:
                     else:
                         submit(task)
                 if ended and not running and not again:
-                    return
+                    if not suspects:
+                        return
+                    last_chance = suspects.popleft()
+                    submit(last_chance)
                 try:
                     event = events.get(timeout=_TICK)
                 except queue.Empty:
@@ -159,7 +167,10 @@ class Cluster:
                 if isinstance(event, _Answer):
                     if event.future in running and event.found is not None:
                         task = running.pop(event.future)
-                        yield task, self._judged(task, event.found)
+                        if isinstance(event.found, KilledWorker) and task is not last_chance:
+                            suspects.append(task)
+                        else:
+                            yield task, self._judged(task, event.found)
                         seen = time.monotonic()
                 elif event is not None:
                     report(*event, _words(there))
@@ -181,13 +192,12 @@ class Cluster:
             with contextlib.suppress(Exception):
                 self._client.cancel(list(running), force=True)
 
-    def _share(self, pickled: bytes) -> Any:
-        """What all chunks need, as a task that a worker does once and others copy, and that is done
-        again where its worker has died."""
-        key = digest(pickled)
+    def _share(self, key: str, pickled: bytes) -> Any:
+        """What all chunks need, as a task that one worker does and others copy, and that is done again
+        where those who had it died."""
         if key not in self._shared:
-            self._shared[key] = self._client.submit(load, pickled, key=f"shared-{key}")
-            while len(self._shared) > _SHARED:
+            self._shared[key] = self._client.submit(carried, pickled, key=f"shared-{key}")
+            while len(self._shared) > KEPT:
                 self._shared.popitem(last=False)
         return self._shared[key]
 
@@ -229,10 +239,11 @@ async def _fetch(client: Any, future: Any, events: queue.SimpleQueue) -> None:
         events.put(_Answer(future, found))
 
 
-def _pickled(shared: Any) -> bytes:
+def _pickled(value: Any) -> bytes:
+    """As bytes, since Dask would look into it, and take named tuples for tuples."""
     from distributed.protocol.pickle import dumps
 
-    return dumps(shared)
+    return dumps(value)
 
 
 def _words(workers: int) -> str:

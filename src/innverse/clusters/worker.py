@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 import time
+from collections import OrderedDict
 from typing import Any
 
 from ..errors import InnverseError, first_line
@@ -16,19 +17,37 @@ from .versions import difference, versions
 
 _ONE = threading.Lock()  # a worker may have several threads, but torch has one random state
 _EVERY = 1.0  # seconds between reports
+KEPT = 4  # things that all chunks of a run share
+_UNPACKED: OrderedDict[str, Any] = OrderedDict()
 
 
 class ChunkError(Exception):
     """What went wrong in a chunk, in a line."""
 
 
-def load(pickled: bytes) -> Any:
-    """What all chunks share, unpacked in the worker, where it stays."""
-    return pickle.loads(pickled)
+def carried(pickled: bytes) -> bytes:
+    """What all chunks share, as a result of its own, which workers hand to each other."""
+    return pickled
+
+
+def _unpacked(key: str, pickled: bytes) -> Any:
+    """It, unpacked once; the same for every worker, whatever others have done with theirs."""
+    if key not in _UNPACKED:
+        _UNPACKED[key] = pickle.loads(pickled)
+        while len(_UNPACKED) > KEPT:
+            _UNPACKED.popitem(last=False)
+    return _UNPACKED[key]
 
 
 def work(
-    do: Do, shared: Any, payload: Any, k: int, topic: str, threads: int, wanted: dict[str, str]
+    do: Do,
+    key: str,
+    pickled: bytes,
+    payload: bytes,
+    k: int,
+    topic: str,
+    threads: int,
+    wanted: dict[str, str],
 ) -> bytes | tuple[int, list[str]]:
     """The packed result of a chunk; or the exit code and the text, in the parts that `OptionError` has,
     of an error that would come again."""
@@ -37,7 +56,7 @@ def work(
         raise ChunkError(f"a worker has {differs}")
     try:
         with _ONE, using(None), seeded(seed_of(k), threads=threads):
-            return pack(do(shared, payload, _reporter(topic, k)))
+            return pack(do(_unpacked(key, pickled), pickle.loads(payload), _reporter(topic, k)))
     except InnverseError as error:
         return error.exit_code, [*getattr(error, "parts", [str(error)])]
     except Exception as error:

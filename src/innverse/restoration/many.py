@@ -16,6 +16,7 @@ from ..clusters.records import forget
 from ..data import atomic_write, write_json
 from ..device import choose_device
 from ..errors import InputError, UsageError
+from ..models.travel import Travelling
 from ..options import OptionError
 from ..progress import Report
 from ..reading import read_bytes
@@ -69,10 +70,11 @@ def by_workers(
     for channels in (1, 3):  # what will be asked for is read here once, and mistakes are told
         priors.choose(channels)
     named = priors.given is None or isinstance(priors.given, str)
+    models = priors.loaded if named else {_GIVEN: priors.given}
     shared = {
         "together": together,
         "prior": priors.given if named else _GIVEN,
-        "models": priors.loaded if named else {_GIVEN: priors.given},
+        "models": {name: Travelling(model) for name, model in models.items()},
         "used": priors.used,
         "solving": solving,
         "files": _files(solving.setting),

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ...clusters import Chunk, Failure, run
+from ...models.travel import Travelling
 from ...progress import Report
 from ...seeding import stream_seed
 from ..problem import Problem
@@ -48,8 +49,8 @@ def by_workers(
     shared = {
         "sample": sample,
         "options": {**options, "checkpoint": None},
-        "problem": dataclasses.replace(problem, progress=_silent),
-        "prior": prior,
+        "problem": dataclasses.replace(problem, progress=_silent, prior=None),
+        "prior": Travelling(prior),
     }
     records = None if place is None else Path(place) / "chains"
     found = dict(run(_pair, chunks, shared, records=records, progress=problem.progress))
@@ -61,8 +62,9 @@ def by_workers(
 
 
 def _pair(shared: dict[str, Any], sent: dict[str, Any], progress: Report) -> dict[str, Any]:
-    problem = dataclasses.replace(shared["problem"], progress=progress)
-    return vars(shared["sample"](shared["options"] | sent, problem, shared["prior"]))
+    prior = shared["prior"]
+    problem = dataclasses.replace(shared["problem"], progress=progress, prior=prior)
+    return vars(shared["sample"](shared["options"] | sent, problem, prior))
 
 
 def _received(found: dict[str, Any], like: torch.Tensor) -> Sampled:

@@ -10,6 +10,7 @@ from typing import Any
 from ...clusters import Chunk, Failure, run
 from ...data import atomic_write
 from ...device import choose_device
+from ...models.travel import Travelling
 from ...progress import Progress, Report
 from .cells import Cell, run_cell
 from .pictures import Pictures
@@ -34,7 +35,8 @@ def by_workers(
         progress.skip(k + 1 - len(missing))
     first = len(cells) - len(missing)
     chunks = [Chunk(cell.path, lambda cell=cell: cell, cell.last - cell.first) for cell in missing]
-    shared = {"sets": sets, "priors": priors, "effort": dict(effort), "device": device}
+    sent = {role: Travelling(model) for role, model in priors.items()}
+    shared = {"sets": sets, "priors": sent, "effort": dict(effort), "device": device}
     failed: dict[str, str] = {}
     report = progress.part(first, len(cells))
     for k, found in run(_cell, chunks, shared, progress=report):
