@@ -67,25 +67,27 @@ def test_cluster_digests_tell_apart_what_differs():
 
 
 def test_cluster_chunks_that_are_recorded_are_not_done_again(tmp_path):
-    done = []
+    records, log = tmp_path / "records", tmp_path / "log"
 
     def work(shared, payload, progress):
-        done.append(payload)
+        with open(log, "a") as file:
+            file.write(str(payload))
         return torch.full((2,), float(shared + payload))
 
     first = {}
-    for k, found in run(work, numbers(5), 1, records=tmp_path):
+    for k, found in run(work, numbers(5), 1, records=records):
         first[k] = found
         if len(first) == 3:  # interrupted
             break
-    files = sorted(tmp_path.iterdir())
-    assert done == [0, 1, 2] and len(files) == 3
+    files = sorted(records.iterdir())
+    assert log.read_text() == "012" and len(files) == 3
     files[0].write_bytes(files[0].read_bytes()[:-1])  # half a file counts for none
-    again = dict(run(work, numbers(5), 1, records=tmp_path))
-    assert done == [0, 1, 2, 0, 3, 4]
+    again = dict(run(work, numbers(5), 1, records=records))
+    assert log.read_text() == "012034"
     assert all(torch.equal(again[k], torch.full((2,), 1.0 + k)) for k in range(5))
-    dict(run(work, numbers(5), 2, records=tmp_path))  # of other work they say nothing
-    assert len(done) == 11
+    dict(run(work, numbers(5), 2, records=records))  # of other work they say nothing
+    dict(run(lambda *given: torch.zeros(2), numbers(5), 1, records=records))
+    assert len(log.read_text()) == 11 and len(list(records.iterdir())) == 15
 
 
 def test_cluster_failures_are_named_and_the_rest_is_done():

@@ -75,7 +75,9 @@ def test_cluster_goes_on_when_a_worker_is_killed(tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         return {"pid": os.getpid(), "noise": torch.rand(3)}
 
-    with innverse.cluster("local:2"):
+    with innverse.cluster("local:2", memory="2 GB") as workers:
+        told = workers._client.scheduler_info()["workers"].values()
+        assert {worker["memory_limit"] for worker in told} == {2 * 10**9}
         found = dict(run(work, numbers(12)))
     assert mark.exists() and sorted(found) == list(range(12))
     assert not any(isinstance(one, Failure) for one in found.values())

@@ -114,6 +114,10 @@ def command() -> Callable[..., int]:
                 )  # fmt: skip
         except OptionError as error:
             raise spelled(error) from None
+        except KeyboardInterrupt:
+            if cluster is not None:
+                note("what is finished is kept: the same command continues", quiet)
+            raise
         return _report(results, json, quiet)
 
     return solve
