@@ -204,6 +204,31 @@ def test_cluster_on_the_command_line_restores_a_folder(cli, pictures, tmp_path):
     assert not (tmp_path / "out" / ".chunks").exists()
 
 
+def test_cluster_on_the_command_line_is_interrupted_and_goes_on(pictures, tmp_path):
+    (tmp_path / "photos" / "z.png").unlink()
+    for k in range(3, 6):  # each a chunk of its own
+        noise = torch.rand(1, 3, 320, 320)
+        innverse.data.write_image(tmp_path / "photos" / f"{k}.png", noise)
+    command = [
+        sys.executable, "-m", "innverse", "solve", "photos", "--physics", "denoising", "--noise", "0.1",
+        "--method", "tv", "--out", "out", "--cluster", "local:1", "--json",
+    ]  # fmt: skip
+    given = {"cwd": tmp_path, "text": True, "stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    first = subprocess.Popen(command, start_new_session=True, **given)
+    until = time.monotonic() + 300
+    while not (tmp_path / "out" / "0" / "result.json").is_file() and time.monotonic() < until:
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGINT)
+    _, said = first.communicate(timeout=120)
+    assert first.returncode == 130 and "the same command continues" in said
+    assert "Traceback" not in said and "distributed" not in said
+    kept = {f.name: f.stat().st_mtime_ns for f in (tmp_path / "out" / ".chunks").iterdir()}
+    assert kept and not (tmp_path / "out" / "5" / "result.json").exists()
+    again = subprocess.run(command, **given, timeout=400)
+    assert again.returncode == 0, again.stderr
+    assert len(json.loads(again.stdout)["results"]) == 6
+
+
 def test_cluster_on_the_command_line_simulates(cli, tmp_path):
     (tmp_path / "c.toml").write_text(
         '[data]\nsimulator = "two_moons"\nbudget = 2500\n[model]\ndensity = "realnvp"\n'

@@ -138,7 +138,7 @@ class Cluster:
             future = self._client.submit(
                 work, do, shared_key, self._share(shared_key, pickled), _pickled(task.payload),
                 task.k, topic, self.threads, ours,
-                key=f"{task.name}-{task.k}-{topic}", retries=self.retries,
+                key=f"{task.name}-{uuid.uuid4().hex}", retries=self.retries,
             )  # fmt: skip
             running[future] = task
             self._client.loop.add_callback(_fetch, self._client, future, events)
@@ -158,6 +158,7 @@ class Cluster:
                 if ended and not running and not again:
                     if not suspects:
                         return
+                    self._shared.clear()  # which may be among what was lost
                     last_chance = suspects.popleft()
                     submit(last_chance)
                 try:

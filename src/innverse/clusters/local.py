@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import math
 import os
+import sys
 from typing import Any
 
 from ..errors import UsageError
@@ -44,7 +47,19 @@ def start(count: int, memory: str | int | None) -> Any:
         "host": LOOPBACK, "nthreads": 1, "memory_limit": limit, "silence_logs": logging.CRITICAL,
         "death_timeout": 30,
     }  # fmt: skip
-    worker = {"cls": SubprocessWorker, "options": {"worker_kwargs": options}}
+
+    class Worker(SubprocessWorker):
+        """In a session of its own: Ctrl-C is for this process, which ends its workers."""
+
+        async def _start(self) -> None:
+            spec = json.dumps({"cls": self.worker_class, "opts": self.worker_kwargs})
+            command = [sys.executable, "-m", "dask", "spec", self.scheduler, "--spec", spec]
+            quiet = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "critical"}
+            self.process = await asyncio.create_subprocess_exec(
+                *command, env=quiet, start_new_session=True
+            )
+
+    worker = {"cls": Worker, "options": {"worker_kwargs": options}}
     return SpecCluster(
         workers=dict.fromkeys(range(count), worker),
         scheduler={"cls": Scheduler, "options": nowhere | {"host": LOOPBACK, "port": 0}},
