@@ -200,7 +200,7 @@ def main() -> None:
 
 
 def _write(found: dict, kept: dict, out: Path | None) -> None:
-    chunk = kept.setdefault("chunk", None) or one_chunk(2 if found["empty"] < _EMPTY else 16)
+    chunk = kept.setdefault("chunk", None) or one_chunk(2 if found["empty"] < _EMPTY else 8)
     kept["chunk"] = chunk
     overheads = [r["scheduler_seconds"] for r in found["rows"] if r["workers"]]
     found |= {"chunk": chunk, "paper": on_paper(chunk, max(overheads, default=0.01))}

@@ -67,7 +67,8 @@ def simulate(
     """
     if active() is not None:
         seed = int(torch.randint(2**62, ()))
-        parts = theta.split(_ON_CLUSTER)
+        # pickle takes a view with all it is a view of
+        parts = [part.clone() for part in theta.split(_ON_CLUSTER)]
         sent = [
             {"theta": part, "seed": stream_seed(seed, k, "simulations")}
             for k, part in enumerate(parts)

@@ -6,6 +6,7 @@ import contextlib
 import queue
 import time
 import uuid
+import warnings
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -197,7 +198,9 @@ class Cluster:
         """What all chunks need, as a task that one worker does and others copy, and that is done again
         where those who had it died."""
         if key not in self._shared:
-            self._shared[key] = self._client.submit(carried, pickled, key=f"shared-{key}")
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Sending large graph")
+                self._shared[key] = self._client.submit(carried, pickled, key=f"shared-{key}")
             while len(self._shared) > KEPT:
                 self._shared.popitem(last=False)
         return self._shared[key]

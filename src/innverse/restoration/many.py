@@ -138,7 +138,7 @@ def _sent(job: Job) -> dict[str, Any]:
     """A job as it travels: a file as its bytes."""
     sent = {"name": job.name, "label": job.label, "file": None, "error": None}
     if not isinstance(job.source, Path):
-        return sent | {"source": job.source}
+        return sent | {"source": job.source.clone()}  # pickle takes a view with all it is a view of
     try:
         return sent | {"file": job.source.name, "source": read_bytes(job.source)}
     except InputError as error:
