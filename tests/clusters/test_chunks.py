@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from innverse.clusters.packing import pack, unpack
 from innverse.errors import InnverseError, InputError, UsageError
 from innverse.progress import Progress
 from innverse.restoration import restore
+from innverse.restoration.jobs import Job
+from innverse.restoration.many import _sent
 
 
 def square(shared, payload, progress):
@@ -207,6 +210,11 @@ def test_cluster_restores_pictures_into_the_same_files(inside, tmp_path, monkeyp
                for n in names if n.suffix == ".png")  # fmt: skip
     with pytest.raises(InputError), innverse.cluster(inside):
         restore("in", "inpainting", mask="mask.png", method="tv")
+
+
+def test_cluster_pictures_that_are_views_travel_without_the_others():
+    batch = torch.rand(100, 1, 8, 8)
+    assert len(pickle.dumps(_sent(Job(batch[3], "array-4", "array-4")))) < 2000 < batch.nbytes
 
 
 def test_cluster_options_of_the_user_are_refused_as_they_are_here(inside):
