@@ -54,6 +54,8 @@ class Arguments(argparse.ArgumentParser):
         threads: the default of --threads, 0 for all cores.
         rounds: how many rounds a run has, and a quick one.
         quick, out: False leaves that option out.
+        cluster: True for cells that measure no time, which may be shared out: --cluster, for
+            `interleaved`.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Arguments(argparse.ArgumentParser):
         rounds: tuple[int, int] | None = None,
         quick: bool = True,
         out: bool = True,
+        cluster: bool = False,
     ):
         super().__init__(description=(doc or "").splitlines()[0])
         self._rounds = rounds
@@ -73,6 +76,8 @@ class Arguments(argparse.ArgumentParser):
         if out:
             where = "results, quick: runs/bench" if quick else "results"
             self.add_argument("--out", type=Path, help=f"folder (default: {where})")
+        if cluster:
+            self.add_argument("--cluster", help="local:4, or the address of a Dask scheduler")
         if threads is not None:
             self.add_argument("--threads", type=int, default=threads or os.cpu_count() or 1)
         if rounds is not None:
@@ -123,8 +128,16 @@ def run(script: str, cell: dict, threads: int, timeout: float = 3600) -> dict:
     return json.loads(lines[-1])
 
 
-def interleaved(script: str, cells: list[dict], rounds: int, threads: int) -> list[list[dict]]:
-    """The results of each cell, one per round; every round runs all cells once."""
+def interleaved(
+    script: str, cells: list[dict], rounds: int, threads: int, cluster: str | None = None
+) -> list[list[dict]]:
+    """The results of each cell, one per round; every round runs all cells once.
+
+    On a ``cluster`` cells run side by side, in the order in which its workers come to them; it has to
+    see this folder under the same path. What is finished is kept until all is.
+    """
+    if cluster is not None:
+        return _shared_out(script, cells, rounds, threads, cluster)
     results: list[list[dict]] = [[] for _ in cells]
     for i in range(rounds):
         for cell, found in zip(cells, results, strict=True):
@@ -132,6 +145,38 @@ def interleaved(script: str, cells: list[dict], rounds: int, threads: int) -> li
             label = ", ".join(str(v) for v in cell.values())
             print(f"round {i + 1}/{rounds}: {label}: {found[-1]}", file=sys.stderr, flush=True)
     return results
+
+
+def _shared_out(
+    script: str, cells: list[dict], rounds: int, threads: int, cluster: str
+) -> list[list[dict]]:
+    import innverse
+    from innverse.clusters import Chunk, Failure
+    from innverse.clusters import run as run_chunks
+    from innverse.clusters.records import forget
+    from innverse.progress import Progress
+
+    path = Path(script).resolve()
+
+    def measured(script: str, cell: dict, progress: Callable) -> dict:
+        import sys
+        from pathlib import Path
+
+        sys.path.insert(0, str(Path(script).parent))
+        import harness
+
+        return harness.run(script, cell, threads)
+
+    sent = [*cells] * rounds
+    chunks = [Chunk(f"cell {k + 1}", lambda cell=cell: cell) for k, cell in enumerate(sent)]
+    records = RESULTS.parents[1] / "runs" / "cells" / path.stem
+    found: dict[int, dict] = {}
+    with innverse.cluster(cluster), Progress(path.stem, len(sent), unit="cell") as progress:
+        shared_out = run_chunks(measured, chunks, str(path), records=records, progress=progress)
+        for k, one in shared_out:
+            found[k] = {"error": str(one.error)} if isinstance(one, Failure) else one
+    forget(records)
+    return [[found[i * len(cells) + k] for i in range(rounds)] for k in range(len(cells))]
 
 
 def summaries(cells: list[dict], results: list[list[dict]]) -> list[dict]:

@@ -171,7 +171,7 @@ def main() -> None:
     known += [("images", n, o) for n, o in IMAGES.items()]
     if missing := set(flows.names()) - {name for _, name, _ in known}:
         raise SystemExit(f"not covered: {', '.join(sorted(missing))}")
-    parser = harness.Arguments(__doc__)
+    parser = harness.Arguments(__doc__, cluster=True)
     parser.add_argument("--flows", default=None, help="comma-separated names")
     parser.add_argument(
         "--factor", type=float, default=2.0, help="times the trainer's default rate"
@@ -194,7 +194,7 @@ def main() -> None:
         if name in names
     ]
     info = harness.machine(PACKAGES, 1)
-    found = harness.interleaved(__file__, cells, 1, 1)
+    found = harness.interleaved(__file__, cells, 1, 1, args.cluster)
     rows = [cell | results[0] for cell, results in zip(cells, found, strict=True)]
     out = args.out
     if args.flows:

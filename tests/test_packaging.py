@@ -133,7 +133,13 @@ def test_the_lock_satisfies_the_declared_dependencies():
     pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \n;]+)", text, re.MULTILINE)
     extras = PROJECT["optional-dependencies"]
     lines = (
-        PROJECT["dependencies"] + extras["demo"] + extras["io"] + extras["science"] + extras["dev"]
+        PROJECT["dependencies"]
+        + extras["cluster"]
+        + extras["demo"]
+        + extras["io"]
+        + extras["science"]
+        + extras["web"]
+        + extras["dev"]
     )
     for requirement in map(Requirement, lines):
         if requirement.name == "innverse":

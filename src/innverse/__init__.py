@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from . import solvers as solvers
     from . import train as train
     from . import zoo as zoo
+    from .clusters.connect import cluster as cluster
     from .fitting.fit import fit as fit
     from .flows.flow import Flow as Flow
     from .restoration.run import restore as restore

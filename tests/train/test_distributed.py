@@ -1,9 +1,12 @@
-"""Two gloo processes under torchrun against one process."""
+"""Two gloo processes under torchrun, on one node or on two, against one process."""
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,9 +38,45 @@ def start(processes, *arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
+def start_nodes(*arguments):
+    """Two nodes with a launcher and a process each, which know of each other by a port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = ["--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+    command = [sys.executable, "-m", "torch.distributed.run", *place, "--nproc-per-node", "1"]
+    nodes = [
+        subprocess.Popen(
+            [*command, "--node-rank", str(k), str(WORKER), *map(str, arguments)],
+            env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for k in range(2)
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        texts = [*pool.map(lambda node: node.communicate(timeout=240), nodes)]
+    return [
+        subprocess.CompletedProcess(n.args, n.returncode, *t)
+        for n, t in zip(nodes, texts, strict=True)
+    ]
+
+
 def test_two_processes_have_the_gradients_of_one(config, tmp_path):
     result = start(2, "gradients", config, tmp_path / "g")
     assert result.returncode == 0, result.stderr
+    compare_gradients(config, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_nodes_have_the_gradients_of_one_process(config, tmp_path):
+    for node in start_nodes("gradients", config, tmp_path / "g"):
+        assert node.returncode == 0, node.stderr
+    compare_gradients(config, tmp_path)
+
+
+def compare_gradients(config, tmp_path):
     rank0, rank1 = (torch.load(tmp_path / f"g.{r}", weights_only=True) for r in (0, 1))
 
     from innverse.train import load_config
@@ -62,13 +101,29 @@ def test_a_killed_process_and_the_same_command_again(config, tmp_path, curve):
     assert [p.stem for p in (out / "checkpoint").glob("*.json")].count("000000010") == 1
     result = start(2, "run", config, out)
     assert result.returncode == 0, result.stderr
+    compare_runs(result, config, out, curve)
+
+
+@pytest.mark.slow
+def test_a_killed_node_ends_the_other_and_the_same_commands_go_on(config, tmp_path, curve):
+    out = tmp_path / "run"
+    assert all(node.returncode != 0 for node in start_nodes("die", config, out))
+    nodes = start_nodes("run", config, out)
+    for node in nodes:
+        assert node.returncode == 0, node.stderr
+    compare_runs(nodes[0], config, out, curve)
+
+
+def compare_runs(result, config, out, curve):
+    """That of two processes, killed in between, with that of one."""
     assert "continuing after step 10" in result.stderr
     assert result.stdout.count("held_out") <= 1 and (out / "model/model.safetensors").exists()
 
     from innverse.train import load_config, train
 
-    train(load_config(config), tmp_path / "one", device="cpu", quiet=True)
-    two, one = curve(out), curve(tmp_path / "one")
+    alone = out.with_name("one")
+    train(load_config(config), alone, device="cpu", quiet=True)
+    two, one = curve(out), curve(alone)
     assert [(r["kind"], r["step"]) for r in two] == [(r["kind"], r["step"]) for r in one]
     for a, b in zip(two, one, strict=True):
         assert a["gap"] == pytest.approx(b["gap"], abs=1e-2)

@@ -29,7 +29,7 @@ from .novelty import TrainingRange
 from .parameters import ParameterTransform
 from .posterior import Posterior
 from .regions import Box, Regions
-from .simulate import draw_prior, flattened, simulate
+from .simulate import SIMULATIONS, draw_prior, flattened, simulate
 from .size import choose_size, with_overrides
 from .supports import as_bounds, ask_prior, region_of
 
@@ -108,7 +108,9 @@ def fit(
     limits = schedule_of(**schedule)
     with seeded(seed):
         if simulator is not None:
-            theta, x = _simulated(theta, x, simulator, prior, budget, vectorized, progress)
+            records = None if checkpoint is None else Path(checkpoint) / SIMULATIONS
+            given = (theta, x, simulator, prior, budget, vectorized)
+            theta, x = _simulated(*given, records, progress)
         elif theta is None or x is None:
             raise UsageError("fit needs theta and x, or a simulator with a prior and a budget")
         elif budget is not None:
@@ -179,7 +181,9 @@ def checked_pairs(theta, x, prior, bounds, names: Sequence[str] | None) -> Pairs
     return Pairs(theta, x, region, names, excluded)
 
 
-def _simulated(theta, x, simulator, prior, budget, vectorized, progress) -> tuple[Tensor, Tensor]:
+def _simulated(
+    theta, x, simulator, prior, budget, vectorized, records, progress
+) -> tuple[Tensor, Tensor]:
     if x is not None:
         raise UsageError("give x or a simulator, not both")
     if theta is None:
@@ -194,7 +198,8 @@ def _simulated(theta, x, simulator, prior, budget, vectorized, progress) -> tupl
         shape = torch.Size(getattr(prior, "event_shape", theta.shape[1:]))
         matrices = len(shape) > 1 and shape.numel() == theta.shape[1]
         given = theta.unflatten(1, shape) if matrices else theta
-        return theta, simulate(simulator, given, vectorized=vectorized, report=bar)
+        found = simulate(simulator, given, vectorized=vectorized, report=bar, records=records)
+        return theta, found
 
 
 def _choose_summary(summary: str | nn.Module, shape: tuple[int, ...]) -> str | nn.Module:

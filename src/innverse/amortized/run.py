@@ -17,12 +17,15 @@ from ..data.atomic import atomic_write, write_json
 from ..data.columns import read_columns
 from ..errors import InputError
 from ..fitting import History
-from ..progress import Progress
+from ..progress import Progress, Report
+from ..seeding import stream
 from .assess import Assessment, assess
 from .checks import as_observations, as_pairs, leave_out_invalid
 from .fit import fit
 from .posterior import Posterior
 from .recipe import Recipe, Simulations
+from .simulate import SIMULATIONS
+from .simulate import pairs as simulated_pairs
 
 _FEWEST_CHECKED = 40
 
@@ -59,7 +62,12 @@ def run_recipe(
     if recipe.infer.path is not None:  # before the training: a wrong path should not waste it
         seen, _ = read_columns(recipe.infer.path, recipe.data.x, "x")
     name, path = recipe.data.simulator, recipe.data.path
-    pairs = _from_file(path, recipe) if path is not None else _simulated(name or "", recipe)
+    if path is not None:
+        pairs = _from_file(path, recipe)
+    else:
+        title = f"simulating {name}"
+        with Progress(title, recipe.data.budget, unit="simulation", quiet=not progress) as bar:
+            pairs = _simulated(name or "", recipe, folder / SIMULATIONS, bar)
     if seen is not None:
         seen = as_observations(seen, tuple(pairs.x.shape[1:]))
         if not len(seen):
@@ -125,12 +133,11 @@ def _from_file(path: str, recipe: Recipe) -> _Pairs:
     return _Pairs(theta[rows], x[rows], check, _bounds(data), data.names or names, excluded)
 
 
-def _simulated(name: str, recipe: Recipe) -> _Pairs:
-    data = recipe.data
+def _simulated(name: str, recipe: Recipe, records: Path, report: Report) -> _Pairs:
+    data, seed = recipe.data, recipe.train.seed
     task = simulators.get(name)
-    generator = torch.Generator().manual_seed(recipe.train.seed)
-    theta, x = task.pairs(data.budget, generator)
-    check = task.pairs(recipe.check.pairs, generator)
+    theta, x = simulated_pairs(name, data.budget, seed, records=records, report=report)
+    check = task.pairs(recipe.check.pairs, stream(seed, 0, "check"))
     bounds = _bounds(data) or task.bounds
     return _Pairs(theta, x, check, bounds, data.names or task.names, 0, task)
 

@@ -14,7 +14,7 @@ from ..seeding import seeded
 from .checks import as_floats, check_seed
 from .fit import fit
 from .posterior import Posterior
-from .simulate import draw_prior, simulate
+from .simulate import SIMULATIONS, draw_prior, simulate
 from .truncated import TruncatedPrior
 
 
@@ -77,9 +77,13 @@ def fit_sequential(
         for k in range(rounds):
             n = budget * (k + 1) // rounds - budget * k // rounds
             theta = draw_prior(region, n)
+            place = None if checkpoint is None else Path(checkpoint) / f"round-{k + 1}"
             title = f"simulating, round {k + 1} of {rounds}"
             with Progress(title, n, unit="simulation", quiet=not progress) as bar:
-                data = simulate(simulator, theta, vectorized=vectorized, report=bar)
+                data = simulate(
+                    simulator, theta, vectorized=vectorized, report=bar,
+                    records=None if place is None else place / SIMULATIONS,
+                )  # fmt: skip
             pairs.append((theta, data))
             record.append({"simulations": n, "share_of_prior": region.acceptance})
             posterior = fit(
@@ -88,7 +92,7 @@ def fit_sequential(
                 names=names,
                 seed=seed,
                 progress=progress,
-                checkpoint=None if checkpoint is None else Path(checkpoint) / f"round-{k + 1}",
+                checkpoint=place,
                 **options,
             )
             if k + 1 < rounds:

@@ -1,16 +1,25 @@
-"""Running a user's simulator on draws of a user's prior."""
+"""Running a simulator: a user's on draws of a user's prior, here or by the workers of a cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..clusters import Chunk, Failure, active, run
+from ..data import simulators
 from ..errors import InputError, ShapeError, UsageError
+from ..progress import Report
+from ..seeding import seeded, stream, stream_seed
 from .checks import as_rows
 
+SIMULATIONS = "simulations"  # the folder of those that workers have finished
 _CHUNK = 4096
+# Of a cluster, whatever its size: a simulator of users may take seconds a time, ours microseconds
+_ON_CLUSTER, _OF_OURS = 256, 1000
 
 
 def draw_prior(prior, n: int) -> Tensor:
@@ -41,19 +50,34 @@ def simulate(
     theta: Tensor,
     *,
     vectorized: bool = True,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: Callable[..., None] = lambda *_: None,
+    records: str | Path | None = None,
 ) -> Tensor:
     """x (N, ...) for theta (N, D), in chunks, with ``report(done, total)`` in between.
 
+    On a cluster chunks have global generators of their own, whose seeds are drawn from torch's.
+
     Args:
         simulator: theta (B, D) -> x (B, ...), or, unless ``vectorized``, (D,) -> one x.
+        records: folder for what workers have finished.
 
     Raises:
         InputError: the simulator raised; the message names the error and the parameters.
         ShapeError: the wrong number of rows, or shapes that differ between calls.
     """
+    if active() is not None:
+        seed = int(torch.randint(2**62, ()))
+        # pickle takes a view with all it is a view of
+        parts = [part.clone() for part in theta.split(_ON_CLUSTER)]
+        sent = [
+            {"theta": part, "seed": stream_seed(seed, k, "simulations")}
+            for k, part in enumerate(parts)
+        ]
+        sizes = [len(part) for part in parts]
+        answers = _in_chunks(_theirs, sent, sizes, (simulator, vectorized), records, report)
+        return as_rows(torch.cat(answers), "x")
     size = _CHUNK if vectorized else 1
-    parts: list[Tensor] = []
+    found: list[Tensor] = []
     for start in range(0, len(theta), size):
         part = theta[start : start + size]
         x = _call(simulator, part if vectorized else part[0], start, vectorized)
@@ -63,14 +87,57 @@ def simulate(
                 f"the simulator returned {tuple(x.shape)} for theta {tuple(part.shape)}: return "
                 "one row per theta, or pass vectorized=False for one theta at a time"
             )
-        if parts and x.shape[1:] != parts[0].shape[1:]:
+        if found and x.shape[1:] != found[0].shape[1:]:
             raise ShapeError(
                 f"the simulator returned {tuple(x.shape[1:])} at simulation {start} and "
-                f"{tuple(parts[0].shape[1:])} before: every x must have the same shape"
+                f"{tuple(found[0].shape[1:])} before: every x must have the same shape"
             )
-        parts.append(x)
+        found.append(x)
         report(min(start + size, len(theta)), len(theta))
-    return as_rows(torch.cat(parts), "x")
+    return as_rows(torch.cat(found), "x")
+
+
+def pairs(
+    name: str,
+    n: int,
+    seed: int,
+    *,
+    records: str | Path | None = None,
+    report: Report | None = None,
+) -> tuple[Tensor, Tensor]:
+    """``n`` pairs (theta, x) of the built-in simulator ``name``, in chunks with seeds of their own."""
+    sizes = [min(_OF_OURS, n - first) for first in range(0, n, _OF_OURS)]
+    sent = [{"n": size, "seed": seed, "k": k} for k, size in enumerate(sizes)]
+    found = _in_chunks(_ours, sent, sizes, name, records if active() else None, report)
+    theta, x = zip(*found, strict=True)
+    return torch.cat(theta), torch.cat(x)
+
+
+def _in_chunks(
+    do: Callable, sent: list, sizes: list[int], shared: Any, records: Any, report: Any
+) -> list[Any]:
+    """The results of all chunks in their order; the first error once the others are done."""
+    ends = torch.tensor(sizes).cumsum(0).tolist()
+    chunks = [
+        Chunk(f"simulations {end - size} to {end - 1}", lambda one=one: one, size)
+        for one, size, end in zip(sent, sizes, ends, strict=True)
+    ]
+    found = dict(run(do, chunks, shared, records=records, progress=report))
+    for one in found.values():
+        if isinstance(one, Failure):
+            raise one.error
+    return [found[k] for k in range(len(sent))]
+
+
+def _theirs(shared: tuple[Callable, bool], sent: dict[str, Any], progress: Report) -> Tensor:
+    simulator, vectorized = shared
+    with seeded(sent["seed"]):
+        return simulate(simulator, sent["theta"], vectorized=vectorized, report=progress)
+
+
+def _ours(name: str, sent: dict[str, Any], progress: Report) -> tuple[Tensor, Tensor]:
+    generator = stream(sent["seed"], sent["k"], "simulations")
+    return simulators.get(name).pairs(sent["n"], generator)
 
 
 def _call(simulator: Callable, theta: Tensor, start: int, vectorized: bool) -> Tensor:

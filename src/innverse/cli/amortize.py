@@ -8,7 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import Json, Quiet
+from ..errors import UsageError
+from .options import Cluster, Json, Quiet
 
 
 def amortize(
@@ -18,6 +19,7 @@ def amortize(
     seed: int | None = None,
     minutes: float | None = None,
     resume: Annotated[bool, Parameter(negative="--no-resume")] = True,
+    cluster: Cluster = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -25,6 +27,7 @@ def amortize(
 
     innverse amortize config.toml
     innverse amortize config.toml --out runs/sir --minutes 5
+    innverse amortize config.toml --cluster local:4
 
     The file has the tables [data] (path, theta, x, names, low, high; or simulator, budget), [model]
     (density, summary, size), [train] (held_out, lr, batch_size, patience, max_epochs, minutes,
@@ -58,18 +61,20 @@ def amortize(
 
     overrides = {"train.seed": seed, "train.minutes": minutes}
     recipe = load_recipe(config, overrides)
+    if cluster is not None and recipe.data.simulator is None:
+        raise UsageError("--cluster shares out the simulations, but [data] names a file of them")
     folder = out or Path(recipe.out.dir or Path("runs") / config.stem)
 
     from ..amortized.run import run_recipe
     from ..data.lock import only_writer
     from ..metrics.calibration import ENOUGH
     from ..studies.posteriors import write_page
-    from .options import check_writable, note, print_json, same_command, start
+    from .options import check_writable, note, on_cluster, print_json, same_command, start
 
     check_writable(folder)
     start("cpu")
     try:
-        with only_writer(folder):
+        with on_cluster(cluster, quiet), only_writer(folder):
             page = write_page if find_spec("matplotlib") else None
             summary = run_recipe(recipe, folder, progress=not quiet, resume=resume, page=page)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,13 @@ Seed = Annotated[
 ]
 Json = Annotated[bool, Parameter(help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="No progress and no notes.")]
+Cluster = Annotated[
+    str | None,
+    Parameter(
+        help="Share the work out among processes of this machine (local:4) or the workers of a Dask "
+        "scheduler (tcp://host:8786, tls://..., or its scheduler file)."
+    ),
+]
 
 
 def start(device: str = "auto") -> torch.device:
@@ -32,6 +40,27 @@ def start(device: str = "auto") -> torch.device:
 
     keep_buffers()
     return choose_device(device)
+
+
+def on_cluster(cluster: str | None, quiet: bool = False) -> AbstractContextManager:
+    """Within it the workers of the cluster work, if one is given.
+
+    Raises:
+        UsageError: no address of a cluster. InnverseError: nobody is there.
+    """
+    if cluster is None:
+        return nullcontext()
+    from ..clusters import cluster as workers_of
+    from ..progress import Progress
+
+    @contextmanager
+    def connected():
+        with ExitStack() as stack:
+            with Progress(f"waiting for {cluster}", quiet=quiet):
+                stack.enter_context(workers_of(cluster))
+            yield
+
+    return connected()
 
 
 def load_model(name: str, device: torch.device):

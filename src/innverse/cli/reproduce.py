@@ -9,7 +9,19 @@ from cyclopts import App, Parameter
 
 from ..errors import UsageError
 from ..progress import Progress
-from .options import Device, Json, Quiet, check_writable, load_model, note, print_json, start
+from .entry import complain
+from .options import (
+    Cluster,
+    Device,
+    Json,
+    Quiet,
+    check_writable,
+    load_model,
+    note,
+    on_cluster,
+    print_json,
+    start,
+)
 
 app = App(name="reproduce", help="Run a published study again.")
 
@@ -24,6 +36,7 @@ def asim2020(
     only: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     prior: str | None = None,
     device: Device = "auto",
+    cluster: Cluster = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -59,10 +72,11 @@ def asim2020(
 
     require_packages("this study")
     check_writable(out)
-    chosen = start(device)
+    chosen = start(device if cluster is None else "cpu")
 
     from ..studies.reproduce.cells import plan, run_cell
     from ..studies.reproduce.figures import table
+    from ..studies.reproduce.many import by_workers
     from ..studies.reproduce.page import make_page
     from ..studies.reproduce.pictures import picture_sets
     from ..studies.reproduce.protocol import PRIORS, SCALES
@@ -82,6 +96,16 @@ def asim2020(
             f"--only {' '.join(patterns)}: nothing in this study is called so; its parts are "
             f"named like {cells[0].path}"
         )
+    failed: dict[str, str] = {}
+    if cluster is not None:
+        todo = [cell for cell in cells if cell.matches(patterns)]
+        with (
+            on_cluster(cluster, quiet),
+            Progress("asim2020", len(todo), unit="part", quiet=quiet) as bar,
+        ):
+            failed = by_workers(todo, sets, priors, out, scale.effort, device, progress=bar)
+        for why in failed.values():
+            complain(why)
     results = Results(out)
     progress = Progress("asim2020", len(cells), unit="part", quiet=quiet)
     try:
@@ -90,7 +114,11 @@ def asim2020(
                 progress(k, note=cell.path)
                 given = (cell, sets[cell.set], priors, out, scale.effort, chosen)
                 report = progress.part(k, k + 1, cell.path)
-                found = run_cell(*given, compute=cell.matches(patterns), progress=report)
+                found = run_cell(
+                    *given,
+                    compute=cell.matches(patterns) and cell.path not in failed,
+                    progress=report,
+                )
                 if found is not None:  # else not asked for, and no earlier run has finished it
                     results.add(cell, found)
                 if progress.done == k:  # nothing was computed
@@ -108,17 +136,18 @@ def asim2020(
         "failures": results.failures(),
     } | results.json()
     results.write_csv(out / "results.csv")
+    code = 1 if failed else 0
     title = f"innverse reproduce asim2020 · {name} · {data or 'packaged pictures'}"
     page = write(out, summary, lambda: make_page(results, sets, missing, title, command_line()))
     if json:
         print_json(summary)
-        return 0
+        return code
     about = {group: p.about for group, p in sets.items()}
     for experiment in ("compressed_sensing", "denoising", "inpainting"):
         if results.settings(experiment):
             table(results, experiment, about).print()
     print(page)
-    return 0
+    return code
 
 
 def _load(wanted: dict[str, str], device) -> tuple[dict, list[str]]:

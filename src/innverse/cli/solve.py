@@ -17,12 +17,14 @@ from ..progress import Progress
 from .entry import complain
 from .flags import flags_of, spelled
 from .options import (
+    Cluster,
     Device,
     Json,
     Quiet,
     Seed,
     check_writable,
     note,
+    on_cluster,
     parse_range,
     print_json,
     start,
@@ -54,6 +56,7 @@ def command() -> Callable[..., int]:
         beside: str | None = None,
         seed: Seed = 0,
         device: Device = "auto",
+        cluster: Cluster = None,
         json: Json = False,
         quiet: Quiet = False,
     ) -> int:
@@ -66,6 +69,7 @@ def command() -> Callable[..., int]:
         innverse solve clean.png --simulate --physics blur --kernel motion:15:30 --out r
         innverse solve scan.h5 --physics tomography --every 2 --beside tv --out slice
         innverse solve kspace.h5 --physics mri --every 2 --beside tv --out head
+        innverse solve photos/ --physics denoising --noise auto --out clean --cluster local:4
 
         Stacks of TIFF, DICOM, NIfTI, HDF5 (file.h5:name), .mat and .npz are solved slice by slice
         and come back in their format and units, with std and the ends of 90 % intervals.
@@ -112,18 +116,23 @@ def command() -> Callable[..., int]:
             "beside": [] if beside is None else beside.split(","),
         }
         check_writable(out)
-        settings["device"] = start(device)
+        # workers choose among devices of their own
+        settings["device"] = start(device) if cluster is None else device
         from ..restoration import restore
 
         inputs = files[0] if len(files) == 1 else files
         try:
-            with Progress("solving", quiet=quiet) as progress:
+            with on_cluster(cluster, quiet), Progress("solving", quiet=quiet) as progress:
                 results = restore(
                     inputs, physics, out=out, progress=progress, keep_failures=True,
                     **settings, **given,
                 )  # fmt: skip
         except OptionError as error:
             raise spelled(error) from None
+        except KeyboardInterrupt:
+            if cluster is not None:
+                note("what is finished is kept: the same command continues", quiet)
+            raise
         return _report(results, json, quiet)
 
     return solve

@@ -12,6 +12,7 @@ import torch
 
 from .. import solvers
 from ..catalog import METHODS, Operator
+from ..clusters import active
 from ..device import choose_device
 from ..errors import InnverseError, InputError, UsageError, is_out_of_memory
 from ..progress import Report, part
@@ -19,6 +20,7 @@ from ..solvers import Reconstruction, SolveWarning, method_for
 from ..solvers.solve import AUTO
 from ..solvers.windows import is_local
 from .jobs import Job, Measured, gather, prepare
+from .many import Solving, by_workers
 from .priors import Priors
 from .results import Restored, compare, keep_slice, result_of, write
 from .setting import Setting, split_options
@@ -49,7 +51,9 @@ def restore(
 ) -> list[Restored]:
     """Restore pictures, or other measurements, and write the results into a folder.
 
-    Inputs of equal size are solved together; what one gets does not depend on those beside it.
+    Inputs of equal size are solved together; what one gets does not depend on those beside it. Within
+    ``with innverse.cluster(...)`` several inputs are shared out among the workers; with ``out`` what is
+    finished is kept, and the same call goes on.
 
     Args:
         inputs: a path of a picture, a folder or a .npy, an array or tensor (C, H, W) or (H, W) on
@@ -93,7 +97,6 @@ def restore(
         >>> result.image.shape, result.converged
         (torch.Size([1, 16, 16]), True)
     """
-    target = choose_device(device) if isinstance(device, str) else device
     own, asked = split_options(physics, method, options)
     for name in beside:
         METHODS.real_name(name)
@@ -108,8 +111,43 @@ def restore(
     single = len({job.name for job in jobs}) == 1 and not (
         folder and isinstance(jobs[0].source, Path)
     )
+    shared_out = active() is not None and len(jobs) > 1
+    if shared_out and any(isinstance(job.source, Slice) and not job.source.alone for job in jobs):
+        raise UsageError("a stack of slices is solved on one machine: solve it without a cluster")
+    here = "cpu" if shared_out else device  # the workers have devices of their own
+    target = choose_device(here) if isinstance(here, str) else here
     ways = (method, *beside)
     priors = Priors(prior, target, AUTO in ways or any(METHODS[name].uses_prior for name in ways))
+    solving = Solving(setting, method, asked, tuple(beside), seed, str(device))
+
+    def place(job: Job) -> Path | None:
+        return None if out is None else Path(out) if single else Path(out) / job.name
+
+    if shared_out:
+        records = None if out is None else Path(out)
+        usable = [job for job in jobs if job.error is None]
+        found = by_workers(_together, usable, priors, solving, place, records, progress)
+    else:
+        found = _together(jobs, priors, solving, place, progress, keep_failures)
+    errors = [job.error for job in jobs if job.error is not None]
+    if errors and not keep_failures:
+        raise errors[0]
+    if out is not None:
+        _write_stacks(jobs, found)
+    return [found.get(id(job)) or _failure(job) for job in jobs]
+
+
+def _together(
+    jobs: list[Job],
+    priors: Priors,
+    solving: Solving,
+    place: Callable[[Job], Path | None],
+    progress: Report | None = None,
+    keep_failures: bool = True,
+) -> dict[int, Restored]:
+    """The results of jobs by their ids, written to where their ``place`` is; others have an error."""
+    setting, method, asked, target = solving.setting, solving.method, solving.asked, priors.device
+    beside, rounds = solving.beside, 1 + len(solving.beside)
     found: dict[int, Restored] = {}
 
     def failed(some: list[Job], error: InnverseError) -> None:
@@ -135,14 +173,14 @@ def restore(
             failed([job], error)
     batches = _batches(jobs, priors, method, asked, failed)
     sizes = [sum(job.known.y.numel() for job in batch) for batch, _ in batches]
-    total, before = sum(sizes) * len(ways), 0
+    total, before = sum(sizes) * rounds, 0
     for number, (size, (batch, way)) in enumerate(zip(sizes, batches, strict=True), 1):
         words = "" if len(batches) == 1 else f"batch {number} of {len(batches)}"
         call = dict(asked)
         if way != "pnp" and method == AUTO:
             call.pop("tile", None)  # "auto" and "none" are no wish
         if "seed" in METHODS[way].declared:
-            call["seed"] = seed
+            call["seed"] = solving.seed
         if setting.estimates_noise or not isinstance(setting.operator, Operator):
             call["noise"] = setting.noise
         if call.get("checkpoint") and len(batches) > 1:  # each is a run of its own
@@ -164,18 +202,16 @@ def restore(
                     report = progress and part(progress, *span, name, total)
                     compare(one, measured, _other(name, measured, priors, call, target, report))
                 found[id(job)] = one
-                if out is None:
+                folder = place(job)
+                if folder is None:
                     continue
-                place = Path(out) if single else Path(out) / job.name
-                one.summary["folder"] = str(place)
+                one.summary["folder"] = str(folder)
                 if isinstance(job.source, Slice) and not job.source.alone:
                     keep_slice(one, measured, job.source)
                 else:
-                    write(one, job, measured, setting, place)
-        before += size * len(ways)
-    if out is not None:
-        _write_stacks(jobs, found)
-    return [found.get(id(job)) or _failure(job) for job in jobs]
+                    write(one, job, measured, setting, folder)
+        before += size * rounds
+    return found
 
 
 def _write_stacks(jobs: list[Job], found: dict[int, Restored]) -> None:

@@ -8,7 +8,7 @@ that adapt to each item (see `adapt`); all chains of all items in one batch.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Generator as Generating
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...catalog import Method
+from ...clusters import active
 from ...errors import UsageError
 from ...fitting.interrupt import stop_requests
 from ...flows.padding import pad_to_multiple
@@ -33,13 +34,14 @@ from .conditioning import STEPS, condition, curvatures
 from .hmc import Move
 from .latent import LatentTarget
 from .likelihood import likelihood_of
+from .many import PAIR, by_workers
 from .memory import check_memory
 from .metric import Flat, Kinetic, metric_for, scale_of
 from .needs import check_density, check_noise
 from .randomness import Streams
+from .sampled import Sampled
 from .start import begin, levels, reconstruction
 from .target import Target
-from .verdict import judge_chains
 
 _MUCH_BETTER = 2.0  # times a smaller condition number, for which latent space is taken
 _SO_FAR = 64  # pixels, of all items, of which R-hat is told on the way
@@ -94,9 +96,16 @@ class PosteriorDraws(Method):
         check_noise("posterior", problem)
         if self.space == "latent" and not _has_latents(prior):
             raise UsageError(f"space='latent': {type(prior).__name__} has no encode and decode")
-        run = _Run(self, problem, prior)
-        run.sample()
-        return run.result()
+        options = {name: getattr(self, name) for name in self.declared}
+        if active() is not None and self.chains > PAIR:
+            if self.init is None:  # once, for all
+                options["init"] = reconstruction(problem, prior)
+            left = by_workers(_sample, options, problem, prior)
+        else:
+            left = _sample(options, problem, prior)
+        density = priors_at(prior, self.sigma)[0]
+        level = None if noise_range(prior) is None else float(density.c)
+        return left.conclude(problem, prior, density, level)
 
 
 class _Run:
@@ -308,56 +317,34 @@ class _Run:
             tensors["moments"] = self.moments.sums
         return self.state.k, tensors, state | {"in_latents": self.in_latents}
 
-    def result(self) -> Reconstruction:
-        state, problem = self.state, self.problem
-        sampled = max(state.sampled, 1)
+    def left(self) -> Sampled:
+        """What the chains have left."""
+        state = self.state
         accepted, diverged = (
             v.unflatten(0, (-1, self.chains)) for v in (state.accepted, state.diverged)
         )
-        verdicts = [
-            judge_chains(*row)
-            for row in zip(
-                state.draws, state.log_p, accepted / sampled, diverged / sampled, strict=True
-            )
-        ]
-        samples = state.draws.flatten(1, 2).transpose(0, 1)
-        x, std = samples.mean(0), samples.std(0)
-        if self.moments is not None:
-            x, std = (v.to(samples) for v in self.moments.result(len(samples)))
-        with torch.no_grad():
-            log_prob = self.density.log_prob(pad_to_multiple(x, multiple_of(self.prior)))
-        for row, verdict in zip(self.notes, verdicts, strict=True):
-            row += verdict.bad_chains
-        status = [v.status for v in verdicts]
-        return Reconstruction(
-            x=x,
-            z=None,
-            log_prob=log_prob,
-            residual=problem.residual(x),
-            converged=torch.tensor([s == "converged" for s in status]),
-            status=status,
+        return Sampled(
+            draws=state.draws,
+            log_p=state.log_p,
+            accepted=accepted,
+            diverged=diverged,
+            transitions=state.sampled,
             evaluations=state.evaluations,
-            method="posterior",
+            curvature=self.curvature,
+            step=state.steps.final,
+            time=state.time,
+            in_latents=self.in_latents,
+            metric=type(self.metric).__name__,
+            moments=None if self.moments is None else self.moments.sums,
             trace=state.trace,
-            std=std,
-            samples=samples,
             notes=self.notes,
-            diagnostics={
-                "r_hat": torch.stack([v.r_hat for v in verdicts]),
-                "ess_bulk": torch.stack([v.ess_bulk for v in verdicts]),
-                "ess_tail": torch.stack([v.ess_tail for v in verdicts]),
-                "acceptance": accepted.mean(1) / sampled,
-                "divergences": diverged.sum(1).long(),
-                "sigma": self.level,
-                "of": "clean" if self.moments is not None or self.level is None else "noisy",
-                "space": "latent" if self.in_latents else "image",
-                "metric": type(self.metric).__name__,
-                "condition": condition(self.curvature, state.time),
-                "curvature": self.curvature,
-                "step": state.steps.final,
-                "log_p": state.log_p,
-            },
         )
+
+
+def _sample(options: Mapping[str, Any], problem: Problem, prior) -> Sampled:
+    run = _Run(PosteriorDraws(**options), problem, prior)
+    run.sample()
+    return run.left()
 
 
 def _has_latents(prior) -> bool:
