@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from ..data import Crops, open_images, split
+from ..data.bank import CropsOnDevice, fits
+from ..device import runs_ahead
 from .distributed import World
 
 if TYPE_CHECKING:
@@ -40,11 +43,23 @@ class TrainingImages:
             if n:
                 self._train, self._test = split(source, n, 0)
         self.n_train, self.n_held_out = len(self._train), len(source) - len(self._train)
-        self._crops: dict[tuple[int, int], Crops] = {}
+        self._crops: dict[tuple, Crops | CropsOnDevice] = {}
 
-    def batch(self, step: int, world: World | None = None) -> Tensor:
-        """(B / world.size, C, s, s) uint8: this process's share of the crops of a step."""
+    def batch(
+        self, step: int, world: World | None = None, device: torch.device | None = None
+    ) -> Tensor:
+        """(B / world.size, C, s, s) uint8: this process's share of the crops of a step.
+
+        For a ``device`` that runs ahead they are cut there, if the images fit.
+        """
         world = world or self._world
+        if device is not None and runs_ahead(device):
+            key = (world.rank, world.size, device)
+            if key not in self._crops:
+                self.batch(step, world)
+                crops = self._crops[world.rank, world.size]
+                self._crops[key] = CropsOnDevice(crops, device) if fits(crops) else crops
+            return self._crops[key].batch(step).to(device, non_blocking=True)
         key = (world.rank, world.size)
         if key not in self._crops:
             d, t = self.config.data, self.config.train
