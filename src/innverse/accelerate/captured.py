@@ -43,7 +43,7 @@ class CudaRecorder:
 
     @contextlib.contextmanager
     def aside(self):
-        """What runs within is on that stream, after what was asked for before and before what follows."""
+        """What runs within is on that stream, after what came before and before what follows."""
         with torch.cuda.device(self.device):
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
@@ -58,10 +58,10 @@ class CudaRecorder:
         """
         graph = torch.cuda.CUDAGraph()
         pool = self._graphs[0].pool() if self._graphs else None
-        with torch.cuda.device(self.device):
-            # other threads (of data loaders, say) may go on talking to the device
-            with torch.cuda.graph(graph, pool, self.stream, "thread_local"):
-                results = function()
+        # other threads (of data loaders, say) may go on talking to the device
+        mode = "thread_local"
+        with torch.cuda.device(self.device), torch.cuda.graph(graph, pool, self.stream, mode):
+            results = function()
         self._graphs.append(graph)
         return graph.replay, results
 
@@ -132,7 +132,7 @@ def _apart(results: Any) -> Any:
 
 def _gave_up(error: RuntimeError) -> None:
     reason = " ".join(str(error).split())[:200]
-    log.info("runs without a CUDA graph, kernel by kernel: %s", reason)
+    log.warning("runs without a CUDA graph, kernel by kernel: %s", reason)
 
 
 # ---- steps ---------------------------------------------------------------------------------------
@@ -142,10 +142,10 @@ class Captured:
     """``function(*tensors, **settings)``, each call of which runs it once, recorded or not.
 
     Args:
-        function: takes tensors (or None) that may differ in their values from call to call, and settings
-            that are numbers or texts, and returns tensors. It may write into tensors that stay where they
-            are, parameters or the state of an optimiser; it must read nothing else that changes, and
-            not wait for the device. Random numbers of torch's global generator are fine.
+        function: takes tensors (or None) whose values may differ from call to call, and settings that
+            are numbers or texts, and returns tensors. It may write into tensors that stay where they
+            are, parameters or the state of an optimiser; it must read nothing else that changes,
+            and not wait for the device. Random numbers of torch's global generator are fine.
 
     Example:
         >>> total = torch.zeros(3)

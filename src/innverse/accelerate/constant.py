@@ -76,7 +76,7 @@ def remember(owner: object, given: tuple, make: Callable):
     return found[2]
 
 
-def kept_with_promise(owner: object, name: str, make: Callable):
+def kept_with_promise(owner: object, name: object, make: Callable):
     """``make()`` of the first call for this ``owner`` and ``name`` since the promise was given; it is
     forgotten with it. Without a promise None."""
     memory = None if torch.compiler.is_compiling() else _memory.get()
