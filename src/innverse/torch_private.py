@@ -118,8 +118,8 @@ def move_towards_(
 
 
 @torch.no_grad()
-def step_unless(optimizer: torch.optim.Optimizer, refused: Tensor) -> None:
+def step_unless(optimizer: Any, refused: Tensor) -> None:
     """A step of a fused optimiser, or where ``refused`` (a bool on its device) holds none: weights and
     moments stay as they are. It is what `torch.amp.GradScaler` does with gradients that overflow."""
-    optimizer.found_inf = refused.float()  # type: ignore[attr-defined]
+    optimizer.found_inf = refused.float()
     optimizer.step()

@@ -132,3 +132,12 @@ def test_other_shapes_have_graphs_of_their_own(recorder):
             assert torch.equal(torch.autograd.grad(graphed(x).sum(), x)[0], 2 * x)
             assert torch.equal(graphed(x.detach()), x.detach().square().sum(1))
     assert recorder.made == 2 * 2 + 2
+
+
+def test_ever_other_shapes_are_left_to_python(recorder):
+    graphed = Graphed(lambda x: x.square())
+    for _ in range(6):
+        for n in range(1, 12):
+            for _ in range(3):
+                assert torch.equal(graphed(torch.full((n,), 3.0)), torch.full((n,), 9.0))
+    assert recorder.made < 6 * 11

@@ -28,7 +28,8 @@ from .constant import varying_inputs
 log = logging.getLogger("innverse")
 
 _WARM = 2  # calls before a graph is made: libraries choose kernels, optimisers make their state
-_KEPT = 4  # graphs of one function, each of other shapes: every one has memory of its own
+_KEPT = 8  # graphs of one function, each of other shapes: every one has memory of its own
+_WORTH = 16  # calls from which a graph was worth its making
 
 Given = tuple[Tensor | None, ...]
 
@@ -90,18 +91,23 @@ class _Programs:
     """What is known of a function by the shapes it was called with, the last few of them."""
 
     def __init__(self, make: Callable[[Given, dict], Any]):
-        self._make, self._known = make, OrderedDict()
+        self._make, self._known, self._wasted = make, OrderedDict(), 0
 
     def of(self, given: Given, settings: dict[str, Any]) -> Any:
+        """The program for such a call; None where shapes change so much that no graph is worth it."""
         key = (
             tuple(None if t is None else _layout(t) for t in given),
             tuple(sorted(settings.items())),
             torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
         )
         if key not in self._known:
+            if self._wasted >= _KEPT:
+                return None
             self._known[key] = self._make(given, settings)
             while len(self._known) > _KEPT:
-                self._known.popitem(last=False)
+                _, old = self._known.popitem(last=False)
+                self._wasted += _WARM < old.calls < _WORTH
         self._known.move_to_end(key)
         return self._known[key]
 
@@ -132,7 +138,7 @@ def _apart(results: Any) -> Any:
 
 def _gave_up(error: RuntimeError) -> None:
     reason = " ".join(str(error).split())[:200]
-    log.warning("runs without a CUDA graph, kernel by kernel: %s", reason)
+    log.info("runs without a CUDA graph, kernel by kernel: %s", reason)
 
 
 # ---- steps ---------------------------------------------------------------------------------------
@@ -159,9 +165,10 @@ class Captured:
         self._programs = _Programs(lambda given, settings: _Step(self.function, given, settings))
 
     def __call__(self, *tensors: Tensor | None, **settings: Any) -> Any:
-        if not _recordable(tensors):
+        program = self._programs.of(tensors, settings) if _recordable(tensors) else None
+        if program is None:
             return _apart(self.function(*tensors, **settings))
-        return self._programs.of(tensors, settings)(tensors)
+        return program(tensors)
 
 
 class _Step:
@@ -216,9 +223,8 @@ class Graphed:
         self._programs = _Programs(lambda given, _: _Function(self.function, given))
 
     def __call__(self, *tensors: Tensor | None) -> Tensor:
-        if not _recordable(tensors):
-            return self.function(*tensors)
-        return self._programs.of(tensors, {})(tensors)
+        program = self._programs.of(tensors, {}) if _recordable(tensors) else None
+        return self.function(*tensors) if program is None else program(tensors)
 
 
 class _Function:
@@ -230,8 +236,8 @@ class _Function:
             torch.is_grad_enabled() and t is not None and t.requires_grad for t in given
         )
         self.calls, self.hopeless = 0, False
-        self.forward: Callable[[], None] | None = None
-        self.backward: Callable[[], None] | None = None
+        self.forward: Any = None  # what runs the graphs, once there are any
+        self.backward: Any = None
         self.turn = 0  # of whom what the forward graph has left behind is
 
     def __call__(self, given: Given) -> Tensor:
@@ -286,7 +292,8 @@ class _Function:
             _gave_up(error)
 
     def _gradient(self, result: Tensor) -> tuple[Tensor, ...]:
-        wanted = [p for p, need in zip(self.places, self.needed, strict=True) if need]
+        pairs = zip(self.places, self.needed, strict=True)
+        wanted = [p for p, need in pairs if need and p is not None]
         return torch.autograd.grad(result, wanted, self.g) if wanted else ()
 
 
@@ -298,8 +305,8 @@ class _Node(torch.autograd.Function):
         return program.result.clone()
 
     @staticmethod
-    def backward(ctx, g: Tensor):
-        given, program = ctx.saved_tensors, ctx.program
+    def backward(ctx, *gradients: Tensor):
+        (g,), given, program = gradients, ctx.saved_tensors, ctx.program
         if handwritten.wants_formula(g):
             formula = lambda *given: (program.function(*given),)  # noqa: E731
             return None, *handwritten.exact(formula, given, (g,), ctx.needs_input_grad[1:])

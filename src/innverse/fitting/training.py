@@ -72,7 +72,7 @@ class Training:
         self.schedule, self.seed, self.device = schedule, seed, device
         self.per_epoch = data.per_epoch
         self.descent = Descent(model, lr=schedule.lr, weight_decay=schedule.weight_decay)
-        self.queued = None
+        self.queued: Any = None  # a `QueuedDescent` on a device that runs ahead
         where = next(iter(self.descent.parameters.values())).device
         if runs_ahead(where):
             self.queued = QueuedDescent(self.descent)

@@ -43,7 +43,8 @@ class TrainingImages:
             if n:
                 self._train, self._test = split(source, n, 0)
         self.n_train, self.n_held_out = len(self._train), len(source) - len(self._train)
-        self._crops: dict[tuple, Crops | CropsOnDevice] = {}
+        self._crops: dict[tuple[int, int], Crops] = {}
+        self._there: dict[tuple[int, int], CropsOnDevice | Crops] = {}
 
     def batch(
         self, step: int, world: World | None = None, device: torch.device | None = None
@@ -53,13 +54,6 @@ class TrainingImages:
         For a ``device`` that runs ahead they are cut there, if the images fit.
         """
         world = world or self._world
-        if device is not None and runs_ahead(device):
-            key = (world.rank, world.size, device)
-            if key not in self._crops:
-                self.batch(step, world)
-                crops = self._crops[world.rank, world.size]
-                self._crops[key] = CropsOnDevice(crops, device) if fits(crops) else crops
-            return self._crops[key].batch(step).to(device, non_blocking=True)
         key = (world.rank, world.size)
         if key not in self._crops:
             d, t = self.config.data, self.config.train
@@ -67,7 +61,12 @@ class TrainingImages:
                 self._train, self.config.shape[1], t.batch_size, flip=d.flip, transpose=d.transpose,
                 seed=t.seed, rank=world.rank, world=world.size,
             )  # fmt: skip
-        return self._crops[key].batch(step)
+        crops = self._crops[key]
+        if device is None or not runs_ahead(device):
+            return crops.batch(step)
+        if key not in self._there:
+            self._there[key] = CropsOnDevice(crops, device) if fits(crops) else crops
+        return self._there[key].batch(step).to(device, non_blocking=True)
 
     def held_out(self, n: int) -> list[Tensor]:
         """About n held-out crops in batches, the same ones every time."""

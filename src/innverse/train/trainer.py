@@ -83,8 +83,8 @@ class Trainer:
         set_memory(self.model, self.settings.memory)
         set_precision(self.model, self.settings.precision)
         self.descents = self._descents()
-        self._objective = None
-        self.queued = None
+        self._objective: Any = None
+        self.queued: Any = None  # a `QueuedDescent` on a device that runs ahead
         if runs_ahead(self.device) and self.world.size == 1 and len(self.descents) == 1:
             self.queued = QueuedDescent(self.descents["guard"])
             self._captured = Captured(self._update_queued)
@@ -215,7 +215,7 @@ class Trainer:
             reseed(seed, self.device)
         else:
             g = torch.Generator().manual_seed(seed)
-        draws = {"generator": g, "device": self.device}
+        draws: dict[str, Any] = {"generator": g, "device": self.device}
         sigma = None
         if self.config.model.noise is None:
             noise = torch.rand(shape, **draws)
