@@ -8,11 +8,15 @@ import random
 import pytest
 import torch
 
+from absent_gpu import GPU, nobody_waits, on_gpu, recording_on_cpu
 from innverse import fit, flows
 from innverse.accelerate.captured import Captured
 from innverse.fitting import training as training_module
+from innverse.fitting.fit import _loss_of
 from innverse.fitting.guard import Guard
 from innverse.fitting.queued import QueuedGuard, in_words
+from innverse.fitting.schedule import Schedule
+from innverse.fitting.training import Training
 
 
 def stories():
@@ -46,8 +50,6 @@ def test_both_guards_decide_alike(window):
 
 
 def test_fit_learns_the_same_ahead_of_python(monkeypatch):
-    from absent_gpu import recording_on_cpu
-
     x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor(
         [[1, 0.8], [0, 0.6]]
     )
@@ -69,8 +71,6 @@ def test_fit_learns_the_same_ahead_of_python(monkeypatch):
 
 
 def test_fit_ahead_of_python_survives_nan_and_continues(monkeypatch, tmp_path):
-    from absent_gpu import recording_on_cpu
-
     monkeypatch.setattr(training_module, "runs_ahead", lambda device: True)
     recording_on_cpu(monkeypatch)
     x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
@@ -85,6 +85,21 @@ def test_fit_ahead_of_python_survives_nan_and_continues(monkeypatch, tmp_path):
     whole, flow = trained(4, None)
     assert whole.skipped >= 4 and all(p.isfinite().all() for p in flow.parameters())
     assert math.isfinite(whole.best)
+
+
+@pytest.mark.parametrize("name", ["realnvp", "nsf", "maf", "flow_matching"])
+def test_no_step_of_fit_waits_for_the_gpu(monkeypatch, name):
+    options = {"hidden": 8} if name == "flow_matching" else {"layers": 2, "width": 8}
+    flow = on_gpu(flows.build(name, (4,), condition=1, **options))
+    monkeypatch.setattr(Training, "_evaluate", lambda self, data: 0.0)
+    rows = torch.randn(200, 4), torch.randn(200, 1)
+    loss = _loss_of(flow)
+    training = Training(flow, loss, rows, rows, Schedule(batch_size=20), device=GPU)
+    training.data.batch(0, 0)  # the order of an epoch goes there
+    with nobody_waits(monkeypatch):
+        for _ in range(4):
+            training.step()
+    assert training.history.steps == 4
 
 
 def test_a_captured_call_may_take_none():
