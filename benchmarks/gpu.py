@@ -304,10 +304,10 @@ def exact() -> Iterator[None]:
 @contextlib.contextmanager
 def _pictures(n: int = 64, size: int = 96) -> Iterator[None]:
     """Trainers find textures wherever they look for images."""
-    g, usual = torch.Generator().manual_seed(0), training_sources.open_images
+    usual = training_sources.open_images
 
     def made(path, *, channels=None, **_):
-        c = channels or 3
+        c, g = channels or 3, torch.Generator().manual_seed(0)
         textures = glows.textures(n, g, shape=(3, size, size))[:, :c]
         return ImageSource(
             [f"{k}" for k in range(n)], (255 * textures).clamp(0, 255).byte().numpy()
@@ -320,17 +320,22 @@ def _pictures(n: int = 64, size: int = 96) -> Iterator[None]:
         training_sources.open_images = usual
 
 
+def trainer_of(run: Run, config) -> Trainer:
+    data = TrainingImages(config)
+    return Trainer(data.config, data, device=run.device)
+
+
 def losses(run: Run, config, steps: int, *, capture: bool, stop: int = 0) -> torch.Tensor:
     """Of every step; with ``stop`` another trainer goes on from a checkpoint of that step."""
     os.environ["INNVERSE_CAPTURE"] = str(int(capture))
     try:
-        trainer = Trainer(config, TrainingImages(config), device=run.device)
+        trainer = trainer_of(run, config)
         trainer.initialize()
         rows = []
         for k in range(steps):
             if stop and k == stop:
                 saved = trainer.checkpoint()
-                trainer = Trainer(config, TrainingImages(config), device=run.device)
+                trainer = trainer_of(run, config)
                 trainer.restore(saved)
             rows += trainer.read([trainer.step()])
         return torch.tensor([row["loss"] for row in rows], dtype=torch.float64)
@@ -453,8 +458,10 @@ def uses(run: Run) -> None:
     """A prior trained, a picture restored, a posterior sampled."""
     for term in ("likelihood", "score matching"):
         run.row("training of configs/natural-gray-gpu.toml", term, lambda t=term: crops(run, t))
-    run.row("pnp, 256x256, half of the pixels", "innverse", lambda: restored(run))
-    run.row("posterior, 64x64, half of the pixels", "innverse", lambda: sampled(run))
+    large, small = (32, 16) if run.quick else (256, 64)
+    half = "half of the pixels"
+    run.row(f"pnp, {large}x{large}, {half}", "innverse", lambda: restored(run, large))
+    run.row(f"posterior, {small}x{small}, {half}", "innverse", lambda: sampled(run, small))
 
 
 def crops(run: Run, term: str) -> dict:
@@ -463,7 +470,7 @@ def crops(run: Run, term: str) -> dict:
         changes |= {"train.batch_size": 2, "model.hidden": 8, "model.steps": 1, "data.crop": 16}
     with _pictures(64, 128):
         config = load_config(ROOT / "configs" / "natural-gray-gpu.toml", changes)
-        trainer = Trainer(config, TrainingImages(config), device=run.device)
+        trainer = trainer_of(run, config)
         trainer.initialize()
         n, batch = (2 if run.quick else 40), config.train.batch_size
         trainer.read([trainer.step() for _ in range(1 if run.quick else 8)])
@@ -475,8 +482,8 @@ def crops(run: Run, term: str) -> dict:
     return {"ms": 1e3 * seconds, "crops/s": batch / seconds}
 
 
-def restored(run: Run) -> dict:
-    size, prior = (32 if run.quick else 256), innverse.load("natural-gray").to(run.device)
+def restored(run: Run, size: int) -> dict:
+    prior = innverse.load("natural-gray").to(run.device)
     operator, x = physics.Inpainting(mask(size)).to(run.device), picture(size).to(run.device)
     y = operator.A(
         x + 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
@@ -492,8 +499,8 @@ def restored(run: Run) -> dict:
     return {"seconds": min(times), "first": times[0], "dB": psnr(found.x, x)}
 
 
-def sampled(run: Run) -> dict:
-    size, prior = (16 if run.quick else 64), innverse.load("natural-gray").to(run.device)
+def sampled(run: Run, size: int) -> dict:
+    prior = innverse.load("natural-gray").to(run.device)
     operator, x = physics.Inpainting(mask(size)).to(run.device), picture(size).to(run.device)
     y = operator.A(
         x + 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
