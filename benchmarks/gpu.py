@@ -511,11 +511,8 @@ def sampled(run: Run, size: int) -> dict:
     found = innverse.solve(y, operator, prior, method="posterior", noise=0.02, **options)
     run.wait()
     seconds = time.perf_counter() - start
-    draws = found.samples.flatten(-3)
-    chains = options.get("chains", 4)
-    sizes = effective_size(
-        draws[0].unflatten(0, (chains, -1))[..., :: max(1, draws.shape[-1] // 64)]
-    )
+    draws = found.samples[:, 0].flatten(1)[:, :: max(1, size * size // 64)]
+    sizes = effective_size(draws.unflatten(0, (options.get("chains", 4), -1)))
     effective = float(sizes.median())
     return {
         "seconds": seconds,
