@@ -15,8 +15,10 @@ _STEPS = 64  # of which the choices are sent at once
 
 
 def fits(crops: Crops) -> bool:
-    """Whether all images are in memory, and few enough to be kept on a device."""
+    """Whether all images are bytes in memory, and few enough to be kept on a device."""
     source = crops.source
+    if source.array(0).dtype != np.uint8:
+        return False  # devices know little of other whole numbers without a sign
     sizes = source.known_sizes()
     if source.base is None and len(sizes) < len(source):
         return False  # some are read from disk at each use

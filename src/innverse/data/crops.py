@@ -89,7 +89,7 @@ class Crops:
         if self._base is not None and self._index is not None:
             out = self._base[self._index[picked]]
         else:
-            out = np.empty((len(picked), *self.shape), np.uint8)
+            out = np.empty((len(picked), *self.shape), self.source.array(0).dtype)
             for k, i in enumerate(picked):
                 image = self.large_enough(i)
                 top = int(u[k] * (image.shape[1] - self.height + 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -43,8 +43,7 @@ class TrainingImages:
             if n:
                 self._train, self._test = split(source, n, 0)
         self.n_train, self.n_held_out = len(self._train), len(source) - len(self._train)
-        self._crops: dict[tuple[int, int], Crops] = {}
-        self._there: dict[tuple[int, int], CropsOnDevice | Crops] = {}
+        self._crops: dict[tuple, Any] = {}  # by rank and size of the world, and the device
 
     def batch(
         self, step: int, world: World | None = None, device: torch.device | None = None
@@ -64,9 +63,10 @@ class TrainingImages:
         crops = self._crops[key]
         if device is None or not runs_ahead(device):
             return crops.batch(step)
-        if key not in self._there:
-            self._there[key] = CropsOnDevice(crops, device) if fits(crops) else crops
-        return self._there[key].batch(step).to(device, non_blocking=True)
+        there = (*key, device)
+        if there not in self._crops:
+            self._crops[there] = CropsOnDevice(crops, device) if fits(crops) else crops
+        return self._crops[there].batch(step).to(device, non_blocking=True)
 
     def held_out(self, n: int) -> list[Tensor]:
         """About n held-out crops in batches, the same ones every time."""
