@@ -70,6 +70,8 @@ class Run:
         row = {"what": what, "who": who}
         try:
             row |= {"left out": "out of time"} if self.late else measure()
+        except ModuleNotFoundError as missing:
+            row["left out"] = f"{missing.name} is not installed"
         except Exception as problem:  # of other libraries
             row["error"] = f"{type(problem).__name__}: {_line(problem)}"
         self.rows.append(row)
