@@ -276,7 +276,13 @@ def psnr(x: torch.Tensor, clean: torch.Tensor) -> float:
 def parity(run: Run) -> None:
     """Graphs train as step-by-step training does: the same losses, and bit for bit after a resume."""
     steps = 6 if run.quick else 50
-    changes = {"train.steps": steps, "train.batch_size": 8, "model.levels": 2, "model.steps": 2}
+    changes = {
+        "data.crop": 16 if run.quick else 64,
+        "train.steps": steps,
+        "train.batch_size": 8,
+        "model.levels": 2,
+        "model.steps": 2,
+    }
     noisy = {
         "model.noise": [0.01, 0.4],
         "train.score_matching": 1.0,

@@ -34,6 +34,7 @@ class CropsOnDevice:
 
     Example:
         >>> import numpy as np
+        >>> from innverse.data.bank import CropsOnDevice
         >>> images = np.random.default_rng(0).integers(0, 256, (3, 1, 9, 9), dtype=np.uint8)
         >>> crops = Crops(ImageSource(["a", "b", "c"], images), 4, batch_size=5)
         >>> bool((CropsOnDevice(crops, "cpu").batch(7) == crops.batch(7)).all())

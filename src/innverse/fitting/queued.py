@@ -19,6 +19,8 @@ class QueuedGuard:
     """What a `Guard` is, with its memory on a device: it judges numbers that nobody has read.
 
     Example:
+        >>> from innverse.fitting.guard import Guard
+        >>> from innverse.fitting.queued import QueuedGuard
         >>> guard = QueuedGuard(Guard(), torch.device("cpu"))
         >>> reason, usual = guard.judge(torch.tensor(torch.nan), torch.tensor(1.0))
         >>> int(reason), guard.read().skipped
