@@ -60,9 +60,12 @@ class CudaRecorder:
         graph = torch.cuda.CUDAGraph()
         pool = self._graphs[0].pool() if self._graphs else None
         # other threads (of data loaders, say) may go on talking to the device
-        mode = "thread_local"
-        with torch.cuda.device(self.device), torch.cuda.graph(graph, pool, self.stream, mode):
-            results = function()
+        mode, before = "thread_local", torch.cuda.current_stream(self.device)
+        try:
+            with torch.cuda.device(self.device), torch.cuda.graph(graph, pool, self.stream, mode):
+                results = function()
+        finally:
+            torch.cuda.set_stream(before)  # a record that fails leaves its own stream behind
         self._graphs.append(graph)
         return graph.replay, results
 
