@@ -29,3 +29,8 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {name!r}: torch finds no such CUDA device here; use cpu")
     return device
+
+
+def runs_ahead(device: torch.device) -> bool:
+    """Whether work there is only asked for, so that to read a number is to wait for all of it."""
+    return device.type != "cpu"

@@ -58,6 +58,14 @@ def _flushes() -> bool:
     return bool(torch.tensor([smallest], dtype=torch.float64).mul(0.5) == 0)
 
 
+def reseed(seed: int, device: torch.device | str | None = None) -> None:
+    """Let torch's global generators, the CPU's and the device's, start at ``seed``."""
+    torch.default_generator.manual_seed(seed)
+    # others are left alone: a call with its traceback would be queued for every absent device
+    if device is not None and torch.device(device).type == "cuda":
+        torch.cuda.manual_seed_all(seed)
+
+
 def drawn_seed(generator: torch.Generator | None) -> int | None:
     """A seed from a generator, None without one."""
     if generator is None:

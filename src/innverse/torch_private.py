@@ -28,6 +28,7 @@ _SOFTMAX_BACKWARD = find("_softmax_backward_data")
 _NORMS = find("_foreach_norm")
 _MUL_ = find("_foreach_mul_")
 _LERP_ = find("_foreach_lerp_")
+_SUB, _ADD_ = find("_foreach_sub"), find("_foreach_add_")
 
 
 # ---- what autograd is about to do ------------------------------------------------------------
@@ -90,7 +91,7 @@ def norms(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def scale_(tensors: Sequence[Tensor], factor: float) -> None:
+def scale_(tensors: Sequence[Tensor], factor: float | Tensor) -> None:
     if _MUL_ is not None:
         return _MUL_(tensors, factor)
     for t in tensors:
@@ -98,9 +99,27 @@ def scale_(tensors: Sequence[Tensor], factor: float) -> None:
 
 
 @torch.no_grad()
-def move_towards_(tensors: Sequence[Tensor], goals: Sequence[Tensor], weight: float) -> None:
+def move_towards_(
+    tensors: Sequence[Tensor], goals: Sequence[Tensor], weight: float | Tensor
+) -> None:
     """t + weight (goal - t) in place of each t."""
-    if _LERP_ is not None:
+    if isinstance(weight, Tensor):  # of which the one-line version knows none for all
+        if _SUB is not None and _ADD_ is not None:
+            steps = _SUB(goals, tensors)
+            scale_(steps, weight)
+            return _ADD_(tensors, steps)
+    elif _LERP_ is not None:
         return _LERP_(tensors, goals, weight)
     for t, goal in zip(tensors, goals, strict=True):
         t.lerp_(goal, weight)
+
+
+# ---- optimisers ------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def step_unless(optimizer: Any, refused: Tensor) -> None:
+    """A step of a fused optimiser, or where ``refused`` (a bool on its device) holds none: weights and
+    moments stay as they are. It is what `torch.amp.GradScaler` does with gradients that overflow."""
+    optimizer.found_inf = refused.float()
+    optimizer.step()

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from innverse.errors import InputError, UsageError
 from innverse.train.config import load_config, parse_setting
+from innverse.train.model import build_model
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def write(tmp_path, text):
@@ -24,6 +29,30 @@ def test_a_file_and_flags(tmp_path):
     assert config.model.noise == (0.01, 0.4)
     assert config.data.held_out == 0.1
     assert config.fitted(3, None).shape == (3, 64, 64)
+
+
+def test_the_configurations_of_the_repository_are_right():
+    if not CONFIGS.exists():
+        pytest.skip("they are not here")
+    for path in sorted(CONFIGS.glob("*.toml")):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "ms", "with_score"),
+    [("natural-gray", 50, 166), ("natural-color", 57, 190), ("faces64", 45, 150)],
+)
+def test_priors_for_a_gpu_take_ten_minutes_a_third_of_it_for_the_score(name, ms, with_score):
+    """By the times of a step that stand in the files."""
+    path = CONFIGS / f"{name}-gpu.toml"
+    if not path.exists():
+        pytest.skip("they are not here")
+    config, text = load_config(path), path.read_text()
+    assert f"{ms} ms" in text and f"{with_score} ms" in text
+    steps, begin = config.train.steps, config.train.score_matching_from
+    first, last = 1e-3 * steps * begin * ms, 1e-3 * steps * (1 - begin) * with_score
+    assert 540 < first + last < 600 and last / (first + last) > 1 / 3
+    assert 1e6 < build_model(config.fitted(config.data.channels, None)).n_parameters < 6e6
 
 
 def test_channels_and_crop_come_from_the_images():

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 import torch
 
 _memory: ContextVar[dict | None] = ContextVar("constant_parameters", default=None)
+_varying: ContextVar[bool] = ContextVar("varying_inputs", default=False)
 
 
 @contextlib.contextmanager
@@ -36,6 +37,22 @@ def varying_parameters():
         _memory.reset(token)
 
 
+@contextlib.contextmanager
+def varying_inputs():
+    """Within it tensors may be the same objects as before with other values: what is made of them is
+    made anew, and nothing is asked of values. What is made of the parameters alone is remembered."""
+    token = _varying.set(True)
+    try:
+        yield
+    finally:
+        _varying.reset(token)
+
+
+def inputs_vary() -> bool:
+    """Whether this is within `varying_inputs`."""
+    return _varying.get()
+
+
 def promised() -> bool:
     """Whether this is within `constant_parameters`."""
     return _memory.get() is not None
@@ -46,12 +63,29 @@ def remember(owner: object, given: tuple, make: Callable):
     memory = None if torch.compiler.is_compiling() else _memory.get()
     if memory is None:
         return make()
+    tensors = [g for g in given if isinstance(g, torch.Tensor)]
+    if tensors and _varying.get():
+        learning = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        with torch.set_grad_enabled(learning):
+            return make()
     found = memory.get(id(owner))
     if found is None or not _alike(found[1], given):
         with torch.inference_mode(False), torch.no_grad():
             # owner and given are stored too, so that their ids stay theirs
             found = memory[id(owner)] = (owner, given, make())
     return found[2]
+
+
+def kept_with_promise(owner: object, name: object, make: Callable):
+    """``make()`` of the first call for this ``owner`` and ``name`` since the promise was given; it is
+    forgotten with it. Without a promise None."""
+    memory = None if torch.compiler.is_compiling() else _memory.get()
+    if memory is None:
+        return None
+    key = id(owner), name
+    if key not in memory:
+        memory[key] = owner, make()
+    return memory[key][1]
 
 
 def _alike(kept: tuple, given: tuple) -> bool:

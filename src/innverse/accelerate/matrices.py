@@ -14,7 +14,7 @@ from ..errors import ShapeError
 from ..shapes import positions
 from . import handwritten
 from .autocast import without_autocast
-from .constant import remember
+from .constant import inputs_vary, promised, remember
 from .layout import is_channels_last
 from .tape import Tape, parameters_of
 
@@ -96,6 +96,7 @@ class Steps:
     def _look_up(self) -> tuple[ByStep, ByStep] | None:
         if (
             not handwritten.applies()  # comparing values would end in torch.func and torch.compile
+            or (inputs_vary() and not promised())  # and nobody may wait for a comparison
             or any(part.training for part in self._parts)
         ):
             return None
@@ -186,7 +187,7 @@ class Matrices:
             indices = next(indices for indices in self._kinds if i in indices)
             w = torch.stack([self.of[j][0].detach() for j in indices])
             b = torch.stack([self.of[j][1].detach() for j in indices])
-            w_inv = torch.linalg.inv(w.double())
+            w_inv = torch.linalg.inv_ex(w.double()).inverse  # unchecked: a GPU would be waited for
             b_inv = -(w_inv @ b.double().unsqueeze(-1)).squeeze(-1)
             pairs = zip(w_inv.to(w.dtype).unbind(), b_inv.to(b.dtype).unbind(), strict=True)
             self._inverses |= dict(zip(indices, pairs, strict=True))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..device import runs_ahead
 from . import handwritten
 from .autocast import autocast_dtype, with_autocast
 from .tape import Tape, parameters_of
@@ -20,7 +21,7 @@ from .tape import Tape, parameters_of
 log = logging.getLogger("innverse")
 
 DRIFT_TOLERANCE = 1e-2
-_CHECK_EVERY = 64  # reading the drift off a GPU costs a synchronisation
+_CHECK_EVERY = 64  # a GPU is waited for then, and not at the first step, which may be recorded
 
 
 def run_reversible(chain, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -103,7 +104,8 @@ class _Walk(torch.nn.Module):
 
 def _report_drift(chain: Any, drift: Any) -> None:
     chain.drift = drift
-    if chain.backward_count % _CHECK_EVERY == 0 and not drift <= DRIFT_TOLERANCE:
+    turn = _CHECK_EVERY - 1 if runs_ahead(drift.device) else 0
+    if chain.backward_count % _CHECK_EVERY == turn and not drift <= DRIFT_TOLERANCE:
         log.warning(
             "reversible chain of %d layers: states rebuilt with error %.1e (tolerance %.0e); "
             "gradients are inexact, set anchor_every or memory='checkpoint'",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..device import choose_device
 from ..errors import ShapeError, UsageError
 from ..fitting.schedule import schedule_of
 from ..fitting.training import Training, signature
@@ -50,6 +51,7 @@ def fit(
     summary: str | nn.Module = "auto",
     size: dict[str, int] | None = None,
     held_out: float = 0.1,
+    device: str | torch.device = "cpu",
     seed: int = 0,
     progress: bool = True,
     checkpoint: str | Path | None = None,
@@ -81,6 +83,8 @@ def fit(
         size: any of layers, width, depth, bins, components, features, summary_width instead of
             what is chosen from N and D.
         held_out: fraction of the pairs on which progress is judged (at most 20000 of them).
+        device: where the networks are trained: "cpu", "cuda", "auto"; the posterior computes on the
+            CPU, whatever it was.
         seed: of the networks, the split and the batches.
         progress: on stderr.
         checkpoint: a folder in which the training is saved twice a minute and at Ctrl-C; the same
@@ -106,6 +110,7 @@ def fit(
     if not 0 < held_out < 1:
         raise UsageError(f"held_out={held_out:g}: give a fraction between 0 and 1")
     limits = schedule_of(**schedule)
+    where = choose_device(str(device))
     with seeded(seed):
         if simulator is not None:
             records = None if checkpoint is None else Path(checkpoint) / SIMULATIONS
@@ -139,7 +144,8 @@ def fit(
 
         config = {"density": density, "summary": summary, "size": size}
         learned, judged = ((u[some], z[some], log_det[some]) for some in (rows, test))
-        training = Training(estimator, loss, learned, judged, limits, seed)
+        estimator.to(where)
+        training = Training(estimator, loss, learned, judged, limits, seed, where)
         named = summary if isinstance(summary, str) else type(summary).__name__
         known = config | {"summary": named, "held_out": held_out, "seed": seed}
         history = training.run(
@@ -148,6 +154,7 @@ def fit(
             resume=resume,
             signature=signature((theta, x), limits, **known) if checkpoint is not None else None,
         )
+        estimator.cpu()
     counts = n, pairs.excluded
     return Posterior(estimator, training_range, pairs.names, shape, config, history, *counts)
 

@@ -85,29 +85,34 @@ class Crops:
 
     def batch(self, step: int) -> Tensor:
         """The crops of this process at ``step``: (batch_size / world, C, height, width) as stored."""
-        rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, step]))
-        u, v = rng.random((2, self.batch_size))
-        mirrored, transposed = rng.random((2, self.batch_size)) < 0.5
-        local = self.batch_size // self.world
-        rows = range(self.rank * local, (self.rank + 1) * local)
-        picked = [self._image(step * self.batch_size + row) for row in rows]
-
+        picked, u, v, mirrored, transposed = self.drawn(step)
         if self._base is not None and self._index is not None:
             out = self._base[self._index[picked]]
         else:
-            out = np.empty((local, *self.shape), self.source.array(0).dtype)
-            for k, row in enumerate(rows):
-                image = self._large_enough(picked[k])
-                top = int(u[row] * (image.shape[1] - self.height + 1))
-                left = int(v[row] * (image.shape[2] - self.width + 1))
+            out = np.empty((len(picked), *self.shape), self.source.array(0).dtype)
+            for k, i in enumerate(picked):
+                image = self.large_enough(i)
+                top = int(u[k] * (image.shape[1] - self.height + 1))
+                left = int(v[k] * (image.shape[2] - self.width + 1))
                 out[k] = image[:, top : top + self.height, left : left + self.width]
-        if self.flip:
-            chosen = mirrored[rows.start : rows.stop]
-            out[chosen] = out[chosen, :, :, ::-1]
+        out[mirrored] = out[mirrored, :, :, ::-1]
         if self.transpose:
-            chosen = transposed[rows.start : rows.stop]
-            out[chosen] = out[chosen].swapaxes(2, 3)
+            out[transposed] = out[transposed].swapaxes(2, 3)
         return torch.from_numpy(out)
+
+    def drawn(self, step: int) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What decides the crops of this process: of which images, where in them (as fractions u and v
+        of what is left of them above and left of the crop), and which are mirrored and transposed."""
+        rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, step]))
+        places = rng.random((2, self.batch_size))
+        turned = rng.random((2, self.batch_size)) < 0.5
+        local = self.batch_size // self.world
+        rows = slice(self.rank * local, (self.rank + 1) * local)
+        u, v = places[:, rows]
+        mirrored, transposed = turned[:, rows] & [[self.flip], [self.transpose]]
+        start = step * self.batch_size
+        picked = [self._image(start + row) for row in range(rows.start, rows.stop)]
+        return picked, u, v, mirrored, transposed
 
     def _image(self, position: int) -> int:
         """Which image stands at a position of the endless sequence of shuffled epochs."""
@@ -118,7 +123,8 @@ class Crops:
             self._epoch = epoch, np.random.Generator(philox).permutation(len(self.source))
         return int(self._epoch[1][offset])
 
-    def _large_enough(self, i: int) -> np.ndarray:
+    def large_enough(self, i: int) -> np.ndarray:
+        """Image i, padded where it is smaller than the crop."""
         image = self.source.array(i)
         down, right = self.height - image.shape[1], self.width - image.shape[2]
         if down <= 0 and right <= 0:

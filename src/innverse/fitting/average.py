@@ -15,5 +15,10 @@ def average_(mean: Iterable[Tensor], now: Iterable[Tensor], step: int, memory: f
     It is a plain mean at first, so that the start is soon forgotten; ``step`` counts from 0. A memory
     of one step or less keeps the weights of now.
     """
-    weight = max(1 / max(memory, 1.0), 9 / (10 + step))
-    torch_private.move_towards_(list(mean), [t.detach() for t in now], weight)
+    goals = [t.detach() for t in now]
+    torch_private.move_towards_(list(mean), goals, average_weight(step, memory))
+
+
+def average_weight(step: int, memory: float) -> float:
+    """By how much `average_` moves."""
+    return max(1 / max(memory, 1.0), 9 / (10 + step))

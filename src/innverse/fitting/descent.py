@@ -70,12 +70,17 @@ class Descent:
                 if weight_decay is not None:
                     group["weight_decay"] = weight_decay
             self.optimizer.step()
-        elif self.guard.in_a_row >= self.max_skips:
+        else:
+            self.end_if_stuck(n, reason)
+        return reason
+
+    def end_if_stuck(self, n: int, reason: str | None) -> None:
+        """Raise NotConvergedError if too many steps in a row, up to step ``n``, were refused."""
+        if self.guard.in_a_row >= self.max_skips:
             raise NotConvergedError(
                 f"training diverged: the last {self.guard.in_a_row} steps up to step {n + 1} were "
                 f"refused ({reason}); {self.advice}"
             )
-        return reason
 
     def tensors(self) -> dict[str, Tensor]:
         """The state of the optimiser, by names ``adamw/<moment>/<parameter>``."""

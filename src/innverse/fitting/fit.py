@@ -205,12 +205,12 @@ def _dequantised(x: Tensor) -> Tensor:
     """Bytes to x = (v + u) / 256, u uniform."""
     if x.dtype != torch.uint8:
         return x
-    return dequantize(x, noise=torch.rand(x.shape).to(x.device))
+    return dequantize(x, noise=torch.rand(x.shape, device=x.device))
 
 
 def _noisy(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     """x + sigma e with sigma log-uniform in [low, high], and sigma (B,)."""
-    log_sigma = math.log(low) + torch.rand(len(x), dtype=x.dtype) * math.log(high / low)
-    sigma = log_sigma.exp().clamp(low, high).to(x.device)
-    e = torch.randn(x.shape, dtype=x.dtype).to(x.device)
+    u = torch.rand(len(x), dtype=x.dtype, device=x.device)
+    sigma = (math.log(low) + u * math.log(high / low)).exp().clamp(low, high)
+    e = torch.randn(x.shape, dtype=x.dtype, device=x.device)
     return x + sigma.view(-1, *[1] * (x.dim() - 1)) * e, sigma

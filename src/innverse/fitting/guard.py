@@ -7,6 +7,19 @@ from collections import deque
 from statistics import median
 from typing import Any
 
+LOSS_LOST, NORM_LOST, NORM_FAR, LOSS_FAR = 1, 2, 3, 4
+"""Reasons to refuse a step, as numbers; 0 is none."""
+
+
+def words(reason: int, loss: float, norm: float, usual: float) -> str | None:
+    """A reason in words; ``usual`` is the median that was exceeded."""
+    return {
+        LOSS_LOST: f"loss is {loss}",
+        NORM_LOST: f"gradient norm is {norm}",
+        NORM_FAR: f"gradient norm {norm:.3g} against a median of {usual:.3g}",
+        LOSS_FAR: f"loss {loss:.3g} nats/dim against a median of {usual:.3g}",
+    }.get(reason)
+
 
 class Guard:
     """Judges each step by its loss and gradient norm against running medians.
@@ -36,7 +49,8 @@ class Guard:
 
     def judge(self, loss: float, norm: float) -> str | None:
         """The reason to skip this step, or None to take it."""
-        reason = self._reason(loss, norm)
+        found, usual = self._reason(loss, norm)
+        reason = words(found, loss, norm, usual) if found else None
         if math.isfinite(loss) and math.isfinite(norm):
             self.losses.append(loss)
             self.norms.append(norm)
@@ -50,20 +64,18 @@ class Guard:
             self.in_a_row += 1
         return reason
 
-    def _reason(self, loss: float, norm: float) -> str | None:
+    def _reason(self, loss: float, norm: float) -> tuple[int, float]:
         if not math.isfinite(loss):
-            return f"loss is {loss}"
+            return LOSS_LOST, math.nan
         if not math.isfinite(norm):
-            return f"gradient norm is {norm}"
+            return NORM_LOST, math.nan
         if len(self.norms) < self.warm:
-            return None
+            return 0, math.nan
         usual = median(self.norms)
         if norm > self.factor * usual:
-            return f"gradient norm {norm:.3g} against a median of {usual:.3g}"
+            return NORM_FAR, usual
         usual = median(self.losses)
-        if loss > usual + self.jump:
-            return f"loss {loss:.3g} nats/dim against a median of {usual:.3g}"
-        return None
+        return (LOSS_FAR if loss > usual + self.jump else 0), usual
 
     def state(self) -> dict[str, Any]:
         """JSON-able state, exact: a float survives its repr."""

@@ -13,6 +13,8 @@ from ..seeding import stream, stream_seed
 
 Batch = list[Tensor]
 
+_MOST_BYTES = 4 << 30  # of rows that are kept on a device
+
 
 def choose_batch(n: int) -> int:
     """Items of one step: about fifty steps an epoch, between 32 and 1024."""
@@ -39,13 +41,18 @@ class Rows:
         self.per_epoch = max(n // self.batch_size, 1)
         self._shuffled: tuple[int, Batch] = (-1, [])
 
+    def keep_on(self, device: torch.device) -> None:
+        """Keep the rows on ``device``, if they are few enough."""
+        if sum(t.numel() * t.element_size() for t in self.tensors) <= _MOST_BYTES:
+            self.tensors = tuple(t.to(device) for t in self.tensors)
+
     def batch(self, epoch: int, k: int) -> Batch:
         """Batch ``k`` of an epoch."""
         if self._shuffled[0] != epoch:
             order = torch.randperm(
                 len(self.tensors[0]), generator=stream(self.seed, epoch, "order")
             )
-            self._shuffled = epoch, [t[order] for t in self.tensors]
+            self._shuffled = epoch, [t[order.to(t.device)] for t in self.tensors]
         start = k * self.batch_size
         return [t[start : start + self.batch_size] for t in self._shuffled[1]]
 

@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..accelerate.captured import Captured
+from ..device import runs_ahead
 from ..errors import InputError, NotConvergedError
 from ..progress import Progress
-from ..seeding import stream_seed
-from .average import average_
+from ..seeding import reseed, stream_seed
+from .average import average_, average_weight
 from .checkpoint import (
     Checkpoint,
     grouped,
@@ -28,6 +30,7 @@ from .checkpoint import (
 )
 from .descent import Descent
 from .interrupt import stop_requests
+from .queued import QueuedDescent, average_queued_
 from .rows import Loader, Rows
 from .schedule import Budget, Decay, History, Schedule
 
@@ -36,6 +39,7 @@ Loss = Callable[..., Tensor]
 _NO_MORE_EPOCHS, _NO_MORE_TIME = "max_epochs", "time is up"
 _LONGER = "; with a larger limit the same call goes on from here"
 _SAVE_EVERY = 30.0  # seconds between checkpoints
+_READ_EVERY = 64  # steps of a device that runs ahead
 
 
 class Training:
@@ -68,6 +72,15 @@ class Training:
         self.schedule, self.seed, self.device = schedule, seed, device
         self.per_epoch = data.per_epoch
         self.descent = Descent(model, lr=schedule.lr, weight_decay=schedule.weight_decay)
+        self.queued: Any = None  # a `QueuedDescent` on a device that runs ahead
+        where = next(iter(self.descent.parameters.values())).device
+        if runs_ahead(where):
+            self.queued = QueuedDescent(self.descent)
+            self._captured = Captured(self._descend_queued)
+            # of the losses since they were read, and of the refused steps
+            self._sums = torch.zeros(2, dtype=torch.float64, device=where)
+            if isinstance(data, Rows):
+                data.keep_on(where)
         self.history, self.budget = History(), Budget(schedule.max_epochs, schedule.minutes)
         self.decay = Decay(schedule.weight_decay, schedule.heavy_decay, schedule.light_decay)
         self.history.best = self._evaluate(held_out)
@@ -90,13 +103,17 @@ class Training:
         started, history = time.perf_counter(), self.history
         epoch, k = divmod(history.steps, self.per_epoch)
         rows = [t.to(self.device, non_blocking=True) for t in self.data.batch(epoch, k)]
-        # what a loss draws from the global generator is a function of the step as well; the CPU's
-        # alone, since torch.manual_seed queues a call with its traceback for every absent device
-        torch.default_generator.manual_seed(stream_seed(self.seed, history.steps, "loss"))
+        # what a loss draws from the global generator is a function of the step as well
+        reseed(stream_seed(self.seed, history.steps, "loss"), rows[0].device)
         if not self.model.training:  # it walks over all modules
             self.model.train()
-        history.skipped += not self._descend(rows)
+        if self.queued is not None:
+            self._ask(rows)
+        else:
+            history.skipped += not self._descend(rows)
         history.steps += 1
+        if history.steps % _READ_EVERY == 0:
+            self._read()
         history.seconds += time.perf_counter() - started
         if k + 1 == self.per_epoch or self._used() >= 1:
             self._judge()
@@ -123,22 +140,52 @@ class Training:
         loss = self.loss(*rows).mean()
         value = loss.item()
         norm = self.descent.gradient(loss) if math.isfinite(value) else math.nan
-        warm = min(1.0, (n + 1) / self.schedule.warmup(self.per_epoch))
-        lr = self.schedule.lr * warm * self.budget.factor(self._used())
+        lr = self._learning_rate()
         if self.descent.step(n, value, norm, lr, self.decay.now) is not None:
             return False
         self._sum += value
-        average_(
-            self.average.values(),
-            self.descent.parameters.values(),
-            n,
-            self.schedule.averaged * self.per_epoch,
-        )
+        average_(self.average.values(), self.descent.parameters.values(), n, self._memory)
         return True
+
+    def _learning_rate(self) -> float:
+        warm = min(1.0, (self.history.steps + 1) / self.schedule.warmup(self.per_epoch))
+        return self.schedule.lr * warm * self.budget.factor(self._used())
+
+    @property
+    def _memory(self) -> float:
+        """Steps over which weights are averaged."""
+        return self.schedule.averaged * self.per_epoch
+
+    def _ask(self, rows: list[Tensor]) -> None:
+        """`_descend` of a device that runs ahead of Python; `_read` says what came of it."""
+        weight = average_weight(self.history.steps, self._memory)
+        numbers = self._learning_rate(), weight
+        on_device = [torch.full((), number, device=rows[0].device) for number in numbers]
+        self._captured(*on_device, *rows, weight_decay=self.decay.now)
+
+    def _descend_queued(
+        self, lr: Tensor, weight: Tensor, *rows: Tensor, weight_decay: float
+    ) -> Tensor:
+        loss = self.loss(*rows).mean()
+        numbers = self.queued.step(loss, loss, lr, weight_decay)
+        average_queued_(self.average.values(), self.descent.parameters.values(), weight, numbers)
+        taken = numbers[2] == 0
+        self._sums += torch.stack((torch.where(taken, numbers[0], 0), (~taken).double()))
+        return numbers
+
+    def _read(self) -> None:
+        """Wait for a device that runs ahead, and take over what came of its steps."""
+        if self.queued is not None:
+            total, refused = self._sums.tolist()
+            self._sums.zero_()
+            self._sum += total
+            self.history.skipped += int(refused)
+            self.queued.read(self.history.steps - 1, "the loss or its gradient is not finite")
 
     def _judge(self) -> None:
         """After an epoch: keep what is best, begin the fall of the learning rate, or end."""
         started, history = time.perf_counter(), self.history
+        self._read()
         latest = _copy(self.model)
         self.model.load_state_dict(latest | self.average)
         value = self._evaluate(self.held_out)
@@ -171,7 +218,8 @@ class Training:
 
     def _return_to_best(self) -> None:
         self.model.load_state_dict(self.best)
-        self.average = self._start_average()
+        for mean, now in zip(self.average.values(), self.descent.parameters.values(), strict=True):
+            mean.copy_(now.detach())  # in place: a graph may know where they stand
         self.waited = 0
 
     def _start_average(self) -> dict[str, Tensor]:
@@ -182,7 +230,7 @@ class Training:
         return self.history.best - self._evaluate(self.data.first(len(self.held_out[0])))
 
     def _evaluate(self, data: tuple[Tensor, ...]) -> float:
-        torch.default_generator.manual_seed(stream_seed(self.seed, 0, "held out"))
+        reseed(stream_seed(self.seed, 0, "held out"), self.device)
         return evaluate(self.model, self.loss, data, device=self.device)
 
     def _used(self) -> float:
@@ -192,6 +240,7 @@ class Training:
 
     def checkpoint(self, signature: dict[str, Any]) -> Checkpoint:
         """All that `restore` needs; ``signature`` says what is trained on what."""
+        self._read()
         tensors = grouped(model=self.model.state_dict(), best=self.best, average=self.average)
         tensors |= self.descent.tensors()
         state = {
@@ -231,6 +280,9 @@ class Training:
         self.decay = Decay(**state["decay"])
         self.waited, self._sum = state["waited"], state["sum"]
         self.descent.guard.load(state["guard"])
+        if self.queued is not None:
+            self.queued.load()
+            self._captured = Captured(self._descend_queued)  # averages and moments moved
         if state["limits"] != [self.schedule.max_epochs, self.schedule.minutes]:
             self._lengthen()
 

@@ -75,6 +75,8 @@ def as_condition(c: Any, k: int, count: int, like: Tensor, *, images: bool, maps
 
     One condition, (k,), (1, k) or a map (k, h, w), is that of all items.
     """
+    if isinstance(c, (int, float)):
+        c = torch.full((), float(c), dtype=like.dtype, device=like.device)
     c = as_tensor(c, "the condition c").to(like)
     kinds = f"(B, {k})" + f" or (B, {k}, h, w)" * (images and maps)
     given = tuple(c.shape)
@@ -94,6 +96,8 @@ def as_condition(c: Any, k: int, count: int, like: Tensor, *, images: bool, maps
 
 def as_sigma(sigma: Any, count: int, like: Tensor) -> Tensor:
     """Noise levels as (count,) or (1,), in the type of ``like``."""
+    if isinstance(sigma, (int, float)):  # no copy from the CPU
+        return torch.full((1,), float(sigma), device=like.device).to(like.dtype)
     sigma = as_tensor(sigma, "the noise level c")
     if sigma.numel() > 1 and sigma.numel() != len(sigma):
         raise ShapeError(

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..accelerate import handwritten
-from ..accelerate.constant import remember
+from ..accelerate.captured import Graphed
+from ..accelerate.constant import kept_with_promise, remember
 from ..bijections.base import Bijection
 from ..bijections.chain import set_memory
 from ..bijections.standardize import Standardize, standardizes
+from ..device import runs_ahead
 from ..errors import InputError, ShapeError, UsageError
 from ..models.pretrained import Pretrained
 from .arguments import as_condition, as_count, as_data, as_sigma, as_tensor, reference
@@ -128,6 +130,11 @@ class Flow(Pretrained, nn.Module):
         An image whose sides do not divide by ``multiple`` is padded by reflection first, as is a
         condition that is a map: the value is that of the padded image.
         """
+        if graphed := self._graphed(x, "log_prob", lambda: self._log_prob):
+            return graphed(self.as_data(x), _as_input(c, x))
+        return self._log_prob(x, c)
+
+    def _log_prob(self, x: Tensor, c: Tensor | float | None) -> Tensor:
         z, logdet = self.bijection(*self._given(x, c))
         return standard_normal_log_prob(z) + logdet
 
@@ -166,6 +173,12 @@ class Flow(Pretrained, nn.Module):
         ``size`` = (H, W) is that of the image before its padding, if z is the latent of a padded
         one: the result is cropped to it. A map c is padded like the image it is as large as.
         """
+        decode = lambda: lambda z, c: self._decode(z, c, size)  # noqa: E731
+        if graphed := self._graphed(z, ("decode", size), decode):
+            return graphed(self.as_data(z, "z"), _as_input(c, z))
+        return self._decode(z, c, size)
+
+    def _decode(self, z: Tensor, c: Tensor | float | None, size) -> Tensor:
         z, c = self._given_latent(z, c, size)
         x = self._invert(z, c)
         return x if size is None else x[..., : size[0], : size[1]]
@@ -302,6 +315,12 @@ class Flow(Pretrained, nn.Module):
             self.condition_scale.initialize_(self._condition_as_given(c, len(x), x))
         return self.bijection.initialize_(*self._given(x, c))
 
+    def _graphed(self, x, name, function) -> Graphed | None:
+        """``function()(x, c)`` as a CUDA graph, where a solver promises to call it many times."""
+        if not isinstance(x, Tensor) or not runs_ahead(x.device):
+            return None
+        return kept_with_promise(self, name, lambda: Graphed(function()))
+
     def _given(self, x, c) -> tuple[Tensor, Tensor | None]:
         """Data and condition as the bijection takes them."""
         x = self.as_data(x)
@@ -407,6 +426,13 @@ class Flow(Pretrained, nn.Module):
     def _scaled(self, c: Tensor) -> Tensor:
         c = c if self.condition_scale is None else self.condition_scale.standardized(c)
         return c if self.condition_net is None else self.condition_net(c)
+
+
+def _as_input(c, like: Tensor):
+    """A condition whose value is not written into a graph."""
+    if isinstance(c, (int, float)):
+        return torch.full((1,), float(c), device=like.device)
+    return c
 
 
 def _leaf(t: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..accelerate import handwritten
+from ..accelerate.constant import inputs_vary
+from ..device import runs_ahead
 from ..errors import InputError
 
 
@@ -49,7 +51,7 @@ class NoiseLevel(nn.Module):
         Where asking would stop a graph or a GPU, levels outside become NaN instead, and so does
         what is made of them.
         """
-        if sigma.device.type == "cpu" and handwritten.applies():
+        if not (runs_ahead(sigma.device) or inputs_vary()) and handwritten.applies():
             self.check(sigma)
             return sigma
         return torch.where(self._knows(sigma), sigma, torch.nan)

@@ -61,7 +61,7 @@ def by_workers(
     out: Path | None,
     progress: Report | None,
 ) -> dict[int, Restored]:
-    """What ``together`` finds of the jobs, by their ids; it is done by the workers, a few jobs at a time.
+    """What ``together`` finds of the jobs, by their ids; done by the workers, a few at a time.
 
     Raises:
         UsageError: an option that a worker refuses.

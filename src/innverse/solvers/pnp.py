@@ -84,12 +84,13 @@ class PlugAndPlay(Method):
             x = problem.first_guess(first * self.strength**-0.5)
         v = x
         aty = problem.physics.A_adjoint(problem.y)
-        trace: list[dict] = []
+        trace: list[dict[str, Tensor]] = []
+        ways = [1.0 if self.steps == 1 else k / (self.steps - 1) for k in range(self.steps)]
+        schedule = [first * (last / first) ** t for t in ways]
+        highest = torch.stack(schedule).amax(1).tolist()
         generator = torch.Generator(x.device).manual_seed(0)
         alive = torch.ones(problem.batch, dtype=torch.bool, device=x.device)
-        for k in range(self.steps):
-            t = 1.0 if self.steps == 1 else k / (self.steps - 1)
-            level = first * (last / first) ** t
+        for k, level in enumerate(schedule):
             if k or self.init is not None:  # the first guess has met the data already
                 with torch.no_grad():
                     x = _nearest(problem, aty, v, self.strength * (noise / level).square())
@@ -101,26 +102,26 @@ class PlugAndPlay(Method):
             views = range(self.views) if final else (k % 8,)
             # images live on [0, 1]; a denoiser far from what it was trained on may leave it for good
 
-            def report(done: int, pieces: int, k: int = k, level: Tensor = level) -> None:
+            def report(done: int, pieces: int, k: int = k) -> None:
                 # within a step only where it has pieces, of which the last step's have several views
                 weight = self.views if pieces > 1 else 1
                 before = k * pieces + done * (weight if k == self.steps - 1 else 1)
                 whole = (self.steps - 1 + weight) * pieces
-                problem.progress(before, whole, f"sigma {float(level.max()):.3f}")
+                problem.progress(before, whole, f"sigma {highest[k]:.3f}")
 
             new = denoise_tiled(prior, x, level, views, self.tile, report).clamp(0, 1)
             alive &= torch.isfinite(new).flatten(1).all(1)
             new = torch.where(wide(alive, v), new, v)  # an item that fails stops where it was
             change = (new - v).flatten(1).norm(dim=1) / new.flatten(1).norm(dim=1).clamp_min(1e-12)
             v = new
-            residual = problem.residual(v)
-            row = {"sigma": level, "change": change, "residual": residual}
-            trace.append({name: values.tolist() for name, values in row.items()})
+            trace.append({"sigma": level, "change": change, "residual": problem.residual(v)})
         v = _agree_with_data(problem, v, noise, level, self.strength)
         v = _as_near_as_the_noise(problem, v, noise, level, self.strength)
         calm = change < 0.05
         z, log_prob = code_untiled(prior, v, level, self.tile)
-        found = {"z": z, "log_prob": log_prob, "converged": alive & calm, "trace": trace}
+        found = {"z": z, "log_prob": log_prob, "converged": alive & calm}
+        # read at the end: a GPU would be waited for at every step
+        found["trace"] = [{name: t.tolist() for name, t in row.items()} for row in trace]
         found["status"] = list(map(ended, alive.tolist(), calm.tolist()))
         found["evaluations"] = torch.full((problem.batch,), self.steps - 1 + self.views)
         return Reconstruction.of(problem, v, "pnp", **found)

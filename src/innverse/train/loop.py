@@ -38,6 +38,8 @@ from .tables import train_table
 from .trainer import Trainer
 from .verdict import can_be_judged, judge, text
 
+_READ_EVERY = 16  # steps on a GPU; no more than fail in a row before a run ends
+
 
 def train(
     config: TrainingConfig | TableTrainingConfig,
@@ -122,16 +124,23 @@ class _Run:
         )
         self._greet(progress)
         with metrics as metrics, stop_requests() as stop, progress:
+            unread: list[dict[str, Any]] = []
+            started, busy = time.perf_counter(), time.process_time()
             while trainer.step_number < settings.steps:
-                started, busy = time.perf_counter(), time.process_time()
-                row = self._step(bool(stop))
+                with self._explained():
+                    unread.append(row := trainer.step(bool(stop)))
+                    if not (row["stop"] or self._reads(row["step"])):
+                        continue
+                    rows, unread = trainer.read(unread), []
                 elapsed = time.perf_counter() - started
                 trainer.seconds += elapsed
                 trainer.processor_seconds += time.process_time() - busy
                 if self.world.first:
-                    self._report(row, elapsed, metrics, progress)
+                    for row in rows:
+                        self._report(row, elapsed / len(rows), metrics, progress)
                 if row["stop"]:
                     break
+                started, busy = time.perf_counter(), time.process_time()
             complete = trainer.step_number >= settings.steps
             if self.world.first:
                 self._save()
@@ -149,9 +158,17 @@ class _Run:
             held_out=trainer.held_out,
         )
 
-    def _step(self, interrupted: bool) -> dict[str, Any]:
+    def _reads(self, step: int) -> bool:
+        """Whether the numbers of the steps up to this one are read now: on a GPU that is to wait."""
+        s = self.config.train
+        often = (_READ_EVERY, s.eval_every, s.sample_every, s.checkpoint_every)
+        return self.trainer.queued is None or step == s.steps or any(step % n == 0 for n in often)
+
+    @contextlib.contextmanager
+    def _explained(self):
+        """A divergence also says what is left."""
         try:
-            return self.trainer.step(interrupted)
+            yield
         except NotConvergedError as error:
             raise NotConvergedError(f"{error} ({self._kept()})") from None
 
@@ -187,9 +204,9 @@ class _Run:
     def _report(self, row: dict[str, Any], elapsed: float, metrics, progress: Progress) -> None:
         """Log a step; evaluate, sample and save where it is time."""
         trainer, s = self.trainer, self.config.train
-        step, last = trainer.step_number, trainer.step_number == s.steps
-        rate = s.batch_size / elapsed
         row = {key: value for key, value in row.items() if key != "stop"}
+        step = row.pop("step")
+        last, rate = step == s.steps, s.batch_size / elapsed
         name = measure(trainer.model, self.config.model.noise)
         row[name] = to_bits(row["nll"]) if name.startswith("bits_per_dim") else row["nll"]
         reason = row.pop("skipped")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from ..data import Crops, open_images, split
+from ..data.bank import CropsOnDevice, fits
+from ..device import runs_ahead
 from .distributed import World
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ class TrainingImages:
                 self.train, self._test = split(source, n, 0)
         self.n_train = len(self.train)
         self.n_held_out = 0 if self._test is None else len(self._test)
-        self._crops: dict[tuple[int, int], Crops] = {}
+        self._crops: dict[tuple, Any] = {}  # by rank and size of the world, and the device
 
     def fitted_to(self, config: TrainingConfig) -> TrainingImages:
         """The same images, read once, with other settings."""
@@ -58,8 +61,13 @@ class TrainingImages:
         other.config, other._crops = config, {}
         return other
 
-    def batch(self, step: int, world: World | None = None) -> Tensor:
-        """(B / world.size, C, s, s), uint8 or uint16: this process's share of the crops of a step."""
+    def batch(
+        self, step: int, world: World | None = None, device: torch.device | None = None
+    ) -> Tensor:
+        """(B / world.size, C, s, s), uint8 or uint16: this process's share of the crops of a step.
+
+        For a ``device`` that runs ahead they are cut there, if the images fit.
+        """
         world = world or self._world
         key = (world.rank, world.size)
         if key not in self._crops:
@@ -68,7 +76,13 @@ class TrainingImages:
                 self.train, self.config.shape[1], t.batch_size, flip=d.flip, transpose=d.transpose,
                 seed=t.seed, rank=world.rank, world=world.size,
             )  # fmt: skip
-        return self._crops[key].batch(step)
+        crops = self._crops[key]
+        if device is None or not runs_ahead(device):
+            return crops.batch(step)
+        there = (*key, device)
+        if there not in self._crops:
+            self._crops[there] = CropsOnDevice(crops, device) if fits(crops) else crops
+        return self._crops[there].batch(step).to(device, non_blocking=True)
 
     def held_out(self, n: int) -> list[Tensor]:
         """About n held-out crops in batches, the same ones every time."""

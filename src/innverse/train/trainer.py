@@ -15,15 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..accelerate.captured import Captured
 from ..bijections import initialize, set_memory
+from ..device import runs_ahead
 from ..errors import InputError, UsageError
-from ..fitting.average import average_
+from ..fitting.average import average_, average_weight
 from ..fitting.checkpoint import Checkpoint, grouped
 from ..fitting.descent import Descent
 from ..fitting.guard import Guard
+from ..fitting.queued import QueuedDescent, average_queued_, in_words
 from ..models.tensors import not_finite
 from ..nets import set_precision
-from ..seeding import stream, stream_seed
+from ..seeding import reseed, stream_seed
 from .condition import Measurements
 from .config import TrainConfig, TrainingConfig
 from .distributed import World
@@ -80,7 +83,11 @@ class Trainer:
         set_memory(self.model, self.settings.memory)
         set_precision(self.model, self.settings.precision)
         self.descents = self._descents()
-        self._objective = None
+        self._objective: Any = None
+        self.queued: Any = None  # a `QueuedDescent` on a device that runs ahead
+        if runs_ahead(self.device) and self.world.size == 1 and len(self.descents) == 1:
+            self.queued = QueuedDescent(self.descents["guard"])
+            self._captured = Captured(self._update_queued)
         self.measurements = None
         if config.condition is not None:
             self.measurements = Measurements(config.condition, config.shape, self.settings.seed)
@@ -108,18 +115,36 @@ class Trainer:
     def step(self, interrupted: bool = False) -> dict[str, Any]:
         """Take one step and describe it: loss, nll, score, grad_norm, lr, skipped (a reason or None).
 
-        ``interrupted`` is shared, so that all processes stop after the same step.
+        ``interrupted`` is shared, so that all processes stop after the same step. On a device that
+        runs ahead of Python the step is only asked for, and what it gave is for `read` to say.
         """
         n = self.step_number
         batch = self._batch(n, self.world)
         # anything random inside the model (dropout, say) is a function of the step as well
-        torch.manual_seed(stream_seed(self.settings.seed, n, f"model{self.world.rank}"))
-        flag = torch.tensor(float(interrupted), device=self.device)
-        row = self._update(n, batch, flag)
-        if row["skipped"] is None:
-            self._average(n)
+        reseed(stream_seed(self.settings.seed, n, f"model{self.world.rank}"), self.device)
+        if self.queued is not None:
+            row = self._ask(n, batch) | {"stop": interrupted}
+        else:
+            flag = torch.tensor(float(interrupted), device=self.device)
+            row = self._update(n, batch, flag)
+            if row["skipped"] is None:
+                self._average(n)
         self.step_number = n + 1
-        return row
+        return {"step": n + 1} | row
+
+    def read(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows that `step` gave, with their numbers; where they are on a device, waits for it.
+
+        Raises:
+            NotConvergedError: too many steps in a row were refused.
+        """
+        if self.queued is None or not rows:
+            return rows
+        numbers = torch.stack([row["numbers"] for row in rows]).tolist()
+        found = [_described(row, *n) for row, n in zip(rows, numbers, strict=True)]
+        self._copy_buffers()
+        self.queued.read(rows[-1]["step"] - 1, found[-1]["skipped"])
+        return found
 
     def _update(self, n: int, batch: tuple, flag: Tensor) -> dict[str, Any]:
         """Descend from one batch; ``flag`` travels with the numbers that processes share."""
@@ -143,6 +168,27 @@ class Trainer:
             "stop": stop > 0,
         }
 
+    def _ask(self, n: int, batch: tuple) -> dict[str, Any]:
+        """`_update` and `_average` of a device that runs ahead."""
+        if self._objective is None:
+            self._objective = Objective(self.model)
+            self.model.train()
+        lr, memory = self.learning_rate(n), 1 / (1 - self.settings.ema)
+        images, noise, sigma, *c = batch
+        on_device = [
+            torch.full((), number, device=self.device) for number in (lr, average_weight(n, memory))
+        ]
+        given = (images, noise, sigma, c[0] if c else None, *on_device)
+        return {"numbers": self._captured(*given, score=self.score_weight(n)), "lr": lr}
+
+    def _update_queued(self, images, noise, sigma, c, lr, weight, *, score: float) -> Tensor:
+        """Descend and average on the device: loss, nll and score, and the numbers of the descent."""
+        loss, nll, matching = self._objective(images, noise, sigma, score, c)
+        judged = torch.where(loss.isfinite(), nll, loss).detach()
+        numbers = self.queued.step(loss, judged, lr)
+        average_queued_(self.ema.parameters(), self.model.parameters(), weight, numbers)
+        return torch.cat((torch.stack((loss.detach(), nll, matching)).double(), numbers))
+
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then half a cosine down to ``lr_floor``."""
         s = self.settings
@@ -158,28 +204,35 @@ class Trainer:
 
     def _batch(self, step: int, world: World) -> tuple:
         """This process's crops, noise and sigma of one step, and what measurements tell."""
-        images = self.data.batch(step, world)
         if self.measurements is not None:
+            images = self.data.batch(step, world)
             made = self.measurements.batch(images, step, "measure", world.rank * len(images))
             return tuple(t.to(self.device) for t in (images, *made))
+        images = self.data.batch(step, world, self.device)
         shape = (self.settings.batch_size, *images.shape[1:])
-        g = stream(self.settings.seed, step, "noise")
+        g, seed = None, stream_seed(self.settings.seed, step, "noise")
+        if runs_ahead(self.device):
+            reseed(seed, self.device)
+        else:
+            g = torch.Generator().manual_seed(seed)
+        draws: dict[str, Any] = {"generator": g, "device": self.device}
         sigma = None
         if self.config.model.noise is None:
-            noise = torch.rand(shape, generator=g)
+            noise = torch.rand(shape, **draws)
         else:
-            noise = torch.randn(shape, generator=g)
-            sigma = log_uniform(
-                torch.rand(shape[0], generator=g, dtype=torch.float64), *self.config.model.noise
-            )
-            sigma = world.share(sigma.float()).to(self.device)
-        noise = world.share(noise).to(self.device, non_blocking=True)
-        return images.to(self.device, non_blocking=True), noise, sigma
+            noise = torch.randn(shape, **draws)
+            u = torch.rand(shape[0], dtype=torch.float64, **draws)
+            sigma = world.share(log_uniform(u, *self.config.model.noise).float())
+        return images, world.share(noise), sigma
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
         """The average of the weights, and the latest buffers."""
         average_(self.ema.parameters(), self.model.parameters(), step, 1 / (1 - self.settings.ema))
+        self._copy_buffers()
+
+    @torch.no_grad()
+    def _copy_buffers(self) -> None:
         for mean, now in zip(self.ema.buffers(), self.model.buffers(), strict=True):
             mean.copy_(now)
 
@@ -233,6 +286,8 @@ class Trainer:
     # -- checkpoints ------------------------------------------------------------------------
 
     def checkpoint(self) -> Checkpoint:
+        if self.queued is not None:
+            self.queued.guard.read()
         tensors = grouped(model=self.model.state_dict(), ema=self.ema.state_dict())
         for descent in self.descents.values():
             tensors |= descent.tensors()
@@ -272,12 +327,21 @@ class Trainer:
             for key, descent in self.descents.items():
                 descent.restore(groups["adamw"])
                 descent.guard.load(checkpoint.state[key])
+            if self.queued is not None:
+                self.queued.load()
+                self._captured = Captured(self._update_queued)  # moments stand elsewhere now
             self.seconds = float(checkpoint.state["seconds"])
             self.processor_seconds = float(checkpoint.state.get("processor_seconds", 0.0))
             self.held_out = dict(checkpoint.state["held_out"])
         except (RuntimeError, KeyError, TypeError, ValueError):
             raise InputError(_unfit(source)) from None
         self.step_number = checkpoint.step
+
+
+def _described(row: dict[str, Any], loss, nll, score, *numbers: float) -> dict[str, Any]:
+    """The row of a step that was asked for, with what it gave."""
+    found = {"loss": loss, "nll": nll, "score": score, "grad_norm": numbers[1], "lr": row["lr"]}
+    return {"step": row["step"]} | found | {"skipped": in_words([*numbers]), "stop": row["stop"]}
 
 
 def descent(module, settings: TrainConfig, prefix: str = "") -> Descent:
