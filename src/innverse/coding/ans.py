@@ -1,11 +1,11 @@
 """Asymmetric numeral systems: a stack of bits on which symbols of any distribution are laid.
 
-A head x in [2^31, 2^63) and words of 32 bits. A symbol that fills [start, start + freq) of 2^28 goes on by
+A head x in [2^31, 2^63) and words of 32 bits. A symbol with [start, start + freq) of 2^28 goes on by
 
     x <- (x // freq) 2^28 + x % freq + start,    log2(2^28 / freq) bits more
 
-and comes off by the inverse (rANS; Duda 2013, arXiv 1311.2540). Several heads, the lanes, share the words
-(Giesen 2014, arXiv 1402.3392). What comes off an empty stack is borrowed: random words that the decoder
+and comes off by the inverse (rANS; Duda 2013, arXiv 1311.2540). Several heads, the lanes, share the
+words (Giesen 2014, arXiv 1402.3392). What comes off an empty stack is borrowed: random words that the decoder
 finds at its end, and can check.
 """
 
@@ -42,16 +42,23 @@ class Stack:
 
     def __init__(self, lanes: int, heads: np.ndarray | None = None, words: list[int] | None = None):
         self.lanes = lanes
-        self.heads = np.full(lanes, _LOWEST) if heads is None else heads
-        self.words: list[int] = [] if words is None else words
-        self.borrowed = 0
         self._lender = np.random.PCG64(0)
+        begun = _LOWEST | self._lender.random_raw(lanes) & _LOWEST - _ONE
+        self.heads = begun if heads is None else heads
+        self.words: list[int] = [] if words is None else words
+        self._lent = 0  # words
+
+    @property
+    def borrowed(self) -> int:
+        """Bits: 31 in each head, and all words that were taken off the empty stack."""
+        return 31 * self.lanes + 32 * self._lent
 
     @property
     def is_as_begun(self) -> bool:
         """Whether nothing is left but what was borrowed: all that was laid down came off rightly."""
-        lent = [int(w) & 0xFFFFFFFF for w in np.random.PCG64(0).random_raw(len(self.words))]
-        return self.words[::-1] == lent and bool((self.heads == _LOWEST).all())
+        begun = Stack(self.lanes)
+        lent = begun._lend(len(self.words))
+        return self.words == lent and bool((self.heads == begun.heads).all())
 
     # ---- numbers below n, all alike ---------------------------------------------------------
 
@@ -70,7 +77,7 @@ class Stack:
         return out.astype(np.int64)
 
     def scale(self, x: np.ndarray, r: np.ndarray, s: np.ndarray) -> np.ndarray:
-        """The whole numbers x (m,) times r / s, bijectively: what rounding takes away goes on the stack.
+        """The whole numbers x (m,) times r / s, bijectively: what rounding takes goes on the stack.
 
         r x + (a number below r, off the stack) = s z + (a number below s, onto it); the stack grows by
         log2(s / r) bits, which is the log-determinant (iFlow, Zhang et al. 2021, arXiv 2111.00965).
@@ -171,12 +178,15 @@ class Stack:
     def _take(self, k: int) -> np.ndarray:
         lacking = k - len(self.words)
         if lacking > 0:
-            lent = [int(w) & 0xFFFFFFFF for w in self._lender.random_raw(lacking)]
-            self.words[:0] = lent[::-1]
-            self.borrowed += lacking
+            self.words[:0] = self._lend(lacking)
+            self._lent += lacking
         taken = np.array(self.words[-k:], np.uint64)
         del self.words[-k:]
         return taken
+
+    def _lend(self, k: int) -> list[int]:
+        """The next k words that are borrowed, the first of them on top."""
+        return (self._lender.random_raw(k) & _ALL).tolist()[::-1]
 
 
 def _normal_table() -> np.ndarray:

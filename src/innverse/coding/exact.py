@@ -90,7 +90,8 @@ class Network:
     def __init__(self, net: nn.Module, c: np.ndarray | None):
         if not isinstance(net, (ConvNet, ConvResNet, SingleConv)):
             raise UsageError(
-                f"pictures are coded by flows whose networks are convolutional, not {type(net).__name__}"
+                "pictures are coded by flows whose networks are convolutional, not "
+                f"{type(net).__name__}"
             )
         self._joins = None if c is None or getattr(net, "film", None) is not None else c
         films = getattr(net, "film", None)

@@ -136,7 +136,9 @@ def _channels(layer) -> int:
             return module.channels
         if isinstance(module, Invertible1x1):
             return len(module.log_s)
-    raise UsageError("pictures are not coded by a flow without ActNorm, couplings and 1x1 convolutions")
+    raise UsageError(
+        "pictures are not coded by a flow without ActNorm, couplings and 1x1 convolutions"
+    )
 
 
 def _actnorm(layer, c, last):
@@ -177,7 +179,9 @@ def _bound(transform) -> float | None:
         return transform.bound
     if isinstance(transform, Additive):
         return None
-    raise UsageError(f"pictures are not coded by couplings with {transform}: take affine or additive")
+    raise UsageError(
+        f"pictures are not coded by couplings with {transform}: take affine or additive"
+    )
 
 
 def _gaussianize(layer, c, last):
@@ -204,12 +208,14 @@ def _logit(layer, c, last):
 
 
 def _table(z: Callable[[float], float]) -> Table:
-    """An increasing z of [0, 1]: every grey level in pieces, more of them where z is wide or unknown."""
+    """An increasing z of [0, 1]: every grey level in pieces, the more of them the wider z is."""
     xs, zs = [], []
     for level in range(256):
         ends = z(level / 256), z((level + 1) / 256)
         width = (ends[1] - ends[0]) * _EDGES
-        halves = _FINE if level in (0, 255) else min(_FINE, max(0, math.ceil(math.log2(width + 1e-9))))
+        halves = (
+            _FINE if level in (0, 255) else min(_FINE, max(0, math.ceil(math.log2(width + 1e-9))))
+        )
         pieces = 1 << halves
         xs += [(level << _FINE) + (k << (_FINE - halves)) for k in range(pieces)]
         zs += [round(z((level + k / pieces) / 256) * 2**BITS) for k in range(pieces)]

@@ -102,7 +102,7 @@ class Table:
 
 
 class Couple:
-    """The part of x where ``moves`` is true is scaled and shifted by what the network says of the rest."""
+    """Where ``moves`` says so, x is scaled and shifted by what the network says of the rest."""
 
     def __init__(self, network: Network, bound: float | None, moves):
         self.network, self.bound, self.moves = network, bound, moves

@@ -28,9 +28,10 @@ from .exact import BITS
 from .integer_flow import IntegerFlow
 
 _MAGIC = b"inn1"
-_HEADER = struct.Struct("<4s8sIIBBHHHI")
-_NUMBERS_A_LANE = 1 << 14
-_MOST_LANES = 64
+_HEADER, _CRC = struct.Struct("<4s8sIIBBHHH"), struct.Struct("<I")
+_BEGIN = _HEADER.size + _CRC.size
+_NUMBERS_A_LANE = 1 << 12
+_LANES = 4, 128
 _LARGEST = 1 << 31  # numbers of all pictures
 
 
@@ -97,7 +98,8 @@ def compress(flow, images, *, progress: Callable[[int, int], object] | None = No
     words = np.array(stack.words, "<u4").tobytes()
     body = condition.tobytes() + stack.heads.astype("<u8").tobytes() + words
     sizes = n, stack.borrowed, lanes, len(condition), channels, height, width
-    return _HEADER.pack(_MAGIC, _fingerprint(base), *sizes, zlib.crc32(body)) + body
+    head = _HEADER.pack(_MAGIC, _fingerprint(base), *sizes)
+    return head + _CRC.pack(zlib.crc32(body, zlib.crc32(head))) + body
 
 
 def decompress(
@@ -111,11 +113,10 @@ def decompress(
         InputError: no such code, a damaged one, or one of another model.
     """
     base = flow.flow if isinstance(flow, ConditionedFlow) else flow
-    header = _read(data)
-    n, borrowed, lanes, k, channels, height, width = header[2:9]
-    if header[1] != _fingerprint(base):
+    fingerprint, n, borrowed, lanes, k, channels, height, width = _read(data)
+    if fingerprint != _fingerprint(base):
         raise InputError("this code was made by another model: give the one that compressed it")
-    body = data[_HEADER.size :]
+    body = data[_BEGIN:]
     condition = np.frombuffer(body[: 4 * k], "<i4")
     heads = np.frombuffer(body[4 * k : 4 * k + 8 * lanes], "<u8").astype(np.uint64)
     words = np.frombuffer(body[4 * k + 8 * lanes :], "<u4").tolist()
@@ -126,7 +127,7 @@ def decompress(
         images[i] = _pop(model, (channels, height, width), base.multiple, stack, i)
         if progress is not None:
             progress(i + 1, n)
-    if len(stack.words) != borrowed or not stack.is_as_begun:
+    if 31 * lanes + 32 * len(stack.words) != borrowed or not stack.is_as_begun:
         raise InputError("this code does not end as it began: it was not made by this version")
     return torch.from_numpy(images)
 
@@ -142,8 +143,8 @@ def describe(data: bytes) -> Code:
         >>> describe(compress(innverse.load("digits"), images)).shape
         (3, 1, 8, 8)
     """
-    _, _, n, borrowed, _, _, channels, height, width, _ = _read(data)
-    return Code((n, channels, height, width), 8 * len(data), 32 * borrowed)
+    _, n, borrowed, _, _, channels, height, width = _read(data)
+    return Code((n, channels, height, width), 8 * len(data), borrowed)
 
 
 # ---- one picture ------------------------------------------------------------------------------------
@@ -212,9 +213,13 @@ def _as_pixels(images, flow) -> np.ndarray:
     if x.is_floating_point() or x.is_complex():
         raise InputError(f"pictures to compress are whole numbers 0 to 255, not {x.dtype}")
     if x.dim() != 4 or x.shape[1] != flow.shape[0] or 0 in x.shape:
-        raise ShapeError(f"this flow codes pictures (N, {flow.shape[0]}, H, W), got {tuple(x.shape)}")
+        raise ShapeError(
+            f"this flow codes pictures (N, {flow.shape[0]}, H, W), got {tuple(x.shape)}"
+        )
     if max(x.shape[2:]) > 0xFFFF or x.numel() > _LARGEST:
-        raise InputError(f"{tuple(x.shape)} are too many pixels for one code: compress them in parts")
+        raise InputError(
+            f"{tuple(x.shape)} are too many pixels for one code: compress them in parts"
+        )
     if int(x.min()) < 0 or int(x.max()) > 255:
         raise InputError(f"pictures hold {int(x.min())} to {int(x.max())}: 0 to 255 can be coded")
     return x.cpu().numpy().astype(np.uint8)
@@ -222,7 +227,7 @@ def _as_pixels(images, flow) -> np.ndarray:
 
 def _lanes(numbers: int) -> int:
     """Each has 8 bytes in the code, and saves time: few for few pixels."""
-    return max(1, min(_MOST_LANES, numbers // _NUMBERS_A_LANE))
+    return min(max(_LANES[0], numbers // _NUMBERS_A_LANE), _LANES[1])
 
 
 def _fingerprint(flow) -> bytes:
@@ -235,14 +240,13 @@ def _fingerprint(flow) -> bytes:
 
 
 def _read(data: bytes) -> tuple:
-    """The header of a code that is whole."""
-    if len(data) < _HEADER.size or data[:4] != _MAGIC:
+    """The header of a code that is whole, after the first word."""
+    if len(data) < _BEGIN or data[:4] != _MAGIC:
         raise InputError("this is no code of pictures by innverse.coding.compress")
-    header = _HEADER.unpack_from(data)
-    n, _, lanes, k, channels, height, width, crc = header[2:]
-    fixed = 4 * k + 8 * lanes
-    whole = n * channels * height * width
-    fits = len(data) >= _HEADER.size + fixed and (len(data) - _HEADER.size - fixed) % 4 == 0
-    if not fits or zlib.crc32(data[_HEADER.size :]) != crc or not 0 < whole <= _LARGEST or not lanes:
+    header = _HEADER.unpack_from(data)[1:]
+    n, lanes, k, channels, height, width = header[1], *header[3:]
+    numbers, body = n * channels * height * width, len(data) - _BEGIN - 4 * k - 8 * lanes
+    crc = zlib.crc32(data[_BEGIN:], zlib.crc32(data[: _HEADER.size]))
+    if crc != _CRC.unpack_from(data, _HEADER.size)[0] or not 0 < numbers <= _LARGEST or body % 4:
         raise InputError("this code of pictures is damaged or cut off: copy it again")
     return header
