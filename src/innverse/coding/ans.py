@@ -5,8 +5,8 @@ A head x in [2^31, 2^63) and words of 32 bits. A symbol with [start, start + fre
     x <- (x // freq) 2^28 + x % freq + start,    log2(2^28 / freq) bits more
 
 and comes off by the inverse (rANS; Duda 2013, arXiv 1311.2540). Several heads, the lanes, share the
-words (Giesen 2014, arXiv 1402.3392). What comes off an empty stack is borrowed: random words that the decoder
-finds at its end, and can check.
+words (Giesen 2014, arXiv 1402.3392). What comes off an empty stack is borrowed: random words
+that the decoder finds at its end, and can check.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ from .integer_flow import IntegerFlow
 _MAGIC = b"inn1"
 _HEADER, _CRC = struct.Struct("<4s8sIIBBHHH"), struct.Struct("<I")
 _BEGIN = _HEADER.size + _CRC.size
-_NUMBERS_A_LANE = 1 << 12
+_NUMBERS_A_LANE = 1 << 13
+_CHECK = 4  # bits of a picture
 _LANES = 4, 128
 _LARGEST = 1 << 31  # numbers of all pictures
 
@@ -156,11 +157,11 @@ def _push(model: IntegerFlow, padded: np.ndarray, image: np.ndarray, stack: Stac
     x = (v << model.begins) + within
     z = model.forward(x.reshape(padded.shape), stack)
     stack.push_normal(z.ravel(), BITS)
-    stack.push_below(np.array([_check(image)]), np.array([256]))
+    stack.push_below(np.array([_check(image)]), np.array([1 << _CHECK]))
 
 
 def _pop(model: IntegerFlow, shape, multiple: int, stack: Stack, i: int) -> np.ndarray:
-    check = int(stack.pop_below(np.array([256]))[0])
+    check = int(stack.pop_below(np.array([1 << _CHECK]))[0])
     channels, height, width = shape
     padded = (channels, *padded_size((height, width), multiple))
     z = stack.pop_normal(math.prod(padded), BITS)
@@ -174,8 +175,8 @@ def _pop(model: IntegerFlow, shape, multiple: int, stack: Stack, i: int) -> np.n
 
 
 def _check(image: np.ndarray) -> int:
-    """Eight bits that tell a wrong picture."""
-    return zlib.crc32(np.ascontiguousarray(image).tobytes()) & 0xFF
+    """Four bits of a checksum: which picture is wrong first; whether one is, the end of the stack tells."""
+    return zlib.crc32(np.ascontiguousarray(image).tobytes()) >> 32 - _CHECK
 
 
 def _padded(image: np.ndarray, multiple: int) -> np.ndarray:

@@ -157,8 +157,9 @@ class InjectiveFlow(Pretrained, nn.Module):
 
         Without ``noise``: at G(encode(x)), with respect to the k-dimensional volume of the
         manifold, by k products with the Jacobian; above ``exact_dims`` latents the volume is an
-        estimate. x that is far from the manifold is warned of. With ``noise``: of x itself in R^n, a density that integrates to one, in which what W does
-        not reach is N(0, noise^2) in the space of v.
+        estimate. x that is far from the manifold is warned of. With ``noise``: of x itself in R^n, a
+        density that integrates to one, in which what W does not reach is N(0, noise^2) in the space
+        of v.
         """
         x = self._items(x)
         if noise is not None:
@@ -173,7 +174,7 @@ class InjectiveFlow(Pretrained, nn.Module):
         return self.log_prob(x)
 
     def training_loss(self, x: Tensor) -> Tensor:
-        """||x - G(encode(x))||^2 / (2 spread^2) and the log-density of the code, in nats per number of x.
+        """||x - G(encode(x))||^2 / (2 spread^2) - log p of the code, in nats per number of x.
 
         ``training`` says of which: "manifold" of the first alone, which trains tail and W; "density" of
         the second alone, on a manifold that stays: the two stages of Brehmer & Cranmer 2020 (arXiv
