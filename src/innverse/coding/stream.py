@@ -175,7 +175,7 @@ def _pop(model: IntegerFlow, shape, multiple: int, stack: Stack, i: int) -> np.n
 
 
 def _check(image: np.ndarray) -> int:
-    """Four bits of a checksum: which picture is wrong first; whether one is, the end of the stack tells."""
+    """Four bits that tell which picture is wrong first; whether one is, the end of the stack tells."""
     return zlib.crc32(np.ascontiguousarray(image).tobytes()) >> 32 - _CHECK
 
 
