@@ -32,7 +32,7 @@ from innverse.data import fit, open_images
 from innverse.metrics import psnr
 from innverse.physics import FastCompressedSensing
 
-SECONDS, BATCH = 100.0, 512  # of processor time of a training
+SECONDS, BATCH = 30.0, 512  # of processor time of a training
 NOISE = 0.01  # around the manifold
 STEPS = 200  # of the plain search
 
