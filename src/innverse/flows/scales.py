@@ -9,6 +9,7 @@ are its mode and standard normal numbers are draws of it.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from ..bijections.multiscale import Haar, Partial, Squeezed
 from ..errors import ShapeError, UsageError
 
 
-def apart(layer: Bijection, z: Tensor) -> list[Tensor]:
+def apart(layer: Any, z: Tensor) -> list[Tensor]:
     """z (B, C, H, W) as its scales, coarsest first; one of them for a flow of one scale."""
     while isinstance(layer, Chain) and len(layer.layers):
         layer = layer.layers[-1]
@@ -30,7 +31,7 @@ def apart(layer: Bijection, z: Tensor) -> list[Tensor]:
     return [z]
 
 
-def merge(layer: Bijection, parts: list[Tensor]) -> Tensor:
+def merge(layer: Any, parts: list[Tensor]) -> Tensor:
     """The inverse of `apart`."""
     while isinstance(layer, Chain) and len(layer.layers):
         layer = layer.layers[-1]

@@ -79,7 +79,7 @@ def _push(point: Callable[[Tensor], Tensor], u: Tensor, v: Tensor) -> Tensor:
 
 def _gram(point: Callable[[Tensor], Tensor], u: Tensor, v: Tensor) -> Tensor:
     """J^T J v."""
-    _, pull = torch.func.vjp(point, u)
+    pull = torch.func.vjp(point, u)[1]
     return pull(_push(point, u, v))[0]
 
 
