@@ -115,7 +115,7 @@ def decompress(
     """
     base = flow.flow if isinstance(flow, ConditionedFlow) else flow
     fingerprint, n, borrowed, lanes, k, channels, height, width = _read(data)
-    if fingerprint != _fingerprint(base):
+    if fingerprint != _fingerprint(base) or channels != base.shape[0]:
         raise InputError("this code was made by another model: give the one that compressed it")
     body = data[_BEGIN:]
     condition = np.frombuffer(body[: 4 * k], "<i4")
@@ -236,7 +236,7 @@ def _fingerprint(flow) -> bytes:
     sha = hashlib.sha256()
     for name, t in sorted(flow.state_dict().items()):
         sha.update(f"{name} {tuple(t.shape)} {t.dtype}".encode())
-        sha.update(t.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        sha.update(t.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.digest()[:8]
 
 
@@ -248,6 +248,7 @@ def _read(data: bytes) -> tuple:
     n, lanes, k, channels, height, width = header[1], *header[3:]
     numbers, body = n * channels * height * width, len(data) - _BEGIN - 4 * k - 8 * lanes
     crc = zlib.crc32(data[_BEGIN:], zlib.crc32(data[: _HEADER.size]))
-    if crc != _CRC.unpack_from(data, _HEADER.size)[0] or not 0 < numbers <= _LARGEST or body % 4:
+    whole = crc == _CRC.unpack_from(data, _HEADER.size)[0] and body >= 0 and body % 4 == 0
+    if not whole or not lanes or not 0 < numbers <= _LARGEST:
         raise InputError("this code of pictures is damaged or cut off: copy it again")
     return header
