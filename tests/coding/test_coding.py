@@ -268,25 +268,6 @@ def test_other_flows_are_refused():
         compress(flows.build("patches", (1, 8, 8)), x)
 
 
-def test_the_command_line_there_and_back(cli, tmp_path):
-    from innverse.data import read_image, write_image
-
-    x = pictures(2, (1, 8, 8))
-    for i, image in enumerate(x):
-        write_image(tmp_path / "in" / f"{i}.png", image.float() / 255)
-    done = cli("compress", "in", "--model", "digits", "--out", "code.inn", "--quiet")
-    assert done.returncode == 0, done.stderr
-    assert "2 pictures" in done.stdout
-    done = cli("decompress", "code.inn", "--model", "digits", "--out", "out", "--quiet")
-    assert done.returncode == 0, done.stderr
-    for i, image in enumerate(x):
-        again = read_image(tmp_path / "out" / f"code-{i}.png", "L").tensor
-        assert torch.equal((again * 255).round().byte(), image)
-    (tmp_path / "code.inn").write_bytes((tmp_path / "code.inn").read_bytes()[:-4])
-    done = cli("decompress", "code.inn", "--model", "digits")
-    assert done.returncode == 4 and "damaged" in done.stderr and "Traceback" not in done.stderr
-
-
 DECODE = """
 import sys, torch, innverse
 from innverse import coding
