@@ -28,6 +28,7 @@ def exp(x: np.ndarray) -> np.ndarray:
 
     Example:
         >>> import numpy as np
+        >>> from innverse.coding.exact import exp
         >>> bool(abs(exp(np.array([1.0])) - np.e)[0] < 1e-14)
         True
     """

@@ -112,6 +112,12 @@ def decompress(
 
     Raises:
         InputError: no such code, a damaged one, or one of another model.
+
+    Example:
+        >>> flow = innverse.load("digits")
+        >>> data = compress(flow, torch.full((1, 1, 8, 8), 7))
+        >>> decompress(flow, data).unique()
+        tensor([7], dtype=torch.uint8)
     """
     base = flow.flow if isinstance(flow, ConditionedFlow) else flow
     fingerprint, n, borrowed, lanes, k, channels, height, width = _read(data)
