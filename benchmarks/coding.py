@@ -103,7 +103,7 @@ def progressive(args, name: str) -> dict:
     read, n = DATA[name]
     pixels, flow = read(args, "test", 2 if args.quick else n), flow_of(args, name)
     x, known = (
-        pixels.float() / 255,
+        (pixels + 0.5) / 256,
         read(args, "train", 50 if args.quick else TRAINING).float() / 255,
     )
     at = flow if flow.noise_range is None else flow.at(SIGMA)

@@ -27,13 +27,6 @@ class Volume:
     Args:
         exact_dims: k up to which it is exact.
         probes: random directions of the estimate, the same at every call.
-
-    Example:
-        >>> from innverse.flows.volume import Volume
-        >>> linear = torch.randn(5, 2).double()
-        >>> volume = Volume()(lambda u: u @ linear.T, torch.zeros(1, 2).double())
-        >>> bool((volume - 0.5 * torch.logdet(linear.T @ linear)).abs() < 1e-12)
-        True
     """
 
     def __init__(self, exact_dims: int = 256, probes: int = 8):
