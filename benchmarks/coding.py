@@ -125,7 +125,7 @@ def progressive(args, name: str) -> dict:
             }
         )  # fmt: skip
     jpegs = [
-        {"quality": q} | jpeg(pixels, x, q)
+        {"quality": q} | jpeg(pixels, q)
         for q in ([20] if args.quick else [5, 10, 20, 40, 60, 80, 95])
     ]
     return {"pictures": len(x), "rows": rows, "lossy": quantised(at, x), "jpeg": jpegs}
@@ -181,7 +181,7 @@ def quantised(flow, x: Tensor) -> list[dict]:
     return rows
 
 
-def jpeg(pixels: Tensor, x: Tensor, quality: int) -> dict:
+def jpeg(pixels: Tensor, quality: int) -> dict:
     """Without its header, that of an empty picture."""
     empty = len(encoded(torch.zeros_like(pixels[0]), "JPEG", quality=quality, optimize=True))
     bits, again = 0, []
@@ -192,7 +192,7 @@ def jpeg(pixels: Tensor, x: Tensor, quality: int) -> dict:
         again.append(back.view(*image.shape[1:], -1).permute(2, 0, 1))
     return {
         "bits_per_dim": bits / pixels.numel(),
-        "psnr": decibels(torch.stack(again).float() / 255, x),
+        "psnr": decibels(torch.stack(again).float() / 255, pixels.float() / 255),
     }
 
 
