@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import amortized as amortized
     from . import bijections as bijections
+    from . import coding as coding
     from . import data as data
     from . import flows as flows
     from . import generators as generators

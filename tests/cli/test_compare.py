@@ -46,6 +46,22 @@ def test_terminal_shows_every_claim(run, three):
     assert "none" in out
 
 
+def test_an_injective_flow_stands_beside_the_others(run, three, tmp_path):
+    torch.manual_seed(0)
+    small = {"latent": 4, "levels": 1, "tail_steps": 1, "hidden": 4, "steps": 1, "width": 4}
+    flow = flows.build("injective", (1, 16, 16), **small)
+    initialize(flow, torch.rand(8, 1, 16, 16))
+    flow.save_pretrained("injective")
+    code, out, _ = run("compare", "--data", "mine", *three, "injective", "--test", "test.npy", "--ood",
+                       "test.npy", "--quick", "--out", "r", "--json")  # fmt: skip
+    assert code == 0
+    assert [m["label"] for m in out["models"]] == ["INN", "Injective", "VAE", "GAN"]
+    rows = {row["key"]: row["Injective"] for row in out["table"]}
+    assert rows["latents"] == 4 and rows["bits_per_dim"] is None and rows["latent_error"] < 1e-3
+    assert rows["test_psnr"] >= rows["round_trip_psnr"] - 1e-6  # nearer by search than by the code
+    assert "a code of 4 numbers" in (tmp_path / "r/report.html").read_text()
+
+
 def test_faces_of_scikit_image_stand_in(run, three):
     code, out, _ = run("compare", "--data", "mine", "--models", "inn", "--quick", "--json")
     assert code == 0 and "100 gray faces" in out["test"]

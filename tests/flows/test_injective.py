@@ -15,6 +15,10 @@ from innverse import flows
 from innverse.bijections import ActNorm, Additive, Chain, Coupling, initialize
 from innverse.bijections.embedding import Embedding
 from innverse.errors import ShapeError, UsageError
+from innverse.flows.scales import coarse_first
+from innverse.flows.volume import Volume, _conjugate_gradients, _quadrature
+from innverse.physics import Denoising
+from innverse.train import load_config, train
 
 
 def build(shape=(3,), latent=2, **options):
@@ -134,6 +138,105 @@ def test_training_finds_a_bowl_and_its_density():
         optimiser.step()
     assert float(flow.project(x)[1].detach().square().mean()) < before / 4
     assert 0 < float(flow.usual_distance) < 10
+
+
+def test_a_volume_of_many_dimensions_is_estimated():
+    """Exact for a diagonal Jacobian, of which random signs see the logarithm and its gradient."""
+    u = torch.randn(3, 20).double().requires_grad_()
+    volume = Volume(exact_dims=0, probes=2)(torch.exp, u)
+    torch.testing.assert_close(volume, u.sum(1), rtol=1e-6, atol=1e-6)
+    (gradient,) = torch.autograd.grad(volume.sum(), u)
+    torch.testing.assert_close(gradient, torch.ones_like(u), rtol=1e-6, atol=1e-6)
+
+
+def test_the_estimate_is_that_of_the_whole_matrix():
+    """Lanczos and conjugate gradients against the matrix functions, for one direction."""
+    mix = torch.randn(8, 6).double()
+    a, eps = mix.T @ mix, torch.randn(1, 6).double()
+    product = lambda v: v @ a  # noqa: E731
+    values, axes = torch.linalg.eigh(a)
+    log_a = axes @ torch.diag(values.log()) @ axes.T
+    torch.testing.assert_close(_quadrature(product, eps), (eps @ log_a @ eps.T)[0])
+    torch.testing.assert_close(_conjugate_gradients(product, eps).T, torch.linalg.solve(a, eps.T))
+
+
+def moved(flow, x) -> set[str]:
+    """The parts that a gradient of the training loss moves."""
+    flow.zero_grad()
+    flow.train().training_loss(x).backward()
+    moving = (n for n, p in flow.named_parameters() if p.grad is not None and bool(p.grad.any()))
+    return {name.partition(".")[0] for name in moving}
+
+
+def test_each_training_moves_what_it_should():
+    whole = {"core", "embedding", "tail"}
+    for training, parts in (("manifold", whole - {"core"}), ("density", {"core"}), ("both", whole),
+                            ("joint", whole)):  # fmt: skip
+        flow = build(training=training)
+        assert moved(flow, torch.randn(8, 3).double()) == parts, training
+    with pytest.raises(UsageError, match="choose one of both"):
+        build(training="all")
+
+
+def test_joint_training_descends_the_likelihood_of_the_manifold():
+    """Its gradient is that of reconstruction minus `log_prob`."""
+    flow = build(training="joint")
+    x = torch.randn(5, 3).double()
+    joint = torch.autograd.grad(flow.training_loss(x), flow.parameters(), allow_unused=True)
+    squares = flow.project(x)[1].square() / (2 * flow.spread**2)
+    expected = torch.autograd.grad(
+        (squares - flow.log_prob(x)).mean() / 3, flow.parameters(), allow_unused=True
+    )
+    for one, two in zip(joint, expected, strict=True):
+        if two is not None:
+            torch.testing.assert_close(one, two)
+
+
+def test_the_nearest_point_is_orthogonal_to_the_manifold():
+    flow = build()
+    x = 0.3 * torch.randn(4, 3).double()
+    near, distance = flow.project(x, steps=200)
+    assert bool((distance <= flow.project(x)[1] + 1e-9).all())
+    z = flow.encode(near).detach()
+    j = torch.stack([torch.func.jacrev(lambda z: flow.decode(z[None])[0])(a) for a in z])
+    along = (j.detach().mT @ (x - near).detach()[..., None])[..., 0]
+    assert float(along.abs().max()) < 1e-3
+
+
+def test_coarse_scales_alone_are_made():
+    flow = build((1, 8, 8), 5, levels=2, coarse=1)
+    z = torch.randn(3, 5).double()
+    x = flow.decode(z)
+    torch.testing.assert_close(flow.encode(x), z)
+    fine = coarse_first(flow.tail, flow.tail(x)[0])[:, 32:]
+    torch.testing.assert_close(fine, torch.zeros_like(fine), atol=1e-9, rtol=0)
+    with pytest.raises(UsageError, match="have 32 numbers"):
+        build((1, 8, 8), 40, levels=2, coarse=1)
+
+
+def test_a_search_over_k_numbers(tmp_path):
+    flow = build((1, 4, 4), 3).float().requires_grad_(False)
+    x = flow.sample(2, temperature=0.5)
+    found = innverse.solve(x, Denoising(), flow, "latent", steps=100)
+    assert float((found.x - x).abs().max()) < 1e-2 and found.z.shape == (2, 3)
+
+
+@pytest.mark.parametrize("training", ["both", "joint"])
+def test_trained_by_the_trainer(tmp_path, training):
+    settings = {
+        "data.path": "digits", "model.name": "injective", "model.latent": 4, "model.levels": 1,
+        "model.tail_steps": 1, "model.hidden": 8, "model.steps": 1, "model.width": 8,
+        "model.training": training, "train.steps": 3, "train.batch_size": 8, "train.eval_images": 8,
+    }  # fmt: skip
+    outcome = train(load_config(overrides=settings), tmp_path / "run", quiet=True)
+    assert outcome.held_out.keys() == {"reconstruction_psnr", "code_nats"}
+    again = innverse.load(outcome.model)
+    assert again.latent_shape == (4,) and bool(again.usual_distance.isfinite())
+    second = settings | {"model.training": "density", "model.init": str(outcome.model)}
+    density = train(load_config(overrides=second), tmp_path / "second", quiet=True)
+    x = torch.rand(2, 1, 8, 8)
+    kept = innverse.load(density.model)
+    torch.testing.assert_close(kept.project(x)[0], again.project(x)[0])  # the manifold has stayed
 
 
 def test_saved_and_loaded(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError, warn
@@ -15,6 +16,7 @@ class Embedding(Part, nn.Module):
     W is a function of a free matrix (its QR decomposition), so training keeps it orthonormal;
     `initialize_` begins with the principal components of a batch. With ``learned=False`` W pads with
     zeros (the first k of n coordinates). Kothari et al. 2021 (Trumpets, arXiv 2102.10461), section 2.
+    ``among`` learns the columns of the first so many coordinates only, the others stay 0.
 
     Example:
         >>> layer = Embedding(2, 5)
@@ -23,18 +25,20 @@ class Embedding(Part, nn.Module):
         True
     """
 
-    def __init__(self, k: int, n: int, learned: bool = True):
+    def __init__(self, k: int, n: int, learned: bool = True, among: int | None = None):
         super().__init__()
-        if not 1 <= k <= n:
-            raise UsageError(f"an embedding leads from k to n >= k numbers, got k={k}, n={n}")
-        self.k, self.n = k, n
-        self.columns = nn.Parameter(torch.randn(n, k) * n**-0.5) if learned else None
-        self.offset = nn.Parameter(torch.zeros(n)) if learned else None
+        self.k, self.n, self.m = k, n, n if among is None else among
+        if not 1 <= k <= self.m <= n:
+            raise UsageError(
+                f"an embedding leads from k to n >= k numbers, got k={k}, n={n}, among={among}"
+            )
+        self.columns = nn.Parameter(torch.randn(self.m, k) * self.m**-0.5) if learned else None
+        self.offset = nn.Parameter(torch.zeros(self.m)) if learned else None
 
     def matrix(self, like: Tensor) -> Tensor:
-        """W (n, k)."""
+        """W (m, k); what is below it is 0."""
         if self.columns is None:
-            return torch.eye(self.n, self.k, dtype=like.dtype, device=like.device)
+            return torch.eye(self.m, self.k, dtype=like.dtype, device=like.device)
         q, r = torch.linalg.qr(self.columns)
         return q * r.diagonal().sign()  # continuous in the columns
 
@@ -42,19 +46,22 @@ class Embedding(Part, nn.Module):
         """(B, k) -> (B, n)."""
         _check(u, self.k)
         v = u @ self.matrix(u).T
-        return v if self.offset is None else v + self.offset
+        v = v if self.offset is None else v + self.offset
+        return v if self.m == self.n else F.pad(v, (0, self.n - self.m))
 
     def left_inverse(self, v: Tensor) -> Tensor:
         """(B, n) -> (B, k): the coordinates of the orthogonal projection of v."""
         _check(v, self.n)
+        v = v[:, : self.m]
         return (v if self.offset is None else v - self.offset) @ self.matrix(v)
 
     @torch.no_grad()
     def initialize_(self, v: Tensor) -> Tensor:
         """Take the mean and the principal components of v (B, n); gives the coordinates."""
         if self.columns is not None and self.offset is not None:
-            centred = v - v.mean(0)
-            self.offset.copy_(v.mean(0))
+            mean = v[:, : self.m].mean(0)
+            centred = v[:, : self.m] - mean
+            self.offset.copy_(mean)
             found = torch.linalg.svd(centred, full_matrices=False)[2][: self.k].T
             if len(v) <= self.k:
                 warn(

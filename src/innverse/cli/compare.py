@@ -52,7 +52,8 @@ def compare(
     subset
         A part of --data, such as a folder in a tar.
     models
-        Shipped names or folders to compare instead: an INN, and a VAE, a GAN or both.
+        Shipped names or folders to compare instead: an INN, and any of an injective flow, a VAE, a
+        GAN.
     budget
         Minutes that each model is trained.
     test

@@ -28,6 +28,11 @@ VERBS = {
     "sample": ("sample:sample", "Draw images from a model."),
     "interpolate": ("interpolate:interpolate", "Pictures between two pictures."),
     "attribute": ("attribute:attribute", "Change an attribute of a picture, such as a smile."),
+    "compress": (
+        "compress:compress",
+        "Pictures as one lossless file, as short as their density says.",
+    ),
+    "decompress": ("compress:decompress", "The pictures of such a file, bit for bit."),
     "logprob": ("logprob:logprob", "The exact log-density of images under a model."),
     "eval": ("eval:app", "Measure a model on a test set."),
     "reproduce": ("reproduce:app", "Run a published study again."),

@@ -55,8 +55,8 @@ class ConditionedFlow:
     def log_prob(self, x: Tensor) -> Tensor:
         return self.flow.log_prob(x, self.c)
 
-    def encode(self, x: Tensor) -> Tensor:
-        return self.flow.encode(x, self.c)
+    def encode(self, x: Tensor, **options) -> Tensor:
+        return self.flow.encode(x, self.c, **options)
 
     def decode(self, z: Tensor, **options) -> Tensor:
         return self.flow.decode(z, self.c, **options)

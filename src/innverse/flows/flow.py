@@ -31,6 +31,7 @@ from .padding import (
     round_up,
     size_of,
 )
+from .scales import CoarseFlow, coarse_first, coarse_size, from_coarse_first
 
 
 class Flow(Pretrained, nn.Module):
@@ -156,9 +157,18 @@ class Flow(Pretrained, nn.Module):
         return math.log2(levels) - self.log_prob(x, c) / (dims * math.log(2))
 
     @condition_is_c
-    def encode(self, x: Tensor, c: Tensor | float | None = None) -> Tensor:
-        """The exact latent z = f(x), of the shape of x (padded to ``multiple`` if need be)."""
-        return self.bijection(*self._given(x, c))[0]
+    def encode(
+        self, x: Tensor, c: Tensor | float | None = None, *, levels: int | None = None
+    ) -> Tensor:
+        """The exact latent z = f(x), of the shape of x (padded to ``multiple`` if need be).
+
+        ``levels`` gives the latents of so many of the coarsest scales only, in a row (B, m).
+        """
+        z = self.bijection(*self._given(x, c))[0]
+        if levels is None:
+            return z
+        m = coarse_size(self.bijection, tuple(z.shape[1:]), levels)
+        return coarse_first(self.bijection, z)[:, :m]
 
     @condition_is_c
     def decode(
@@ -167,12 +177,19 @@ class Flow(Pretrained, nn.Module):
         c: Tensor | float | None = None,
         *,
         size: tuple[int, int] | None = None,
+        levels: int | None = None,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """x = f^-1(z).
 
         ``size`` = (H, W) is that of the image before its padding, if z is the latent of a padded
         one: the result is cropped to it. A map c is padded like the image it is as large as.
+        With ``levels`` z is what `encode` gave with it, (B, m): all finer latents are at their mode,
+        0, or drawn at a ``temperature`` above 0.
         """
+        if levels is not None:
+            z = self._with_fine(z, levels, size, temperature, generator)
         decode = lambda: lambda z, c: self._decode(z, c, size)  # noqa: E731
         if graphed := self._graphed(z, ("decode", size), decode):
             return graphed(self.as_data(z, "z"), _as_input(c, z))
@@ -259,6 +276,14 @@ class Flow(Pretrained, nn.Module):
             return self.decode(arc.view(steps, *z.shape[1:]), self._between(c, t), size=size)
 
     # ---- views ------------------------------------------------------------------------------
+
+    @condition_is_c
+    def coarse(self, levels: int, c: Tensor | float | None = None) -> CoarseFlow:
+        """A generator of the latents of the ``levels`` coarsest scales, all others at their mode.
+
+        Fewer numbers to search through (``solve(..., method="latent")``), and an image to start from.
+        """
+        return CoarseFlow(self, levels, c)
 
     def at(self, c: Tensor | float) -> ConditionedFlow:
         """The flow with its condition fixed: the same methods without ``c``."""
@@ -352,6 +377,23 @@ class Flow(Pretrained, nn.Module):
                 f"size={tuple(size)}: the latent of such an image is not {tuple(z.shape)}"
             )
         return z, pad_map(c, size, self.multiple)
+
+    def _with_fine(self, code, levels: int, size, temperature: float, generator) -> Tensor:
+        """The whole latent of a code (B, m) of the coarsest scales."""
+        item = self.shape
+        if len(item) == 3:
+            item = (item[0], *padded_size(item[1:] if size is None else size, self.multiple))
+        code = as_data(code, reference(self), images=False, what="z")
+        m = coarse_size(self.bijection, item, levels)
+        if code.dim() != 2 or code.shape[1] != m:
+            raise ShapeError(
+                f"with levels={levels} an image of {tuple(item[1:])} has the code (B, {m}), got "
+                f"{tuple(code.shape)}"
+            )
+        fine = code.new_zeros(len(code), math.prod(item) - m)
+        if temperature:
+            fine = standard_normal(fine.shape, temperature, generator=generator, like=code)
+        return from_coarse_first(self.bijection, torch.cat((code, fine), 1), item)
 
     def _invert(self, z: Tensor, c: Tensor | None) -> Tensor:
         return self.bijection.inverse(z, c)[0]

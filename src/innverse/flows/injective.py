@@ -2,7 +2,8 @@
 
     z in R^k  --core-->  u in R^k  --W-->  v in R^n  --tail-->  x in R^n
 
-Core and tail are bijections, W has orthonormal columns. On its range G = tail W core has the density
+Core and tail are bijections, W has orthonormal columns; v stands with its coarsest scale first. On its
+range G = tail W core has the density
 
     log p(x) = log N(z; 0, I) - log|det dcore/dz| - 1/2 log det(J^T J),    J = dtail(W u)/du
 
@@ -22,14 +23,17 @@ from ..bijections.embedding import Embedding
 from ..errors import ShapeError, UsageError, warn
 from ..gaussian import HALF_LOG_2PI
 from ..models.pretrained import Pretrained
+from ..optim import lbfgs
 from .arguments import as_count, as_data, reference
 from .base import standard_normal, standard_normal_log_prob
 from .couplings import coupling
 from .glow import glow
 from .registry import register
+from .scales import coarse_first, coarse_size, from_coarse_first
+from .volume import Volume
 
 _FAR = 3.0  # times the usual distance from the manifold
-_NUMBERS = 2**24  # of a Jacobian at once
+TRAININGS = ("both", "manifold", "density", "joint")
 
 
 class InjectiveFlow(Pretrained, nn.Module):
@@ -41,6 +45,9 @@ class InjectiveFlow(Pretrained, nn.Module):
         tail: bijection of items (B, *shape), the normalising direction x -> v.
         shape: of an item, (D,) or (C, H, W); other sizes are not taken.
         spread: weight of the reconstruction in `training_loss`, as a standard deviation.
+        training: what `training_loss` is, see there.
+        exact_dims: latents up to which the volume is exact; above it is estimated from ``probes``
+            random directions, always the same in eval mode.
 
     Example:
         >>> flow = innverse.flows.build("injective", (3,), latent=2, steps=2, width=16)
@@ -52,6 +59,8 @@ class InjectiveFlow(Pretrained, nn.Module):
     format = "innverse-flow"
     noise_range = None
     condition = 0
+    maps = False
+    measurement = None
     multiple = 1
     usual_distance: Tensor
 
@@ -62,13 +71,24 @@ class InjectiveFlow(Pretrained, nn.Module):
         tail: Bijection,
         shape: tuple[int, ...],
         spread: float = 0.05,
+        training: str = "both",
+        exact_dims: int = 256,
+        probes: int = 8,
     ):
         super().__init__()
+        if training not in TRAININGS:
+            raise UsageError(f"training={training!r}: choose one of {', '.join(TRAININGS)}")
+        if not spread > 0:
+            raise UsageError(f"spread={spread:g}: a distance above 0")
         self.core, self.embedding, self.tail = core, embedding, tail
         self.shape = tuple(int(n) for n in shape)
         if math.prod(self.shape) != embedding.n:
             raise UsageError(f"items of shape {self.shape} do not have {embedding.n} numbers")
-        self.spread = spread
+        self.spread, self.stage = spread, training
+        self.volume = Volume(exact_dims, probes)
+        if training == "density":  # the manifold stays where it is
+            tail.requires_grad_(False)
+            embedding.requires_grad_(False)
         self.name: str | None = None
         self.config: dict[str, Any] = {}
         self.register_buffer("usual_distance", torch.tensor(math.inf))
@@ -90,14 +110,23 @@ class InjectiveFlow(Pretrained, nn.Module):
             raise ShapeError(f"this flow takes z (B, {self.embedding.k}), got {tuple(z.shape)}")
         return self._point(self.core.inverse(z)[0])
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """G(encode(x)) (B, *shape), and its distance ||x - G(encode(x))|| from x (B,).
+    def project(self, x: Tensor, steps: int = 0) -> tuple[Tensor, Tensor]:
+        """A point of the manifold near x (B, *shape), and its distance from x (B,).
 
-        The left inverse projects orthogonally in the space of v; in that of x it does where the
-        tail is an isometry, and is near it where the tail has been trained to reconstruct.
+        With ``steps`` = 0 it is G(encode(x)). That left inverse projects orthogonally in the space of
+        v; in that of x it does where the tail is an isometry, and is near it where the tail has been
+        trained to reconstruct. So many ``steps`` of L-BFGS in u lead from there to the nearest point.
         """
         x = self._items(x)
-        on_it = self._point(self._coordinates(x)[0])
+        u = self._coordinates(x)[0]
+        if steps:
+            target = x.detach()
+
+            def square(u: Tensor, items: Tensor) -> Tensor:
+                return (target[items] - self._point(u)).flatten(1).square().sum(1)
+
+            u = lbfgs.minimize(square, u.detach(), max_iter=steps, tol_change=1e-14).z
+        on_it = self._point(u)
         return on_it, (x - on_it).flatten(1).norm(dim=1)
 
     def sample(
@@ -126,10 +155,11 @@ class InjectiveFlow(Pretrained, nn.Module):
     def log_prob(self, x: Tensor, noise: float | None = None) -> Tensor:
         """log p in nats (B,) of x (B, *shape).
 
-        Without ``noise``: at the projection of x, with respect to the k-dimensional volume of the
-        manifold, exactly, by k products with the Jacobian; x that is far from the manifold is warned
-        of. With ``noise``: of x itself in R^n, a density that integrates to one, in which what W does
-        not reach is N(0, noise^2) in the space of v.
+        Without ``noise``: at G(encode(x)), with respect to the k-dimensional volume of the
+        manifold, by k products with the Jacobian; above ``exact_dims`` latents the volume is an
+        estimate. x that is far from the manifold is warned of. With ``noise``: of x itself in R^n, a
+        density that integrates to one, in which what W does not reach is N(0, noise^2) in the space
+        of v.
         """
         x = self._items(x)
         if noise is not None:
@@ -137,29 +167,49 @@ class InjectiveFlow(Pretrained, nn.Module):
         u, _, _ = self._coordinates(x)
         self._warn_if_far(x, u)
         z, log_det = self.core(u)
-        return standard_normal_log_prob(z) + log_det - self._log_volume(u)
+        return standard_normal_log_prob(z) + log_det - self.volume(self._point, u)
 
     def forward(self, x: Tensor) -> Tensor:
         """`log_prob`."""
         return self.log_prob(x)
 
     def training_loss(self, x: Tensor) -> Tensor:
-        """Reconstruction for tail and W, likelihood of the coordinates for the core, per dimension.
+        """||x - G(encode(x))||^2 / (2 spread^2) - log p of the code, in nats per number of x.
 
-        The density of the coordinates does not move the manifold, so both stages of training run
-        side by side (Brehmer & Cranmer 2020, arXiv 2003.13913).
+        ``training`` says of which: "manifold" of the first alone, which trains tail and W; "density" of
+        the second alone, on a manifold that stays: the two stages of Brehmer & Cranmer 2020 (arXiv
+        2003.13913). "both" runs them side by side, neither knowing of the other. "joint" is the
+        likelihood of the manifold with its volume, which moves the manifold too (rectangular flows,
+        Caterini et al. 2021); its gradient of the volume is exact up to ``exact_dims`` latents, and
+        above estimated by conjugate gradients.
         """
         x = self._items(x)
         u, _, _ = self._coordinates(x)
-        squares = (x - self._point(u)).flatten(1).square().sum(1)
+        loss = x.new_zeros(len(x))
+        if self.stage != "density":
+            squares = (x - self._point(u)).flatten(1).square().sum(1)
+            loss = loss + 0.5 * squares / self.spread**2
+            self._note_distance(squares)
+        if self.stage != "manifold":
+            z, log_det = self.core(u if self.stage == "joint" else u.detach())
+            loss = loss - standard_normal_log_prob(z) - log_det
+        if self.stage == "joint":
+            loss = loss + self.volume(self._point, u, value=False)
+        return loss.mean() / self.embedding.n
+
+    def code_nats(self, x: Tensor) -> Tensor:
+        """-log p of the coordinates u of x (B, *shape), in nats for each of the k: (B,).
+
+        What training the density lowers, without the volume of the manifold.
+        """
+        z, log_det = self.core(self._coordinates(self._items(x))[0])
+        return -(standard_normal_log_prob(z) + log_det) / self.embedding.k
+
+    @torch.no_grad()
+    def _note_distance(self, squares: Tensor) -> None:
         if self.training:
-            with torch.no_grad():
-                now = squares.mean().sqrt()
-                old = self.usual_distance
-                self.usual_distance.copy_(torch.where(old.isfinite(), old.lerp(now, 0.01), now))
-        z, log_det = self.core(u.detach())
-        nats = standard_normal_log_prob(z) + log_det
-        return (0.5 * squares / self.spread**2 - nats).mean() / self.embedding.n
+            now, old = squares.mean().sqrt(), self.usual_distance
+            self.usual_distance.copy_(torch.where(old.isfinite(), old.lerp(now, 0.01), now))
 
     def fit(self, x, c=None, **options):
         """Train on rows x; returns the `History`: see `innverse.fit`."""
@@ -170,7 +220,7 @@ class InjectiveFlow(Pretrained, nn.Module):
     # ---- inside -----------------------------------------------------------------------------
 
     def initialize_(self, x: Tensor, c: None = None) -> Tensor:
-        v = self.tail.initialize_(self._items(x)).flatten(1)
+        v = coarse_first(self.tail, self.tail.initialize_(self._items(x)))
         return self.core.initialize_(self.embedding.initialize_(v))
 
     def as_data(self, x, what: str = "x") -> Tensor:
@@ -187,22 +237,12 @@ class InjectiveFlow(Pretrained, nn.Module):
     def _coordinates(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """u (B, k), v (B, n) and log|det dv/dx| (B,)."""
         v, log_det = self.tail(x)
-        v = v.flatten(1)
+        v = coarse_first(self.tail, v)
         return self.embedding.left_inverse(v), v, log_det
 
     def _point(self, u: Tensor) -> Tensor:
         """The point of the manifold with the coordinates u."""
-        return self.tail.inverse(self.embedding(u).view(-1, *self.shape))[0]
-
-    def _log_volume(self, u: Tensor) -> Tensor:
-        """1/2 log det(J^T J) (B,), J = dx/du by forward differentiation."""
-        k, n = self.embedding.k, self.embedding.n
-        jacobian = torch.func.vmap(torch.func.jacfwd(lambda u: self._point(u[None]).flatten()))
-        rows = []
-        for part in u.split(max(1, _NUMBERS // (k * n))):
-            j = jacobian(part)
-            rows.append(0.5 * torch.linalg.slogdet(j.mT @ j)[1])
-        return torch.cat(rows)
+        return self.tail.inverse(from_coarse_first(self.tail, self.embedding(u), self.shape))[0]
 
     def _log_prob_with_noise(self, x: Tensor, noise: float) -> Tensor:
         if not noise > 0:
@@ -240,8 +280,10 @@ def injective(
     levels: int = 3,
     tail_steps: int = 4,
     hidden: int = 48,
+    coarse: int = 0,
     learned: bool = True,
     spread: float = 0.05,
+    training: str = "both",
 ) -> InjectiveFlow:
     """An explicit low-dimensional code with an exact density on its manifold.
 
@@ -252,8 +294,12 @@ def injective(
         steps, width, depth, transform: of the core, couplings of k numbers, see `coupling`.
         levels, tail_steps, hidden: of the tail: a multi-scale `glow` of images with ``hidden``
             channels; of vectors, ``levels * tail_steps`` affine couplings of ``hidden`` features.
-        learned: W is learned; else it pads with zeros.
+        coarse: W makes the latents of so many of the tail's coarsest scales, and the finer ones are
+            at their mode; 0: of all. It has k columns of as many numbers.
+        learned: W is learned; else it pads with zeros, the coarsest latents first.
         spread: the distance from the manifold that counts as much as one nat, per number of x.
+        training: what `innverse train` and ``fit`` minimise, "both", "manifold", "density" or
+            "joint": see `InjectiveFlow.training_loss`.
     """
     n = math.prod(shape)
     latent = max(2, min(64, n // 8)) if latent is None else latent
@@ -269,4 +315,8 @@ def injective(
         tail = coupling(
             shape, layers=levels * tail_steps, width=hidden, mix="lu", standardize=True
         ).bijection
-    return InjectiveFlow(core, Embedding(latent, n, learned), tail, shape, spread)
+    among = coarse_size(tail, shape, coarse) if coarse else n
+    if latent > among:
+        raise UsageError(f"latent={latent}: coarse={coarse} scales have {among} numbers")
+    embedding = Embedding(latent, n, learned, among)
+    return InjectiveFlow(core, embedding, tail, shape, spread, training)

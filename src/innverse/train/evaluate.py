@@ -43,7 +43,9 @@ def evaluate(
 
     Returns:
         ``{"bits_per_dim"}`` for a plain flow; for a VAE an upper bound on it from 64 importance
-        samples, and the PSNR of reconstructions; for a GAN what its critic says of held-out crops
+        samples, and the PSNR of reconstructions; for an injective flow that PSNR, and nats of the code
+        for each of its numbers, without the volume of the manifold; for a GAN what its critic says of
+        held-out crops
         and of as many samples; ``{"gap", "psnr"}`` for a noise-conditional one:
         nats/dim above the entropy of the noise, and the Tweedie denoiser's PSNR in dB at
         sigma 25/255, averaged over crops; of a conditional one ``{"gap"}``, see `_conditional`.
@@ -55,6 +57,8 @@ def evaluate(
         measure = _bound
     elif hasattr(flow, "judge"):
         measure = _verdict
+    elif hasattr(flow, "project"):
+        measure = _manifold
     device, sums, count = next(flow.parameters()).device, Counter(), 0
     for i, images in enumerate(batches):
         generator = stream(seed, i, "evaluate")
@@ -108,6 +112,16 @@ def _bound(vae, images: Tensor, g: torch.Generator, before: int) -> dict[str, fl
 def _verdict(gan, images: Tensor, g: torch.Generator, before: int) -> dict[str, float]:
     real, fake = gan.judge(as_unit(images)), gan.judge(gan.sample(len(images), generator=g))
     return {"critic_real": real.sum().item(), "critic_fake": fake.sum().item()}
+
+
+@torch.no_grad()
+def _manifold(flow, images: Tensor, g: torch.Generator, before: int) -> dict[str, float]:
+    clean = images / 255
+    on_it, _ = flow.project(clean)
+    return {
+        "reconstruction_psnr": _psnr(on_it, clean),
+        "code_nats": flow.code_nats(clean).sum().item(),
+    }
 
 
 def _psnr(x: Tensor, clean: Tensor) -> float:

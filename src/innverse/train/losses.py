@@ -40,12 +40,15 @@ def measure(flow: nn.Module, noise_range: tuple[float, float] | None) -> str:
     """The name of what `Objective` reports of a training step beside the loss.
 
     ``"bits_per_dim"``, or ``"bits_per_dim_bound"`` from above (VAE); ``"gap"`` above the entropy of
-    the noise; ``"matching"``, the error of a velocity, which is no likelihood; ``"critic_loss"``.
+    the noise; ``"matching"``, the error of a velocity, and ``"manifold_loss"``, which are no
+    likelihoods; ``"critic_loss"``.
     """
     if hasattr(flow, "critic_loss"):
         return "critic_loss"
     if hasattr(flow, "log_prob_bound"):
         return "bits_per_dim_bound"
+    if hasattr(flow, "project"):
+        return "manifold_loss"
     if hasattr(flow, "training_loss"):
         return "matching"
     noisy = noise_range is not None or getattr(flow, "measurement", None) is not None

@@ -140,6 +140,7 @@ The settings of `innverse train` (innverse {__version__}):
 _UNITS = {
     "bits_per_dim_bound": "bits/dim on held-out 8-bit crops, at most (64 importance samples)",
     "reconstruction_psnr": "dB, held-out crops from their codes",
+    "code_nats": "nats for each number of a held-out crop's code, without the volume of the manifold",
     "critic_real": "critic's mean verdict on held-out crops",
     "critic_fake": "critic's mean verdict on samples",
     "bits_per_dim": "bits/dim on held-out 8-bit crops",
@@ -162,6 +163,11 @@ def _kind(model) -> tuple[str, str]:
         return f"generative-adversarial-network, {model.name}", (
             f"A generative adversarial network ({n}: {', '.join(parts)}): {model.latent} latents, "
             "no likelihood and no encoder"
+        )
+    if hasattr(model, "project"):
+        return f"normalizing-flow, injective-flow, {model.name}", (
+            f"An injective flow ({n}: {', '.join(parts)}): codes of {model.latent_shape[0]} numbers, "
+            "and an exact density on the manifold of the images that they make"
         )
     kind = "an exact density of images"
     if model.measurement is not None:

@@ -95,6 +95,8 @@ def _likelihood(found: Findings) -> Said:
         yield "bound", {"gain": found.get("VAE", "elbo_bits_per_dim") - bound}
         if bound < found.get("INN", "bits_per_dim"):
             yield "better", {}
+    if "Injective" in found.labels:
+        yield "injective", {}
     if "GAN" in found.labels:
         yield "gan", {}
 
@@ -102,6 +104,8 @@ def _likelihood(found: Findings) -> Said:
 def _latent(found: Findings) -> Said:
     exact = found.get("INN", "round_trip_error") < _ROUNDING
     yield "exact", {"how": "the rounding of 32-bit numbers" if exact else "more than rounding"}
+    if "Injective" in found.labels:
+        yield "injective", {}
     if "VAE" in found.labels:
         yield "vae", {"percent": 100 * found.get("VAE", "latent_error")}
     if "GAN" in found.labels:
@@ -150,6 +154,8 @@ def _code(found: Findings) -> Said:
         n, psnr = found.get("VAE", "latents"), found.get("VAE", "round_trip_psnr")
         vae = f", the {n} numbers of the VAE {psnr:.1f} dB" if "VAE" in found.labels else ""
         yield "kept", {"vae": vae}
+    if "Injective" in found.labels:
+        yield "injective", {}
 
 
 def _samples(found: Findings) -> Said:

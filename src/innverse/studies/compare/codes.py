@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...physics import Denoising
 from ...solvers import solve
-from .contestants import Contestant
+from .contestants import BATCH, Contestant
 
 
 def closest(contestant: Contestant, x: Tensor, restarts: int, steps: int, seed: int = 0) -> Tensor:
@@ -17,10 +17,16 @@ def closest(contestant: Contestant, x: Tensor, restarts: int, steps: int, seed: 
 
     For an INN it is decode(encode(x)). For others min_z ||G(z) - x||^2 is searched by
     `innverse.solve` with the identity as operator: from z = 0, from ``restarts`` - 1 random
-    latents and, for a VAE, from what its encoder says; for every image the best end counts.
+    latents and, for a VAE, from what its encoder says; for every image the best end counts. An
+    injective flow projects, from its code.
     """
     if contestant.label == "INN":
         return contestant.decode(contestant.encode(x))
+    if contestant.label == "Injective":
+        parts = [
+            contestant.model.project(p.to(contestant.device), steps)[0] for p in x.split(BATCH)
+        ]
+        return torch.cat(parts).detach().cpu()
     starts: list[dict[str, Any]] = [{"start": "zero"}]
     if restarts > 1:
         starts.append({"start": "random", "restarts": restarts - 1, "seed": seed})

@@ -11,8 +11,9 @@ from torch import Tensor
 from ... import zoo
 from ...errors import UsageError
 from ...flows import Flow
+from ...flows.injective import InjectiveFlow
 
-LABELS = ("INN", "VAE", "GAN")
+LABELS = ("INN", "Injective", "VAE", "GAN")
 
 BATCH = 16  # images at once, in everything that is measured
 
@@ -22,7 +23,7 @@ class Contestant:
     """One model.
 
     Attributes:
-        label: "INN", "VAE" or "GAN".
+        label: one of `LABELS`; "Injective" is an injective flow.
         name: of the shipped model, or its folder.
         model: a `Flow`, or one of `innverse.generators`.
         sigma: the noise level at which a noise-conditional flow is taken, its lowest; else None.
@@ -87,4 +88,6 @@ class Contestant:
 def _label(model) -> str:
     if isinstance(model, Flow):
         return "INN"
+    if isinstance(model, InjectiveFlow):
+        return "Injective"
     return "VAE" if hasattr(model, "log_prob_bound") else "GAN"

@@ -22,7 +22,8 @@ def noised(images: Tensor, sigma: float, seed: int = 0) -> Tensor:
 
 
 def bits(contestant: Contestant, x: Tensor, samples: int = 1, seed: int = 0) -> Tensor | None:
-    """Bits per dimension of each image x (B, C, H, W), on the scale of 8 bits; None for a GAN.
+    """Bits per dimension of each image x (B, C, H, W), on the scale of 8 bits; None for a GAN, and for
+    an injective flow, whose density is one on a manifold.
 
     Exact for the INN. For the VAE an upper bound, from ``samples`` importance-weighted draws an
     image (Burda et al. 2016). Both are -log2 p(x) / n + 8 of the same real numbers x.
@@ -35,7 +36,7 @@ def bits(contestant: Contestant, x: Tensor, samples: int = 1, seed: int = 0) -> 
             return model.log_prob_bound(part, samples, generator=generator)
         return contestant.prior().log_prob(part)
 
-    if contestant.label == "GAN":
+    if contestant.label in ("GAN", "Injective"):
         return None
     with torch.no_grad():
         found = torch.cat([log_prob(part.to(device)).cpu() for part in x.split(BATCH)])

@@ -100,8 +100,8 @@ def _checked(contestants: list[Contestant], data: Data) -> list[Contestant]:
     labels = [c.label for c in contestants]
     if "INN" not in labels or len(set(labels)) < len(labels):
         raise UsageError(
-            f"the models are {', '.join(labels) or 'none'}: give one INN, and at most one VAE and one "
-            "GAN"
+            f"the models are {', '.join(labels) or 'none'}: give one INN, and at most one "
+            "injective flow, one VAE and one GAN"
         )
     shapes = {tuple(c.model.shape) for c in contestants} | {tuple(data.test.shape[1:])}
     if len(shapes) > 1:

@@ -1,0 +1,224 @@
+"""Lossless coding by exact densities, and codes cut short: bits and decibels, with their peers.
+
+    python benchmarks/coding.py --data DIR --mnist MODEL [--only lossless-mnist] [--quick]
+
+DIR holds faces_test.tar, faces64_train.tar and mnist/; MODEL is a folder of `innverse train
+configs/mnist-realnvp.toml` (or mnist.toml). Writes results/coding.json, cell by cell:
+
+    lossless-mnist, lossless-faces        rate of a code that was decoded, beside that of the density
+    progressive-mnist, progressive-faces  PSNR of the coarsest scales, beside PCA, wavelets and JPEG
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import harness
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import innverse
+from innverse import coding
+from innverse.bijections import Haar
+from innverse.data import fit, fit_all, open_images
+from innverse.flows.scales import scale_shapes
+from innverse.metrics import psnr
+
+DRAWS = 8  # of the dequantisation, for the bits/dim of the density
+SIGMA = 0.02  # at which the face flow encodes for pictures
+TRAINING = 2000  # pictures from which PCA learns
+
+
+def mnist(args, part: str, n: int) -> Tensor:
+    file = {"test": "t10k", "train": "train"}[part] + "-images-idx3-ubyte.gz"
+    return fit_all(open_images(str(args.data / "mnist" / file), channels=1), (28, 28))[:n]
+
+
+def faces(args, part: str, n: int) -> Tensor:
+    file, subset = {
+        "test": ("faces_test.tar", "celebahq"),
+        "train": ("faces64_train.tar", "celeba"),
+    }[part]
+    source = open_images(str(args.data / file), subset=subset, channels=3)
+    small = (fit(source[i][None].float() / 255, (64, 64)) for i in range(min(n, len(source))))
+    return torch.cat([(255 * x).round().byte() for x in small])
+
+
+DATA = {"mnist": (mnist, 100), "faces": (faces, 24)}
+
+
+def flow_of(args, name: str):
+    return innverse.load(args.mnist if name == "mnist" else "faces64")
+
+
+def lossless(args, name: str) -> dict:
+    """Compress, decompress, compare, count."""
+    read, n = DATA[name]
+    x, flow = read(args, "test", 2 if args.quick else n), flow_of(args, name)
+    started = time.process_time()
+    data = coding.compress(flow, x)
+    encoded = time.process_time()
+    exact = bool(torch.equal(coding.decompress(flow, data), x))
+    decoded = time.process_time()
+    code, level = coding.describe(data), flow.noise_range and flow.noise_range[0]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        bits = [float(flow.bits_per_dim(x, level).mean()) for _ in range(DRAWS)]
+    model = sum(bits) / len(bits)
+    return {
+        "pictures": len(x), "shape": list(x.shape[1:]), "exact": exact, "bytes": len(data),
+        "bits_per_dim_of_density": model, "bits_per_dim_of_code": code.bits_per_dim,
+        "excess_percent": 100 * (code.bits_per_dim / model - 1),
+        "gross_bits_per_dim": code.gross_bits_per_dim, "borrowed_bits": code.borrowed,
+        "png_bits_per_dim": files(x, "PNG", optimize=True),
+        "webp_bits_per_dim": files(x, "WEBP", lossless=True, quality=100, method=6),
+        "encode_seconds_each": (encoded - started) / len(x),
+        "decode_seconds_each": (decoded - encoded) / len(x),
+    }  # fmt: skip
+
+
+def files(x: Tensor, kind: str, **options) -> float:
+    """Bits per dimension of all pictures in one, side by side, as a file of another format."""
+    row = torch.cat(list(x), 2)
+    return 8 * len(encoded(row, kind, **options)) / x.numel()
+
+
+def encoded(image: Tensor, kind: str, **options) -> bytes:
+    pixels = image.permute(1, 2, 0).squeeze(-1).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def progressive(args, name: str) -> dict:
+    """PSNR and bits against the numbers kept."""
+    read, n = DATA[name]
+    pixels, flow = read(args, "test", 2 if args.quick else n), flow_of(args, name)
+    x, known = (
+        (pixels + 0.5) / 256,
+        read(args, "train", 50 if args.quick else TRAINING).float() / 255,
+    )
+    at = flow if flow.noise_range is None else flow.at(SIGMA)
+    rows, n = [], x[0].numel()
+    mean, axes = principal(known)
+    for levels in range(1, len(scale_shapes(flow.bijection, flow.shape)) + 1):
+        with torch.no_grad():
+            z = at.encode(x, levels=levels)
+            m, g = z.shape[1], torch.Generator().manual_seed(0)
+            mode = at.decode(z, levels=levels)
+            drawn = at.decode(z, levels=levels, temperature=1.0, generator=g)
+        kept = axes[:, : min(m, axes.shape[1])]
+        pca = mean + (x.flatten(1) - mean) @ kept @ kept.T
+        rows.append(
+            {
+                "levels": levels, "kept": m, "share": m / n, "psnr_mode": decibels(mode, x),
+                "psnr_drawn": decibels(drawn, x), "psnr_pca": decibels(pca.view_as(x), x),
+                "psnr_wavelet": decibels(largest(x, m), x),
+            }
+        )  # fmt: skip
+    jpegs = [
+        {"quality": q} | jpeg(pixels, q)
+        for q in ([20] if args.quick else [5, 10, 20, 40, 60, 80, 95])
+    ]
+    return {"pictures": len(x), "rows": rows, "lossy": quantised(at, x), "jpeg": jpegs}
+
+
+def decibels(y: Tensor, x: Tensor) -> float:
+    return round(float(psnr(y.clamp(0, 1), x).mean()), 3)
+
+
+def principal(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and the principal axes (n, m) of pictures."""
+    x = x.flatten(1)
+    return x.mean(0), torch.linalg.svd(x - x.mean(0), full_matrices=False)[2].T
+
+
+def largest(x: Tensor, m: int) -> Tensor:
+    """What the m largest of the Haar coefficients of all scales give; their places are not counted."""
+    layers = []
+    for _ in range(4):
+        if x.shape[-1] % 2 or x.shape[-2] % 2:
+            break
+        y = Haar(torch.nn.Identity()).down(x)
+        c = y.shape[1] // 4
+        layers.append(y[:, c:])
+        x = y[:, :c]
+    parts = [x, *layers]
+    row = torch.cat([p.flatten(1) for p in parts], 1)
+    keep = row.abs().topk(m, 1).indices
+    row = torch.zeros_like(row).scatter(1, keep, row.gather(1, keep))
+    pieces = [
+        p.view_as(t)
+        for p, t in zip(row.split([t[0].numel() for t in parts], 1), parts, strict=True)
+    ]
+    x = pieces[0]
+    for rest in reversed(pieces[1:]):
+        x = Haar(torch.nn.Identity()).up(torch.cat((x, rest), 1))
+    return x
+
+
+def quantised(flow, x: Tensor) -> list[dict]:
+    """All latents rounded to steps: bits under the normal density, and PSNR."""
+    rows = []
+    with torch.no_grad():
+        z = flow.encode(x)
+        for step in (0.25, 0.5, 1.0, 1.5, 2.0, 3.0):
+            cell = (z / step).round()
+            normal = torch.distributions.Normal(0.0, 1.0)
+            mass = normal.cdf((cell + 0.5) * step) - normal.cdf((cell - 0.5) * step)
+            bits = float(-mass.clamp_min(1e-12).log2().mean())
+            rows.append(
+                {"step": step, "bits_per_dim": bits, "psnr": decibels(flow.decode(cell * step), x)}
+            )
+    return rows
+
+
+def jpeg(pixels: Tensor, quality: int) -> dict:
+    """Without its header, that of an empty picture."""
+    empty = len(encoded(torch.zeros_like(pixels[0]), "JPEG", quality=quality, optimize=True))
+    bits, again = 0, []
+    for image in pixels:
+        data = encoded(image, "JPEG", quality=quality, optimize=True)
+        bits += 8 * (len(data) - empty)
+        back = torch.from_numpy(np.array(Image.open(io.BytesIO(data))))
+        again.append(back.view(*image.shape[1:], -1).permute(2, 0, 1))
+    return {
+        "bits_per_dim": bits / pixels.numel(),
+        "psnr": decibels(torch.stack(again).float() / 255, pixels.float() / 255),
+    }
+
+
+CELLS = {
+    f"{kind.__name__}-{name}": (kind, name) for kind in (lossless, progressive) for name in DATA
+}
+
+
+def main() -> None:
+    parser = harness.Arguments(__doc__, threads=1)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the test pictures")
+    parser.add_argument("--mnist", type=Path, help="folder of a model of MNIST; else left out")
+    parser.add_argument("--only", choices=CELLS, help="run this cell, and keep the others")
+    args = parser.parse_args()
+    harness.use(args.threads)
+    path = (args.out or harness.RESULTS) / "coding.json"
+    found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    about = {"machine": harness.machine(("torch", "numpy", "innverse"), args.threads)}
+    for cell, (kind, name) in CELLS.items():
+        wanted = args.only == cell if args.only else cell not in found
+        if not wanted or (name == "mnist" and args.mnist is None):
+            continue
+        found[cell] = about | kind(args, name)
+        print(cell, json.dumps(found[cell]), flush=True)
+        harness.write_atomically(path, found)
+
+
+if __name__ == "__main__":
+    main()
