@@ -6,8 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-import innverse
 from pygments.lexers.special import TextLexer
+
+import innverse
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -31,7 +32,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_build", "lecture", "gallery/*.ipynb", "gallery/*.py", "gallery/**/*.json"]
+exclude_patterns = ["_build", "lecture"]
 templates_path = ["_templates"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -71,6 +72,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "download_all_examples": False,
     "min_reported_time": 1,
+    "write_computation_times": False,
     "reset_modules": ("matplotlib", _look),
 }
 

@@ -15,7 +15,10 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
-COPIES = {ROOT / "CHANGELOG.md": "about/changelog.md", ROOT / "CONTRIBUTING.md": "about/contributing.md"}
+COPIES = {
+    ROOT / "CHANGELOG.md": "about/changelog.md",
+    ROOT / "CONTRIBUTING.md": "about/contributing.md",
+}
 _LINK = re.compile(r"\]\(([^)\s:]+?)(#[^)\s]*)?\)")
 _FENCE = re.compile(r"^```.*?^```", re.S | re.M)
 _SUMMARY = (
@@ -38,14 +41,13 @@ def relink(text: str, written_in: Path, read_in: Path) -> str:
 
     def link(found: re.Match) -> str:
         file = (written_in / found[1]).resolve()
-        if not file.exists() or (page := page_of(file)) == file and written_in == read_in:
+        page = page_of(file)
+        if not file.exists() or (page == file and written_in == read_in):
             return found[0]
         return f"]({os.path.relpath(page, read_in)}{found[2] or ''})"
 
     code = [found.span() for found in _FENCE.finditer(text)]
-    return _LINK.sub(
-        lambda m: m[0] if any(a <= m.start() < b for a, b in code) else link(m), text
-    )
+    return _LINK.sub(lambda m: m[0] if any(a <= m.start() < b for a, b in code) else link(m), text)
 
 
 def relink_source(app, docname: str, source: list[str]) -> None:
@@ -59,7 +61,9 @@ def write(docs: Path) -> None:
     for file, page in COPIES.items():
         _write(docs / page, relink(file.read_text("utf-8"), ROOT, (docs / page).parent))
     folder = docs / "benchmarks"
-    names = sorted({f.stem for f in RESULTS.glob("*.json*")} | {f.stem for f in RESULTS.glob("*.md")})
+    names = sorted(
+        {f.stem for f in RESULTS.glob("*.json*")} | {f.stem for f in RESULTS.glob("*.md")}
+    )
     rows = [_benchmark(name, folder) for name in names if not name.startswith(".")]
     intro = (docs / "about" / "benchmarks.in").read_text("utf-8")
     pages = "\n".join(name for name in names if (RESULTS / f"{name}.md").exists())

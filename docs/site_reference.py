@@ -17,8 +17,8 @@ _HEAD = """\
 Reference
 =========
 
-Every public name, with its shapes, units, errors and an example that the tests run. The commands explain
-themselves: ``innverse --help``, ``innverse solve --help``.
+Every public name, with its shapes, units, errors and an example that the tests run. The commands
+explain themselves: ``innverse --help``, ``innverse solve --help``.
 
 .. currentmodule:: innverse
 
@@ -66,7 +66,9 @@ def public(room: str) -> list[str]:
     module = importlib.import_module(f"innverse.{room}")
     names = getattr(module, "__all__", None)
     if names is None:  # a file: what it defines
-        names = [n for n, t in vars(module).items() if getattr(t, "__module__", "") == module.__name__]
+        names = [
+            n for n, t in vars(module).items() if getattr(t, "__module__", "") == module.__name__
+        ]
     return [n for n in sorted(names, key=str.lower) if callable(getattr(module, n)) and n[0] != "_"]
 
 

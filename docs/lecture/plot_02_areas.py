@@ -22,7 +22,7 @@ from innverse import flows
 torch.manual_seed(0)
 flow = flows.build("realnvp", (2,), layers=4, width=32, standardize=False)
 for p in flow.parameters():
-    torch.nn.init.normal_(p, std=0.35)
+    torch.nn.init.normal_(p, std=0.22)
 flow.double()
 
 lines = torch.linspace(-2.5, 2.5, 21, dtype=torch.float64)

@@ -34,8 +34,8 @@ def trained(name, steps, **options):
     return innverse.load(outcome.model)
 
 
-vae = trained("vae", 400, **{"train.lr": 2e-3})
-gan = trained("gan", 300)
+vae = trained("vae", 300, **{"train.lr": 2e-3, "model.beta": 3.0})
+gan = trained("gan", 500)
 
 # %%
 # What they draw
@@ -46,7 +46,8 @@ figure, panels = plt.subplots(1, 4, figsize=(10, 2.8))
 
 
 def sheet(images):
-    return images.view(6, 6, 8, 8).transpose(1, 2).reshape(48, 48)
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
+    return padded.view(6, 6, 10, 10).transpose(1, 2).reshape(60, 60)
 
 
 panels[0].imshow(sheet(held_out[:36] / 255.0), cmap="gray_r")
@@ -69,7 +70,9 @@ with torch.no_grad():
     bound = float(vae.bits_per_dim(held_out, samples=100).mean())
     x = held_out[:8] / 255.0
     back = {"invertible network": flow.decode(flow.encode(x)), "VAE": vae.reconstruct(x)}
-    closest = innverse.solve(x, innverse.physics.Denoising(), gan, "latent", start="random", steps=60)
+    closest = innverse.solve(
+        x, innverse.physics.Denoising(), gan, "latent", start="random", steps=60
+    )
 
 print(f"invertible network  {exact:.2f} bits/dim, exact")
 print(f"VAE                 at most {elbo:.2f} by the ELBO, {bound:.2f} by 100 weighted draws")

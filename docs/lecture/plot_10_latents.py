@@ -25,7 +25,8 @@ faces = faces.expand(-1, 3, -1, -1)
 
 
 def show(rows, names):
-    figure, panels = plt.subplots(len(rows), len(rows[0]), figsize=(9, 1.3 * len(rows)), squeeze=False)
+    size = (9, 1.3 * len(rows))
+    _, panels = plt.subplots(len(rows), len(rows[0]), figsize=size, squeeze=False)
     for line, images, name in zip(panels, rows, names, strict=True):
         for axes, image in zip(line, images, strict=True):
             axes.imshow(image.permute(1, 2, 0).clamp(0, 1))

@@ -2,9 +2,9 @@ r"""
 Compressed sensing, in and out of distribution
 ==============================================
 
-Asim et al. (2020): a generator with few latents cannot leave the surface of what it was trained on, so
-more measurements stop helping, and pictures of another kind are out of reach. A flow can represent every
-picture, and gains with each measurement.
+Asim et al. (2020): a generator with few latents cannot leave the surface of what it was trained on,
+so more measurements stop helping, and pictures of another kind are out of reach. A flow can represent
+every picture, and gains with each measurement.
 """
 
 import matplotlib.pyplot as plt
@@ -50,7 +50,9 @@ for column, (name, images) in zip(panels.T, {"original": x, **pictures}.items(),
     for k, axes in enumerate(column):
         axes.imshow(images[k].permute(1, 2, 0).clamp(0, 1))
         axes.axis("off")
-        decibel = "" if name == "original" else f"{float(psnr(images[k], x[k])):.1f} dB"
+        decibel = (
+            "" if name == "original" else f"{float(psnr(images[k : k + 1], x[k : k + 1])):.1f} dB"
+        )
         axes.set_title(f"{name}\n{decibel}" if k == 0 else decibel)
 
 # %%
@@ -67,8 +69,8 @@ panels[0].set_ylabel("PSNR, dB")
 panels[0].legend()
 
 # %%
-# This is two pictures and a short search. The study with all baselines, on 100 pictures of each kind, is
-# ``innverse reproduce asim2020``:
+# This is two pictures and a short search. The study with all baselines, on 100 pictures of each kind,
+# is ``innverse reproduce asim2020``:
 #
 # .. image:: ../../benchmarks/results/asim2020.png
 #    :alt: PSNR against the number of measurements for four sets of pictures and ten methods

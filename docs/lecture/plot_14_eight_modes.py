@@ -15,8 +15,8 @@ from innverse.data import simulators
 
 torch.manual_seed(0)
 task = simulators.get("eight_modes")
-theta, x = task.pairs(6000)
-settings = {"layers": 6, "width": 32, "batch_size": 256, "max_epochs": 12, "progress": False}
+theta, x = task.pairs(8000)
+settings = {"layers": 6, "width": 32, "batch_size": 256, "max_epochs": 15, "progress": False}
 both = amortized.fit_bidirectional(theta, x, loss="ml", **settings)
 
 # %%
@@ -45,7 +45,9 @@ fresh, colours = task.pairs(2000)
 right = (both.predict(fresh).argmax(1) == colours.argmax(1)).float().mean()
 palette = plt.matplotlib.colors.ListedColormap(["C0", "C1", "C2", "C3"])
 figure, axes = plt.subplots(figsize=(4, 3.4))
-axes.imshow(predicted.T, origin="lower", extent=(-1.5, 1.5, -1.5, 1.5), cmap=palette, vmax=3, alpha=0.5)
+axes.imshow(
+    predicted.T, origin="lower", extent=(-1.5, 1.5, -1.5, 1.5), cmap=palette, vmax=3, alpha=0.5
+)
 axes.scatter(*task.centres.T, s=60, facecolors="none", edgecolors="black")
 axes.set(title=f"{100 * right:.1f} % of new points right", xticks=[], yticks=[])
 

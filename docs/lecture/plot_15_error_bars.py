@@ -21,12 +21,13 @@ from innverse.physics import Inpainting
 g = torch.Generator().manual_seed(0)
 prior = innverse.load("natural-gray")
 photograph = open_images("skimage", subset="camera", channels=1)[0][:, 60:188, 170:298] / 255.0
-x = torch.nn.functional.avg_pool2d(photograph, 4)[None]  # (1, 1, 32, 32)
-mask = (torch.rand(32, 32, generator=g) < 0.7).float()
-mask[12:17, 10:24] = 0
-physics = Inpainting(mask, noise=0.03)
+x = torch.nn.functional.avg_pool2d(photograph, 8)[None]  # (1, 1, 16, 16)
+mask = (torch.rand(16, 16, generator=g) < 0.6).float()
+mask[6:9, 5:10] = 0
+physics = Inpainting(mask, noise=0.08)
 y = physics(x, g)
-result = innverse.solve(y, physics, prior, "posterior", draws=80, chains=4, warmup=25, steps=5)
+settings = {"sigma": 0.08, "of": "clean", "chains": 4, "warmup": 60, "steps": 8}
+result = innverse.solve(y, physics, prior, "posterior", draws=160, **settings)
 
 figure, panels = plt.subplots(1, 5, figsize=(10, 2.4))
 shown = {
@@ -48,7 +49,7 @@ print(result.status)
 # Four of the draws: they agree where there are data, and differ where there are none.
 
 figure, panels = plt.subplots(1, 4, figsize=(8, 2.3))
-for axes, image in zip(panels, result.samples[::20], strict=True):
+for axes, image in zip(panels, result.samples[::40], strict=True):
     axes.imshow(image[0, 0], cmap="gray", vmin=0, vmax=1)
     axes.axis("off")
 

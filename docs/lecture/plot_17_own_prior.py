@@ -2,14 +2,14 @@ r"""
 A prior of your own, from one picture
 =====================================
 
-A material under the microscope, a fabric, a lawn: patches of one picture are enough to learn what such
+A material under the microscope, a fabric, a wall: patches of one picture are enough to learn what such
 pictures look like, in seconds (Altekrueger et al. 2023). It then sharpens another piece of the same
 material that was recorded too small.
 """
 
 import matplotlib.pyplot as plt
 import torch
-from skimage.data import grass
+from skimage.data import brick
 
 import innverse
 from innverse import flows
@@ -17,17 +17,19 @@ from innverse.metrics import psnr
 from innverse.physics import Downsampling
 
 torch.manual_seed(0)
-lawn = torch.nn.functional.avg_pool2d(torch.tensor(grass() / 255.0).float()[None], 2)  # (1, 256, 256)
-learned, unseen = lawn[:, :, :160], lawn[:, :96, 160:]
+wall = torch.nn.functional.avg_pool2d(
+    torch.tensor(brick() / 255.0).float()[None], 2
+)  # (1, 256, 256)
+learned, unseen = wall[:, :, :160], wall[:, :96, 160:]
 
 # %%
 # Patches of 8x8 pixels, at random places of the left part, also mirrored. The flow is conditional on a
 # noise level, which ``fit`` draws anew at every step: so it can denoise, and solve.
 
-corner = torch.randint(0, 150, (4000, 2))
+corner = torch.randint(0, 150, (6000, 2))
 patches = torch.stack([learned[:, i : i + 8, j : j + 8] for i, j in corner.tolist()])
 prior = flows.build("patches", (1, 8, 8), hidden=64, steps=4, noise=(0.008, 0.4))
-history = prior.fit(patches, batch_size=256, lr=3e-3, max_epochs=12, progress=False)
+history = prior.fit(patches, batch_size=256, lr=3e-3, max_epochs=40, progress=False)
 
 figure, panels = plt.subplots(1, 3, figsize=(9, 3))
 panels[0].imshow(learned[0], cmap="gray", vmin=0, vmax=1)
