@@ -91,7 +91,7 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {"index": [], "start/quickstart": []}
+html_sidebars = {"index": [], "start/*": []}
 mathjax_path = "mathjax/tex-svg.js"  # vendored: no foreign host
 
 

@@ -81,7 +81,7 @@ def _benchmark(name: str, folder: Path) -> str:
     if not page.exists():
         return f"| {name} | {link} | {machine} |\n"
     text = page.read_text("utf-8")
-    title = text.partition("\n")[0].lstrip("# ")
+    title = text.partition("\n")[0].lstrip("# ").replace("|", "\\|")
     numbers = f"\n\n---\n\nRaw numbers: {link}. {machine}\n" if raw else ""
     _write(folder / page.name, relink(text, RESULTS, folder) + numbers)
     return f"| [{title}]({page.name}) | {link} | {machine} |\n"

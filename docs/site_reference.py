@@ -27,10 +27,12 @@ explain themselves: ``innverse --help``, ``innverse solve --help``.
 
 {names}
 
-.. toctree::
-   :maxdepth: 1
-
 {rooms}
+
+.. toctree::
+   :hidden:
+
+{pages}
 """
 _ROOM = """\
 {title}
@@ -51,8 +53,9 @@ _ROOM = """\
 def write(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     top = [n for n in innverse.__all__ if inspect.isfunction(getattr(innverse, n))]
-    rooms = _indented(f"innverse.{room} <{room}>" for room in ROOMS)
-    _write(folder / "index.rst", _HEAD.format(names=_indented(top), rooms=rooms))
+    rooms = "\n".join(f"- :doc:`innverse.{room} <{room}>`: {_about(room)}" for room in ROOMS)
+    pages = _indented(f"innverse.{room} <{room}>" for room in ROOMS)
+    _write(folder / "index.rst", _HEAD.format(names=_indented(top), rooms=rooms, pages=pages))
     for room in ROOMS:
         title = f"innverse.{room}"
         text = _ROOM.format(
@@ -70,6 +73,11 @@ def public(room: str) -> list[str]:
             n for n, t in vars(module).items() if getattr(t, "__module__", "") == module.__name__
         ]
     return [n for n in sorted(names, key=str.lower) if callable(getattr(module, n)) and n[0] != "_"]
+
+
+def _about(room: str) -> str:
+    """The first line of its docstring."""
+    return _escape_line((importlib.import_module(f"innverse.{room}").__doc__ or "").split("\n")[0])
 
 
 def _indented(lines) -> str:
