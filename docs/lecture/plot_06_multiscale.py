@@ -63,8 +63,8 @@ print(f"{total} latents for {flow.shape[0] * flow.shape[1] * flow.shape[2]} numb
 # %%
 # What each level holds
 # ---------------------
-# The latents of one level are drawn anew, those of the others stay. The first level decides hairs and
-# grain, the last one whose face it is.
+# The latents of one level are drawn anew, those of the others stay. The first levels hold the grain,
+# the last one whose face it is.
 
 
 def part_of_level(bijection, z, level):
