@@ -56,7 +56,7 @@ for color, (name, flow) in zip(("C1", "C0"), architectures.items(), strict=True)
 axes.axhline(float(gaussian), color="C2", linestyle="--", label="one Gaussian")
 axes.axhline(float(independent), color="C3", linestyle="--", label="each pixel by itself")
 axes.set(xlabel="epoch", ylabel="bits per number", title="negative log-likelihood")
-axes.legend()
+axes.legend(loc="center right")
 print(f"pixels by themselves {independent:.2f}, one Gaussian {gaussian:.2f}")
 
 # %%
