@@ -7,6 +7,7 @@
 #   make bench-amortized   posteriors beside sbi, in cells that continue (ARGS="sbibm --task slcp")
 #   make bench-posterior   proofs of the sampler of posteriors, in parts that continue (ARGS="--only sbc")
 #   make bench-guard   is it still faster than a textbook version of the same flows?
+#   make docs    the site, with all pictures, in docs/_build/html    make docs-quick   without running the gallery
 #   make lock    renew the two lock files (make lock UPGRADE=--upgrade for newer versions)
 SHELL := bash
 JOBS ?= 2
@@ -14,7 +15,7 @@ ARGS ?=
 PY := .venv/bin/python
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: setup demo test test-slow test-asan test-matrix lint format types bench bench-quick bench-setup bench-guard bench-amortized bench-posterior lock clean
+.PHONY: setup demo test test-slow test-asan test-matrix lint format types bench bench-quick bench-setup bench-guard bench-amortized bench-posterior docs docs-quick lock clean
 
 setup:
 	@./setup.sh
@@ -70,6 +71,16 @@ bench-posterior: setup
 bench-guard: setup
 	$(PY) benchmarks/guard.py
 
+SPHINX = $(THREADS) $(PY) -m sphinx -q -W --keep-going -b html docs
+
+docs: setup
+	$(SPHINX) docs/_build/html
+	$(PY) docs/check_links.py docs/_build/html
+
+docs-quick: setup
+	INNVERSE_DOCS_GALLERY=0 $(SPHINX) docs/_build/quick
+	$(PY) docs/check_links.py docs/_build/quick
+
 LOCK := .venv/bin/uv --config-file requirements/uv.toml pip compile --quiet --universal \
 	--python-version 3.11 --constraint requirements/torch.txt --no-emit-package torch \
 	--custom-compile-command "make lock" $(UPGRADE)
@@ -80,4 +91,4 @@ lock: setup
 	$(LOCK) pyproject.toml benchmarks/peers.in --output-file benchmarks/peers.lock
 
 clean:
-	rm -rf .venv .venv-bench .venv-matrix build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-matrix docs/_build docs/gallery docs/reference docs/benchmarks build dist .pytest_cache .ruff_cache .hypothesis

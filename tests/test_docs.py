@@ -1,7 +1,8 @@
 """What the README and docs/ show runs as a reader would paste it, and every command they show is one.
 
 Python: page by page, from top to bottom, in an empty folder and a namespace of its own, with nothing
-given. A block that takes long stands below the line ``<!-- slow -->`` in the page.
+given. A block that takes long stands below the line ``<!-- slow -->`` in the page, one of another
+library below ``<!-- needs PACKAGE -->``: slow tests run it where the package is installed.
 """
 
 from __future__ import annotations
@@ -15,14 +16,27 @@ import pytest
 from innverse.cli.entry import VERBS, build_app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-_BLOCK = re.compile(r"^(<!-- slow -->\n+)?```python\n(.*?)^```", re.S | re.M)
+DOCS = ROOT / "docs"
+MADE = ("_build", "gallery", "reference", "benchmarks")  # of the site, by `make docs`
+COPIES = ("changelog.md", "contributing.md")
+WRITTEN = [
+    page
+    for page in sorted(DOCS.rglob("*.md"))
+    if page.relative_to(DOCS).parts[0] not in MADE and page.name not in COPIES
+]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *WRITTEN]
+_BLOCK = re.compile(r"^(<!-- (?:slow|needs (\w+)) -->\n+)?```python\n(.*?)^```", re.S | re.M)
 
 
-def blocks(page: Path) -> list[tuple[bool, str]]:
-    """(slow, code) of the python blocks; every fence that looks like one must be found."""
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(mark, code) of the python blocks, the mark "", "slow" or the package that the block needs.
+
+    Every fence that looks like one must be found.
+    """
     text = page.read_text("utf-8")
-    found = [(bool(slow), code) for slow, code in _BLOCK.findall(text)]
+    found = [
+        (package or ("slow" if mark else ""), code) for mark, package, code in _BLOCK.findall(text)
+    ]
     assert len(found) == text.count("```py")
     return found
 
@@ -44,18 +58,35 @@ VERBS_SHOWN = [
 ]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=_name)
 def test_python_blocks_run_as_pasted(page, tmp_path, monkeypatch):
-    run([code for slow, code in blocks(page) if not slow], page, tmp_path, monkeypatch)
+    run([code for mark, code in blocks(page) if not mark], page, tmp_path, monkeypatch)
 
 
-SLOW = [p for p in PAGES if any(slow for slow, _ in blocks(p))]
+SLOW = [p for p in PAGES if any(mark == "slow" for mark, _ in blocks(p))]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", SLOW, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", SLOW, ids=_name)
 def test_slow_python_blocks_run_as_pasted_too(page, tmp_path, monkeypatch):
-    run([code for _, code in blocks(page)], page, tmp_path, monkeypatch)
+    run([code for mark, code in blocks(page) if mark in ("", "slow")], page, tmp_path, monkeypatch)
+
+
+PEERS = sorted({(p, mark) for p in PAGES for mark, _ in blocks(p) if mark not in ("", "slow")})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "package"), PEERS, ids=str)
+def test_blocks_of_other_libraries_run_where_these_are_installed(
+    page, package, tmp_path, monkeypatch
+):
+    pytest.importorskip(package)
+    code = [code for mark, code in blocks(page) if mark in ("", package)]
+    run(code, page, tmp_path, monkeypatch)
 
 
 def run(code: list[str], page: Path, folder: Path, monkeypatch) -> None:

@@ -100,13 +100,15 @@ def test_version_has_one_source():
     assert metadata.version("innverse") == innverse.__version__
 
 
-def test_requirements_of_every_extra_are_installed_or_optional():
-    """What .venv promises (dev, demo, io, science) is there, in a version that the extra admits."""
+def _development() -> list[str]:
     extras = PROJECT["optional-dependencies"]
-    lines = (
-        PROJECT["dependencies"] + extras["demo"] + extras["io"] + extras["science"] + extras["dev"]
-    )
-    for requirement in map(Requirement, lines):
+    parts = (extras[name] for name in ("cluster", "demo", "docs", "io", "science", "web", "dev"))
+    return sum(parts, PROJECT["dependencies"])
+
+
+def test_requirements_of_every_extra_are_installed_or_optional():
+    """What .venv promises (dev and what it names) is there, in a version that the extra admits."""
+    for requirement in map(Requirement, _development()):
         if requirement.name != "innverse":
             assert requirement.specifier.contains(metadata.version(requirement.name)), requirement
 
@@ -131,17 +133,7 @@ def test_the_lock_satisfies_the_declared_dependencies():
         ROOT / "requirements/torch.txt"
     ).read_text()
     pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \n;]+)", text, re.MULTILINE)
-    extras = PROJECT["optional-dependencies"]
-    lines = (
-        PROJECT["dependencies"]
-        + extras["cluster"]
-        + extras["demo"]
-        + extras["io"]
-        + extras["science"]
-        + extras["web"]
-        + extras["dev"]
-    )
-    for requirement in map(Requirement, lines):
+    for requirement in map(Requirement, _development()):
         if requirement.name == "innverse":
             continue
         versions = [v for name, v in pins if name.lower() == requirement.name.lower()]

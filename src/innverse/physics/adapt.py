@@ -23,6 +23,7 @@ def as_physics(obj, image_shape=None, noise=None) -> LinearPhysics:
 
     Args:
         obj: one of
+
             - a `LinearPhysics`, returned as it is;
             - any object with methods ``A`` and ``A_adjoint`` (or ``forward`` and ``adjoint``) on
               batches, such as a deepinv physics, whose noise model is taken over;
