@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ..catalog import Operator
 from ..clusters import Chunk, Failure, run
 from ..clusters.records import forget
@@ -127,8 +129,14 @@ def _weight(group: list[Job]) -> float:
         if isinstance(job.source, Path):
             total += job.source.stat().st_size if job.source.is_file() else 0
         else:
-            total += job.source.nbytes
+            total += _values(job).nbytes
     return max(total, 1.0)
+
+
+def _values(job: Job) -> Tensor:
+    """Of an input that is no file."""
+    assert isinstance(job.source, Tensor)  # stacks of slices are solved on one machine
+    return job.source
 
 
 def _name(group: list[Job]) -> str:
@@ -140,7 +148,9 @@ def _sent(job: Job) -> dict[str, Any]:
     """A job as it travels: a file as its bytes."""
     sent = {"name": job.name, "label": job.label, "file": None, "error": None}
     if not isinstance(job.source, Path):
-        return sent | {"source": job.source.clone()}  # pickle takes a view with all it is a view of
+        return sent | {
+            "source": _values(job).clone()
+        }  # pickle takes a view with all it is a view of
     try:
         return sent | {"file": job.source.name, "source": read_bytes(job.source)}
     except InputError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from importlib.resources import files
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -70,7 +70,7 @@ def create(
     few = asyncio.Semaphore(_AT_ONCE)
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         yield
         jobs.close()
 
@@ -195,7 +195,7 @@ def create(
 
 
 def _static(name: str, media: str):
-    data = (files(__package__) / "page" / name).read_bytes()
+    data = (files("innverse.serve") / "page" / name).read_bytes()
 
     def answer() -> Response:
         return Response(data, media_type=media, headers={"Cache-Control": "no-cache"})

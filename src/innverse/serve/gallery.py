@@ -69,7 +69,7 @@ def samples(wish: Samples) -> Callable[[Report], Product]:
 
 
 def between(wish: Between, uploads: Uploads) -> Callable[[Report], Product]:
-    given = [id and uploads.get(id).image for id in (wish.first, wish.second)]
+    given = [uploads.get(id).image if id else None for id in (wish.first, wish.second)]
 
     def work(report: Report) -> Product:
         flow = flow_named(wish.model)

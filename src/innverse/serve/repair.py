@@ -26,7 +26,10 @@ PHYSICS = {
     "enlarge": "downsampling",
 }
 _SHOWN = 12  # draws that flicker
-_DRAWS = {"quick": {"draws": 32, "chains": 8}, "exact": {"draws": 200, "chains": 4, "warmup": 60}}
+_DRAWS: dict[str, dict[str, Any]] = {
+    "quick": {"draws": 32, "chains": 8},
+    "exact": {"draws": 200, "chains": 4, "warmup": 60},
+}
 _METHODS = {"quick": "langevin", "exact": "posterior"}
 _FIRST = 0.3  # share of the time for the picture, where an error bar follows
 _ASSUMED = 0.01  # noise of pictures that were said to have none, for their error bars
@@ -120,7 +123,7 @@ def work_on(wish: Repair, uploads: Uploads, limits: Limits) -> Callable[[Report]
     def work(report: Report) -> Product:
         from ..restoration import restore
 
-        common = {"simulate": wish.clean, "seed": wish.seed, **given}
+        common: dict[str, Any] = {"simulate": wish.clean, "seed": wish.seed, **given}
         first = 1.0 if wish.error_bar == "none" else _FIRST
         (found,) = restore(
             x, PHYSICS[wish.task], noise=level, progress=part(report, 0, first, "", 1.0), **common
@@ -187,7 +190,8 @@ def _seen(wish: Repair, x: Tensor, result: Tensor, given: dict[str, Any]) -> Ten
         setting = Setting.of(
             PHYSICS[wish.task], wish.options(), noise=noise, simulate=True, seed=wish.seed
         )
-        operator = setting.physics(tuple(x.shape))
+        c, h, w = x.shape
+        operator = setting.physics((c, h, w))
         with torch.no_grad():
             x = operator(x[None], generator=torch.Generator().manual_seed(wish.seed))[0]
     return F.interpolate(x[None], result.shape[-2:], mode="nearest")[0]

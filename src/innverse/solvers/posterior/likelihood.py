@@ -57,12 +57,13 @@ def poisson_gaussian(physics, y: Tensor, gain: float, sigma: float) -> Likelihoo
     for it.
     """
     reach = reach_of(gain, sigma)
+    shifts = range(0) if reach is None else range(-reach, reach + 1)
 
     def by_counts(u: Tensor) -> Tensor:
         rate = (physics.A(u) / gain).clamp_min(1e-30)
         nearest = (y / gain).round()
         terms = []
-        for shift in range(-reach, reach + 1):
+        for shift in shifts:
             k = nearest + shift
             off = ((y - gain * k) / sigma).square()
             log_p = k * rate.log() - rate - torch.lgamma(k.clamp_min(0) + 1) - 0.5 * off
