@@ -18,6 +18,8 @@ from ._setting import NoData, Setting, judged, row
 Measured = tuple[Tensor, Tensor, LinearPhysics]
 """The picture x (1, 1, H, W) that counts as true, its measurement, the operator."""
 
+Way = Callable[[Tensor, LinearPhysics, Setting], Tensor]
+
 OWN = "own prior"
 
 
@@ -59,7 +61,7 @@ def rows_of(
     setting: Setting,
     task: str,
     dataset: str,
-    ways: dict[str, Callable],
+    ways: dict[str, Way],
     measured: Callable[[], Sequence[Measured]],
 ) -> Iterator[dict]:
     """A row of each way that is wanted; what is measured is made only where one is."""
@@ -86,5 +88,5 @@ def rows_of(
         yield row(task, dataset, name, scores)
 
 
-def _clipped(way: Callable, y: Tensor, physics: LinearPhysics, setting: Setting) -> Tensor:
+def _clipped(way: Way, y: Tensor, physics: LinearPhysics, setting: Setting) -> Tensor:
     return way(y, physics, setting).clamp(0, 1)
