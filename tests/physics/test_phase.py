@@ -50,7 +50,7 @@ def test_methods_that_take_any_operator_solve_it():
     x = _image().float()
     physics = P.PhaseRetrieval(P.CodedDiffraction.random(SHAPE, 4), noise=0.01)
     y = physics(x, torch.Generator().manual_seed(0))
-    found = innverse.solve(y, physics, steps=300, channels=8, doublings=1)
+    found = innverse.solve(y, physics, steps=60, channels=8, doublings=1)
     assert found.method == "deep_decoder" and "not linear" in found.reason
     with pytest.raises(UsageError, match="needs a linear operator: latent, map, posterior"):
         innverse.solve(y, physics, method="tv")
