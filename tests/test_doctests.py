@@ -45,6 +45,8 @@ def own_docstring(thing: object) -> str:
 @pytest.mark.parametrize("module", documented())
 @pytest.mark.filterwarnings("error")
 def test_examples_run_and_give_what_they_show(module, tmp_path, monkeypatch):
+    if module == "innverse.clusters.connect":
+        pytest.importorskip("distributed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)

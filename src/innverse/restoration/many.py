@@ -80,6 +80,7 @@ def by_workers(
         "prior": priors.given if named else _GIVEN,
         "models": {name: Travelling(model) for name, model in models.items()},
         "used": priors.used,
+        "written": out is not None,
         "solving": solving,
         "files": _files(solving.setting),
     }
@@ -188,7 +189,7 @@ def _solve(shared: dict[str, Any], sent: list[dict[str, Any]], progress: Report)
             usable,
             priors,
             dataclasses.replace(solving, setting=setting),
-            lambda job: Path(scratch) / "out" / job.name,
+            lambda job: Path(scratch) / "out" / job.name if shared["written"] else None,
             progress,
         )
         theirs = {getattr(setting.operator, o): path for o, (path, _) in shared["files"].items()}
