@@ -30,9 +30,6 @@ _DRAWS: dict[str, dict[str, Any]] = {
     "quick": {"draws": 32, "chains": 8},
     "exact": {"draws": 200, "chains": 4, "warmup": 60},
 }
-    "quick": {"draws": 32, "chains": 8},
-    "exact": {"draws": 200, "chains": 4, "warmup": 60},
-}
 _METHODS = {"quick": "langevin", "exact": "posterior"}
 _FIRST = 0.3  # share of the time for the picture, where an error bar follows
 _ASSUMED = 0.01  # noise of pictures that were said to have none, for their error bars
