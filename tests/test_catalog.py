@@ -160,12 +160,13 @@ def test_declarations_are_complete(catalog, name):
 def test_options_of_operators_reach_them(name):
     defaults = OPERATORS[name]()
     given = {k: v for k, v in physics.options(name).items() if v is not None}
-    a, b = physics.build(name, (1, 16, 16)), physics.build(name, (1, 16, 16), **given)
-    x = torch.rand(1, 1, 16, 16)
+    shape = (3 if name == "grayscale" else 1, 16, 16)
+    a, b = physics.build(name, shape), physics.build(name, shape, **given)
+    x = torch.rand(1, *shape)
     assert torch.equal(a.A(x), b.A(x))
-    measured = tuple(defaults.build((1, 16, 16)).A(x).shape[1:])
+    measured = tuple(defaults.build(shape).A(x).shape[1:])
     if a.measures_images:
-        assert defaults.image_shape(measured) == (1, 16, 16)
+        assert defaults.image_shape(measured) == shape
 
 
 def test_no_option_of_a_method_is_one_of_an_operator():
@@ -186,7 +187,8 @@ def test_words_of_options_are_those_that_the_code_knows():
 
     assert choices(METHODS, "latent", "start") == tuple(STARTS)
     assert choices(METHODS, "lasso", "basis") == BASES
-    assert choices(OPERATORS, "downsampling", "boundary") == BOUNDARIES
+    own = {*BOUNDARIES, "renormalised"}
+    assert set(choices(OPERATORS, "downsampling", "boundary")) == own
     assert choices(OPERATORS, "blur", "boundary") == (*BOUNDARIES, "valid")
 
 

@@ -88,7 +88,7 @@ class Setting:
     def scan(self, path: Path) -> Scan:
         """The measurement in the file of a scanner."""
         scan = self.operator.scan(path)
-        if self.noise is not None and self.noise != AUTO:
+        if self.noise is not None and not self.estimates_noise:
             scan.physics.noise = as_noise(self.noise)
         return scan
 
