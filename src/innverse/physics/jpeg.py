@@ -181,7 +181,7 @@ class Codec:
 
     Example:
         >>> from innverse.physics.jpeg import Codec
-        >>> Codec((1, 8, 16)).coefficients.A(torch.ones(1, 1, 8, 16))[0, 0, 0, ::8].round()  # 8 times the mean
+        >>> Codec((1, 8, 16)).coefficients.A(torch.ones(1, 1, 8, 16))[0, 0, 0, ::8].round()
         tensor([8., 8.])
     """
 
