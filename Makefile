@@ -74,10 +74,12 @@ bench-guard: setup
 SPHINX = $(THREADS) $(PY) -m sphinx -q -W --keep-going -b html docs
 
 docs: setup
+	rm -rf docs/_build/html
 	$(SPHINX) docs/_build/html
 	$(PY) docs/check_links.py docs/_build/html
 
 docs-quick: setup
+	rm -rf docs/_build/quick
 	INNVERSE_DOCS_GALLERY=0 $(SPHINX) docs/_build/quick
 	$(PY) docs/check_links.py docs/_build/quick
 

@@ -55,6 +55,11 @@ def write(folder: Path) -> None:
     top = [n for n in innverse.__all__ if inspect.isfunction(getattr(innverse, n))]
     rooms = "\n".join(f"- :doc:`innverse.{room} <{room}>`: {_about(room)}" for room in ROOMS)
     pages = _indented(f"innverse.{room} <{room}>" for room in ROOMS)
+    wanted = {f"innverse.{name}" for name in top}
+    wanted |= {f"innverse.{room}.{name}" for room in ROOMS for name in public(room)}
+    for stub in folder.glob("*/*.rst"):  # of names that were public before
+        if stub.stem not in wanted:
+            stub.unlink()
     _write(folder / "index.rst", _HEAD.format(names=_indented(top), rooms=rooms, pages=pages))
     for room in ROOMS:
         title = f"innverse.{room}"
