@@ -24,7 +24,7 @@ OWN = "own prior"
 
 
 def total_variation(y: Tensor, physics: LinearPhysics, setting: Setting) -> Tensor:
-    """Its weight is that of the method, which was fitted on other patients."""
+    """With the weight that the method takes by itself."""
     return innverse.solve(y, physics, method="tv", steps=20 if setting.quick else 400).x
 
 
