@@ -49,8 +49,8 @@ def default_lam(sigma: float | Tensor | None, physics=None) -> float | Tensor:
     return max(factor * float(sigma) ** power, NOISELESS)
 
 
-# weights against the log-likelihood, for scans of many measurements a pixel: tried on one slice of a patient
-# and on one head, 10 to 90
+# weights against the log-likelihood, for scans of many measurements a pixel: of 10 to 90 tried on one
+# slice and one head
 _NATS = {"Tomography": 20.0, "MRI": 20.0}
 
 # measurements per pixel of the operators that sample without blurring
