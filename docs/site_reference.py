@@ -10,8 +10,17 @@ from pathlib import Path
 import innverse
 
 ROOMS = [
-    *("flows", "bijections", "nets", "generators", "zoo", "fitting", "physics", "solvers"),
-    *("amortized", "metrics", "metrics.calibration", "data", "train", "protocols", "report"),
+    *("flows", "bijections", "nets", "generators", "zoo", "coding", "fitting", "physics"),
+    *(
+        "solvers",
+        "amortized",
+        "metrics",
+        "metrics.calibration",
+        "data",
+        "train",
+        "protocols",
+        "report",
+    ),
 ]
 _HEAD = """\
 Reference

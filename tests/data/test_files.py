@@ -211,7 +211,7 @@ def test_the_arrays_of_a_cell_are_named_as_in_matlab(tmp_path):
     for name in ("old", "new"):
         for k, x in enumerate(kernels, 1):
             np.testing.assert_array_equal(read_array(f"{tmp_path / name}.mat:kernels{{{k}}}"), x)
-        with pytest.raises(InputError, match="kernels{1} 9x9"):
+        with pytest.raises(InputError, match="kernels\\{1\\} 9x9"):
             read_array(f"{tmp_path / name}.mat")
 
 

@@ -55,13 +55,18 @@ def help_of(owners: Mapping[str, Option]) -> str:
     """What a flag means, to whom, and its defaults."""
     texts = _together((owner, o.help.rstrip(".")) for owner, o in owners.items())
     text = "; ".join(f"{words} ({', '.join(who)})" for words, who in texts.items())
-    defaults = _together((owner, o.default_text) for owner, o in owners.items())
+    defaults = _together((owner, _typed(o)) for owner, o in owners.items())
     if list(defaults) == [""]:
         return f"{text}."
     if len(defaults) == 1:
         return f"{text}. [default: {next(iter(defaults))}]"
     each = ", ".join(f"{words} for {' and '.join(who)}" for words, who in defaults.items() if words)
     return f"{text}. [default: {each}]"
+
+
+def _typed(option) -> str:
+    """The default as one types it here."""
+    return option.default_text.lower() if isinstance(option.default, bool) else option.default_text
 
 
 def _together(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

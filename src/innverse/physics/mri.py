@@ -96,7 +96,13 @@ class MRI(KSpace):
 
 
 def root_sum_of_squares(kspace: Tensor) -> Tensor:
-    """The usual picture of k-space (B, coils, H, W): (B, 1, H, W), without sensitivities."""
+    """The usual picture of k-space (B, coils, H, W): (B, 1, H, W), without sensitivities.
+
+    Example:
+        >>> kspace = torch.ones(1, 4, 8, 8, dtype=torch.complex64)
+        >>> root_sum_of_squares(kspace).shape
+        torch.Size([1, 1, 8, 8])
+    """
     return ifft(kspace).abs().square().sum(1, keepdim=True).sqrt()
 
 

@@ -91,7 +91,7 @@ def test_refuses_what_cannot_be_compared(three, images):
     data = Data(images, "", images, "")
     with pytest.raises(UsageError, match="one INN"):
         compare(three[1:], data, QUICK)
-    with pytest.raises(UsageError, match="at most one VAE"):
+    with pytest.raises(UsageError, match="one VAE"):
         compare([*three, three[1]], data, QUICK)
     with pytest.raises(ShapeError):
         compare(three, Data(torch.zeros(8, 1, 8, 8, dtype=torch.uint8), "", images, ""), QUICK)

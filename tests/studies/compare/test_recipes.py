@@ -58,7 +58,7 @@ def test_what_is_held_out_was_not_trained_on(tmp_path):
     kept = recipes.held_out(images)
     assert len(kept) == 200 and len(set(kept.names)) == 200
     config = load_config(None, recipes.recipes(data, subset, images)["INN"])
-    assert set(TrainingImages(config)._train.names).isdisjoint(kept.names)
+    assert set(TrainingImages(config).train.names).isdisjoint(kept.names)
 
 
 def test_three_models_are_trained_for_the_time_given(tmp_path):

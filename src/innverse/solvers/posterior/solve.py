@@ -97,13 +97,15 @@ class PosteriorDraws(Method):
         if self.space == "latent" and not _has_latents(prior):
             raise UsageError(f"space='latent': {type(prior).__name__} has no encode and decode")
         options = {name: getattr(self, name) for name in self.declared}
+        if self.sigma is None and self.of == "clean":
+            options["sigma"] = highest_level(problem, prior)
         if active() is not None and self.chains > PAIR:
             if self.init is None:  # once, for all
                 options["init"] = reconstruction(problem, prior)
             left = by_workers(_sample, options, problem, prior)
         else:
             left = _sample(options, problem, prior)
-        density = priors_at(prior, self.sigma)[0]
+        density = priors_at(prior, options["sigma"])[0]
         level = None if noise_range(prior) is None else float(density.c)
         return left.conclude(problem, prior, density, level)
 
@@ -113,10 +115,7 @@ class _Run:
 
     def __init__(self, options: PosteriorDraws, problem: Problem, prior):
         self.options, self.prior, self.chains = options, prior, options.chains
-        sigma = options.sigma
-        if sigma is None and options.of == "clean":
-            sigma = highest_level(problem, prior)
-        self.density = priors_at(prior, sigma)[0]
+        self.density = priors_at(prior, options.sigma)[0]
         self.level = None if noise_range(prior) is None else float(self.density.c)
         clean = options.of == "clean" and self.level is not None
         self.problem = through_noisy(problem, self.level) if clean else problem

@@ -17,7 +17,6 @@ from ...train import TrainingConfig, load_config, train
 from ...train.adversarial import AdversarialTrainer
 from ...train.sources import TrainingImages
 from ...train.trainer import Trainer
-from .contestants import LABELS
 
 HELD_OUT = 200
 _LARGEST = 64  # side of what larger images are brought to
@@ -89,7 +88,7 @@ def train_three(
     steps, so it must be known from the start.
     """
     found = []
-    for label in LABELS:
+    for label in settings:
         seconds = _seconds_of_a_step(_config(settings[label], 20), device)
         steps = max(20, int(60 * minutes / seconds))
         say(f"training the {label}: {steps} steps in about {minutes:g} minutes")
