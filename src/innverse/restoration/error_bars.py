@@ -13,7 +13,7 @@ from ..data import atomic_write
 from ..report import Heat, Table, gif, panel
 from ..seeding import stream
 from ..solvers.posterior.draws.predictive import predictive_p_value
-from ..solvers.posterior.draws.uncertainty import interval, spread
+from ..solvers.posterior.draws.uncertainty import interval, normal_interval, spread
 from ..solvers.reconstruction import Reconstruction
 
 LEVEL = 0.9  # of the intervals that are shown
@@ -30,8 +30,10 @@ def describe(
 ) -> dict[str, Any]:
     """Whether to believe the draws (S, P, C, H, W) of some rows and their deviation, in a few
     numbers; ``clean`` (P, C, H, W) is the truth, where it is known."""
-    low, high = interval(draws, LEVEL)
     told = result.diagnostics
+    of_clean = result.quantity != result.quantity_of_mean
+    mean = result.x[rows]
+    low, high = normal_interval(mean, std, LEVEL) if of_clean else interval(draws, LEVEL)
     found: dict[str, Any] = {
         "draws": len(draws),
         "quantity": result.quantity,
@@ -67,6 +69,11 @@ def describe(
             found["unseen"] = float(unseen / (seen + unseen))
     if clean is not None:
         found["coverage"] = coverage(draws.cpu(), clean, found["sigma"])
+        if of_clean:
+            found["coverage"]["x"] = {
+                percent(level): held(clean, *normal_interval(mean.cpu(), std.cpu(), level))
+                for level in _LEVELS
+            }
     return found
 
 
@@ -87,12 +94,14 @@ def coverage(draws: Tensor, clean: Tensor, sigma: float | None) -> dict[str, dic
         truths = {"u": clean + sigma * torch.randn(clean.shape, generator=g)} | truths
     ends = {level: interval(draws, level) for level in _LEVELS}
     return {
-        name: {
-            percent(level): float(((truth >= low) & (truth <= high)).float().mean())
-            for level, (low, high) in ends.items()
-        }
+        name: {percent(level): held(truth, low, high) for level, (low, high) in ends.items()}
         for name, truth in truths.items()
     }
+
+
+def held(truth: Tensor, low: Tensor, high: Tensor) -> float:
+    """The share of the pixels that lie in their interval."""
+    return float(((truth >= low) & (truth <= high)).float().mean())
 
 
 def coverage_table(found: dict[str, dict[str, float]]) -> Table:
@@ -130,8 +139,11 @@ def write(
 ) -> list[Path]:
     """std.png, interval.png, draws.png, draws.gif and draws.npz, of the mean and the deviation
     (C, H, W) and the draws (S, C, H, W), which ``unit`` has on [0, 1]."""
-    low, high = (end[0] for end in interval(draws[:, None], LEVEL))
-    name = told["quantity"].split()[0]
+    name = told["quantity_of_mean"].split()[0]
+    if told["quantity"] == told["quantity_of_mean"]:
+        low, high = (end[0] for end in interval(draws[:, None], LEVEL))
+    else:
+        low, high = normal_interval(mean, std, LEVEL)
     maps = {
         "std.png": Heat(std).picture(f"standard deviation of {told['quantity_of_mean']}"),
         "interval.png": Heat(high - low).picture(f"width of {percent(LEVEL)} intervals of {name}"),

@@ -17,7 +17,6 @@ from ..data import atomic_write, write_image, write_json
 from ..errors import InnverseError
 from ..metrics import psnr, ssim
 from ..report import Heat, panel
-from ..solvers.posterior.draws.uncertainty import interval
 from ..solvers.reconstruction import Reconstruction
 from . import error_bars
 from .jobs import Job, Measured
@@ -114,7 +113,7 @@ def result_of(
         clean = None if measured.clean is None else measured.image(measured.clean)
         found.summary["posterior"] = error_bars.describe(result, rows, draws, std, clean)
         draws = draws.cpu()
-        low, high = interval(draws, error_bars.LEVEL)
+        low, high = (end[rows].float().cpu() for end in result.interval(error_bars.LEVEL))
         found.interval = measured.image(low)[0], measured.image(high)[0]
         found.draws = draws[:, 0] if measured.planes == 1 else draws.flatten(1, 2)
         found.std = measured.image(std.cpu())[0]

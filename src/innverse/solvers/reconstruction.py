@@ -161,12 +161,18 @@ class Reconstruction:
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Ends (B, C, H, W) of the interval that holds each pixel with probability ``level``.
 
+        Of `quantity_of_mean`: where mean and deviation are those of the clean image and the draws are
+        not, it is the interval of the normal law with these.
+
         Raises:
             UsageError: the method gave no draws, or a level beyond (0, 1).
         """
-        from .posterior.draws.uncertainty import interval
+        from .posterior.draws.uncertainty import interval, normal_interval
 
-        return interval(self._draws(), level)
+        draws = self._draws()
+        if self.quantity != self.quantity_of_mean and self.std is not None:
+            return normal_interval(self.x, self.std, level)
+        return interval(draws, level)
 
     def probability(
         self,

@@ -63,7 +63,10 @@ def test_the_clean_picture_has_its_own_mean_and_spread(name, sigma):
     norm = operator.norm_squared((1, *SHAPE)) ** 0.5
     assert level == 0.1 if sigma else 0.97 * S < level * norm < S
     agrees(found, *Levels().posterior(a, y.flatten(), S, "clean"))
-    assert found.diagnostics["of"] == "clean"
+    assert found.diagnostics["of"] == "clean" and found.quantity_of_mean == "x"
+    low, high = found.interval(0.9)  # of x, not of the noisy draws
+    torch.testing.assert_close((low + high) / 2, found.x)
+    torch.testing.assert_close(high - low, 2 * 1.6448536 * found.std)
 
 
 @pytest.mark.parametrize(

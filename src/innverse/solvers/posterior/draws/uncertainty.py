@@ -10,7 +10,16 @@ from torch import Tensor
 
 from ....errors import ShapeError, UsageError
 
-__all__ = ["Spread", "interval", "level_of_region", "probability", "quantiles", "share", "spread"]
+__all__ = [
+    "Spread",
+    "interval",
+    "level_of_region",
+    "normal_interval",
+    "probability",
+    "quantiles",
+    "share",
+    "spread",
+]
 
 _OF_REGION = ("mean", "max", "min")
 
@@ -36,6 +45,14 @@ def interval(draws: Tensor, level: float = 0.9) -> tuple[Tensor, Tensor]:
     places = (tails * (len(draws) + 1) - 1).clamp(0, len(draws) - 1)
     low, high = _between_ranks(draws, places.to(draws.device))
     return low, high
+
+
+def normal_interval(mean: Tensor, std: Tensor, level: float = 0.9) -> tuple[Tensor, Tensor]:
+    """Both ends of the central interval of a normal law: what a mean and a deviation tell alone."""
+    if not 0 < level < 1:
+        raise UsageError(f"level={level!r}: give a probability between 0 and 1")
+    reach = std * torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=torch.float64)).to(std)
+    return mean - reach, mean + reach
 
 
 def _between_ranks(draws: Tensor, places: Tensor) -> Tensor:
