@@ -21,7 +21,6 @@ _LEVELS = (0.5, 0.68, 0.9, 0.95)
 _OF_APPROXIMATIONS = ("drift", "elbo", "ess", "pareto_k")
 _SHEET, _LARGE = 16, 512  # draws side by side; a quarter of them where they are wider than this
 _SPLIT = 64  # draws of which the part is found that A sees
-_SPLIT = 64  # draws of which the part is found that A sees
 _FRAMES, _ANIMATED = 24, 2**21  # most frames, and numbers of all frames together
 
 
