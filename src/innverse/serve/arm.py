@@ -38,7 +38,7 @@ class Arm:
         return self._posterior is not None
 
     def learn(self, report: Report) -> Product:
-        """A minute of training, in steps that can be stopped."""
+        """Up to a minute of training, which runs to its end once it has begun."""
         from ..amortized import fit
         from ..data.simulators import InverseKinematics
 
@@ -53,7 +53,7 @@ class Arm:
         return Product({"ready": True})
 
     def draws(self, point: Point) -> dict[str, Any]:
-        """Parameters, the joints of each posture, and how surprising the point is.
+        """Parameters, their names, and the joints of each posture.
 
         Raises:
             InputError: nothing is learned yet.

@@ -77,7 +77,7 @@ class Repair(BaseModel):
         return self.noise or None
 
     def as_command(self) -> str:
-        """The command line that gives the same."""
+        """The command line that gives the same picture."""
         words = ["innverse solve photo.png", f"--physics {PHYSICS[self.task]}"]
         words += [f"--{k} {v}" for k, v in self.options().items()]
         words += ["--mask mask.png"] if self.task == "repair" else []
@@ -87,7 +87,7 @@ class Repair(BaseModel):
         return " ".join(words)
 
     def as_python(self) -> str:
-        """The lines of Python that give the same."""
+        """The lines of Python that give the same picture."""
         given = [f"{k}={v!r}" for k, v in self.options().items()]
         given += ['mask="mask.png"'] if self.task == "repair" else []
         given += ["simulate=True"] if self.clean else []
