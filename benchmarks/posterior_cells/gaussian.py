@@ -155,7 +155,12 @@ def table(result: dict) -> str:
         [name, *(f"{found[k]:.2f}" for k in keys), *map(nats, *(found[k] for k in OF_EVIDENCE))]
         for name, found in each.items()
     ]
-    head = ["operator", *(k.replace("_", " ") for k in keys), "log p(y), its error, exact", "again"]
+    head = [
+        "operator",
+        *(k.replace("_", " ") for k in keys),
+        "log p(y), its error, exact",
+        "of another y",
+    ]
     return (
         f"{harness.table(head, rows)}\n\nSmallest p after Holm's correction: "
         f"{result['smallest_p_holm']:.2f}."

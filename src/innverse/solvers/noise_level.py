@@ -177,8 +177,10 @@ def _unexplained(problem: Problem) -> Tensor | None:
     rho = _DAMPED * physics.norm_squared(physics.A_adjoint(y), 6)
 
     def rest(y: Tensor) -> Tensor:
-        x = physics.A_adjoint(y)
-        x = physics.A_dagger(y) if physics.direct else physics.solve_normal(x, rho)
+        if physics.direct:
+            x = physics.A_dagger(y)
+        else:
+            x = physics.solve_normal(physics.A_adjoint(y), rho)
         return (y - physics.A(x)).flatten(1).abs().square().sum(1)
 
     free = rest(probe)
