@@ -8,6 +8,7 @@
 #   make bench-posterior   proofs of the sampler of posteriors, in parts that continue (ARGS="--only sbc")
 #   make bench-guard   is it still faster than a textbook version of the same flows?
 #   make docs    the site, with all pictures, in docs/_build/html    make docs-quick   without running the gallery
+#   make release what is published, in dist/, checked in each Python that is here (SIGN=KEY signs it)
 #   make lock    renew the two lock files (make lock UPGRADE=--upgrade for newer versions)
 SHELL := bash
 JOBS ?= 2
@@ -15,7 +16,7 @@ ARGS ?=
 PY := .venv/bin/python
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: setup demo test test-slow test-asan test-matrix lint format types bench bench-quick bench-setup bench-guard bench-amortized bench-posterior docs docs-quick lock clean
+.PHONY: setup demo test test-slow test-asan test-matrix lint format types bench bench-quick bench-setup bench-guard bench-amortized bench-posterior docs docs-quick lock release clean
 
 setup:
 	@./setup.sh
@@ -84,13 +85,16 @@ docs-quick: setup
 	$(PY) docs/check_links.py docs/_build/quick
 
 LOCK := .venv/bin/uv --config-file requirements/uv.toml pip compile --quiet --universal \
-	--python-version 3.11 --constraint requirements/torch.txt --no-emit-package torch \
+	--python-version 3.11 --constraint requirements/torch.txt --no-emit-package torch --generate-hashes \
 	--custom-compile-command "make lock" $(UPGRADE)
 
 lock: setup
 	@test -x .venv/bin/uv || $(PY) -m pip install --quiet uv
 	$(LOCK) pyproject.toml --extra dev --output-file requirements/dev.lock
 	$(LOCK) pyproject.toml benchmarks/peers.in --output-file benchmarks/peers.lock
+
+release: setup
+	$(PY) release/release.py $(if $(SIGN),--sign "$(SIGN)") $(ARGS)
 
 clean:
 	rm -rf .venv .venv-bench .venv-matrix docs/_build docs/gallery docs/reference docs/benchmarks build dist .pytest_cache .ruff_cache .hypothesis

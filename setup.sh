@@ -101,7 +101,8 @@ use_uv() {
 
 # ------------------------------------------------------------------------------ the packages
 # Everything goes in without dependencies: the lock is complete, and torch on its own cannot bring
-# CUDA packages.
+# CUDA packages. The lock has a hash of every file that may come; torch's builds differ from index to
+# index, so torch alone is pinned without.
 install_torch() {
   local pinned
   pinned=$(grep -o '^torch==.*' requirements/torch.txt)
@@ -119,7 +120,7 @@ install_all() {
   say "torch"
   install_torch "$1" || return 1
   say "$(grep -c '==' "$lock") locked packages"
-  "$1" --no-deps -r "$lock" || return 1
+  "$1" --no-deps --require-hashes -r "$lock" || return 1
   say "innverse"
   "$1" --no-deps --no-build-isolation -e .
 }

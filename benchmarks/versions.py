@@ -124,8 +124,9 @@ def environment(row: Row) -> Path:
 def locked(row: Row) -> str:
     """The locked pins, but what torch needs in the version that this torch needs."""
     own = re.compile("(filelock|fsspec|jinja2|networkx|setuptools|sympy|typing-extensions)==")
-    lines = [line for line in LOCK.read_text().splitlines() if not own.match(line)]
-    return "\n".join([row.torch, *lines])
+    # without hashes, since pip asks all or none for them, and torch has none
+    pins = re.findall(r"^[^\s#][^\\\n]*==[^\\\n]*", LOCK.read_text(), re.MULTILINE)
+    return "\n".join([row.torch, *(pin for pin in pins if not own.match(pin))])
 
 
 def minima(row: Row, python: Path) -> str:

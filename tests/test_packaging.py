@@ -15,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 
 import innverse
+from innverse import zoo
+from innverse.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -23,9 +25,9 @@ HEAVY = ("torch", "numpy", "PIL", "scipy", "skimage", "matplotlib", "h5py")
 MB = 2**20
 
 
-def _run(code: str) -> str:
+def _run(code: str, folder: Path = ROOT) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=folder
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -98,6 +100,14 @@ def test_public_names_can_be_loaded():
 def test_version_has_one_source():
     assert "version" not in PROJECT
     assert metadata.version("innverse") == innverse.__version__
+    cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited and cited[1] == innverse.__version__
+
+
+def test_addresses_are_the_same_wherever_they_stand():
+    urls = PROJECT["urls"]
+    assert all(url.startswith("https://") for url in urls.values())
+    assert f'url: "{urls["Homepage"]}"' in (ROOT / "CITATION.cff").read_text()
 
 
 def _development() -> list[str]:
@@ -128,6 +138,13 @@ def test_locks_bring_neither_torch_nor_cuda(lock):
     assert [n for n in names if unwanted.fullmatch(n.lower())] == []
 
 
+@pytest.mark.parametrize("lock", ["requirements/dev.lock", "benchmarks/peers.lock"])
+def test_every_locked_package_has_the_hashes_of_its_files(lock):
+    pins = re.split(r"\n(?=[A-Za-z0-9])", (ROOT / lock).read_text())[1:]
+    assert [p.split()[0] for p in pins if not re.search(r"--hash=sha256:[0-9a-f]{64}", p)] == []
+    assert "--require-hashes" in (ROOT / "setup.sh").read_text()
+
+
 def test_the_lock_satisfies_the_declared_dependencies():
     text = (ROOT / "requirements/dev.lock").read_text() + (
         ROOT / "requirements/torch.txt"
@@ -150,25 +167,43 @@ def test_environment_has_no_cuda_package():
 # ---- the wheel ----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    out = tmp_path_factory.mktemp("dist")
+FACES = ROOT / "release" / "faces"
+
+
+def _build(folder: Path, out: Path) -> Path:
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)],
-        cwd=ROOT,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
     (path,) = out.glob("*.whl")
-    with zipfile.ZipFile(path) as archive:
-        yield {info.filename: info.file_size for info in archive.infolist()}
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel_file(tmp_path_factory):
+    return _build(ROOT, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_file):
+    with zipfile.ZipFile(wheel_file) as archive:
+        return {info.filename: info.file_size for info in archive.infolist()}
+
+
+@pytest.fixture(scope="module")
+def faces_file(tmp_path_factory):
+    if not FACES.exists():
+        pytest.skip("the package of the faces is not in the sdist")
+    return _build(FACES, tmp_path_factory.mktemp("faces"))
 
 
 def test_wheel_has_every_source_file_and_the_weights(wheel):
     package = ROOT / "src" / "innverse"
-    kinds = {".py", ".safetensors", ".json", ".md", ".toml", ".html", ".css"}
+    kinds = {".py", ".safetensors", ".json", ".md", ".toml", ".html", ".css", ".typed"}
     wanted = {
         str(f.relative_to(ROOT / "src"))
         for f in package.rglob("*")
@@ -183,8 +218,65 @@ def test_wheel_has_the_licence_and_nothing_else(wheel):
     assert tops == {"innverse", f"innverse-{innverse.__version__}.dist-info"}
 
 
-def test_no_shipped_file_is_larger_than_12_mb(wheel):
-    assert [name for name, size in wheel.items() if size > 12 * MB] == []
+def test_the_wheel_is_small(wheel, wheel_file):
+    assert [name for name, size in wheel.items() if size > 5 * MB] == []
+    assert wheel_file.stat().st_size < 10 * MB
+    assert "innverse/py.typed" in wheel
+
+
+def test_the_faces_are_a_wheel_of_data(faces_file):
+    with zipfile.ZipFile(faces_file) as archive:
+        found = set(archive.namelist())
+        about = archive.read(next(n for n in found if n.endswith("METADATA"))).decode()
+    assert f"\nVersion: {innverse.__version__}\n" in about and "Requires-Dist" not in about
+    data = {n for n in found if ".dist-info/" not in n}
+    files = "README.md", "config.json", "model.safetensors"
+    wanted = {f"innverse_faces/{m}/{f}" for m in zoo._PACKAGES["innverse_faces"] for f in files}
+    assert data == wanted | {"innverse_faces/__init__.py", "innverse_faces/LICENSE"}
+
+
+def test_the_faces_are_found_where_their_wheel_is_and_asked_for_where_not(
+    wheel_file, faces_file, tmp_path
+):
+    """Both wheels as pip unpacks them, without this checkout."""
+    with zipfile.ZipFile(wheel_file) as archive:
+        archive.extractall(tmp_path / "site")
+    code = f"""
+import sys
+from pathlib import Path
+sys.path = [p for p in sys.path if not (Path(p or ".") / "innverse" / "zoo").exists()]
+sys.path.insert(0, {str(tmp_path / "site")!r})
+import innverse
+assert Path(innverse.__file__).is_relative_to({str(tmp_path)!r}), innverse.__file__
+names = innverse.zoo.names()
+try:
+    innverse.load("faces64")
+except innverse.errors.UsageError as error:
+    print(error)
+print(*names, innverse.zoo.folder("faces64"), sep="\\n")"""
+    said, *names, folder = _run(code, tmp_path).splitlines()
+    assert said == (
+        "the weights of 'faces64' are a package of their own: pip install innverse-faces"
+    )
+    assert names == ["digits", "natural-color", "natural-gray"] and folder == "faces64"
+    with zipfile.ZipFile(faces_file) as archive:
+        archive.extractall(tmp_path / "site")
+    code = code.replace('innverse.load("faces64")', "assert not innverse.zoo.missing(); print()")
+    _, *names, folder = _run(code, tmp_path).splitlines()
+    assert {"digits", *zoo._PACKAGES["innverse_faces"]} < {*names}
+    assert Path(folder) == tmp_path / "site" / "innverse_faces" / "faces64"
+
+
+def test_a_folder_of_ones_own_may_bear_the_name_of_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(zoo, "find_spec", lambda package: None)
+    with pytest.raises(UsageError, match="pip install innverse-faces"):
+        innverse.load("faces64-vae")
+    assert zoo.card("faces64-vae") == "" and zoo.missing().keys() == {
+        *zoo._PACKAGES["innverse_faces"]
+    }
+    innverse.flows.build("realnvp", (2,), layers=2, width=8).save_pretrained(tmp_path / "faces64")
+    monkeypatch.chdir(tmp_path)
+    assert innverse.load("faces64").shape == (2,)
 
 
 def test_flows_do_not_import_the_compiler():

@@ -286,6 +286,7 @@ def test_doctor_checks_the_shipped_models(monkeypatch, run, tmp_path, models):
     for file in (models / "gray").iterdir():
         (tmp_path / "mine" / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr(zoo, "_HOME", tmp_path)
+    monkeypatch.setattr(zoo, "_PACKAGES", {})
     monkeypatch.setattr(doctor_file, "_CHECKS", {"models": doctor_file._models})
     assert run("doctor")[0] == 0
     weights = bytearray((tmp_path / "mine/model.safetensors").read_bytes())

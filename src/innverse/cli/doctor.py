@@ -120,13 +120,14 @@ def _gpu() -> list[Finding]:
 
 
 def _models() -> list[Finding]:
-    from ..zoo import load, names
+    from ..zoo import load, missing, names
 
     def of(name: str) -> list[Finding]:
         size = load(name).n_parameters
         return [Finding(f"model {name}", f"{size:,} parameters, checksum right", True)]
 
     found = [f for name in names() for f in _attempt(f"model {name}", partial(of, name))]
+    found += [Finding(f"model {n}", f"not installed: {how}") for n, how in missing().items()]
     return found or [Finding("models", "none shipped; give --prior FOLDER to solve")]
 
 

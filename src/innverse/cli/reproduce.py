@@ -156,10 +156,8 @@ def _load(wanted: dict[str, str], device) -> tuple[dict, list[str]]:
 
     priors, missing = {}, []
     for role, name in wanted.items():
-        if name in names() or Path(name).is_dir():
+        if role == "flow" or name in names() or Path(name).is_dir():
             priors[role] = load_model(name, device)
-        elif role == "flow":
-            raise UsageError(f"--prior {name}: no model of this name, and no folder")
         else:
             missing.append(name)
     return priors, missing

@@ -1,28 +1,55 @@
-"""Shipped weights: ``load(name)`` gives a trained model, offline."""
+"""Shipped weights: ``load(name)`` gives a trained model, offline.
+
+Small models lie here; larger ones are packages of data, made of the same repository.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import UsageError
 from ..reading import read_bytes
 
-__all__ = ["card", "folder", "load", "names", "training"]
+__all__ = ["card", "folder", "load", "missing", "names", "training"]
 
 _LONGEST_CARD = 16 << 20  # bytes
 _HOME = Path(__file__).parent
+_PACKAGES = {"innverse_faces": ("faces64", "faces64-gan", "faces64-vae")}
+
+
+def _shipped() -> dict[str, Path]:
+    """Every model that is installed, and its folder."""
+    found = (find_spec(package) for package in _PACKAGES)
+    homes = [_HOME, *(Path(spec.origin).parent for spec in found if spec and spec.origin)]
+    return {p.parent.name: p.parent for home in homes for p in home.glob("*/config.json")}
+
+
+def missing() -> dict[str, str]:
+    """Models that ship in packages which are not installed, and the commands that install them.
+
+    Example:
+        >>> missing().keys() & names()
+        set()
+    """
+    return {
+        name: f"pip install {package.replace('_', '-')}"
+        for package, members in _PACKAGES.items()
+        for name in members
+        if name not in _shipped()
+    }
 
 
 def names() -> list[str]:
-    """The models that ship with this package.
+    """The models that are installed with this package, or beside it.
 
     Example:
         >>> "faces64" in names()
         True
     """
-    return sorted(p.parent.name for p in _HOME.glob("*/config.json"))
+    return sorted(_shipped())
 
 
 def folder(name: str | Path) -> Path:
@@ -32,8 +59,8 @@ def folder(name: str | Path) -> Path:
         >>> folder("faces64").name
         'faces64'
     """
-    shipped = _HOME / str(name)
-    if str(name) in names():
+    shipped = _shipped().get(str(name))
+    if shipped:
         return shipped
     of_run = Path(name) / "model"
     return of_run if os.path.isfile(of_run / "config.json") else Path(name)
@@ -49,11 +76,13 @@ def load(name: str | Path, **options):
         >>> load("digits").shape
         (1, 8, 8)
     """
-    from ..models.store import load as read
-
     path = folder(name)
     if not os.path.isdir(path) and "/" not in str(name):
+        if command := missing().get(str(name)):
+            raise UsageError(f"the weights of {str(name)!r} are a package of their own: {command}")
         raise UsageError(f"no model is called {name!r}: choose {', '.join(names())}, or a folder")
+    from ..models.store import load as read
+
     return read(path, **options)
 
 

@@ -1,0 +1,1 @@
+"""Models of faces for innverse: data alone, which ``innverse.load("faces64")`` finds."""
