@@ -5,8 +5,8 @@
     make release ARGS="--python 3.11"        checked in this one alone
 
 The wheel made of the sdist must be the one made of the checkout. Each check is a fresh environment with
-the CPU build of torch and what pip installs beside the wheel, used without and with innverse-faces. Where
-no CPU build of torch is in reach for a Python, it is checked without torch, and that is said.
+the CPU build of torch and what pip installs beside the wheel, used without and with innverse-faces.
+A Python for which no CPU build of torch is in reach is checked without torch, and that is said.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def check(python: Path, wheel: Path, faces: Path, version: str) -> str:
         home = Path(place)
         call(python, "-m", "venv", home / "env")
         own = home / "env" / "bin" / "python"
-        pip = (own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        pip = (own, "-m", "pip", "install", "--quiet", "--no-compile")
         torch = install_torch(pip)
         if torch:
             call(*pip, wheel)
@@ -202,7 +202,8 @@ def check(python: Path, wheel: Path, faces: Path, version: str) -> str:
             others = [line for line in PROJECT["dependencies"] if not line.startswith("torch")]
             call(*pip, *others)
             call(*pip, "--no-deps", wheel)
-        call(own, "-m", "compileall", "-q", home / "env" / "lib", cwd=home)
+        (package,) = (home / "env").glob("lib/*/site-packages/innverse")
+        call(own, "-m", "compileall", "-q", package, cwd=home)
         call(own, "-c", WITHOUT_FACES, version, cwd=home)
         command = home / "env" / "bin" / "innverse"
         if version not in call(command, "--version", cwd=home):
