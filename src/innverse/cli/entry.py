@@ -37,6 +37,7 @@ VERBS = {
     "eval": ("eval:app", "Measure a model on a test set."),
     "reproduce": ("reproduce:app", "Run a published study again."),
     "compare": ("compare:compare", "INN, VAE and GAN on the same images, claim by claim."),
+    "push": ("push:push", "Bring a model to the hub of Hugging Face."),
     "serve": ("serve:serve", "A page to try it all on in the browser."),
     "info": ("info:info", "Show what a model is made of, or list the models."),
     "doctor": ("doctor:doctor", "Check that this installation works."),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +20,9 @@ from torch import nn
 
 from .. import __version__
 from ..data.atomic import dumps, write_together
-from ..errors import InnverseError, InputError
+from ..errors import InnverseError, InputError, UsageError
+from .cards import UNKNOWN, Card
+from .hub import CARD, fetch, read_card
 from .parts import describe, restore
 from .registry import Registry
 from .tensors import (
@@ -33,7 +35,6 @@ from .tensors import (
     tensor_bytes,
 )
 
-CARD = "README.md"
 _LARGEST_ITEM = 1 << 28  # numbers of an image: a gigabyte
 T = TypeVar("T")
 
@@ -107,8 +108,9 @@ def read(
     return made[-1], config
 
 
-def save(model, folder: Path, card: str | None = None) -> None:
-    """Write a flow or a generator into ``folder``.
+def save(model, folder: Path, card: str | None = None, **about) -> None:
+    """Write a flow or a generator into ``folder``, with a ``card``, or one made of what is told
+    ``about`` it (see `card_of`); a model that is what it was when it was loaded keeps the card it had.
 
     One that was built by name is described by its name and options, any other by its layers.
 
@@ -131,9 +133,32 @@ def save(model, folder: Path, card: str | None = None) -> None:
         **({} if dtype == torch.float32 else {"dtype": str(dtype).removeprefix("torch.")}),
         "parameters": model.n_parameters,
     }
-    name = model.name or f"{type(model).__name__} built by hand"
-    card = card or f"# {name}\n\nA model saved by innverse {__version__}.\n"
+    if card is None and not any(about.values()) and model.loaded:
+        sha256, kept = model.loaded
+        card = kept if hashlib.sha256(tensor_bytes(model)).hexdigest() == sha256 else None
+    card = card or card_of(model, folder.name, **about)
     write(folder, Format(model.format, 1, _MODEL), model, facts, card)
+
+
+def card_of(
+    model,
+    title: str,
+    data: str = "",
+    license: str = "",
+    command: str = "",
+    metrics: Mapping[str, float] | None = None,
+) -> str:
+    """The card of a model of one's own, which says of itself what it can."""
+    name = model.name or f"{type(model).__name__} built by hand"
+    options = {"name": name, "shape": list(model.shape)}
+    options |= described(model) if model.name else {"layers": f"in {CONFIG}"}
+    kind = f"{name}, {model.n_parameters:,} parameters, for data of shape {tuple(model.shape)}"
+    return str(
+        Card(
+            title or name, f"{model.format}, {model.name or 'custom'}", kind, data or UNKNOWN,
+            license or UNKNOWN, "", command or UNKNOWN, {"model": options}, metrics or {},
+        )
+    )  # fmt: skip
 
 
 def described(model) -> dict[str, Any]:
@@ -143,16 +168,21 @@ def described(model) -> dict[str, Any]:
     return {key: describe(value, key) for key, value in model.config.items()}
 
 
-def load(path_or_id: str | Path, *, trainable: bool = False):
+def load(path_or_id: str | Path, *, revision: str | None = None, trainable: bool = False):
     """The flow or generator in a folder (or, with huggingface_hub installed, on the hub), in eval mode.
 
     Parameters do not require gradients unless ``trainable``; a model that was saved in float64 comes
-    back in it. Raises InputError when the folder is missing, was written by another version, its
-    config describes another model than its weights, or either is damaged.
+    back in it. On the hub ``revision``, or "user/name@revision", is a commit, tag or branch. Raises
+    InputError when the folder is missing, was written by another version, its config describes another
+    model than its weights, or either is damaged.
     """
     folder = Path(path_or_id)
     if not os.path.isdir(folder):
-        folder = _download(str(path_or_id))
+        folder = fetch(str(path_or_id), revision)
+    elif revision is not None:
+        raise UsageError(
+            f"revision={revision!r} is for models of the hub, and {folder} is a folder"
+        )
     forms = tuple(Format(name, 1, _MODEL) for name in _FORMATS)
 
     def build(config: dict[str, Any], path: Path) -> tuple[nn.Module, Any]:
@@ -166,6 +196,7 @@ def load(path_or_id: str | Path, *, trainable: bool = False):
         model.measurement = _measurement(config["measurement"], folder)
     if "x_range" in config:
         model.x_range, model.units = _range(config, folder)
+    model.loaded = config["sha256"], read_card(folder)
     return model.eval().requires_grad_(trainable)
 
 
@@ -249,18 +280,3 @@ def _known_dtype(name, path: Path) -> torch.dtype:
     if name not in ("float64", "float32", "bfloat16", "float16"):
         raise InputError(f"{path} gives the dtype {str(name)[:40]!r}: save the model again")
     return getattr(torch, name)
-
-
-def _download(name: str) -> Path:
-    if name.count("/") != 1 or name.startswith((".", "/")):
-        raise InputError(f"{name!r} is no folder with a saved model")
-    try:
-        from huggingface_hub import snapshot_download  # ty: ignore[import-not-found]: optional
-    except ImportError:
-        raise InputError(
-            f"{name!r} is no folder; to fetch it from the hub install innverse[hub]"
-        ) from None
-    try:
-        return Path(snapshot_download(name, allow_patterns=[WEIGHTS, CONFIG, CARD]))
-    except Exception as e:
-        raise InputError(f"cannot fetch {name!r} from the hub: {str(e).splitlines()[0]}") from None

@@ -48,7 +48,7 @@ def train(
     resume: bool = True,
     device: str = "auto",
     quiet: bool = False,
-    command: str = "the same command",
+    command: str = "",
 ) -> Outcome:
     """Train a flow or a generator, on images or a table; ``out`` holds all that comes of it.
 
@@ -63,7 +63,7 @@ def train(
         resume: continue from the newest checkpoint in ``out``; False deletes what is there.
         device: "auto", "cpu", "cuda", ...
         quiet: no progress on stderr.
-        command: how the run was started, for the message after an interruption.
+        command: how the run was started, for the model's card and the message after an interruption.
 
     Raises:
         InputError: unusable data, a damaged or foreign checkpoint, a folder that cannot be written.
@@ -146,7 +146,7 @@ class _Run:
                 self._save()
                 if not complete:
                     note = f"stopped after step {trainer.step_number}, saved; continue with:"
-                    progress.say(f"{note}\n  {self.command}")
+                    progress.say(f"{note}\n  {self.command or 'the same command'}")
                 else:
                     self._finish(progress)
         return Outcome(
@@ -285,6 +285,7 @@ class _Run:
             "device": torch.cuda.get_device_name() if t.device.type == "cuda" else "CPU",
             "skipped": t.skipped,
             "held_out": t.held_out,
+            "command": self.command,
         }
         model, folder = t._averaged(), self.out / "model"
         save_model(model, folder, self.config, facts)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import __version__, flows, generators
+from .. import flows, generators
 from ..errors import InnverseError, UsageError
+from ..models.cards import Card
 from ..models.store import load
 from ..physics.as_images import channels_of
 
@@ -80,7 +82,7 @@ def save_model(model, folder: Path, config: TrainingConfig, facts: dict, report:
         f"{facts['seconds'] / 60:.1f} minutes, {facts['processor_seconds'] / 60:.1f} of processor "
         f"time;\n{facts['skipped']} steps refused as unstable. The weights are the moving average."
     )
-    card = model_card(config, *_kind(model), data, training, facts["held_out"])
+    card = model_card(config, *_kind(model), data, training, facts["command"], facts["held_out"])
     if report:
         card += f"\n## Is it good enough?\n{report}\n\n![samples](samples.png)\n"
     model.save_pretrained(folder, card=card)
@@ -92,49 +94,34 @@ def model_card(
     kind: str,
     data: str,
     training: str,
+    command: str,
     results: dict[str, float],
 ) -> str:
     """Markdown: what the model is, what it was trained on and how, what it reaches."""
-    numbers = "\n".join(f"| {_UNITS.get(k, k)} | {v:.4f} |" for k, v in results.items())
     settings = config.model_dump(mode="json", exclude={"out"}, exclude_none=True)
     # the folder on somebody's machine helps nobody
     settings["data"]["path"] = Path(config.data.path).name
-    # JSON is TOML but for inf and nan, which no setting is
-    toml = "\n\n".join(
-        f"[{table}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in entries.items())
-        for table, entries in settings.items()
+    results = {_UNITS.get(k, k): v for k, v in results.items()}
+    title = config.out.name or "model"
+    return str(
+        Card(
+            title,
+            tags,
+            kind,
+            data,
+            config.data.license,
+            training,
+            _public(command),
+            settings,
+            results,
+        )
     )
-    return f"""---
-library_name: innverse
-tags: [{tags}]
----
-# {config.out.name or "model"}
 
-{kind}.
 
-```python
-import innverse
-
-model = innverse.load("path/to/this/folder")
-```
-
-## Data
-{data}
-License of the data: {config.data.license}.
-
-## Training
-{training}
-The settings of `innverse train` (innverse {__version__}):
-
-```toml
-{toml}
-```
-
-## Results
-| measure | value |
-|---|---|
-{numbers or "| none (nothing held out) | |"}
-"""
+def _public(command: str) -> str:
+    """The command line without the folders of somebody's machine."""
+    words = (re.sub(r"^(--[\w-]+=)?~?/.*/", r"\1", word) for word in shlex.split(command))
+    return shlex.join(words) or "innverse train settings.toml"
 
 
 _UNITS = {

@@ -98,7 +98,7 @@ def train_table(
                 raise
             history = History(**load_checkpoint(newest).state["history"])
             _write_metrics(out, history, per_epoch)
-            progress.say(f"continue with:\n  {command}")
+            progress.say(f"continue with:\n  {command or 'the same command'}")
             return Outcome(False, history.steps, history.skipped, out, None, {"nll": history.best})
     _write_metrics(out, history, per_epoch)
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
@@ -111,6 +111,7 @@ def train_table(
         f"{n} rows of `{Path(config.data.path).name}`; {n_held_out} rows held out.",
         f"{history.steps} steps of {batch} rows on {where} in {history.seconds / 60:.1f} minutes;\n"
         f"{history.skipped} steps refused as unstable. The weights are the moving average.",
+        command,
         {"nll": history.best},
     )
     flow.save_pretrained(out / "model", card=card)

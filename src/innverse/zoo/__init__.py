@@ -11,11 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import UsageError
-from ..reading import read_bytes
 
 __all__ = ["card", "folder", "load", "missing", "names", "training"]
 
-_LONGEST_CARD = 16 << 20  # bytes
 _HOME = Path(__file__).parent
 _PACKAGES = {"innverse_faces": ("faces64", "faces64-gan", "faces64-vae")}
 
@@ -69,8 +67,10 @@ def folder(name: str | Path) -> Path:
 def load(name: str | Path, **options):
     """A trained flow or generator by its name in the zoo, the folder it was saved to, or a hub id.
 
-    In eval mode, parameters frozen (``trainable=True`` thaws them). Raises UsageError for an
-    unknown name, InputError for damaged files.
+    In eval mode, parameters frozen (``trainable=True`` thaws them). A hub id is "user/name" with
+    ``revision=`` a commit, or "user/name@commit"; without one the model may be another tomorrow, and a
+    warning says which it is today. Raises UsageError for an unknown name, or one whose package is not
+    installed; InputError for damaged files.
 
     Example:
         >>> load("digits").shape
@@ -93,10 +93,9 @@ def card(name: str | Path) -> str:
         >>> "# digits" in card("digits")
         True
     """
-    path = folder(name) / "README.md"
-    if not os.path.isfile(path):
-        return ""
-    return read_bytes(path, _LONGEST_CARD).decode(errors="replace")
+    from ..models.hub import read_card
+
+    return read_card(folder(name))
 
 
 def training(name: str | Path) -> dict[str, float]:
