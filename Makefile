@@ -9,7 +9,7 @@
 #   make bench-guard   is it still faster than a textbook version of the same flows?
 #   make docs    the site, with all pictures, in docs/_build/html    make docs-quick   without running the gallery
 #   make release what is published, in dist/, checked in each Python that is here (SIGN=KEY signs it)
-#   make lock    renew the two lock files (make lock UPGRADE=--upgrade for newer versions)
+#   make lock    renew the lock files (make lock UPGRADE=--upgrade for newer versions)
 SHELL := bash
 JOBS ?= 2
 ARGS ?=
@@ -92,6 +92,8 @@ lock: setup
 	@test -x .venv/bin/uv || $(PY) -m pip install --quiet uv
 	$(LOCK) pyproject.toml --extra dev --output-file requirements/dev.lock
 	$(LOCK) pyproject.toml benchmarks/peers.in --output-file benchmarks/peers.lock
+	$(LOCK) --constraint requirements/dev.lock pyproject.toml requirements/serve.in --extra web \
+		--output-file requirements/serve.lock
 
 release: setup
 	$(PY) release/release.py $(if $(SIGN),--sign "$(SIGN)") $(ARGS)

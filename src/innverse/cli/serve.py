@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from ..errors import InnverseError, UsageError
 from .options import note
@@ -12,7 +15,7 @@ def serve(
     *,
     port: int = 8000,
     host: str = "127.0.0.1",
-    token: str | None = None,
+    token: Annotated[str | None, Parameter(env_var="INNVERSE_TOKEN")] = None,
     waiting: int = 16,
     seconds: float = 900.0,
 ) -> int:
@@ -33,7 +36,8 @@ def serve(
     host
         Address to listen at.
     token
-        A secret of your own, for other hosts. [default: a new one]
+        A secret of your own, for other hosts; INNVERSE_TOKEN keeps it out of the list of
+        processes. [default: a new one]
     waiting
         Jobs that may wait in the line.
     seconds
