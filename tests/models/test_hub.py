@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
+import os
 import shutil
+import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -66,7 +71,10 @@ def hub(monkeypatch, tmp_path):
 
 def moons(seed: int = 0) -> Flow:
     torch.manual_seed(seed)
-    return innverse.flows.build("realnvp", (2,), layers=2, width=8)
+    flow = innverse.flows.build("realnvp", (2,), layers=2, width=8)
+    for p in flow.parameters():  # which start at the same density
+        p.data.add_(0.3 * torch.randn_like(p))
+    return flow
 
 
 def test_a_pinned_revision_stays_what_it_was(hub):
@@ -74,6 +82,7 @@ def test_a_pinned_revision_stays_what_it_was(hub):
     old = first.push_to_hub("me/moons", **ABOUT).revision
     new = second.push_to_hub("me/moons", **ABOUT).revision
     x = torch.randn(5, 2)
+    assert not torch.equal(first.log_prob(x), second.log_prob(x))
     for pinned in (
         innverse.load("me/moons", revision=old),
         innverse.load(f"me/moons@{old}"),
@@ -205,3 +214,72 @@ def test_the_package_takes_what_is_asked_of_it():
     operation = real.CommitOperationAdd("README.md", b"text")
     assert operation.path_in_repo == "README.md" and operation.path_or_fileobj == b"text"
     assert "oid" in real.CommitInfo.__dataclass_fields__
+
+
+@pytest.mark.slow
+def test_the_real_package_fetches_what_is_pinned(tmp_path):
+    """From a server on this machine that answers as the hub does; then without it, from the cache."""
+    pytest.importorskip("huggingface_hub")
+    commits = {}
+    for seed, commit in enumerate(("a" * 40, "b" * 40)):
+        moons(seed).save_pretrained(tmp_path / commit)
+        commits[commit] = {p.name: p.read_bytes() for p in (tmp_path / commit).iterdir()}
+    newest = "b" * 40
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.do_GET()
+
+        def do_GET(self):
+            path = self.path.split("?")[0]
+            at = path.split("/")[6 if path.startswith("/api") else 4] if path.count("/") > 4 else ""
+            at, name = newest if at in ("main", "") else at, path.split("/")[-1]
+            found = commits.get(at, {})
+            if path.startswith("/api/models/me/moons/revision/") and found:
+                siblings = [{"rfilename": name} for name in found]
+                body = json.dumps({"id": "me/moons", "sha": at, "siblings": siblings}).encode()
+            elif path.startswith("/api/models/me/moons/tree/") and found:
+                tree = [
+                    {"type": "file", "path": n, "size": len(b), "oid": n} for n, b in found.items()
+                ]
+                body = json.dumps(tree).encode()
+            else:
+                body = found.get(name, b"")
+            self.send_response(200 if body else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("X-Repo-Commit", at)
+            self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
+            self.end_headers()
+            self.wfile.write(body if self.command == "GET" else b"")
+
+        def log_message(self, *words):
+            pass
+
+    code = """
+import sys, warnings, torch, innverse
+warnings.simplefilter("ignore")
+for name in sys.argv[1:]:
+    print(innverse.load(name).log_prob(torch.ones(1, 2)).item())
+"""
+
+    def loaded(*names, **variables) -> list[float]:
+        variables |= {"HF_HOME": str(tmp_path / "cache"), "INNVERSE_NATIVE": "0"}
+        done = subprocess.run(
+            [sys.executable, "-c", code, *names],
+            env=os.environ | variables, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return [float(line) for line in done.stdout.split()]
+
+    first, second = (moons(seed).log_prob(torch.ones(1, 2)).item() for seed in (0, 1))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        here = f"http://127.0.0.1:{server.server_port}"
+        found = loaded("me/moons", f"me/moons@{'a' * 40}", HF_ENDPOINT=here)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert found == pytest.approx([second, first], rel=1e-5) and first != second
+    again = loaded(f"me/moons@{'a' * 40}", HF_ENDPOINT=here, HF_HUB_OFFLINE="1")
+    assert again == found[1:]
