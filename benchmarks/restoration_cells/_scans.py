@@ -39,7 +39,7 @@ def plug_and_play(of: str, usual: float = 0.25) -> Way:
     return Way(restore, (usual / 2, usual, 2 * usual), usual=usual)
 
 
-TOTAL_VARIATION = Way(total_variation, (0.25, 0.5, 1.0, 2.0, 4.0))
+TOTAL_VARIATION = Way(total_variation, (0.125, 0.25, 0.5, 1.0, 2.0))
 
 
 PRIORS: dict[str, Callable] = {
