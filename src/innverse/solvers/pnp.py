@@ -28,7 +28,9 @@ from .reconstruction import Reconstruction
 from .tiling import code_untiled, denoise_tiled
 
 FIRST_SIGMA = 0.3
-_ROUGH = 1e-4  # relative residual of conjugate gradients before the last step: noise is added after it
+_ROUGH = (
+    1e-4  # relative residual of conjugate gradients before the last step: noise is added after it
+)
 
 
 class PlugAndPlay(Method):
