@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("--only", choices=CELLS, nargs="+", default=CELLS, metavar="KEY")
     parser.add_argument("--data", type=Path, help="folder with the archives of pictures")
     parser.add_argument("--work", type=Path, help="folder of the parts (default runs/posterior)")
+    parser.add_argument("--tasks", nargs="+", default=["*"], metavar="PATTERN", help="of pictures")
+    parser.add_argument("--pictures", type=int, metavar="N", help="the first N of each task")
     parser.add_argument("--again", action="store_true", help="also what is there")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -50,7 +52,10 @@ def main() -> None:
             print(f"{name}: is there")
             continue
         cell = import_module(f"posterior_cells.{name}")
-        setting = Setting(work / name, args.data, args.quick, getattr(cell, "SEED", 0))
+        seed, there = getattr(cell, "SEED", 0), _read(file).get(name, {})
+        setting = Setting(
+            work / name, args.data, args.quick, seed, args.tasks, args.pictures, there
+        )
 
         def save(result: dict, complete: bool = False, name=name, setting=setting) -> None:
             machine = harness.machine(("torch", "innverse"), args.threads)
@@ -60,7 +65,7 @@ def main() -> None:
         setting.save = save
         started = time.perf_counter()
         try:
-            save(cell.run(setting), complete=True)
+            save(cell.run(setting), complete=args.tasks == ["*"] and args.pictures is None)
         except NoData as missing:
             print(f"{name}: {missing}")
             continue

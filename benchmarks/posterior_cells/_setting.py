@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
@@ -22,6 +23,9 @@ class Setting:
     data: Path | None
     quick: bool
     seed: int
+    tasks: list[str] = field(default_factory=lambda: ["*"])  # of proofs that have several
+    pictures: int | None = None  # of each task, all without
+    there: dict = field(default_factory=dict)  # what the file has of this proof
     save: Callable[[dict], None] = lambda result: None  # writes what there is so far
     seconds: dict[str, float] = field(default_factory=dict)  # of the processor, of each part
 
@@ -39,6 +43,9 @@ class Setting:
             print(f"{name}: {seconds:.0f} s", flush=True)
         self.seconds[name] = found["seconds"]
         return found["result"]
+
+    def wants(self, task: str) -> bool:
+        return any(fnmatch(task, pattern) for pattern in self.tasks)
 
     def generator(self, *name) -> torch.Generator:
         """Random numbers of one purpose."""

@@ -12,6 +12,7 @@ the draws, which are of x plus noise of the level sigma, and too wide before the
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from dataclasses import dataclass
 
@@ -84,15 +85,15 @@ TASKS = {
 
 def run(setting: Setting) -> dict:
     setting.archive("restoration_test.tar")
-    result: dict = {"sampler": SAMPLER, "peers": PEERS}
-    for group in GROUPS:
-        for task in TASKS:
-            result[f"{group}/{task}"] = judged(
-                *(solved(setting, group, task, part) for part in ("test", "calibration"))
-            )
+    kept = {name: found for name, found in setting.there.items() if "/" in name}
+    result: dict = {"sampler": SAMPLER, "peers": PEERS} | kept
+    for group, task in itertools.product(GROUPS, TASKS):
+        if setting.wants(f"{group}/{task}"):
+            parts = (solved(setting, group, task, part) for part in ("test", "calibration"))
+            result[f"{group}/{task}"] = judged(*parts)
             setting.save(result)
             if setting.quick:
-                return result
+                break
     return result
 
 
@@ -114,7 +115,7 @@ def pictures(setting: Setting, name: str, part: str) -> Tensor:
             x = torch.stack([middle(source[i]) for i in range(len(source))])
         kept.parent.mkdir(parents=True, exist_ok=True)
         torch.save(x.float() / 255 if x.dtype == torch.uint8 else x, kept)
-    return torch.load(kept, weights_only=True)[: 2 if setting.quick else None]
+    return torch.load(kept, weights_only=True)[: 2 if setting.quick else setting.pictures]
 
 
 def middle(picture: Tensor, side: int = 64) -> Tensor:
@@ -155,13 +156,22 @@ def one_chunk(setting: Setting, group: str, task: str, part: str, x: Tensor, k: 
         for peer in PEERS if part == "test" else ():
             more = {"steps": 4} if setting.quick and peer == "latent" else {}
             db[peer] = psnr(innverse.solve(y, op, prior, peer, **more, **common).x, x)
-    scores = needed_factors(found, x, given.of == "clean")  # (levels, B, D)
     unseen = torch.ones_like(x[0], dtype=torch.bool)
     if isinstance(op, physics.Inpainting):
         unseen = (op.mask[0] == 0).expand_as(unseen)
-    scores = scores[..., unseen.flatten()]
+    each = described(found, x, given.of == "clean", db, unseen)
+    return {"each": each, "seconds_of_sampling": found.seconds}
+
+
+def described(
+    found, x: Tensor, clean: bool, db: dict[str, Tensor], where: Tensor | None = None
+) -> list[dict]:
+    """What is kept of each picture (B, C, H, W); coverage is of the pixels ``where`` (C, H, W)."""
+    scores = needed_factors(found, x, clean)  # (levels, B, D)
+    if where is not None:
+        scores = scores[..., where.flatten()]
     said = found.diagnostics
-    each = [
+    return [
         {
             "db": {name: float(v[i]) for name, v in db.items()},
             "covered": (scores[:, i] <= 1).double().mean(1).tolist(),
@@ -175,7 +185,6 @@ def one_chunk(setting: Setting, group: str, task: str, part: str, x: Tensor, k: 
         }
         for i in range(len(x))
     ]
-    return {"each": each, "seconds_of_sampling": found.seconds}
 
 
 def needed_factors(found, x: Tensor, clean: bool) -> Tensor:
@@ -207,9 +216,10 @@ def judged(tests: list[dict], others: list[dict]) -> dict:
         }
     db = {name: torch.tensor([t["db"][name] for t in tests]) for name in tests[0]["db"]}
     result["db"] = {name: float(v.mean()) for name, v in db.items()}
+    peers = [name for name in db if name not in ("mean", "draw")]
     result["gain"] = {
         peer: {"median": float(gain.quantile(0.5)), "worst": float(gain.min())}
-        for peer in PEERS
+        for peer in peers
         for gain in [db["mean"] - db[peer]]
     }
     for key in ("r_hat", "r_hat_all", "ess_bulk", "acceptance", "evaluations"):
@@ -232,13 +242,14 @@ def short(test: dict) -> dict:
 
 def table(result: dict) -> str:
     """Of each task: coverage before and after, gains in dB, chains."""
-    rows = []
+    rows, peers = [], PEERS
     for name, found in ((k, v) for k, v in result.items() if "/" in k):
         after = max(found["covered_after"].values(), key=lambda v: -max(v["error_of_repair"]))
         shares = [" ".join(f"{100 * s:.0f}" for s in c["share"]) for c in (found["covered"], after)]
         gains = [f"{g['median']:+.2f} ({g['worst']:+.2f})" for g in found["gain"].values()]
         chains = [f"{found['r_hat']['median']:.2f}", f"{found['chains_met']}/{found['pictures']}"]
         rows.append([name, *shares, f"{found['db']['mean']:.2f}", *gains, *chains])
+        peers = list(found["gain"])
     head = ["task", "covered, % at 50 68 90 95", "after repair", "mean, dB"]
-    head += [f"over {p}: median (worst)" for p in PEERS]
+    head += [f"over {p}: median (worst)" for p in peers]
     return harness.table([*head, "R-hat of 99 %", "met"], rows)

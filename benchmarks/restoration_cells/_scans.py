@@ -11,33 +11,35 @@ from torch import Tensor
 import innverse
 from innverse.data import write_image
 from innverse.errors import InnverseError
-from innverse.physics import LinearPhysics
+from innverse.physics import LinearPhysics, whiten
+from innverse.solvers.baselines.tv import default_lam
 
+from ._methods import Way
 from ._setting import NoData, Setting, judged, row
 
 Measured = tuple[Tensor, Tensor, LinearPhysics]
 """The picture x (1, 1, H, W) that counts as true, its measurement, the operator."""
 
-Way = Callable[[Tensor, LinearPhysics, Setting], Tensor]
-
 OWN = "own prior"
 
 
-def total_variation(y: Tensor, physics: LinearPhysics, setting: Setting) -> Tensor:
-    """With the weight that the method takes by itself."""
-    return innverse.solve(y, physics, method="tv", steps=20 if setting.quick else 400).x
+def total_variation(y: Tensor, physics: LinearPhysics, weight: float, setting: Setting) -> Tensor:
+    """``weight`` times what the method takes by itself."""
+    lam = weight * default_lam(whiten(y, physics)[1].sigma, physics)
+    return innverse.solve(y, physics, method="tv", lam=lam, steps=20 if setting.quick else 600).x
 
 
-def plug_and_play(
-    of: str, strength: float = 0.25
-) -> Callable[[Tensor, LinearPhysics, Setting], Tensor]:
-    """With the prior for photographs of the zoo, or with one's own."""
+def plug_and_play(of: str, usual: float = 0.25) -> Way:
+    """With the prior for photographs of the zoo, or with one's own; the weight is its strength."""
 
-    def restore(y: Tensor, physics: LinearPhysics, setting: Setting) -> Tensor:
-        steps, weight = 2 if setting.quick else 30, {"strength": strength}
-        return innverse.solve(y, physics, prior(setting, of), "pnp", steps=steps, **weight).x
+    def restore(y: Tensor, physics: LinearPhysics, weight: float, setting: Setting) -> Tensor:
+        steps = 2 if setting.quick else 30
+        return innverse.solve(y, physics, prior(setting, of), "pnp", steps=steps, strength=weight).x
 
-    return restore
+    return Way(restore, (usual / 2, usual, 2 * usual), usual=usual)
+
+
+TOTAL_VARIATION = Way(total_variation, (0.125, 0.25, 0.5, 1.0, 2.0))
 
 
 PRIORS: dict[str, Callable] = {
@@ -73,12 +75,13 @@ def rows_of(
     where.mkdir(parents=True, exist_ok=True)
     write_image(where / "true.png", scans[0][0].clamp(0, 1))
     for name, way in wanted.items():
-        scores = []
+        scores, weight = [], setting.tuned.get(name, {}).get(task, way.usual)
         try:
             for k, (x, y, physics) in enumerate(scans):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)
-                    score, found = judged(x, functools.partial(_clipped, way, y, physics, setting))
+                    found = functools.partial(restored, way, y, physics, weight, setting)
+                    score, found = judged(x, found)
                 scores.append(score)
                 if k == 0:
                     write_image(where / f"{name}.png", found)
@@ -88,5 +91,28 @@ def rows_of(
         yield row(task, dataset, name, scores)
 
 
-def _clipped(way: Way, y: Tensor, physics: LinearPhysics, setting: Setting) -> Tensor:
-    return way(y, physics, setting).clamp(0, 1)
+def restored(
+    way: Way, y: Tensor, physics: LinearPhysics, weight: float, setting: Setting
+) -> Tensor:
+    return way.restore(y, physics, weight, setting).clamp(0, 1)
+
+
+def tuned(
+    setting: Setting, task: str, ways: dict[str, Way], measured: Callable[[], Sequence[Measured]]
+) -> Iterator[tuple[str, str, dict[float, float]]]:
+    """(method, task, {weight: PSNR}) of each way that is wanted and has weights."""
+    wanted = [(n, w) for n, w in ways.items() if w.grid and setting.wants(task, "training", n)]
+    scans = measured() if wanted else ()
+    for name, way in wanted:
+        mean = {}
+        try:
+            for weight in way.grid:
+                again = [
+                    (x, functools.partial(restored, way, y, a, weight, setting))
+                    for x, y, a in scans
+                ]
+                mean[weight] = sum(judged(x, found)[0].psnr for x, found in again) / len(scans)
+        except (NoData, InnverseError) as error:
+            print(f"{task} / {name}: {error}", flush=True)
+            continue
+        yield name, task, mean

@@ -3,12 +3,16 @@
 Parallel rays through 360 mm of a slice of 256x256 pixels, -1000 to 2000 Hounsfield units on 0 to 1: 60
 and 180 views of 10^5 photons a ray, 180 of 10^4, and 120 degrees only; four slices of four patients.
 The tooth's every second or fourth view is reconstructed, and compared with filtered back-projection of
-all views. One's own prior is that of configs/ct.toml, in --work/ct/model.
+all views. One's own prior is that of configs/ct.toml, in --work/ct/model; the patch flow is that of
+configs/texture.toml, learned from six slices of patients for training, in --work/ct-patches/model (both
+as benchmarks/ct_slices.py says). Weights of each task are chosen on slices of two patients for
+validation; the tooth takes the usual ones.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -18,24 +22,26 @@ from innverse.physics.tomography import NamedTomography
 from innverse.studies import tasks
 from innverse.studies.ct_slices import ct_slices
 
-from ._scans import OWN, Measured, plug_and_play, rows_of, total_variation
+from ._methods import Way
+from ._scans import OWN, TOTAL_VARIATION, Measured, plug_and_play, rows_of, tuned
 from ._setting import NoData, Rows, Setting
 
 TASKS = [tasks.ct(60), tasks.ct(180), tasks.ct(180, 1e4), tasks.ct(120, span=120)]
 EVERY = (2, 4)  # views of the tooth
 SLICES, TOOTH = "ct_slices_hu.npz", "ct_tooth_sinogram.h5"
-N = 4
+N, TUNED_ON = 4, 2
 
 
-def back_projection(y: Tensor, physics: Tomography, setting: Setting) -> Tensor:
+def back_projection(y: Tensor, physics: Tomography, weight: float, setting: Setting) -> Tensor:
     """With the window that was best on other patients."""
     return physics.filtered_back_projection(y, "hann")
 
 
 WAYS = {
-    "filtered back-projection": back_projection,
-    "total variation": total_variation,
+    "filtered back-projection": Way(back_projection),
+    "total variation": TOTAL_VARIATION,
     "zoo prior, pnp": plug_and_play("natural-gray"),
+    "patch flow, pnp": plug_and_play("ct-patches"),
     f"{OWN}, pnp": plug_and_play("ct"),
 }
 
@@ -57,12 +63,20 @@ def rows(setting: Setting) -> Rows:
             yield from rows_of(setting, f"ct-every-{every}", "tooth", WAYS, measured)
 
 
-def _slices(setting: Setting) -> Tensor:
+def tune(setting: Setting) -> Iterator[tuple[str, str, dict[float, float]]]:
+    """On slices of patients for validation."""
+    slices = _slices(setting, "validation")[-TUNED_ON:]
+    for task in TASKS:
+        yield from tuned(setting, task.name, WAYS, functools.partial(_measured, task, slices))
+
+
+def _slices(setting: Setting, part: str = "test") -> Tensor:
     if setting.quick:
         x = torch.zeros(1, 1, 32, 32)
         x[..., 8:24, 6:26] = 0.3
         return x
-    return ct_slices(setting.archive(SLICES), "test")[: 3 * N : 3]
+    slices = ct_slices(setting.archive(SLICES), part)
+    return slices[:: max(1, len(slices) // N)][:N]
 
 
 def _measured(task: tasks.Task, slices: Tensor) -> list[Measured]:

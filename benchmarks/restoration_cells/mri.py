@@ -13,20 +13,21 @@ from innverse.physics.mri import NamedMRI
 from innverse.studies import tasks
 
 from . import ct
-from ._scans import Measured, plug_and_play, rows_of, total_variation
+from ._methods import Way
+from ._scans import TOTAL_VARIATION, Measured, plug_and_play, rows_of
 from ._setting import NoData, Rows, Setting
 
 HEAD = "mri_brain_8ch.mat"
 
 
-def zero_filled(y, physics, setting):
+def zero_filled(y, physics, weight, setting):
     return physics.classical(y)
 
 
 WAYS = {
-    "zero-filled": zero_filled,
-    "total variation": total_variation,
-    "zoo prior, pnp": plug_and_play("natural-gray", strength=1.0),
+    "zero-filled": Way(zero_filled),
+    "total variation": TOTAL_VARIATION,
+    "zoo prior, pnp": plug_and_play("natural-gray", 1.0),
 }
 
 

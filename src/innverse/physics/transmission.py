@@ -87,10 +87,14 @@ class TransmissionNoise(NoiseModel):
         return torch.where(counts > 1.001 * _NONE, counts, 0)
 
     def log_likelihood(self, clean: Tensor, y: Tensor) -> Tensor:
-        """sum of k log r - r with the rates r = photons exp(-absorption clean), (B,) nats."""
-        depth = self.absorption * clean
-        rate = self._photons(y) * (-depth).exp()
-        return -(self.counts(y) * depth + rate).flatten(1).sum(1)
+        """sum of k log(r / k) + k - r with the rates r = photons exp(-absorption clean), (B,) nats.
+
+        Against the likelihood of r = k, that of counts by the thousand is told in single precision.
+        """
+        counts, excess = self.counts(y), self.absorption * (y - clean)  # log(r / k)
+        rate = self._photons(y) * (-self.absorption * clean).exp()
+        each = torch.where(counts > 0, counts * (excess - excess.expm1()), -rate)
+        return each.flatten(1).sum(1)
 
     def select(self, idx: Tensor) -> TransmissionNoise:
         each = self.photons.ndim == 4 and len(self.photons) > 1

@@ -28,6 +28,9 @@ from .reconstruction import Reconstruction
 from .tiling import code_untiled, denoise_tiled
 
 FIRST_SIGMA = 0.3
+_ROUGH = (
+    1e-4  # relative residual of conjugate gradients before the last step: noise is added after it
+)
 
 
 class PlugAndPlay(Method):
@@ -91,10 +94,11 @@ class PlugAndPlay(Method):
         generator = torch.Generator(x.device).manual_seed(0)
         alive = torch.ones(problem.batch, dtype=torch.bool, device=x.device)
         for k, level in enumerate(schedule):
+            final = k == self.steps - 1
             if k or self.init is not None:  # the first guess has met the data already
                 with torch.no_grad():
-                    x = _nearest(problem, aty, v, self.strength * (noise / level).square())
-            final = k == self.steps - 1
+                    rho, tol = self.strength * (noise / level).square(), None if final else _ROUGH
+                    x = _nearest(problem, aty, v, rho, tol=tol)
             if self.churn and not final:
                 # one draw for all items: what an item gets does not depend on those beside it
                 noise_k = randn(x[:1].shape, dtype=x.dtype, device=x.device, generator=generator)
@@ -127,10 +131,10 @@ class PlugAndPlay(Method):
         return Reconstruction.of(problem, v, "pnp", **found)
 
 
-def _nearest(problem: Problem, aty: Tensor, v: Tensor, rho: Tensor, first=None) -> Tensor:
+def _nearest(problem: Problem, aty: Tensor, v: Tensor, rho: Tensor, first=None, tol=None) -> Tensor:
     """argmin_x ||A x - y||^2 + rho ||x - v||^2, with rho (B,); the search begins at ``first``, or v."""
     start = v if first is None else first
-    return problem.physics.solve_normal(aty + wide(rho, v) * v, rho, x0=start)
+    return problem.physics.solve_normal(aty + wide(rho, v) * v, rho, x0=start, tol=tol)
 
 
 @torch.no_grad()

@@ -25,7 +25,10 @@ def operators():
     kernel = torch.tensor([[0.1, 0.2, 0.0], [0.3, 0.2, 0.1], [0.0, 0.1, 0.0]]).double()
     yield "inpainting", physics.Inpainting(mask)
     yield "blur", physics.Blur(kernel, "reflect", image_shape=SHAPE)
-    yield "tomography", physics.Tomography(SHAPE, angles=3)
+    scanner = physics.Tomography(SHAPE, angles=3)
+    yield "tomography", scanner
+    shape = scanner.A(torch.zeros(2, *SHAPE)).shape
+    yield "weighted", physics.Whitened(scanner, 0.2 + torch.rand(shape, generator=g).double())
     yield "matrix", physics.MatrixPhysics(torch.randn(6, 16, generator=g).double() / 4, SHAPE)
     yield "a mask by functions", physics.as_physics((lambda x: mask * x, lambda y: mask * y), SHAPE)
 
@@ -72,15 +75,16 @@ def test_momenta_and_velocities_belong_together(name):
         product = inverse @ root @ root.T
         assert torch.allclose(product, torch.eye(16, dtype=torch.float64), atol=2e-5), metric
         p = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1)).double()
-        rows = p.flatten(1)
-        assert torch.allclose(metric.kinetic(p), 0.5 * (rows @ inverse * rows).sum(1), rtol=1e-5)
+        first = p[0].flatten()  # items may have weights of their own
+        assert torch.allclose(metric.kinetic(p)[0], 0.5 * first @ inverse @ first, rtol=1e-5)
 
 
 def test_few_data_and_closed_forms_are_the_metric_itself():
-    assert isinstance(next(kinds(OPERATORS["matrix"])), FewData)
+    for name in ("matrix", "weighted"):
+        assert isinstance(next(kinds(OPERATORS[name])), FewData)
     assert type(next(kinds(OPERATORS["inpainting"]))) is Metric
     p = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1)).double()
-    for name in ("matrix", "tomography", "blur"):
+    for name in ("matrix", "tomography", "weighted", "blur"):
         target = target_of(OPERATORS[name])
         chosen, exact = next(kinds(OPERATORS[name])), Metric(target, scales())
         assert torch.allclose(chosen.velocity(p), exact.velocity(p), rtol=1e-4, atol=1e-7)

@@ -254,6 +254,14 @@ def test_what_makes_no_sense_is_one_line(options, words):
     assert "\n" not in str(caught.value)
 
 
+def test_the_probabilities_of_all_counts_of_a_ray_add_to_one():
+    noise, counts = physics.TransmissionNoise(9.0, 0.5), torch.arange(40.0).double()
+    y = noise.log(counts, torch.tensor(9.0).double()).view(-1, 1, 1, 1)
+    problem = Problem.build(y, physics.Denoising(), None, noise=noise, image_shape=(1, 1, 1))
+    log_p = target_of(problem, None, 1).log_likelihood(torch.full_like(y, 0.6))
+    assert abs(float((log_p + log_constant(problem)).exp().sum()) - 1) < 1e-3
+
+
 def test_a_density_without_draws_is_refused_and_items_must_match():
     class DensityOnly:
         def log_prob(self, x):

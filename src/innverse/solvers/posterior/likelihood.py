@@ -33,18 +33,20 @@ def gaussian(physics, y: Tensor, noise: Tensor) -> Likelihood:
 
 
 def poisson(physics, y: Tensor, gain: float) -> Likelihood:
-    """Photon counts k = y / gain at the rates r = A u / gain: the sum of k log r - r.
+    """Photon counts k = y / gain at the rates r = A u / gain: the sum of k log(r / k) + k - r.
 
-    A negative intensity counts as none, as in `innverse.physics.PoissonNoise`: where photons were
-    counted its likelihood is zero (-inf).
+    That is against r = k, of which single precision keeps the differences. A negative intensity counts
+    as none, as in `innverse.physics.PoissonNoise`: where photons were counted its likelihood is zero
+    (-inf).
     """
     counts = y / gain
 
     def log_likelihood(u: Tensor) -> Tensor:
         rate = physics.A(u).clamp_min(0) / gain
         seen = counts > 0
-        log_rate = torch.where(seen, rate, 1.0).log()  # 0 log 0 = 0, with its gradient
-        return (counts * log_rate - rate).flatten(1).sum(1)
+        excess = torch.where(seen, rate / torch.where(seen, counts, 1.0) - 1, 0.0)  # r / k - 1
+        each = torch.where(seen, counts * (excess.log1p() - excess), -rate)
+        return each.flatten(1).sum(1)
 
     return log_likelihood
 
@@ -57,17 +59,14 @@ def poisson_gaussian(physics, y: Tensor, gain: float, sigma: float) -> Likelihoo
     for it.
     """
     reach = reach_of(gain, sigma)
-    shifts = range(0) if reach is None else range(-reach, reach + 1)
 
     def by_counts(u: Tensor) -> Tensor:
         rate = (physics.A(u) / gain).clamp_min(1e-30)
-        nearest = (y / gain).round()
         terms = []
-        for shift in shifts:
-            k = nearest + shift
-            off = ((y - gain * k) / sigma).square()
-            log_p = k * rate.log() - rate - torch.lgamma(k.clamp_min(0) + 1) - 0.5 * off
-            terms.append(torch.where(k >= 0, log_p, -torch.inf))
+        for k, alone in zip(counts, of_k, strict=True):
+            excess = rate / k.clamp_min(1) - 1
+            given_k = torch.where(k > 0, k * (excess.log1p() - excess), -rate)
+            terms.append(given_k + alone)
         return torch.stack(terms).logsumexp(0).flatten(1).sum(1)
 
     def by_variance(u: Tensor) -> Tensor:
@@ -75,7 +74,25 @@ def poisson_gaussian(physics, y: Tensor, gain: float, sigma: float) -> Likelihoo
         variance = gain * clean.clamp_min(0) + sigma**2
         return -0.5 * ((y - clean).square() / variance + variance.log()).flatten(1).sum(1)
 
-    return by_variance if reach is None else by_counts
+    if reach is None:
+        return by_variance
+    exact = y.double()
+    counts, of_k = (
+        [],
+        [],
+    )  # every count that may have been, and what of its log-probability u leaves
+    for shift in range(-reach, reach + 1):
+        k = (exact / gain).round() + shift
+        alone = log_of_count(k) - 0.5 * ((exact - gain * k) / sigma).square()
+        of_k.append(torch.where(k >= 0, alone, -torch.inf).to(y))
+        counts.append(k.clamp_min(0).to(y))
+    return by_counts
+
+
+def log_of_count(k: Tensor) -> Tensor:
+    """log of the Poisson probability of k >= 0 at its own rate: k log k - k - log k!."""
+    k = k.clamp_min(0)
+    return torch.xlogy(k, k) - k - torch.lgamma(k + 1)
 
 
 def reach_of(gain: float, sigma: float) -> int | None:

@@ -78,19 +78,23 @@ class Metric(Flat):
 
 
 class FewData(Metric):
-    """The same M for an operator with few measured values, by the matrix K = A A^T + rho I.
+    """The same M for an operator with few measured values, by the matrix K = W A A^T W + rho I.
 
-    M^-1 p = sigma0^2 (p - A^T K^-1 A p), by Woodbury's identity. K is factorised in float64.
+    M^-1 p = sigma0^2 (p - A^T W K^-1 W A p), by Woodbury's identity. K is factorised in float64, once
+    for all chains with the same weights W of the data and the same rho.
 
     Args:
-        gram: A A^T (m, m), of all chains.
+        gram: A A^T (m, m), of all chains, without their weights.
     """
 
     def __init__(self, target: Target, scale: Tensor, gram: Tensor):
         super().__init__(target, scale)
-        levels, self._which = self._rho.double().unique(return_inverse=True)
+        kinds, self._which = _kinds(target, self._rho)
         eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        self._factors = [torch.linalg.cholesky(gram + rho * eye) for rho in levels]
+        self._factors = [
+            torch.linalg.cholesky(w[:, None] * gram * w + rho * eye)
+            for rho, w in zip(kinds[:, 0], kinds[:, 1:], strict=True)
+        ]
 
     def velocity(self, p: Tensor) -> Tensor:
         physics, p_inside = self.target.physics, self.target.crop(p)
@@ -102,6 +106,14 @@ class FewData(Metric):
             solved[mine] = torch.cholesky_solve(rows[mine].T, factor).T
         back = physics.A_adjoint(solved.to(seen).view_as(seen))
         return _add_inside(p, -back) * _beside(self.scale, p).square()
+
+
+def _kinds(target: Target, rho: Tensor) -> tuple[Tensor, Tensor]:
+    """The different rows (rho, weights) (K, 1 + m or 2) of the chains, and which each has (N,)."""
+    physics = target.physics
+    weight = physics.weight if isinstance(physics, Whitened) else rho.new_ones(1, 1)
+    rows = torch.cat((rho[:, None], weight.flatten(1).to(rho).expand(len(rho), -1)), 1)
+    return rows.double().unique(dim=0, return_inverse=True)
 
 
 class Spectral(Flat):
@@ -142,10 +154,11 @@ def metric_for(target: Target, like: Tensor) -> Callable[[Target, Tensor], Kinet
     physics, m = target.physics, target.y[0].numel()
     if physics.direct:
         return Metric
-    several = len(target.noise.unique())  # each takes a matrix of its own
-    if several * m**2 <= _MOST_DATA**2 and _serves_all(physics):
+    plain = physics.physics if isinstance(physics, Whitened) else physics
+    several = len(_kinds(target, target.noise)[0])  # each takes a matrix of its own
+    if several * m**2 <= _MOST_DATA**2 and _serves_all(plain):
         first = torch.zeros(1, dtype=torch.long, device=like.device)
-        gram = gram_matrix(physics.select(first), target.y[:1])
+        gram = gram_matrix(plain.select(first), target.y[:1])
         return lambda target, scale: FewData(target, scale, gram)
     spectra = {basis: diagonal(target, like, basis) for basis in _BASES}
     return lambda target, scale: _nearest(target, scale, spectra, like)

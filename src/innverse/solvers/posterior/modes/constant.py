@@ -8,9 +8,15 @@ import torch
 from torch import Tensor
 
 from ....gaussian import HALF_LOG_2PI
-from ....physics import LinearPhysics, PoissonGaussianNoise, PoissonNoise, Whitened
+from ....physics import (
+    LinearPhysics,
+    PoissonGaussianNoise,
+    PoissonNoise,
+    TransmissionNoise,
+    Whitened,
+)
 from ...problem import Problem
-from ..likelihood import reach_of
+from ..likelihood import log_of_count, reach_of
 
 
 def log_constant(problem: Problem) -> Tensor:
@@ -19,6 +25,8 @@ def log_constant(problem: Problem) -> Tensor:
     Of the measurement as it was given, before anything was divided out of it; values that depend on
     no pixel and are zero were not measured. Photon counts have probabilities, not densities.
     """
+    if isinstance(problem.model, TransmissionNoise) and problem.given is not None:
+        return log_of_count(problem.model.counts(problem.given[0].double())).flatten(1).sum(1)
     if isinstance(problem.model, PoissonNoise) and problem.given is not None:
         return _of_photons(problem.model, *problem.given, problem.shape)
     weight = problem.physics.weight if isinstance(problem.physics, Whitened) else 1.0
@@ -30,7 +38,7 @@ def log_constant(problem: Problem) -> Tensor:
 def _of_photons(model: PoissonNoise, y: Tensor, physics: LinearPhysics, shape) -> Tensor:
     y = y.double()
     if not isinstance(model, PoissonGaussianNoise) or not model.read_sigma > 0:
-        return -torch.lgamma(y / model.gain + 1).flatten(1).sum(1)
+        return log_of_count(y / model.gain).flatten(1).sum(1)
     log_sigma = math.log(model.read_sigma)
     there, elsewhere = -HALF_LOG_2PI, log_sigma
     if reach_of(model.gain, model.read_sigma) is not None:
