@@ -112,9 +112,7 @@ def create(
 
     @app.exception_handler(Busy)
     async def busy(request: Request, why: Busy):
-        wait = jobs.wait_for_place()
-        words = f"there is no place just now: try again in {wait} seconds"
-        return JSONResponse({"error": words}, 429, {"Retry-After": str(wait)})
+        return JSONResponse({"error": str(why)}, 429, {"Retry-After": f"{why.seconds:.0f}"})
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, why: HTTPException):

@@ -20,7 +20,11 @@ _log = logging.getLogger(__name__)
 
 
 class Busy(Exception):
-    """The line is full."""
+    """There is no place, but is likely to be one after some seconds."""
+
+    def __init__(self, seconds: float):
+        super().__init__(f"there is no place just now: try again in {seconds:.0f} s")
+        self.seconds = seconds
 
 
 class Stopped(Exception):
@@ -114,13 +118,13 @@ class Jobs:
         with self._changed:
             self._forget()
             if len(self._line) >= self.limits.waiting or self._closed:
-                raise Busy
+                raise Busy(self.wait_for_place())
 
     def wait_for_place(self) -> int:
         """Seconds until the line is likely to move: what is left of the job that runs."""
         with self._changed:
             left = self._running.progress.left if self._running else 0.0
-        return max(1, min(math.ceil(10 if left is None else left), math.ceil(self.limits.seconds)))
+        return max(1, math.ceil(min(10 if left is None else left, self.limits.seconds)))
 
     def get(self, id: str) -> Job | None:
         with self._changed:

@@ -90,7 +90,7 @@ class Uploads:
         for id, kept in [*self._kept.items()]:  # the oldest first
             if kept.since < now - self.limits.keep or room < size:
                 if kept.since > now - min(_FRESH, self.limits.keep):
-                    raise Busy
+                    raise Busy(_FRESH)
                 room += kept.pixels.numel()
                 del self._kept[id]
 
