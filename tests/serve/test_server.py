@@ -120,6 +120,27 @@ def test_a_token_is_asked_for_where_there_is_one():
         assert client.get("/api/limits", headers=bearer).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_the_address_holds_a_token_where_others_may_come(monkeypatch, capsys, host):
+    seen = []
+
+    def run(server, sockets):
+        seen.append(server.config.app)
+        sockets[0].close()
+
+    monkeypatch.setattr("uvicorn.Server.run", run)
+    assert serve(port=0, host=host) == 0
+    address = next(word for word in capsys.readouterr().err.split() if word.startswith("http"))
+    name = "localhost" if host == "127.0.0.1" else "known.example"
+    with TestClient(seen[0], base_url=f"http://{name}", follow_redirects=False) as client:
+        if host == "127.0.0.1":
+            assert "token" not in address and client.get("/").status_code == 200
+        else:
+            assert client.get("/").status_code == 401
+            assert client.get("/" + address.split("/")[-1]).status_code == 303
+            assert client.get("/").status_code == 200
+
+
 @pytest.mark.parametrize("token", ["", "short", "a;b=c&d#e/f?", "Schlüsselwort"])
 def test_a_token_must_fit_into_an_address(token):
     with pytest.raises(UsageError, match="--token"):

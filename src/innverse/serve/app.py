@@ -43,7 +43,6 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_COOKIE = "innverse"
 _AT_ONCE, _PATIENCE = 8, 60.0  # uploads, and the seconds that each may take
 _WISH = 2**16  # bytes
 
@@ -226,14 +225,16 @@ def _entry(request: Request, token: str | None) -> Response | None:
         return JSONResponse({"error": "requests of other sites are refused"}, 403)
     if token is None or request.url.path == "/health":
         return None
+    cookie = f"innverse-{request.scope['server'][1]}"  # cookies know no ports
     asked = request.query_params.get("token", "")
     if hmac.compare_digest(asked.encode(), token.encode()):
         # into a cookie, and out of the address
         answer = Response(status_code=303, headers={"Location": "/"})
-        answer.set_cookie(_COOKIE, token, httponly=True, samesite="strict")
+        # lax: strict ones are not sent after a click in somebody's mail, and nothing is done by GET
+        answer.set_cookie(cookie, token, httponly=True, samesite="lax")
         return answer
     bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-    for given in (request.cookies.get(_COOKIE, ""), bearer):
+    for given in (request.cookies.get(cookie, ""), bearer):
         if hmac.compare_digest(given.encode(), token.encode()):
             return None
     return JSONResponse(
