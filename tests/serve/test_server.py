@@ -449,14 +449,40 @@ def test_time_in_the_line_is_no_time_at_work():
 
 
 def test_who_is_refused_is_told_when_to_come_back():
-    jobs, gate = Jobs(Limits(seconds=100)), threading.Event()
+    jobs, gate = Jobs(Limits(seconds=100, waiting=1)), threading.Event()
+
+    def told() -> float:
+        with pytest.raises(Busy) as refusal:
+            jobs.submit(until(gate))
+        return refusal.value.seconds
+
     running = jobs.submit(until(gate))
     wait_for(lambda: running.state == "running")
-    assert jobs.wait_for_place() == 10  # nobody knows yet
-    for left, told in ((41.2, 42), (0.0, 1), (1e6, 100)):  # at most what a job may take
+    jobs.submit(until(gate))
+    assert told() == 10  # nobody knows yet
+    for left, seconds in ((41.2, 42), (0.0, 1), (1e6, 100)):  # at most what a job may take
         running.progress = SimpleNamespace(left=left)
-        assert jobs.wait_for_place() == told
+        assert told() == seconds
     gate.set()
+    jobs.close()
+
+
+def test_who_is_refused_later_is_told_to_come_back_later():
+    jobs, gate = Jobs(Limits(waiting=1)), threading.Event()
+    first = jobs.submit(lambda report: Product(told={"slept": time.sleep(0.5)}))
+    wait_for(lambda: first.over)  # now a job is known to take half a second
+    running = jobs.submit(until(gate))
+    wait_for(lambda: running.state == "running")
+    running.progress = SimpleNamespace(left=3.0)
+    last = jobs.submit(until(gate))
+    told = []
+    for _ in range(20):
+        with pytest.raises(Busy) as refusal:
+            jobs.check_place()
+        told.append(refusal.value.seconds)
+    assert told == sorted(told) and told[0] == 3 and 9 < told[-1] < 60
+    gate.set()
+    wait_for(lambda: last.over)
     jobs.close()
 
 

@@ -91,6 +91,7 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._line: deque[Job] = deque()
         self._running: Job | None = None
+        self._turned_away, self._usual = 0, 0.0  # visitors, and the seconds of a job
         self._changed = threading.Condition()  # with a lock that may be taken twice
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="innverse jobs", daemon=True)
@@ -118,13 +119,16 @@ class Jobs:
         with self._changed:
             self._forget()
             if len(self._line) >= self.limits.waiting or self._closed:
+                self._turned_away += 1
                 raise Busy(self.wait_for_place())
 
     def wait_for_place(self) -> int:
-        """Seconds until the line is likely to move: what is left of the job that runs."""
+        """Seconds until there is likely to be one: what is left of the job that runs, and the usual
+        time for each who was turned away before, so that they do not all come back together."""
         with self._changed:
             left = self._running.progress.left if self._running else 0.0
-        return max(1, math.ceil(min(10 if left is None else left, self.limits.seconds)))
+            wait = (10 if left is None else left) + self._usual * (self._turned_away - 1)
+        return max(1, math.ceil(min(wait, self.limits.seconds)))
 
     def get(self, id: str) -> Job | None:
         with self._changed:
@@ -195,6 +199,7 @@ class Jobs:
                 if self._closed:
                     return
                 self._running = job = self._line.popleft()
+                self._turned_away = max(0, self._turned_away - 1) if self._line else 0
                 job.state = "running"
                 job.progress = Progress("solving", quiet=True)  # its clock starts here
                 work, job.work = job.work, None
@@ -203,7 +208,8 @@ class Jobs:
             del job, work  # and the picture that it holds
 
     def _run(self, job: Job, work: Work) -> None:
-        ends = time.monotonic() + self.limits.seconds
+        begins = time.monotonic()
+        ends = begins + self.limits.seconds
 
         def report(done: float, total: float, note: str = "") -> None:
             job.progress(done, total, note)
@@ -234,3 +240,5 @@ class Jobs:
         with self._changed:
             self._running, job.product = None, product
             self._end(job, state, error)
+            took = job.since - begins
+            self._usual = 0.7 * self._usual + 0.3 * took if self._usual else took
