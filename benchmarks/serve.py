@@ -2,12 +2,12 @@
 
     python benchmarks/serve.py [--quick] [--people 50] [--threads 2] [--out FOLDER]
 
-Over loopback, against a server of its own with its default limits. First all upload a photograph of
-twelve million pixels. Then all upload a small picture of their own, wait for each other, and ask for it
-without its noise in the same moment; who is refused (429) comes back when told to (Retry-After), and
-asks after the job as the page does. Each compares the result with what everybody brought: *lost* are
-those who never got theirs. And the page, where playwright and Chromium are installed: requests, bytes
-and the first paint.
+Over loopback, against a server of its own with its default limits. All upload a small picture of their
+own, wait for each other, and ask for it without its noise in the same moment; who is refused (429) comes
+back when told to (Retry-After), and asks after the job as the page does. Each compares the result with
+what everybody brought: *lost* are those who never got theirs. Then all upload a photograph of twelve
+million pixels. And the page, where playwright and Chromium are installed: requests, bytes and the first
+paint.
 """
 
 from __future__ import annotations
@@ -239,8 +239,8 @@ def markdown(data: dict) -> str:
     header = ["at once", "requests", "accepted", "refused (429)", "lost", "seconds",
               "memory before, MB", "peak, MB"]  # fmt: skip
     labels = {
-        "photographs": f"uploads of {data['megapixels']:g} million pixels",
         "wishes": f"wishes, {SIDE}x{SIDE} pixels",
+        "photographs": f"uploads of {data['megapixels']:g} million pixels",
     }
     rows = [[label, *(f"{data[part][key]:.0f}" for key in keys)] for part, label in labels.items()]
     r = data["wishes"]
@@ -277,10 +277,14 @@ def main() -> None:
         data = {
             "machine": harness.machine(("torch", "fastapi", "uvicorn"), args.threads),
             "megapixels": size[0] * size[1] / 1e6,
-            "pages": pages(server, 1 if args.quick else 5),
-            "photographs": photographs(server, people, size),
-            "wishes": wishes(server, people),
         }
+        for name, part in (
+            ("wishes", lambda: wishes(server, people)),
+            ("photographs", lambda: photographs(server, people, size)),
+            ("pages", lambda: pages(server, 1 if args.quick else 5)),
+        ):
+            data[name] = part()
+            print(f"{name}: {data[name]}", file=sys.stderr, flush=True)
     text = markdown(data)
     print(text)
     harness.write("serve", text, data, args.out)

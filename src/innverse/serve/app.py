@@ -7,10 +7,10 @@ import contextlib
 import hmac
 import logging
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 
 from fastapi import Depends, FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -79,10 +79,13 @@ def create(
     """
     jobs, uploads, arm = Jobs(limits), Uploads(limits), Arm()
     few = asyncio.Semaphore(_AT_ONCE)
+    # one thread: large pictures are in memory once, and the allocator keeps it for one, not for all
+    reader = ThreadPoolExecutor(1, "innverse uploads")
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         yield
+        reader.shutdown(wait=False, cancel_futures=True)
         jobs.close()
 
     app = FastAPI(title="innverse", version=__version__, lifespan=lifespan,
@@ -151,7 +154,7 @@ def create(
                     data = await _body(request, media, limits.upload, "the file")
             except TimeoutError:
                 raise Refused(408, "the file did not arrive in time") from None
-            found = await run_in_threadpool(uploads.add, data)
+            found = await asyncio.get_running_loop().run_in_executor(reader, uploads.add, data)
         c, h, w = found.pixels.shape
         return {"id": found.id, "width": w, "height": h, "channels": c, "notes": found.notes}
 

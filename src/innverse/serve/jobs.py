@@ -18,6 +18,8 @@ from .limits import Limits
 
 _log = logging.getLogger(__name__)
 
+_LONGEST = 30.0  # seconds that are waited for others who may never come back
+
 
 class Busy(Exception):
     """There is no place, but is likely to be one after some seconds."""
@@ -127,7 +129,8 @@ class Jobs:
         time for each who was turned away before, so that they do not all come back together."""
         with self._changed:
             left = self._running.progress.left if self._running else 0.0
-            wait = (10 if left is None else left) + self._usual * (self._turned_away - 1)
+            others = min(_LONGEST, self._usual * max(0, self._turned_away - 1))
+            wait = (10 if left is None else left) + others
         return max(1, math.ceil(min(wait, self.limits.seconds)))
 
     def get(self, id: str) -> Job | None:

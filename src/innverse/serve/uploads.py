@@ -59,7 +59,7 @@ class Uploads:
     def __init__(self, limits: Limits):
         self.limits = limits
         self._kept: dict[str, Upload] = {}
-        self._lock, self._reading = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
 
     def add(self, data: bytes) -> Upload:
         """Read a file.
@@ -68,7 +68,7 @@ class Uploads:
             InputError: it is no picture, or one that expands beyond reason.
             Busy: others of the last minute fill the memory.
         """
-        with self._reading, quiet():  # one at a time: a large one is in memory once
+        with quiet():
             found = decode(data, "the file", most=self.limits.decoded)
             x, notes = torch.from_numpy(found.as_uint8()), [*found.notes]
         if found.bits > 8:
