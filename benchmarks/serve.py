@@ -6,8 +6,8 @@ Over loopback, against a server of its own with its default limits. All upload a
 own, wait for each other, and ask for it without its noise in the same moment; who is refused (429)
 comes back when told to (Retry-After), and asks after the job as the page does. Each compares the result
 with what everybody brought: *lost* are those who never got theirs. Then all upload a photograph of
-twelve million pixels. And the page, where playwright and Chromium are installed: requests, bytes and the first
-paint.
+twelve million pixels. And the page, where playwright and Chromium are installed: requests, bytes
+and the first paint.
 """
 
 from __future__ import annotations
