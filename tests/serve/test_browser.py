@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +59,17 @@ def page(request, browser, address):
     yield page
     assert page.complaints == []
     page.close()
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    folder = Path(__file__).parents[2] / "benchmarks"
+    if not folder.is_dir():
+        pytest.skip("benchmarks are not here")
+    monkeypatch.syspath_prepend(str(folder))
+    import serve
+
+    return serve
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +131,36 @@ def test_browser_draws_and_walks_between(page):
     page.wait_for_selector("#walk:not([hidden])", timeout=120_000)
     page.locator("#walk input").fill("3")
     assert "step3" in page.locator("#drawn img").get_attribute("src")
+
+
+def test_browser_says_that_a_file_is_too_large(page, tmp_path):
+    large = tmp_path / "large.png"
+    large.write_bytes(b"x" * (17 * 2**20))
+    page.set_input_files("#file", str(large))
+    page.wait_for_function(
+        "document.getElementById('error').textContent.includes('larger than 16 MB')"
+    )
+
+
+def test_browser_that_leaves_lets_others_go_first(page, address, photo):
+    chosen(page, photo)
+    page.click("[name=task][value=denoise]")
+    page.fill("#noise", "25")
+    page.select_option("#bar", "exact")
+    with page.expect_response(lambda r: "/api/jobs/" in r.url) as asked:
+        page.click("#start")
+    page.goto("about:blank")
+    ends = time.monotonic() + 60
+    while json.load(urllib.request.urlopen(asked.value.url))["state"] != "cancelled":
+        assert time.monotonic() < ends
+        time.sleep(0.2)
+
+
+def test_browser_loads_a_light_page(browser, address, benchmark):
+    for size in benchmark.SCREENS.values():
+        found = benchmark.page(browser, address, size)
+        assert found["elsewhere"] == [] and found["first_paint_ms"] > 0
+        assert found["requests"] <= 4 and found["bytes"] < 48 * 2**10
 
 
 @pytest.mark.skipif(AXE is None, reason="needs AXE, the path of axe.min.js")

@@ -77,6 +77,7 @@ def test_data_that_no_image_explains_do_not_converge(prior, method):
     assert not r.converged.any()
     assert (r.noise_ratio > 8).all()
     assert all(s.startswith(("not converged", "max_iter", "failed")) for s in r.status), r.status
+    assert not any("(converged" in s for s in r.status), r.status
 
 
 @pytest.mark.parametrize("method", OF_PRIORS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Annotated
 
@@ -47,6 +48,8 @@ def serve(
         raise UsageError(f"--port {port}: must be from 0 to 65535")
     if waiting < 1 or not seconds > 0:
         raise UsageError("--waiting and --seconds must be positive")
+    if token is not None and not re.fullmatch(r"[\w.~-]{8,}", token, re.A):
+        raise UsageError("--token: at least 8 letters, digits and .~_-, which an address can hold")
     try:
         import uvicorn
 
@@ -59,13 +62,16 @@ def serve(
     from ..serve.listen import listen
 
     local = host in ("localhost", "127.0.0.1", "::1")
-    secret = token if token or local else secrets.token_urlsafe(24)
+    secret = token or (None if local else secrets.token_urlsafe(24))
     socket = listen(host, port)
     number = socket.getsockname()[1]
     app = create(Limits(waiting=waiting, seconds=seconds), secret, LOOPBACK if local else ("*",))
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{number}/" + (f"?token={secret}" if secret else "")
     note(f"innverse serve: {address} (Ctrl-C stops it)", False)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False,
+        limit_concurrency=500, timeout_graceful_shutdown=5,
+    )  # fmt: skip
     uvicorn.Server(config).run(sockets=[socket])
     return 0

@@ -240,8 +240,16 @@ def quiet() -> Generator[None]:
         yield
 
 
-def decode(data: bytes, label: str, mode: str | None = None, any_scale: bool = False) -> Decoded:
+def decode(
+    data: bytes,
+    label: str,
+    mode: str | None = None,
+    any_scale: bool = False,
+    most: int | None = None,
+) -> Decoded:
     """Decode the bytes of an image file; the engine of `read_image` and of the image sources.
+
+    One with more than ``most`` pixels is refused.
 
     Raises:
         InputError: whatever is wrong with the bytes, in one line.
@@ -256,6 +264,11 @@ def decode(data: bytes, label: str, mode: str | None = None, any_scale: bool = F
         with PIL.Image.open(io.BytesIO(data), formats=formats) as file:
             width, height = file.size
             check_expansion(label, 4 * width * height, len(data))
+            if most is not None and width * height > most:
+                raise InputError(
+                    f"{label} has {width * height / 1e6:.0f} million pixels, more than the "
+                    f"{most / 1e6:.0f} million that are taken; shrink it"
+                )
             return _convert(file, label, mode, any_scale)
     except (InputError, UsageError):
         raise

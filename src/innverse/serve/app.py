@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 
 from fastapi import Depends, FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from .. import __version__
 from ..errors import InnverseError
@@ -21,6 +24,8 @@ from .arm import Arm, Point
 from .jobs import Busy, Job, Jobs, Work
 from .limits import Limits
 from .uploads import Uploads
+
+_log = logging.getLogger(__name__)
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _PAGE = {
@@ -38,8 +43,14 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_COOKIE = "innverse"
-_AT_ONCE, _PATIENCE = 4, 60.0  # uploads, and the seconds that each may take
+_AT_ONCE, _PATIENCE = 8, 60.0  # uploads, and the seconds that each may take
+_WISH = 2**16  # bytes
+
+
+class Nothing(BaseModel):
+    """A wish without details."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class Refused(Exception):
@@ -68,10 +79,13 @@ def create(
     """
     jobs, uploads, arm = Jobs(limits), Uploads(limits), Arm()
     few = asyncio.Semaphore(_AT_ONCE)
+    # one thread: large pictures are in memory once, and the allocator keeps it for one, not for all
+    reader = ThreadPoolExecutor(1, "innverse uploads")
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         yield
+        reader.shutdown(wait=False, cancel_futures=True)
         jobs.close()
 
     app = FastAPI(title="innverse", version=__version__, lifespan=lifespan,
@@ -81,7 +95,14 @@ def create(
 
     @app.middleware("http")
     async def guard(request: Request, call_next):
-        answer = _entry(request, token) or await call_next(request)
+        try:
+            answer = _entry(request, token) or await call_next(request)
+        except ClientDisconnect:  # nobody is there to read it
+            answer = Response(status_code=400)
+        except Exception as why:
+            _log.exception("a request failed")
+            words = f"an error of the program ({type(why).__name__}); see its log"
+            answer = JSONResponse({"error": words}, 500)
         for name, value in _HEADERS.items():
             answer.headers.setdefault(name, value)
         answer.headers.setdefault("Cache-Control", "no-store")
@@ -89,27 +110,23 @@ def create(
 
     @app.exception_handler(Refused)
     async def refused(request: Request, why: Refused):
-        more = {"Retry-After": "10"} if why.status == 429 else None
-        return JSONResponse({"error": why.words}, why.status, more)
+        return JSONResponse({"error": why.words}, why.status)
+
+    @app.exception_handler(Busy)
+    async def busy(request: Request, why: Busy):
+        return JSONResponse({"error": str(why)}, 429, {"Retry-After": f"{why.seconds:.0f}"})
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, why: HTTPException):
+        return JSONResponse({"error": why.detail}, why.status_code, why.headers)
 
     @app.exception_handler(InnverseError)
     async def mistaken(request: Request, why: InnverseError):
         return JSONResponse({"error": " ".join(str(why).split())}, 400)
 
-    @app.exception_handler(RequestValidationError)
-    async def nonsense(request: Request, why: RequestValidationError):
-        first = why.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
-
-    def submit(work: Work) -> dict:
-        try:
-            job = jobs.submit(work)
-        except Busy:
-            raise Refused(
-                429, f"{limits.waiting} jobs are waiting already: try again in a while"
-            ) from None
-        return {"id": job.id}
+    def submit(work: Callable[[], Work]) -> dict:
+        jobs.check_place()  # before anything is done for it
+        return {"id": jobs.submit(work()).id}
 
     def job_named(id: str) -> Job:
         job = jobs.get(id)
@@ -130,39 +147,40 @@ def create(
 
     @app.post("/api/pictures", status_code=201)
     async def upload(request: Request) -> dict:
+        media = "application/octet-stream"
         async with few:  # the others are not read meanwhile, so memory stays bounded
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    data = await _body(request, limits.upload)
+                    data = await _body(request, media, limits.upload, "the file")
             except TimeoutError:
                 raise Refused(408, "the file did not arrive in time") from None
-            found = await run_in_threadpool(uploads.add, data)
+            found = await asyncio.get_running_loop().run_in_executor(reader, uploads.add, data)
         c, h, w = found.pixels.shape
         return {"id": found.id, "width": w, "height": h, "channels": c, "notes": found.notes}
 
     @app.get("/api/pictures/{id}")
     def picture(id: str) -> Response:
-        media, data = repair.png(uploads.get(id).image)
+        media, data = repair.file_of(uploads.get(id).picture)
         return Response(data, media_type=media)
 
-    @app.post("/api/repair", status_code=202, dependencies=[Depends(_json)])
-    def start_repair(wish: repair.Repair) -> dict:
-        return submit(repair.work_on(wish, uploads, limits))
+    @app.post("/api/repair", status_code=202)
+    def start_repair(wish: repair.Repair = _json(repair.Repair)) -> dict:
+        return submit(lambda: repair.work_on(wish, uploads, limits))
 
-    @app.post("/api/samples", status_code=202, dependencies=[Depends(_json)])
-    def start_samples(wish: gallery.Samples) -> dict:
-        return submit(gallery.samples(wish))
+    @app.post("/api/samples", status_code=202)
+    def start_samples(wish: gallery.Samples = _json(gallery.Samples)) -> dict:
+        return submit(lambda: gallery.samples(wish))
 
-    @app.post("/api/between", status_code=202, dependencies=[Depends(_json)])
-    def start_between(wish: gallery.Between) -> dict:
-        return submit(gallery.between(wish, uploads))
+    @app.post("/api/between", status_code=202)
+    def start_between(wish: gallery.Between = _json(gallery.Between)) -> dict:
+        return submit(lambda: gallery.between(wish, uploads))
 
-    @app.post("/api/arm/learn", status_code=202, dependencies=[Depends(_json)])
+    @app.post("/api/arm/learn", status_code=202, dependencies=[_json(Nothing)])
     def start_arm() -> dict:
-        return submit(arm.learn)
+        return submit(lambda: arm.learn)
 
-    @app.post("/api/arm/draws", dependencies=[Depends(_json)])
-    def arm_draws(point: Point) -> dict:
+    @app.post("/api/arm/draws")
+    def arm_draws(point: Point = _json(Point)) -> dict:
         return arm.draws(point)
 
     @app.get("/api/jobs/{id}")
@@ -206,18 +224,20 @@ def _static(name: str, media: str):
 def _entry(request: Request, token: str | None) -> Response | None:
     """A refusal, or nothing: other sites, and visitors without the token, stay outside."""
     origin = request.headers.get("origin")
-    if origin is not None and origin.split("://")[-1] != request.headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
         return JSONResponse({"error": "requests of other sites are refused"}, 403)
     if token is None or request.url.path == "/health":
         return None
+    cookie = f"innverse-{request.scope['server'][1]}"  # cookies know no ports
     asked = request.query_params.get("token", "")
     if hmac.compare_digest(asked.encode(), token.encode()):
         # into a cookie, and out of the address
         answer = Response(status_code=303, headers={"Location": "/"})
-        answer.set_cookie(_COOKIE, token, httponly=True, samesite="strict")
+        # lax: strict ones are not sent after a click in somebody's mail, and nothing is done by GET
+        answer.set_cookie(cookie, token, httponly=True, samesite="lax")
         return answer
     bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-    for given in (request.cookies.get(_COOKIE, ""), bearer):
+    for given in (request.cookies.get(cookie, ""), bearer):
         if hmac.compare_digest(given.encode(), token.encode()):
             return None
     return JSONResponse(
@@ -225,24 +245,39 @@ def _entry(request: Request, token: str | None) -> Response | None:
     )
 
 
-def _json(request: Request) -> None:
-    """No form of another site can send this type without being asked first."""
-    if request.headers.get("content-type", "").split(";")[0] != "application/json":
-        raise Refused(415, "send JSON (Content-Type: application/json)")
-    if int(request.headers.get("content-length") or 0) > 2**16:
-        raise Refused(413, "the request is too large")
+def _json(model: type[BaseModel]):
+    """The wish of a request. FastAPI would read a body of any length first; and no form of another
+    site can send this type without being asked."""
+
+    async def read(request: Request) -> BaseModel:
+        data = await _body(request, "application/json", _WISH, "the request")
+        try:
+            return model.model_validate_json(data)
+        except ValidationError as why:
+            first = why.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])[:80]
+            raise Refused(422, f"{where or 'the request'}: {first['msg']}") from None
+
+    return Depends(read)
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """The body, of at most so many bytes, whatever its header says."""
-    if request.headers.get("content-type") != "application/octet-stream":
-        raise Refused(415, "send the bytes of the file (Content-Type: application/octet-stream)")
+async def _body(request: Request, media: str, most: int, label: str) -> bytes:
+    """The body, of at most so many bytes, whatever its header says.
+
+    What is a little too long is read to its end and thrown away: who still sends hears no answer.
+    """
+    if request.headers.get("content-type", "").split(";")[0].strip() != media:
+        raise Refused(415, f"{label} must come as {media} (the Content-Type)")
     parts, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > most:
-            raise Refused(
-                413, f"the file is larger than {most // 2**20} MB, the most that is taken"
-            )
-        parts.append(chunk)
+            parts.clear()
+        else:
+            parts.append(chunk)
+        if size > 8 * most:
+            break
+    if size > most:
+        allowed = f"{most // 2**20} MB" if most >= 2**20 else f"{most // 2**10} kB"
+        raise Refused(413, f"{label} is larger than {allowed}, the most that is taken")
     return b"".join(parts)

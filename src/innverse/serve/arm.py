@@ -63,9 +63,10 @@ class Arm:
         if not self.ready:
             raise InputError("the posterior is not learned yet: start it first")
         arm = InverseKinematics()
-        with self._lock, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(point.seed)
-            theta = self._posterior.sample((point.draws,), x=torch.tensor([point.x, point.y]))
+        g = torch.Generator().manual_seed(point.seed)  # jobs draw from the global one meanwhile
+        at = torch.tensor([point.x, point.y])
+        with self._lock:
+            theta = self._posterior.sample((point.draws,), x=at, generator=g)
         theta = torch.as_tensor(theta).float().reshape(-1, 4)
         return {
             "names": arm.names,

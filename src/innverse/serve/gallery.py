@@ -69,7 +69,7 @@ def samples(wish: Samples) -> Callable[[Report], Product]:
 
 
 def between(wish: Between, uploads: Uploads) -> Callable[[Report], Product]:
-    given = [uploads.get(id).image if id else None for id in (wish.first, wish.second)]
+    given = [uploads.get(id) if id else None for id in (wish.first, wish.second)]
 
     def work(report: Report) -> Product:
         flow = flow_named(wish.model)
@@ -77,8 +77,10 @@ def between(wish: Between, uploads: Uploads) -> Callable[[Report], Product]:
         level = SIGMA if flow.noise_range else None
         at = () if level is None else (flow.noise_range[0],)
         drawn = flow.sample(2, *at, temperature=0.7, generator=g)
-        ends = [x if x is None else _fit(x, flow.shape) for x in given]
-        a, b = (drawn[k] if x is None else x for k, x in enumerate(ends))
+        a, b = (
+            drawn[k] if upload is None else _fit(upload.image, flow.shape)
+            for k, upload in enumerate(given)
+        )  # fmt: skip
         path = flow.interpolate(a, b, wish.steps, level)
         report(1, 1, "")
         words = f"innverse interpolate a.png b.png --model {wish.model} --steps {wish.steps}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import threading
 import time
@@ -17,13 +18,19 @@ from .limits import Limits
 
 _log = logging.getLogger(__name__)
 
+_LONGEST = 30.0  # seconds that are waited for others who may never come back
+
 
 class Busy(Exception):
-    """The line is full."""
+    """There is no place, but is likely to be one after some seconds."""
+
+    def __init__(self, seconds: float):
+        super().__init__(f"there is no place just now: try again in {seconds:.0f} s")
+        self.seconds = seconds
 
 
 class Stopped(Exception):
-    """A job that was cancelled, or took too long."""
+    """A job that was cancelled, took too long, or whose owner went away."""
 
 
 @dataclass
@@ -32,6 +39,11 @@ class Product:
 
     told: dict[str, Any] = field(default_factory=dict)
     files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(len(data) for _, data in self.files.values())
 
 
 Work = Callable[[Report], Product]
@@ -42,17 +54,20 @@ class Job:
     """One wish of a visitor.
 
     Attributes:
+        work: what is to be done; None once it has begun, for it holds a picture.
         id: by which only its owner knows it.
         state: "waiting", "running", "done", "failed" or "cancelled".
+        asked: when its owner asked after it last.
     """
 
-    work: Work
+    work: Work | None
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     state: str = "waiting"
     error: str = ""
     product: Product = field(default_factory=Product)
     progress: Progress = field(default_factory=lambda: Progress("solving", quiet=True))
     since: float = field(default_factory=time.monotonic)
+    asked: float = field(default_factory=time.monotonic)
     stop: str = ""
 
     @property
@@ -77,7 +92,9 @@ class Jobs:
         self.limits = limits
         self._jobs: dict[str, Job] = {}
         self._line: deque[Job] = deque()
-        self._changed = threading.Condition()
+        self._running: Job | None = None
+        self._turned_away, self._usual = 0, 0.0  # visitors, and the seconds of a job
+        self._changed = threading.Condition()  # with a lock that may be taken twice
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="innverse jobs", daemon=True)
         self._thread.start()
@@ -89,19 +106,40 @@ class Jobs:
             Busy: so many wait already.
         """
         with self._changed:
-            self._forget()
-            if len(self._line) >= self.limits.waiting:
-                raise Busy
+            self.check_place()
             job = Job(work)
             self._jobs[job.id] = job
             self._line.append(job)
             self._changed.notify()
         return job
 
+    def check_place(self) -> None:
+        """
+        Raises:
+            Busy: the line is full.
+        """
+        with self._changed:
+            self._forget()
+            if len(self._line) >= self.limits.waiting or self._closed:
+                self._turned_away += 1
+                raise Busy(self.wait_for_place())
+
+    def wait_for_place(self) -> int:
+        """Seconds until there is likely to be one: what is left of the job that runs, and the usual
+        time for each who was turned away before, so that they do not all come back together."""
+        with self._changed:
+            left = self._running.progress.left if self._running else 0.0
+            others = min(_LONGEST, self._usual * max(0, self._turned_away - 1))
+            wait = (10 if left is None else left) + others
+        return max(1, math.ceil(min(wait, self.limits.seconds)))
+
     def get(self, id: str) -> Job | None:
         with self._changed:
             self._forget()
-            return self._jobs.get(id)
+            job = self._jobs.get(id)
+            if job is not None:
+                job.asked = time.monotonic()
+            return job
 
     def before(self, job: Job) -> int:
         """How many are solved first."""
@@ -110,11 +148,7 @@ class Jobs:
 
     def cancel(self, job: Job) -> None:
         """At once if it waits, else at its next step."""
-        with self._changed:
-            job.stop = "cancelled"
-            if job in self._line:
-                self._line.remove(job)
-                job.state, job.error = "cancelled", "cancelled"
+        self._give_up(job, "cancelled")
 
     def close(self) -> None:
         """Stop after the next step of what is being solved."""
@@ -129,33 +163,60 @@ class Jobs:
         with self._changed:
             return iter([*self._jobs.values()])
 
+    def _give_up(self, job: Job, why: str) -> None:
+        with self._changed:
+            job.stop = why
+            if job in self._line:
+                self._line.remove(job)
+                self._end(job, "cancelled", why)
+
+    def _look_after(self, job: Job) -> None:
+        """Give it up if its owner has gone away."""
+        if job.asked < time.monotonic() - self.limits.patience:
+            self._give_up(job, f"given up: nobody asked for {self.limits.patience:.0f} seconds")
+
+    def _end(self, job: Job, state: str, error: str) -> None:
+        job.state, job.error, job.since, job.work = state, error, time.monotonic(), None
+
     def _forget(self) -> None:
-        """Finished jobs that are old, or more than are kept: with the lock."""
-        over = [job for job in self._jobs.values() if job.over]
-        old = time.monotonic() - self.limits.keep
-        surplus = len(over) - self.limits.finished
+        """Jobs that nobody waits for, and results that are old or more than are kept: with the lock."""
+        for job in [*self._line]:
+            self._look_after(job)
+        now = time.monotonic()
+        over = sorted((job for job in self._jobs.values() if job.over), key=lambda job: -job.since)
+        size = 0
         for k, job in enumerate(over):
-            if job.since < old or k < surplus:
+            size += job.product.size
+            old = job.since < now - self.limits.keep
+            if old or k >= self.limits.finished or size > self.limits.memory:
                 del self._jobs[job.id]
 
     def _serve(self) -> None:
         while True:
             with self._changed:
+                self._forget()
                 while not self._line and not self._closed:
                     # wakes up now and then, so that results go without a visitor, too
                     self._changed.wait(timeout=min(60.0, self.limits.keep))
                     self._forget()
                 if self._closed:
                     return
-                job = self._line.popleft()
-                job.state, job.since = "running", time.monotonic()
-            self._run(job)
+                self._running = job = self._line.popleft()
+                self._turned_away = max(0, self._turned_away - 1) if self._line else 0
+                job.state = "running"
+                job.progress = Progress("solving", quiet=True)  # its clock starts here
+                work, job.work = job.work, None
+            assert work is not None
+            self._run(job, work)
+            del job, work  # and the picture that it holds
 
-    def _run(self, job: Job) -> None:
-        ends = time.monotonic() + self.limits.seconds
+    def _run(self, job: Job, work: Work) -> None:
+        begins = time.monotonic()
+        ends = begins + self.limits.seconds
 
         def report(done: float, total: float, note: str = "") -> None:
             job.progress(done, total, note)
+            self._look_after(job)
             if job.stop:
                 raise Stopped(job.stop)
             if time.monotonic() > ends:
@@ -163,14 +224,14 @@ class Jobs:
                     f"stopped after {self.limits.seconds:.0f} seconds, the most that a job may take"
                 )
 
-        state, error = "done", ""
+        state, error, product = "done", "", Product()
         try:
-            job.product = job.work(report)
+            product = work(report)
         except Stopped as why:
             state, error = ("cancelled" if job.stop else "failed"), str(why)
         except InnverseError as why:
             state, error = "failed", " ".join(str(why).split())
-        except Exception as why:  # the line goes on, whatever became of one job
+        except BaseException as why:  # the line goes on, whatever became of one job
             if is_out_of_memory(why):
                 state, error = "failed", "that does not fit in memory: take a smaller picture"
             else:
@@ -180,4 +241,7 @@ class Jobs:
                     f"an error of the program ({type(why).__name__}); see its log",
                 )
         with self._changed:
-            job.state, job.error, job.since = state, error, time.monotonic()
+            self._running, job.product = None, product
+            self._end(job, state, error)
+            took = job.since - begins
+            self._usual = 0.7 * self._usual + 0.3 * took if self._usual else took

@@ -11,13 +11,15 @@ class Limits:
 
     Attributes:
         upload: bytes of a file.
+        decoded: pixels of a file; more are refused before they are decoded.
         pixels: of a picture that is solved; larger ones are reduced.
         exact: pixels of which the posterior is sampled exactly.
         quick: likewise approximately.
-        pictures: uploads that are kept, the newest.
+        memory: bytes of uploads that are kept, and as many of results; the oldest go first.
         waiting: jobs that may wait; more are refused (429).
         finished: jobs whose results are kept, the newest.
         seconds: of one job.
+        patience: seconds after which a job is given up that nobody has asked after.
         keep: seconds after which uploads and results are forgotten.
 
     Example:
@@ -26,11 +28,13 @@ class Limits:
     """
 
     upload: int = 16 * 2**20
+    decoded: int = 2**26
     pixels: int = 2**20
     exact: int = 64 * 64
     quick: int = 128 * 128
-    pictures: int = 64
+    memory: int = 2**28
     waiting: int = 16
-    finished: int = 64
+    finished: int = 1000
     seconds: float = 900.0
+    patience: float = 300.0
     keep: float = 3600.0

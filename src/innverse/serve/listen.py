@@ -22,6 +22,7 @@ def listen(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
+        found.listen(2048)  # visitors wait until the server is up, and nobody else gets the port
     except OSError as error:
         found.close()
         reason = error.strerror or str(error)

@@ -17,7 +17,7 @@ from ..progress import Report, part
 from ..report import Heat
 from .jobs import Product
 from .limits import Limits
-from .uploads import Uploads
+from .uploads import Upload, Uploads
 
 PHYSICS = {
     "repair": "inpainting",
@@ -108,21 +108,22 @@ def work_on(wish: Repair, uploads: Uploads, limits: Limits) -> Callable[[Report]
     Raises:
         InnverseError: a wish that makes no sense.
     """
-    x = uploads.get(wish.picture).image
-    given = wish.options()
+    picture = uploads.get(wish.picture)
+    known = None
     if wish.task == "repair":
         if wish.mask is None:
             raise InputError("paint what is missing first")
-        given["mask"] = _known(uploads.get(wish.mask).image, x)
-    pixels = (
-        x.shape[-2] * x.shape[-1] * (1 if wish.clean or wish.task != "enlarge" else wish.factor**2)
-    )
-    _check_size(wish, pixels, limits)
+        known = _known(uploads.get(wish.mask), picture)
+    larger = 1 if wish.clean or wish.task != "enlarge" else wish.factor**2
+    _check_size(wish, picture.pixels[0].numel() * larger, limits)
     level = wish.level()
 
     def work(report: Report) -> Product:
         from ..restoration import restore
 
+        x, given = picture.image, wish.options()  # only now: what waits in the line is small
+        if known is not None:
+            given["mask"] = known.float()
         common: dict[str, Any] = {"simulate": wish.clean, "seed": wish.seed, **given}
         first = 1.0 if wish.error_bar == "none" else _FIRST
         (found,) = restore(
@@ -167,11 +168,12 @@ def _check_size(wish: Repair, pixels: int, limits: Limits) -> None:
         )
 
 
-def _known(mask: Tensor, x: Tensor) -> Tensor:
-    """(H, W), 1 where the picture is known."""
-    known = (mask.mean(0) > 0.5).float()
-    if known.shape != x.shape[-2:]:
-        known = F.interpolate(known[None, None], x.shape[-2:], mode="nearest")[0, 0]
+def _known(mask: Upload, picture: Upload) -> Tensor:
+    """(H, W), true where the picture is known."""
+    bright = mask.pixels.sum(0, dtype=torch.int16)
+    known, size = 2 * bright > 255 * len(mask.pixels), picture.pixels.shape[1:]
+    if known.shape != size:
+        known = F.interpolate(known[None, None].float(), size, mode="nearest")[0, 0] > 0.5
     if not bool(known.any()):
         raise InputError("everything is painted over: leave a part of the picture")
     if bool(known.all()):

@@ -7,13 +7,18 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.image_io import decode_image
+from ..data.image_io import decode, quiet
 from ..errors import InputError
+from .jobs import Busy
 from .limits import Limits
+
+_FRESH = 60.0  # seconds in which an upload is not dropped for another
 
 
 @dataclass
@@ -29,6 +34,11 @@ class Upload:
     def image(self) -> Tensor:
         """(C, H, W) on [0, 1]."""
         return self.pixels.float() / 255
+
+    @property
+    def picture(self) -> PIL.Image.Image:
+        x = self.pixels.numpy()
+        return PIL.Image.fromarray(x[0] if len(x) == 1 else np.moveaxis(x, 0, -1).copy())
 
 
 class Uploads:
@@ -56,23 +66,33 @@ class Uploads:
 
         Raises:
             InputError: it is no picture, or one that expands beyond reason.
+            Busy: others of the last minute fill the memory.
         """
-        image = decode_image(data, "the file")
-        x, notes = image.tensor, [*image.notes]
-        h, w = image.size
+        with quiet():
+            found = decode(data, "the file", most=self.limits.decoded)
+            x, notes = torch.from_numpy(found.as_uint8()), [*found.notes]
+        if found.bits > 8:
+            notes.append(f"read with 8 of its {found.bits} bits")
+        h, w = x.shape[1:]
         if h * w > self.limits.pixels:
-            scale = (self.limits.pixels / (h * w)) ** 0.5
-            size = max(1, int(h * scale)), max(1, int(w * scale))
+            size = _within(self.limits.pixels, h, w)
             x = F.interpolate(x[None], size, mode="bilinear", antialias=True)[0]
             notes.append(f"reduced from {w}x{h} to {size[1]}x{size[0]} pixels")
-        upload = Upload((255 * x).round().clamp(0, 255).to(torch.uint8), notes)
+        upload = Upload(x, notes)
         with self._lock:
-            old = time.monotonic() - self.limits.keep
-            for id, kept in [*self._kept.items()]:
-                if kept.since < old or len(self._kept) >= self.limits.pictures:
-                    del self._kept[id]
+            self._make_room(x.numel())
             self._kept[upload.id] = upload
         return upload
+
+    def _make_room(self, size: int) -> None:
+        now = time.monotonic()
+        room = self.limits.memory - sum(kept.pixels.numel() for kept in self._kept.values())
+        for id, kept in [*self._kept.items()]:  # the oldest first
+            if kept.since < now - self.limits.keep or room < size:
+                if kept.since > now - min(_FRESH, self.limits.keep):
+                    raise Busy(_FRESH)
+                room += kept.pixels.numel()
+                del self._kept[id]
 
     def get(self, id: str) -> Upload:
         """
@@ -85,3 +105,11 @@ class Uploads:
             raise InputError("that picture is no longer here (they are deleted after a while): "
                              "choose it again")  # fmt: skip
         return found
+
+
+def _within(pixels: int, h: int, w: int) -> tuple[int, int]:
+    """The largest size of the same shape with so many pixels, as far as a thin one can have it."""
+    scale = (pixels / (h * w)) ** 0.5
+    rows = max(1, int(h * scale))
+    columns = max(1, min(int(w * scale), pixels // rows))
+    return min(rows, pixels // columns), columns

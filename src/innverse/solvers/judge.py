@@ -50,10 +50,19 @@ def judge(problem: Problem, result: Reconstruction, slack: float = SLACK) -> Non
         elif bool(result.converged[i]) and i in beyond:
             result.converged[i] = False
             times = f"{beyond[i]:.3g} times the noise"
-            result.status[i] = f"not converged: the residual is {times} ({result.status[i]})"
+            words = "is the operator what happened, and the noise as large?"
+            result.status[i] = (
+                f"not converged: the residual is {times}{_detail(result.status[i])}; {words}"
+            )
         elif not result.converged[i] and result.status[i].startswith("converged"):
             part = f"{float(result.residual[i]):.2g} of the measurement"
-            result.status[i] = f"not converged: the residual is {part} ({result.status[i]})"
+            result.status[i] = f"not converged: the residual is {part}{_detail(result.status[i])}"
+
+
+def _detail(status: str) -> str:
+    """What a method says beside that it has converged."""
+    more = status.removeprefix("converged").strip(" :;,()")
+    return f" ({more})" if more else ""
 
 
 @torch.no_grad()

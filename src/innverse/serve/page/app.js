@@ -6,12 +6,14 @@ const show = (element, yes) => { element.hidden = !yes; };
 
 // ---- talking to the server ---------------------------------------------------------------------
 
+class Silent extends Error {}
+
 async function ask(path, options = {}) {
   let answer;
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new Error("The server does not answer: is it still running?");
+    throw new Silent("The server does not answer: is it still running?");
   }
   const told = answer.headers.get("content-type")?.includes("json") ? await answer.json() : null;
   if (!answer.ok) throw new Error(told?.error ?? `The server refused (${answer.status}).`);
@@ -22,20 +24,41 @@ const post = (path, wish) => ask(path, {
   method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(wish),
 });
 
-const upload = (blob) => ask("/api/pictures", {
-  method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: blob,
-});
+let allowed = null;  // told by the server
+
+function upload(blob) {
+  if (allowed && blob.size > allowed.upload)
+    throw new Error(`The file is larger than ${Math.floor(allowed.upload / 2 ** 20)} MB, the most that is taken.`);
+  return ask("/api/pictures", {
+    method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: blob,
+  });
+}
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-// Wait for a job; told(state) is called now and then.
+const cancel = (id) => ask(`/api/jobs/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+
+// Wait for a job; told(state) is called now and then. Who leaves the page lets others go first.
+const awaited = new Set();
+addEventListener("pagehide", () => { for (const id of awaited) cancel(id); });
+
 async function finished(id, told) {
-  for (let wait = 150; ; wait = Math.min(1000, 1.3 * wait)) {
-    const state = await ask(`/api/jobs/${id}`);
-    told(state);
-    if (state.state === "done") return state;
-    if (state.state === "failed" || state.state === "cancelled") throw new Error(state.error);
-    await pause(wait);
+  awaited.add(id);
+  try {
+    for (let wait = 150, silences = 0; ; wait = Math.min(1000, 1.3 * wait)) {
+      try {
+        const state = await ask(`/api/jobs/${id}`);
+        silences = 0;
+        told(state);
+        if (state.state === "done") return state;
+        if (state.state === "failed" || state.state === "cancelled") throw new Error(state.error);
+      } catch (error) {
+        if (!(error instanceof Silent) || ++silences === 10) throw error;
+      }
+      await pause(wait);
+    }
+  } finally {
+    awaited.delete(id);
   }
 }
 
@@ -240,7 +263,7 @@ $("wish").addEventListener("submit", async (event) => {
   update();
 });
 
-$("cancel").addEventListener("click", () => { if (running) ask(`/api/jobs/${running}`, { method: "DELETE" }).catch(() => {}); });
+$("cancel").addEventListener("click", () => { if (running) cancel(running); });
 
 // ---- the result --------------------------------------------------------------------------------
 
@@ -458,6 +481,7 @@ postures.addEventListener("keydown", (event) => {
 });
 
 ask("/api/limits").then((told) => {
+  allowed = told;
   able = told.arm;
   show($("learn"), !able);
   reach();
