@@ -12,6 +12,8 @@ import torch
 
 from innverse.data import open_images, read_array, read_stack, split, write_image, write_stack
 from innverse.data.files import dicom_series, is_stack, stack_files
+from innverse.data.formats import matlab
+from innverse.data.scan_files import read_kspace
 from innverse.data.stack import from_slices, to_slices
 from innverse.errors import InnverseError, InputError, UsageError
 
@@ -213,6 +215,51 @@ def test_the_arrays_of_a_cell_are_named_as_in_matlab(tmp_path):
             np.testing.assert_array_equal(read_array(f"{tmp_path / name}.mat:kernels{{{k}}}"), x)
         with pytest.raises(InputError, match="kernels\\{1\\} 9x9"):
             read_array(f"{tmp_path / name}.mat")
+
+
+def test_all_arrays_of_a_file_and_of_cells_in_its_cells(tmp_path):
+    """Texts, structures and what is empty are no arrays, whatever the version."""
+    h5py, scipy_io = pytest.importorskip("h5py"), pytest.importorskip("scipy.io")
+    a, b, c = (np.arange(n * 3.0).reshape(n, 3) for n in (2, 4, 5))
+    inner, outer = np.empty((1, 1), object), np.empty((2, 1), object)
+    inner[0, 0] = c
+    outer[:, 0] = [b, inner]
+    known = {"a": a, "z": outer, "text": "kernel", "s": {"x": 1.0}}
+    scipy_io.savemat(tmp_path / "old.mat", known)
+    with h5py.File(tmp_path / "new.mat", "w", userblock_size=512) as file:
+        file["a"] = a.T
+        file["text"] = np.array([[107], [101]], np.uint16)
+        file["text"].attrs["MATLAB_class"] = np.bytes_("char")
+        file["nothing"] = np.zeros(2, np.uint64)
+        file["nothing"].attrs["MATLAB_empty"] = np.uint8(1)
+        file["#refs#/b"], file["#refs#/c"] = b.T, c.T
+        cell = file.create_dataset("#refs#/d", (1, 1), h5py.ref_dtype)
+        cell[0, 0] = file["#refs#/c"].ref
+        cells = file.create_dataset("z", (1, 2), h5py.ref_dtype)
+        cells[0] = [file["#refs#/b"].ref, cell.ref]
+    for name in ("old.mat", "new.mat"):
+        found = matlab.arrays(tmp_path / name)
+        assert [*found] == ["a", "z{1}", "z{2}{1}"]
+        for values, right in zip(found.values(), (a, b, c), strict=True):
+            np.testing.assert_array_equal(values, right)
+
+
+def test_links_to_other_files_are_not_followed(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["kspace"] = np.ones((1, 2, 8, 8), np.complex64)
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["kspace"] = h5py.ExternalLink("secret.h5", "kspace")
+    with pytest.raises(InputError, match="kspace lies in other files"):
+        read_kspace(tmp_path / "scan.h5")
+
+
+def test_a_scan_that_would_fill_the_memory_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file.create_dataset("kspace", (900, 8, 512, 512), np.complex64, chunks=(1, 8, 512, 512))
+    with pytest.raises(InputError, match="fill the memory"):
+        read_kspace(tmp_path / "scan.h5")
 
 
 @pytest.mark.parametrize(
