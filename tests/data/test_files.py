@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -413,6 +414,18 @@ def test_slices_are_numbers_between_the_ends_of_their_range(tmp_path):
     np.testing.assert_allclose(values[0], HU[0], atol=(high - low) / 65535)
     shallow = open_images(folder)
     np.testing.assert_allclose(shallow.array(0) / 255, source.array(0) / 65535, atol=0.5 / 255)
+
+
+def test_slices_are_read_as_a_model_was_trained(tmp_path):
+    dicom(tmp_path / "a.dcm")
+    model = SimpleNamespace(shape=(1, 8, 8), x_range=(-2000.0, 4000.0), units="HU")
+    source = open_images(tmp_path, like=model, deep=True)
+    assert source.x_range == model.x_range and source.units == "HU"
+    np.testing.assert_allclose(source.unit(0)[0], (HU[0] + 2000.0) / 6000, atol=1e-5)
+    with pytest.raises(InputError, match="values in HU, the model knows 1/mm"):
+        open_images(tmp_path, like=SimpleNamespace(shape=(1, 8, 8), x_range=(0, 1), units="1/mm"))
+    write_image(tmp_path / "photo.png", torch.rand(3, 8, 8))  # has black and white of its own
+    assert open_images(tmp_path / "photo.png", like=model).x_range is None
 
 
 def test_a_given_range_clips_and_says_so(tmp_path):

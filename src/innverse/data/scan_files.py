@@ -64,12 +64,13 @@ def read_sinogram(path: str | Path) -> Sinogram:
         group = file.get("exchange", {})
         if "data" not in group or "theta" not in group:
             raise _other_layout(path, file, _NO_SINOGRAM)
-        counts, angles, flat, dark = (
-            hdf5.load(file, f"exchange/{name}", path).astype(np.float64) if name in group else None
-            for name in ("data", "theta", "data_white", "data_dark")
-        )
+
+        def load(name: str) -> np.ndarray:
+            return hdf5.load(file, f"exchange/{name}", path).astype(np.float64)
+
+        counts, angles = load("data"), load("theta").ravel()
+        flat, dark = (load(n) if n in group else None for n in ("data_white", "data_dark"))
         units = str(group["theta"].attrs.get("units", ""))
-    angles = angles.ravel()
     if units.startswith("rad"):
         angles = np.rad2deg(angles)
     if counts.ndim != 3 or len(counts) != len(angles):

@@ -186,7 +186,8 @@ def _turned(file: Any, place: str, path: Path) -> np.ndarray:
 
 def _referred(file: Any, name: str, item: Any, depth: int = 8) -> Iterator[tuple[str, str]]:
     """(name in MATLAB, name in the file) of what the references of a cell lead to."""
-    if depth and getattr(item, "dtype", None) == object and item.size <= _CELLS:
+    cell = hasattr(item, "dtype") and item.dtype.kind == "O" and item.size <= _CELLS
+    if depth and cell:
         for k, reference in enumerate(np.asarray(item[()]).T.ravel(order="F"), 1):
             if reference:
                 inner = file[reference]
