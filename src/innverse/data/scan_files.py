@@ -71,8 +71,7 @@ def read_sinogram(path: str | Path) -> Sinogram:
         counts, angles = load("data"), load("theta").ravel()
         flat, dark = (load(n) if n in group else None for n in ("data_white", "data_dark"))
         units = str(group["theta"].attrs.get("units", ""))
-    if units.startswith("rad"):
-        angles = np.rad2deg(angles)
+    angles = _degrees(path, angles, units)
     if counts.ndim != 3 or len(counts) != len(angles):
         raise InputError(
             f"{path}: exchange/data of shape {counts.shape} does not fit {len(angles)} angles: it must "
@@ -85,6 +84,24 @@ def read_sinogram(path: str | Path) -> Sinogram:
                 f"{counts.shape[1]} slices x {counts.shape[2]} bins"
             )
     return Sinogram(counts.swapaxes(0, 1), flat, dark, angles)
+
+
+def _degrees(path: Path, angles: np.ndarray, units: str) -> np.ndarray:
+    """Angles in ``units``, where they can be meant so."""
+    turn, most = 2 * np.pi + 1e-6, float(np.abs(angles).max(initial=0))
+    if units.startswith("rad"):
+        if most > 10 * turn:
+            raise InputError(
+                f"{path}: exchange/theta reaches {most:.4g} and is called radians, which look like "
+                "degrees: set its attribute units to degrees"
+            )
+        return np.rad2deg(angles)
+    if len(angles) > 8 and most <= turn:
+        raise InputError(
+            f"{path}: exchange/theta reaches {most:.3g} and is called {units or 'nothing'}, which look "
+            "like radians: set its attribute units to radians"
+        )
+    return angles
 
 
 def read_kspace(path: str | Path) -> KSpace:

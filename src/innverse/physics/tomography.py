@@ -326,6 +326,11 @@ class NamedTomography(Operator):
             centre = (centre + 0.5) / self.binning - 0.5
         elif self.source is None:
             centre, _ = axis_of_rotation(y, angles)
+            if not 0 <= centre < bins:
+                raise InputError(
+                    f"{path}: the body seems to turn about bin {centre:.4g} of {bins}: are its angles "
+                    "right? Else give the option centre"
+                )
             notes.append(f"the axis of rotation falls on bin {centre:.2f} of {bins}")
 
         def tomography(every: int) -> Tomography:
