@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -106,13 +106,16 @@ class Tomography(LinearPhysics):
 
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
-        y = _Sparse.apply(x.flatten(2), _pair(self.geometry, x.dtype, x.device), False)
+        y = _Sparse.apply(x.flatten(2), self._pair(x), False)
         return y.unflatten(2, (len(self.geometry.angles), self.geometry.detectors))
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         self._check_sinogram(y)
-        x = _Sparse.apply(y.flatten(2), _pair(self.geometry, y.dtype, y.device), True)
+        x = _Sparse.apply(y.flatten(2), self._pair(y), True)
         return x.unflatten(2, self.geometry.size)
+
+    def _pair(self, like: Tensor) -> Callable[[bool], Tensor]:
+        return _pair(self.geometry, like.dtype, like.device).__getitem__
 
     def filtered_back_projection(
         self, y: Tensor, filter: str = "ramp", cutoff: float = 1.0
@@ -224,13 +227,19 @@ def axis_of_rotation(y: Tensor, angles: Sequence[float] | Tensor) -> tuple[float
 
 
 class _Sparse(torch.autograd.Function):
-    """x (B, C, n) times a matrix or its transpose; the gradient is the other one of the pair."""
+    """x (B, C, n) times ``pair(back)``, a matrix or its transpose; the gradient is the other one's.
+
+    A function holds the pair, and `setup_context` stands apart: torch.func takes no sparse tensors.
+    """
 
     @staticmethod
-    def forward(ctx, x, pair, back):
-        ctx.pair, ctx.back = pair, back
+    def forward(x, pair, back):
         batch, channels, n = x.shape
-        return (pair[back] @ x.reshape(-1, n).T).T.reshape(batch, channels, -1)
+        return (pair(back) @ x.reshape(-1, n).T).T.reshape(batch, channels, -1)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, ctx.pair, ctx.back = inputs
 
     @staticmethod
     def backward(ctx, *grads):
