@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -90,7 +91,9 @@ def tune(setting: Setting) -> Iterator[tuple[str, str, dict[float, float]]]:
             if not setting.wants(task, dataset, method):
                 continue
             scan = _scan(setting, every, coils)
-            found = {s: _foreseen(scan, method, s, setting) for s in strengths}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                found = {s: _foreseen(scan, method, s, setting) for s in strengths}
             yield f"{method}, {dataset}", task, found
 
 

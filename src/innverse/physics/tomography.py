@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from ..data.numbers import read_numbers
 from ..data.scan_files import SINOGRAMS, read_sinogram
 from ..errors import InputError, UsageError
 from ..options import OptionError, anything, as_number, real, whole
+from ..torch_private import transforms_active
 from .back_projection import filtered_back_projection
 from .base import LinearPhysics
 from .footprints import Geometry, back_projection_matrix, converted, transposed
@@ -264,7 +266,11 @@ def _pair(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> tuple
                 there = transposed(back), back
             return converted(there[0], dtype, device), converted(there[1], dtype, device)
 
-    return _PAIRS((geometry, dtype, device), make)
+    key = geometry, dtype, device
+    if transforms_active():  # under which no sparse tensor can be made: another thread is outside
+        with ThreadPoolExecutor(1) as outside:
+            return outside.submit(_PAIRS, key, make).result()
+    return _PAIRS(key, make)
 
 
 class NamedTomography(Operator):
