@@ -63,16 +63,16 @@ def test_a_head_is_judged_by_one_picture_whichever_the_coils(head, tmp_path, mon
     ways = ("--data", str(head), "--only", "mri", "--tasks", "mri-every-2", "--methods", "[zt]*l*")
     rows = run(monkeypatch, tmp_path, *ways)
     found = {(r["dataset"], r["method"]): r["psnr"] for r in rows}
-    for coils in ("head", "head-espirit"):
+    for coils in mri.COILS:
         assert found[coils, "total variation"] > found[coils, "zero-filled"] > 15
     pictures = [tmp_path / "work/pictures" / d / "mri-every-2/true.png" for d in mri.COILS]
-    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+    assert len({picture.read_bytes() for picture in pictures}) == 1
 
 
 def test_lines_that_were_left_out_judge_the_strength(head, tmp_path):
     setting = Setting(tmp_path, head, quick=True, tasks=["mri-every-2"], methods=["total*"])
     found = {method: foreseen for method, _, foreseen in mri.tune(setting)}
-    assert [*found] == ["total variation, head", "total variation, head-espirit"]
+    assert [*found] == [f"total variation, {coils}" for coils in mri.COILS]
     assert all(decibel > 3 for told in found.values() for decibel in told.values())
 
 

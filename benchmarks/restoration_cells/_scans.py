@@ -12,6 +12,7 @@ import innverse
 from innverse.data import write_image
 from innverse.errors import InnverseError
 from innverse.physics import LinearPhysics
+from innverse.solvers import EachChannel
 
 from ._setting import NoData, Setting, judged, row
 
@@ -29,13 +30,15 @@ def total_variation(y: Tensor, physics: LinearPhysics, setting: Setting) -> Tens
 
 
 def plug_and_play(
-    of: str, strength: float = 0.25
+    of: str, strength: float = 0.25, steps: int = 30
 ) -> Callable[[Tensor, LinearPhysics, Setting], Tensor]:
     """With the prior for photographs of the zoo, or with one's own."""
 
     def restore(y: Tensor, physics: LinearPhysics, setting: Setting) -> Tensor:
-        steps, weight = 2 if setting.quick else 30, {"strength": strength}
-        return innverse.solve(y, physics, prior(setting, of), "pnp", steps=steps, **weight).x
+        given = {"strength": strength, "steps": 2 if setting.quick else steps}
+        model, channels = prior(setting, of), physics.image_shape[0]
+        model = model if channels == 1 else EachChannel(model, channels)
+        return innverse.solve(y, physics, model, "pnp", **given).x
 
     return restore
 

@@ -2,8 +2,10 @@
 
 Simulated are the pictures of the CT cells, as magnitudes. Of the head, eight coils, every second or
 fourth of the measured lines is kept besides the 24 around the middle, from which the coils are
-estimated, by Walsh's way or by ESPIRiT. What counts as true, for both, is the magnitude of what all
-lines and Walsh's coils give, up to white; it has the noise of the scan.
+estimated, by Walsh's way, by ESPIRiT, or by ESPIRiT with two sets, since this head is wider than the
+field of view and folds. What counts as true, for all, is the magnitude of what all lines and Walsh's
+coils give, up to white; it has the noise of the scan. Results are seen by the coils and put together
+likewise.
 
 The strength of the prior on the head was chosen without that picture (`tune`): lines that were kept
 are left out, the rest is reconstructed, and its k-space is compared with theirs. That magnitudes are
@@ -15,24 +17,28 @@ from __future__ import annotations
 import functools
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 import innverse
-from innverse.physics import MRI
+from innverse.physics import MRI, espirit_maps
 from innverse.physics.fourier import as_complex
 from innverse.physics.mri import NamedMRI
 from innverse.physics.scan import Scan
 from innverse.studies import tasks
 
 from . import ct
-from ._scans import Measured, Way, plug_and_play, prior, rows_of, total_variation
+from ._scans import Measured, Way, plug_and_play, rows_of, total_variation
 from ._setting import NoData, Rows, Setting
 
 HEAD, ZOO = "mri_brain_8ch.mat", "natural-gray"
-COILS = {"head": "walsh", "head-espirit": "espirit"}
+COILS = {
+    "head": ("walsh", None),
+    "head-espirit": ("espirit", None),
+    "head-espirit-2": ("espirit", 2),
+}
 THINNED = {f"mri-every-{n}": n for n in (2, 4)}
 STRENGTHS = (1.0, 3.0, 10.0)
 LEFT_OUT = slice(3, None, 6)  # of the kept lines beside the middle
@@ -63,22 +69,34 @@ def rows(setting: Setting) -> Rows:
             setting, task.name, name, WAYS, functools.partial(ct._measured, task, slices)
         )
     if setting.data is not None and (setting.data / HEAD).exists():
-        ways = {name: _magnitude(way) for name, way in ON_THE_HEAD.items()}
-        for task, dataset in itertools.product(THINNED, COILS):
-            head = functools.partial(_head, setting, THINNED[task], COILS[dataset])
+        for (task, every), (dataset, coils) in itertools.product(THINNED.items(), COILS.items()):
+            plain = functools.cache(functools.partial(_scan, setting, every))
+            ways = {name: _pictured(way, plain) for name, way in ON_THE_HEAD.items()}
+            head = functools.partial(_head, setting, every, *coils)
             yield from rows_of(setting, task, dataset, ways, head)
 
 
-def _magnitude(way: Way) -> Way:
-    return lambda y, physics, setting: way(y, physics, setting).abs()
+def _pictured(way: Way, plain: Callable[[], Scan]) -> Way:
+    """What the coils see of a result, put together by Walsh's coils."""
+
+    def restore(y, physics, setting):
+        images = physics.coil_images(way(y, physics, setting))
+        return plain().physics.combined(images).abs()
+
+    return restore
 
 
-def _scan(setting: Setting, every: int, coils: str) -> Scan:
-    return NamedMRI(every=every, sensitivities=coils).scan(setting.archive(HEAD))
+def _scan(setting: Setting, every: int, coils: str = "walsh", sets: int | None = None) -> Scan:
+    scan = NamedMRI(every=every, sensitivities=coils).scan(setting.archive(HEAD))
+    if sets is not None:
+        mask, noise = scan.physics.mask[0, 0], scan.physics.noise
+        maps, _ = espirit_maps(as_complex(scan.y)[0], 24, phase=True, sets=sets)
+        scan.physics = MRI(maps, mask, noise=noise)
+    return scan
 
 
-def _head(setting: Setting, every: int, coils: str) -> list[Measured]:
-    scan, full = _scan(setting, every, coils), _scan(setting, every, "walsh").full
+def _head(setting: Setting, every: int, coils: str, sets: int | None) -> list[Measured]:
+    scan, full = _scan(setting, every, coils, sets), _scan(setting, every).full
     assert full is not None
     return [(full.abs().clamp(0, 1), scan.y, scan.physics)]
 
@@ -90,7 +108,7 @@ def tune(setting: Setting) -> Iterator[tuple[str, str, dict[float, float]]]:
         for method, strengths in (("total variation", (1.0,)), ("zoo prior, pnp", STRENGTHS)):
             if not setting.wants(task, dataset, method):
                 continue
-            scan = _scan(setting, every, coils)
+            scan = _scan(setting, every, *coils)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
                 found = {s: _foreseen(scan, method, s, setting) for s in strengths}
@@ -98,7 +116,7 @@ def tune(setting: Setting) -> Iterator[tuple[str, str, dict[float, float]]]:
 
 
 def _foreseen(scan: Scan, method: str, strength: float, setting: Setting) -> float:
-    physics, steps = scan.physics, 2 if setting.quick else 15
+    physics, steps = scan.physics, 15
     assert isinstance(physics, MRI)
     mask, lines = physics.mask[0, 0], physics.mask[0, 0].any(0)
     middle = torch.arange(len(lines)) - len(lines) // 2
@@ -109,9 +127,9 @@ def _foreseen(scan: Scan, method: str, strength: float, setting: Setting) -> flo
     rest, out = MRI(coils, mask - held, noise=physics.noise), MRI(coils, held)
     y = rest.keep_measured(scan.y)
     if method == "total variation":
-        x = innverse.solve(y, rest, method="tv", steps=10 * steps).x
+        x = innverse.solve(y, rest, method="tv", steps=20 if setting.quick else 10 * steps).x
     else:
-        x = innverse.solve(y, rest, prior(setting, ZOO), "pnp", strength=strength, steps=steps).x
+        x = plug_and_play(ZOO, strength, steps)(y, rest, setting)
     return _share(out.keep_measured(scan.y) - out.A(x)) - _share(out.keep_measured(scan.y))
 
 

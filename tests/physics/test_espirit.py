@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from innverse.errors import InnverseError
-from innverse.physics import espirit_maps
-from innverse.physics.fourier import fft
+from innverse.physics import MRI, espirit_maps
+from innverse.physics.fourier import as_channels, fft, ifft
 from innverse.physics.mri import NamedMRI, simulated_sensitivities
 
 H, W, COILS = 48, 40, 6
@@ -80,6 +80,47 @@ def test_the_phase_of_the_image_may_stay_in_the_maps():
     assert float(real.real[shrunk].min()) > 0.5
 
 
+def folded() -> torch.Tensor:
+    """What coils see of a body of 3/2 the width of the field of view."""
+    wide = 3 * W // 2
+    s = simulated_sensitivities(COILS, (H, wide)).to(torch.complex128)
+    y, x = torch.linspace(-1, 1, H)[:, None], torch.linspace(-1, 1, wide)[None]
+    images = s * ((x / 0.95) ** 2 + (y / 0.9) ** 2 < 1).double() * (0.7 + 0.3 * (x * y > 0))
+    seen = images[..., W // 4 : W // 4 + W].clone()
+    seen[..., -(W // 4) :] += images[..., : W // 4]
+    seen[..., : W // 4] += images[..., W // 4 + W :]
+    return fft(seen)
+
+
+def test_a_body_that_folds_needs_two_sets_of_maps():
+    k = folded()
+    mask, images = torch.ones(H, W, dtype=torch.float64), ifft(k)
+    left = {}
+    for sets in (1, 2):
+        maps, eigenvalues = espirit_maps(k, 24, phase=True, sets=sets)
+        physics = MRI(maps, mask, complex_image=True)
+        rest = images - physics.coil_images(physics.A_adjoint(as_channels(k[None])))[0]
+        left[sets] = float(rest.abs().square().sum() / images.abs().square().sum())
+    assert left[2] < 0.2 * left[1] and left[2] < 2e-3
+    at_sides = eigenvalues[1][H // 2 - 4 : H // 2 + 4]
+    assert float(at_sides[:, 2:8].min()) > 0.95 > 0.9 > float(at_sides[:, 18:22].max())
+    one, _ = espirit_maps(k, 24)
+    assert torch.equal(one, espirit_maps(k, 24, sets=1)[0][0])
+
+
+@pytest.mark.parametrize("complex_image", [False, True])
+def test_several_sets_have_an_exact_adjoint(complex_image):
+    maps, _ = espirit_maps(folded(), 24, phase=True, sets=2)
+    mask = (torch.arange(W) % 3 != 0).double().expand(H, W)
+    physics = MRI(maps, mask, complex_image)
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 4 if complex_image else 2, H, W, generator=g, dtype=torch.float64)
+    y = torch.randn(2, 2 * COILS, H, W, generator=g, dtype=torch.float64)
+    assert physics.image_shape == tuple(x.shape[1:]) and physics.coils == COILS
+    one, other = (physics.A(x) * y).sum(), (x * physics.A_adjoint(y)).sum()
+    assert float((one - other).abs()) < 1e-10 * float(physics.A(x).norm() * y.norm())
+
+
 def test_the_command_takes_them_by_name(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "head.h5", "w") as file:
@@ -100,6 +141,7 @@ def test_the_command_takes_them_by_name(tmp_path):
     [
         (lambda: espirit_maps(noisy(0), 4), "fit into the calibration region of 4x4"),
         (lambda: espirit_maps(noisy(0), 24, kernel=1), "kernel=1"),
+        (lambda: espirit_maps(noisy(0), 24, sets=9), "1 to 6 sets"),
         (lambda: espirit_maps(noisy(0).real), "must be complex"),
         (lambda: espirit_maps(noisy(0) * (torch.arange(W) % 2), 24), "were not measured"),
     ],

@@ -18,6 +18,7 @@ def espirit_maps(
     rank: float = 0.02,
     crop: float = 0.8,
     phase: bool = False,
+    sets: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Coil sensitivities from the middle of k-space (Uecker et al. 2014, Magn. Reson. Med. 71).
 
@@ -35,10 +36,12 @@ def espirit_maps(
         crop: sensitivities are 0 where the largest eigenvalue is below, outside of the body.
         phase: leave the phase of the image in the sensitivities, so that the image is real; else
             the first coil is real.
+        sets: so many eigenvectors, each cropped by its own eigenvalue; 2 for a body that folds, see
+            `MRI`.
 
     Returns:
-        The sensitivities (coils, H, W), complex, with sum |S_j|^2 = 1 or 0; and all eigenvalues
-        (coils, H, W), the largest first.
+        The sensitivities (coils, H, W), or (sets, coils, H, W), complex, with sum |S_j|^2 = 1 or 0;
+        and all eigenvalues (coils, H, W), the largest first.
 
     Raises:
         InputError: lines of the calibration region were not measured.
@@ -51,6 +54,8 @@ def espirit_maps(
         (torch.Size([2, 32, 32]), True)
     """
     region = calibration_region(kspace, calibration)
+    if not 1 <= (sets or 1) <= len(kspace):
+        raise UsageError(f"sets={sets}: {len(kspace)} coils tell apart 1 to {len(kspace)} sets")
     block = kspace[:, *region]
     coils, height, width = kspace.shape
     if not 2 <= kernel <= min(block.shape[1:]):
@@ -75,6 +80,9 @@ def espirit_maps(
     w = ifft(whole) * (height * width) ** 0.5 / kernel**2
     eigenvalues, eigenvectors = torch.linalg.eigh(w.permute(2, 3, 0, 1))
     eigenvalues = eigenvalues.permute(2, 0, 1).flip(0)
-    s = eigenvectors[..., -1].permute(2, 0, 1)
-    s = with_phase(s, calibration_images(kspace, region), phase)
-    return torch.where(eigenvalues[0] >= crop, s, 0), eigenvalues
+    images = calibration_images(kspace, region)
+    found = []
+    for k in range(sets or 1):
+        s = with_phase(eigenvectors[..., -1 - k].permute(2, 0, 1), images, phase)
+        found.append(torch.where(eigenvalues[k] >= crop, s, 0))
+    return (found[0] if sets is None else torch.stack(found)), eigenvalues

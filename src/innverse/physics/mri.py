@@ -29,8 +29,11 @@ class MRI(KSpace):
     sensitivities (`estimate_sensitivities` with ``phase=True`` puts it there), which halves the
     unknowns and completes half-measured k-space.
 
+    Several sets of sensitivities (`espirit_maps`) are for a body larger than the field of view, which
+    folds: images have a channel for each, and the coils see their sum.
+
     Args:
-        sensitivities: (coils, H, W), complex.
+        sensitivities: (coils, H, W), complex; or (sets, coils, H, W).
         mask: 1 = measured, (H, W).
         complex_image: whether images are complex, two channels.
         noise: sigma (of each of the two parts) or a noise model.
@@ -52,19 +55,18 @@ class MRI(KSpace):
         self, sensitivities: Tensor, mask: Tensor, complex_image: bool = False, noise=None
     ):
         s, mask = torch.as_tensor(sensitivities), torch.as_tensor(mask)
-        if s.ndim != 3 or not s.is_complex():
+        if s.ndim not in (3, 4) or not s.is_complex():
             raise InputError(
-                "sensitivities must be complex, (coils, H, W), got "
+                "sensitivities must be complex, (coils, H, W) or (sets, coils, H, W), got "
                 f"{s.dtype} of shape {tuple(s.shape)}"
             )
-        if tuple(mask.shape) != tuple(s.shape[1:]):
-            raise ShapeError(
-                f"the mask {tuple(mask.shape)} does not fit coils of {tuple(s.shape[1:])} pixels"
-            )
+        sets, size = (len(s) if s.ndim == 4 else 1), tuple(s.shape[-2:])
+        if tuple(mask.shape) != size:
+            raise ShapeError(f"the mask {tuple(mask.shape)} does not fit coils of {size} pixels")
         mask = mask.to(s.real.dtype)
         if not bool(torch.isfinite(torch.view_as_real(s)).all() & torch.isfinite(mask).all()):
             raise InputError("the sensitivities or the mask contain NaN or Inf")
-        super().__init__((2 if complex_image else 1, *s.shape[1:]), noise)
+        super().__init__(((2 if complex_image else 1) * sets, *size), noise)
         self.complex_image = complex_image
         # real parts and imaginary parts: a module moves and casts them like its other buffers
         self.register_buffer("sensitivities", torch.view_as_real(s.resolve_conj()).clone())
@@ -72,17 +74,27 @@ class MRI(KSpace):
 
     @property
     def coils(self) -> int:
-        return self.sensitivities.shape[0]
+        return self.sensitivities.shape[-4]
 
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
-        image = as_complex(x) if self.complex_image else x
-        return as_channels(self._mask(x) * fft(self._coils(x) * image))
+        return as_channels(self._mask(x) * fft(self.coil_images(x)))
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         self.check_data(y, (2 * self.coils, *self.known_shape[1:]))
-        x = self._coils(y).conj() * ifft(self._mask(y) * as_complex(y))
-        return self._to_image(x.sum(1, keepdim=True))
+        return self.combined(ifft(self._mask(y) * as_complex(y)))
+
+    def coil_images(self, x: Tensor) -> Tensor:
+        """What the coils see of x, (B, coils, H, W), complex."""
+        s, image = self._coils(x), as_complex(x) if self.complex_image else x
+        return s * image if s.ndim == 3 else (s * image.unsqueeze(2)).sum(1)
+
+    def combined(self, images: Tensor) -> Tensor:
+        """sum_j conj(S_j) image_j of what the coils see, an image: the adjoint of `coil_images`."""
+        s = self._coils(images.real).conj()
+        if s.ndim == 3:
+            return self._to_image((s * images).sum(1, keepdim=True))
+        return self._to_image((s * images.unsqueeze(1)).sum(2))
 
     def classical(self, y: Tensor) -> Tensor:
         """The coils put together, what was not measured taken for zero."""
