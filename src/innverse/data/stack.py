@@ -94,8 +94,9 @@ def to_unit(values: Any, x_range: Range | None) -> Any:
     """An array or tensor in units as 0 and 1 at the ends of their range; None is that already.
 
     Example:
-        >>> to_unit(np.array([-1000.0, 1000.0]), (-1000, 3000))
-        array([0. , 0.5])
+        >>> from innverse.data.stack import to_unit
+        >>> to_unit(torch.tensor([-1000.0, 1000.0]), (-1000, 3000))
+        tensor([0.0000, 0.5000])
     """
     low, high = x_range or (0.0, 1.0)
     return (values - low) / (high - low)
