@@ -34,9 +34,9 @@ TEST, OTHERS = "celebahq", ("birds12", "flowers12")
 PACKAGES = ("torch", "innverse")
 
 
-def read(data: str, subsets: tuple[str, ...], shape: tuple[int, int, int], each: int | None):
+def read(data: str, subsets: tuple[str, ...], model, each: int | None):
     """The first ``each`` images of every subset, and their names."""
-    found = [images.read(data, subset, shape)[0][:each] for subset in subsets]
+    found = [images.read(data, subset, model)[0][:each] for subset in subsets]
     return torch.cat(found), f"{' and '.join(subsets)} of {Path(data).name}"
 
 
@@ -50,11 +50,11 @@ def main() -> None:
     harness.use(args.threads)
     keep_buffers()
     contestants = [Contestant.load(name) for name in args.models]
-    shape = contestants[0].model.shape
+    model = contestants[0].model
     settings = Settings(draws=36, importance=4, searched=2, restarts=1, steps=5, memory_batch=2)
     settings = settings if args.quick else Settings(importance=64, restarts=2)
-    test = read(args.data, (TEST,), shape, 8 if args.quick else None)
-    other = read(args.data, OTHERS, shape, max(1, settings.searched // len(OTHERS)))
+    test = read(args.data, (TEST,), model, 8 if args.quick else None)
+    other = read(args.data, OTHERS, model, max(1, settings.searched // len(OTHERS)))
     started, spent = time.perf_counter(), time.process_time()
 
     def progress(done: int, total: int, note: str) -> None:

@@ -15,7 +15,7 @@ if not (FOLDER / "restoration_cells").is_dir():  # an installed package without 
     pytest.skip("benchmarks are not here", allow_module_level=True)
 sys.path.append(str(FOLDER))
 
-from restoration_cells import _epll, _methods, _pictures  # noqa: E402
+from restoration_cells import _epll, _methods, _patchnr, _pictures  # noqa: E402
 
 import restoration  # noqa: E402
 from innverse.physics import Denoising  # noqa: E402
@@ -71,9 +71,29 @@ def test_weights_are_tuned_on_training_pictures(monkeypatch, tmp_path, capsys):
 def test_every_way_that_needs_no_file_finds_a_picture(monkeypatch, tmp_path, capsys):
     run(monkeypatch, "--only", "photographs", "--tasks", "inpaint-50", "--out", tmp_path)
     rows = json.loads((tmp_path / "restoration.json").read_text())["rows"]
-    missing = {"DnCNN", "patch flow, pnp", *(w for w in _methods.WAYS if w.startswith("deepinv"))}
+    missing = {"DnCNN", *(w for w in _methods.WAYS if w.startswith("patch flow"))}
+    missing |= {*(w for w in _methods.WAYS if w.startswith("deepinv"))}
     assert {r["method"] for r in rows} == set(_methods.WAYS) - missing
     assert all(r["psnr"] > 5 for r in rows)
+
+
+class Normal:
+    """Pixels N(mean, std^2), each by itself."""
+
+    multiple, noise_range, mean, std = 4, None, 0.4, 0.1
+
+    def log_prob(self, x, level):
+        return -0.5 * ((x - self.mean) / self.std).square().flatten(1).sum(1)
+
+
+def test_descent_on_patches_finds_what_is_most_likely():
+    y = torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(0))
+    noise, weight = 0.2, 0.5
+    x = _patchnr.restore(y, Denoising(noise=noise), noise, Normal(), weight, y)
+    data, prior = 1 / noise**2, weight / Normal.std**2
+    right = (data * y + prior * Normal.mean) / (data + prior)
+    inside = (..., slice(4, -4), slice(4, -4))  # where every grid of patches lies
+    assert float((x - right)[inside].abs().max()) < 5e-3
 
 
 def test_a_mixture_of_one_is_the_gaussian_of_the_patches():

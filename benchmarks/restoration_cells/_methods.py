@@ -18,7 +18,7 @@ import innverse
 from innverse.physics import LinearPhysics
 from innverse.solvers.baselines.tv import default_lam
 
-from . import _deepinv, _epll, _pictures
+from . import _deepinv, _epll, _patchnr, _pictures
 from ._setting import NoData, Setting
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +109,12 @@ def posterior_mean(y, physics, weight, setting):
     return innverse.solve(y, physics, zoo(), "posterior", noise=noise_of(physics), **effort).x
 
 
+def patchnr(y, physics, weight, setting):
+    x, steps = first_guess(y, physics), 3 if setting.quick else _patchnr.STEPS
+    flow = patch_flow(setting)
+    return _patchnr.restore(y, physics, noise_of(physics), flow, weight, x, steps)
+
+
 @functools.cache
 def zoo():
     return innverse.load("natural-gray")
@@ -163,13 +169,14 @@ _STRENGTHS = (0.125, 0.25, 0.5)  # which plain denoising, one step, does not kno
 WAYS: dict[str, Way] = {
     "pseudo-inverse": Way(pseudo_inverse),
     "total variation": Way(total_variation, (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)),
-    "wavelets": Way(wavelets, (0.125, 0.25, 0.5, 1.0, 2.0)),
+    "wavelets": Way(wavelets, (0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)),
     "EPLL": Way(epll, _LESS),
     "DnCNN": Way(dncnn, _LESS),
     "zoo prior, pnp": Way(ours("pnp", "strength"), _STRENGTHS, "denoise-*", 0.0),
     "zoo prior, MAP": Way(ours("map", "beta"), (0.5, 1.0)),
     "zoo prior, posterior mean": Way(posterior_mean, small=True),
     "patch flow, pnp": Way(ours("pnp", "strength", patch_flow), _STRENGTHS, "denoise-*", 0.0),
+    "patch flow, gradient": Way(patchnr, _LESS),
 } | {name: Way(restore, _LESS) for name, restore in _deepinv.WAYS.items()}
 
 

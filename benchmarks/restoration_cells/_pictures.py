@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innverse.data import open_images
+from innverse.physics import read_kernels
 
 from ._setting import Setting
 
@@ -62,8 +63,6 @@ def kernels(setting: Setting) -> list[Tensor]:
     """The eight measured motions of Levin et al. (2009), of unit sum."""
     if setting.quick:
         return [torch.ones(1, 5) / 5]
-    import h5py
-
     file = Path(setting.work) / "Levin09.mat"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,10 +70,7 @@ def kernels(setting: Setting) -> list[Tensor]:
             member = archive.extractfile("kernels/Levin09.mat")
             assert member is not None
             file.write_bytes(member.read())
-    with h5py.File(file) as mat:
-        (every,) = (v for v in mat.values() if isinstance(v, h5py.Dataset))
-        found = [torch.tensor(mat[ref][:].T).float() for ref in every[:].flatten()]
-    return [k / k.sum() for k in found]
+    return read_kernels(file)
 
 
 def synthetic(k: int, side: int = 48) -> Tensor:

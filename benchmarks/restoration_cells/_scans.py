@@ -12,6 +12,7 @@ import innverse
 from innverse.data import write_image
 from innverse.errors import InnverseError
 from innverse.physics import LinearPhysics, whiten
+from innverse.solvers import EachChannel
 from innverse.solvers.baselines.tv import default_lam
 
 from ._methods import Way
@@ -29,12 +30,14 @@ def total_variation(y: Tensor, physics: LinearPhysics, weight: float, setting: S
     return innverse.solve(y, physics, method="tv", lam=lam, steps=20 if setting.quick else 600).x
 
 
-def plug_and_play(of: str, usual: float = 0.25) -> Way:
+def plug_and_play(of: str, usual: float = 0.25, steps: int = 30) -> Way:
     """With the prior for photographs of the zoo, or with one's own; the weight is its strength."""
 
     def restore(y: Tensor, physics: LinearPhysics, weight: float, setting: Setting) -> Tensor:
-        steps = 2 if setting.quick else 30
-        return innverse.solve(y, physics, prior(setting, of), "pnp", steps=steps, strength=weight).x
+        given = {"strength": weight, "steps": 2 if setting.quick else steps}
+        model, channels = prior(setting, of), physics.image_shape[0]
+        model = model if channels == 1 else EachChannel(model, channels)
+        return innverse.solve(y, physics, model, "pnp", **given).x
 
     return Way(restore, (usual / 2, usual, 2 * usual), usual=usual)
 

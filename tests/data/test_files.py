@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import torch
 
 from innverse.data import open_images, read_array, read_stack, split, write_image, write_stack
 from innverse.data.files import dicom_series, is_stack, stack_files
+from innverse.data.formats import matlab
+from innverse.data.scan_files import read_kspace
 from innverse.data.stack import from_slices, to_slices
 from innverse.errors import InnverseError, InputError, UsageError
 
@@ -215,6 +218,51 @@ def test_the_arrays_of_a_cell_are_named_as_in_matlab(tmp_path):
             read_array(f"{tmp_path / name}.mat")
 
 
+def test_all_arrays_of_a_file_and_of_cells_in_its_cells(tmp_path):
+    """Texts, structures and what is empty are no arrays, whatever the version."""
+    h5py, scipy_io = pytest.importorskip("h5py"), pytest.importorskip("scipy.io")
+    a, b, c = (np.arange(n * 3.0).reshape(n, 3) for n in (2, 4, 5))
+    inner, outer = np.empty((1, 1), object), np.empty((2, 1), object)
+    inner[0, 0] = c
+    outer[:, 0] = [b, inner]
+    known = {"a": a, "z": outer, "text": "kernel", "s": {"x": 1.0}}
+    scipy_io.savemat(tmp_path / "old.mat", known)
+    with h5py.File(tmp_path / "new.mat", "w", userblock_size=512) as file:
+        file["a"] = a.T
+        file["text"] = np.array([[107], [101]], np.uint16)
+        file["text"].attrs["MATLAB_class"] = np.bytes_("char")
+        file["nothing"] = np.zeros(2, np.uint64)
+        file["nothing"].attrs["MATLAB_empty"] = np.uint8(1)
+        file["#refs#/b"], file["#refs#/c"] = b.T, c.T
+        cell = file.create_dataset("#refs#/d", (1, 1), h5py.ref_dtype)
+        cell[0, 0] = file["#refs#/c"].ref
+        cells = file.create_dataset("z", (1, 2), h5py.ref_dtype)
+        cells[0] = [file["#refs#/b"].ref, cell.ref]
+    for name in ("old.mat", "new.mat"):
+        found = matlab.arrays(tmp_path / name)
+        assert [*found] == ["a", "z{1}", "z{2}{1}"]
+        for values, right in zip(found.values(), (a, b, c), strict=True):
+            np.testing.assert_array_equal(values, right)
+
+
+def test_links_to_other_files_are_not_followed(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["kspace"] = np.ones((1, 2, 8, 8), np.complex64)
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["kspace"] = h5py.ExternalLink("secret.h5", "kspace")
+    with pytest.raises(InputError, match="kspace lies in other files"):
+        read_kspace(tmp_path / "scan.h5")
+
+
+def test_a_scan_that_would_fill_the_memory_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file.create_dataset("kspace", (900, 8, 512, 512), np.complex64, chunks=(1, 8, 512, 512))
+    with pytest.raises(InputError, match="fill the memory"):
+        read_kspace(tmp_path / "scan.h5")
+
+
 @pytest.mark.parametrize(
     "shape", [(9, 8), (4, 9, 8), (9, 8, 3), (4, 9, 8, 1), (4, 9, 8, 3), (4, 3, 9, 8), (2, 4, 9, 8)]
 )
@@ -366,6 +414,18 @@ def test_slices_are_numbers_between_the_ends_of_their_range(tmp_path):
     np.testing.assert_allclose(values[0], HU[0], atol=(high - low) / 65535)
     shallow = open_images(folder)
     np.testing.assert_allclose(shallow.array(0) / 255, source.array(0) / 65535, atol=0.5 / 255)
+
+
+def test_slices_are_read_as_a_model_was_trained(tmp_path):
+    dicom(tmp_path / "a.dcm")
+    model = SimpleNamespace(shape=(1, 8, 8), x_range=(-2000.0, 4000.0), units="HU")
+    source = open_images(tmp_path, like=model, deep=True)
+    assert source.x_range == model.x_range and source.units == "HU"
+    np.testing.assert_allclose(source.unit(0)[0], (HU[0] + 2000.0) / 6000, atol=1e-5)
+    with pytest.raises(InputError, match="values in HU, the model knows 1/mm"):
+        open_images(tmp_path, like=SimpleNamespace(shape=(1, 8, 8), x_range=(0, 1), units="1/mm"))
+    write_image(tmp_path / "photo.png", torch.rand(3, 8, 8))  # has black and white of its own
+    assert open_images(tmp_path / "photo.png", like=model).x_range is None
 
 
 def test_a_given_range_clips_and_says_so(tmp_path):

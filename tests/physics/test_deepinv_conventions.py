@@ -108,6 +108,53 @@ def _theirs(ours) -> D.LinearPhysics:
     return D.LinearPhysics(A=ours.A, A_adjoint=ours.A_adjoint, max_iter=500, tol=1e-7)
 
 
+CHECKS = (
+    "operators_adjointness",
+    "operators_norm",
+    "pseudo_inverse",
+    "operators_differentiability",
+    "adjoint_autograd",
+)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("check", CHECKS)
+def test_our_operators_pass_deepinvs_own_tests(check, name, monkeypatch):
+    """The functions of deepinv/tests/test_physics.py, which is installed with it, on our operators,
+    scaled to norm 1, which is what they expect."""
+    theirs = pytest.importorskip("deepinv.tests.test_physics")
+    make, shape = OURS[name]
+    ours = make().double()
+    x = torch.randn(1, *shape, generator=_gen(), dtype=torch.float64)
+    unit = ours.norm_squared(x.shape, 300) ** 0.5
+
+    def find_operator(name, device, get_physics_param=False):
+        scaled = D.LinearPhysics(
+            A=lambda x: ours.A(x) / unit, A_adjoint=lambda y: ours.A_adjoint(y) / unit,
+            max_iter=500, tol=1e-7,
+        )  # fmt: skip
+        return (scaled, shape, 1.0, torch.float64, *([[]] if get_physics_param else []))
+
+    monkeypatch.setattr(theirs, "find_operator", find_operator)
+    more = {
+        "operators_norm": {"verbose": False, "rng": _gen()},
+        "pseudo_inverse": {"implicit_backward_solver": False, "rng": _gen()},
+        "operators_adjointness": {"rng": _gen()},
+    }.get(check, {})
+    getattr(theirs, f"test_{check}")(name, device=torch.device("cpu"), **more)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_operators_are_linear(name):
+    make, shape = OURS[name]
+    ours, g = make().double(), _gen()
+    x, z = torch.randn(2, 1, *shape, generator=g, dtype=torch.float64)
+    y = ours.A(2 * x - 3 * z)
+    assert float((y - 2 * ours.A(x) + 3 * ours.A(z)).abs().max()) < 1e-6 * float(y.abs().max())
+    back = ours.A_adjoint(2 * y)
+    assert float((back - 2 * ours.A_adjoint(y)).abs().max()) < 1e-6 * float(back.abs().max())
+
+
 @pytest.mark.parametrize("name", TWINS)
 def test_twins_measure_the_same(name):
     theirs, ours, shape = TWINS[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 
 import numpy as np
 import PIL.Image
@@ -135,17 +135,12 @@ def test_descriptions_that_make_no_sense_are_one_line(make):
     assert "\n" not in str(e.value)
 
 
-def test_a_missing_library_is_named(tmp_path, monkeypatch):
-    _v5(tmp_path / "kernels.mat")
-    load = builtins.__import__
-
-    def without(name, *rest):
-        if name == "h5py":
-            raise ImportError("no", name=name)
-        return load(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UsageError, match=r"\.mat files need h5py: pip install"):
+@pytest.mark.parametrize(("write", "library"), [(_v5, "scipy.io"), (_v73, "h5py")])
+def test_a_missing_library_is_named(tmp_path, monkeypatch, write, library):
+    write(tmp_path / "kernels.mat")
+    monkeypatch.setitem(sys.modules, library, None)
+    name = library.partition(".")[0]
+    with pytest.raises(InnverseError, match=rf"kernels\.mat needs {name}: pip install"):
         P.read_kernels(tmp_path / "kernels.mat")
 
 

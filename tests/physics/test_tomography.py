@@ -197,3 +197,12 @@ def test_matrices_are_kept_as_far_as_their_bytes_allow(monkeypatch):
         Tomography((1, 32, 32), views).A(torch.rand(1, 1, 32, 32))
         assert kept.nbytes <= 10**6 or len(kept.found) == 1
     assert 1 < len(kept.found) < 10
+
+
+def test_torch_func_differentiates_it():
+    physics = Tomography((1, 12, 10), 9)
+    x = torch.rand(1, 1, 12, 10, generator=torch.Generator().manual_seed(0))
+    y, back = torch.func.vjp(physics.A, x)
+    assert torch.allclose(back(y)[0], physics.A_adjoint(y), atol=1e-4)
+    grad = torch.func.grad(lambda x: 0.5 * physics.A(x).square().sum())(x)
+    assert torch.allclose(grad, physics.A_adjoint(physics.A(x)), atol=1e-4)

@@ -57,6 +57,12 @@ def test_photons_through_a_slice(level):
     assert abs(float(y.mean() - middle)) < 0.1 * std  # the bias is half a relative variance
 
 
+def test_slices_of_another_range_absorb_as_their_units_say():
+    _, usual = tasks.ct(8).measure(grey(), torch.Generator())
+    _, wide = tasks.ct(8, x_range=(-1000.0, 3000.0)).measure(grey(), torch.Generator())
+    assert wide.noise.absorption == pytest.approx(4 / 3 * usual.noise.absorption)
+
+
 def test_an_angular_range_beyond_a_half_turn_is_refused():
     with pytest.raises(UsageError, match="180"):
         tasks.ct(60, span=270)

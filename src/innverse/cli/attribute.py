@@ -101,11 +101,15 @@ def attribute(
     else:
         level = noise_level(flow, level_asked, SIGMA)
         with Progress("finding the direction", quiet=quiet):
-            sets = (read_pictures(data, None, flow.shape)[0] for data in (with_, without) if data)
+            sets = (
+                read_pictures(data, None, flow, flow.shape[1:])[0]
+                for data in (with_, without)
+                if data
+            )
             found = Attribute.between(flow, *sets, level)
     files = [] if save is None else [found.save(save)]
     if apply is not None:
-        x = read_picture(apply, flow.shape[0], found.direction.shape[-2:]).to(target)
+        x = read_picture(apply, flow, found.direction.shape[-2:]).to(target)
         values = torch.linspace(low, high, steps)
         files.append(write_image(out, grid(found.apply(flow, x, values).cpu(), steps)))
     if json:

@@ -99,14 +99,14 @@ def compare(
     if not names:
         return 130
     contestants = [Contestant.load(name, target) for name in names]
-    shape = contestants[0].model.shape
+    model = contestants[0].model
     if test is not None:
-        tests = images.read(test, test_subset, shape)
+        tests = images.read(test, test_subset, model)
     elif unseen is not None:
         tests = unseen.stack(), f"held out of {Path(data).name}"
     else:
-        tests = images.faces(shape)
-    others = images.photographs(shape) if ood is None else images.read(ood, ood_subset, shape)
+        tests = images.faces(model.shape)
+    others = images.photographs(model) if ood is None else images.read(ood, ood_subset, model)
     few = {"draws": 64, "importance": 8, "searched": 4, "restarts": 1, "steps": 10}
     settings = Settings(temperature=temperature, seed=seed, **(few if quick else {}))
     with Progress("comparing", quiet=quiet) as progress:

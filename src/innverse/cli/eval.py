@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
@@ -35,7 +36,11 @@ class Common:
     """Flags that all measurements have."""
 
     data: Annotated[
-        str, Parameter(help="Folder, tar, .npy/.npz, one image, or a built-in set (skimage).")
+        str,
+        Parameter(
+            help="Folder, tar, .npy/.npz, one image, slices with units (DICOM, TIFF, ...), which have "
+            "the range of the model or else their own, or a built-in set (skimage)."
+        ),
     ]
     subset: Annotated[
         str | None, Parameter(help="A part of the data, such as a folder in a tar.")
@@ -157,8 +162,9 @@ def ct(
     angles
         Views; one or several.
     photons
-        On each ray before the slice; one or several. Slices are 360 mm of -1000 to 2000 Hounsfield
-        units.
+        On each ray before the slice; one or several. Slices are 360 mm wide; water absorbs .02 a
+        millimetre, black nothing, and white what 2000 Hounsfield units do, or of slices in these units
+        the upper end of their range.
     span
         Degrees over which the views are spread, at most 180.
     """
@@ -206,9 +212,12 @@ def _measure(family: str, flags: Common, options: Any, **levels: list) -> int:
         flow = load_model(flags.model, device)
         if method in ("auto", "pnp"):
             _check_levels(flow, flags.model, levels.get("sigma", []))
-    channels = 1 if flow is None else flow.shape[0]
-    source = open_images(flags.data, subset=flags.subset, channels=channels)
+    source = open_images(flags.data, subset=flags.subset, channels=1, deep=True, like=flow)
+    for text in source.notes:
+        note(f"{flags.data}: {text}", flags.quiet)
     make = getattr(tasks, family)
+    if family == "ct" and source.units == tasks.HU:
+        make = partial(make, x_range=source.x_range)
     some = [make(**dict(zip(levels, v, strict=True))) for v in itertools.product(*levels.values())]
 
     def restore(y, physics, report) -> dict[str, Any]:
@@ -259,7 +268,7 @@ def _scores(task: "Task", source, restore: Callable[..., dict], device, flags: C
     with Progress(task.name, len(source), unit="image", quiet=flags.quiet) as progress:
         for k, name in enumerate(source.names):
             progress(k, note=name)
-            x = source[k].float()[None].to(device) / 255
+            x = source.unit(k)[None].to(device)
             y, physics = task.measure(x, generator)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SolveWarning)  # of a simulation all is known
@@ -271,6 +280,7 @@ def _scores(task: "Task", source, restore: Callable[..., dict], device, flags: C
                 seconds[label] = seconds.get(label, 0.0) + result.seconds
             rows.append(row)
     told = {"task": task.name} | task.settings | {"method": found[""].method}
+    told |= {"range": source.x_range, "units": source.units}
     told |= _means(rows) | {"n": len(rows), "converged": sum(r["converged"] for r in rows)}
     told |= {"per_image": rows, "seconds": seconds.pop("")}
     return told | {

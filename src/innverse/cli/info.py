@@ -222,6 +222,8 @@ def _summary(flow: Flow) -> str:
     if flow.noise_range is not None:
         low, high = flow.noise_range
         text += f"; noise levels {low:g} to {high:g}"
+    if (x_range := getattr(flow, "x_range", None)) is not None:
+        text += f"; trained on values {x_range[0]:g} to {x_range[1]:g} {flow.units}".rstrip()
     return text
 
 

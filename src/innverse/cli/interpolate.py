@@ -71,7 +71,7 @@ def interpolate(
 
     flow = load_flow_of_images(model, target)
     level = noise_level(flow, level_asked, SIGMA)
-    a, b = (read_picture(p, flow.shape[0], asked or flow.shape[1:]) for p in (first, second))
+    a, b = (read_picture(p, flow, asked or flow.shape[1:]) for p in (first, second))
     path = flow.interpolate(a.to(target), b.to(target), steps, level).cpu()
     write_image(out, grid(path, steps))
     ends = torch.stack((a, b))

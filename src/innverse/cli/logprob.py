@@ -55,8 +55,10 @@ def logprob(
     model
         Name of a shipped model, or a folder with a saved one.
     files
-        Pictures (converted to the channels of the model), folders of them, or .npy arrays of
-        items or tables (CSV, parquet, .npz), whose values are taken as they are.
+        Pictures (converted to the channels of the model), slices with units (DICOM, TIFF, NIfTI,
+        HDF5, .mat), folders of these, or .npy arrays of items or tables (CSV, parquet, .npz), whose
+        values are taken as they are. A model that was trained on values with units takes those of
+        slices and arrays to be such; the density is that of its own scale, 0 to 1.
     sigma
         Noise level, for models that are conditioned on one. [default: the lowest]
     samples
@@ -67,8 +69,6 @@ def logprob(
     level_asked = None if sigma is None else parse_number(sigma, "--sigma")
     target = start(device)
     import torch
-
-    from ..data.sources import image_files
 
     flow = load_model(model, target)
     if flow.condition:
@@ -89,7 +89,7 @@ def logprob(
             return flow.log_prob_bound(x, samples, generator=generator)
         return flow.log_prob(x, level)
 
-    paths = [path for file in files for path in image_files(file)]
+    paths = [path for file in files for path in _paths(Path(file))]
     rows, failures = [], []
     progress = Progress("log-density", len(paths), unit="file", quiet=quiet)
     with progress, torch.no_grad():
@@ -103,8 +103,12 @@ def logprob(
     if json:
         kind = f"bound from {samples} samples" if bound else "exact"
         print_json(
-            {"model": model, "sigma": level, "kind": kind, "results": rows, "failures": failures}
-        )
+            {
+                "model": model, "sigma": level, "kind": kind,
+                "range": getattr(flow, "x_range", None), "units": getattr(flow, "units", ""),
+                "results": rows, "failures": failures,
+            }
+        )  # fmt: skip
     elif rows:
         from ..report import Table
 
@@ -118,20 +122,33 @@ def logprob(
     return 4 if failures else 0
 
 
+def _paths(file: Path) -> list[Path]:
+    """A file, or the slices or pictures of a folder."""
+    from ..data.files import stack_files
+    from ..data.sources import image_files
+
+    slices = [path for _, (path,) in stack_files(file)] if file.is_dir() else []
+    return slices or image_files(file)
+
+
 def _read(path: Path, flow, level: float | None, as_is: bool, seed: int):
-    """(label, x (1, ...)) of each item in a file."""
+    """(label, x (1, ...)) of each item in a file, on the scale of the model."""
     import torch
 
     if path.suffix.lower() in (".npy", *_TABLES):
         yield from _items(path, flow)
         return
     from ..data import dequantize, read_image
+    from ..data.files import is_stack
 
     if len(flow.shape) != 3 or flow.shape[0] not in (1, 3):
         raise UsageError(f"this model is not one of pictures: give .npy arrays of {flow.shape}")
+    generator = torch.Generator().manual_seed(seed)
+    if is_stack(path):
+        yield from _slices(path, flow, level, as_is, generator)
+        return
     picture = read_image(path, "L" if flow.shape[0] == 1 else "RGB")
     x = picture.tensor[None]
-    generator = torch.Generator().manual_seed(seed)
     if not as_is and level is not None:
         x = x + level * torch.randn(x.shape, generator=generator)
     elif not as_is and picture.bits <= 16:
@@ -140,11 +157,35 @@ def _read(path: Path, flow, level: float | None, as_is: bool, seed: int):
     yield str(path), x
 
 
+def _slices(path: Path, flow, level: float | None, as_is: bool, generator):
+    import numpy as np
+    import torch
+
+    from ..data import dequantize, read_stack
+    from ..data.stack import check_units, to_unit
+
+    stack = read_stack(path)
+    check_units(str(path), stack.units, flow)
+    copies, rest = divmod(flow.shape[0], stack.values.shape[1])
+    if rest:
+        raise ShapeError(f"{path} has coloured slices, the model takes gray ones")
+    low, high = getattr(flow, "x_range", None) or stack.x_range
+    for k, values in enumerate(np.repeat(stack.values.astype(np.float64), copies, 1)):
+        x = torch.from_numpy(to_unit(values, (low, high))).float()[None]
+        if not as_is and level is not None:
+            x = x + level * torch.randn(x.shape, generator=generator)
+        elif not as_is and high - low < 65536 and (values == np.rint(values)).all():
+            steps = torch.from_numpy(values - low)[None]
+            x = dequantize(steps, generator, levels=round(high - low) + 1).float()
+        yield f"{path}[{k}]" if len(stack) > 1 else str(path), x
+
+
 def _items(path: Path, flow):
     import torch
 
     from ..data.columns import read_columns
     from ..data.npy import load_numpy
+    from ..data.stack import to_unit
 
     table = path.suffix.lower() in _TABLES
     array = read_columns(path)[0].numpy() if table else load_numpy(path)
@@ -159,6 +200,7 @@ def _items(path: Path, flow):
     for i, item in enumerate(array):
         # the first layer of a flow of vectors takes the digits of float64 into account
         x = torch.tensor(item, dtype=torch.float64 if len(flow.shape) == 1 else torch.float32)[None]
+        x = to_unit(x, getattr(flow, "x_range", None))
         if not torch.isfinite(x).all():
             raise InputError(f"{path}: item {i} contains NaN or Inf; remove it")
         yield f"{path}[{i}]" if len(array) > 1 else str(path), x

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..data import fit, fit_all, open_images, read_image
+from ..data.files import is_stack
 from ..errors import UsageError
 from .options import load_model
 
@@ -32,15 +33,19 @@ def is_of_images(model) -> bool:
     return len(model.shape) == 3 and model.shape[0] in (1, 3)
 
 
-def read_picture(path: str | Path, channels: int, size: tuple[int, ...]) -> Tensor:
-    """One file as (C, H, W) in [0, 1], by `fit`."""
-    image = read_image(path, "L" if channels == 1 else "RGB")
-    return fit(image.tensor[None], (size[0], size[1]))[0]
+def read_picture(path: str | Path, model, size: tuple[int, ...]) -> Tensor:
+    """One file as the model sees it, (C, H, W) in [0, 1], by `fit`; of several slices the first."""
+    if is_stack(Path(path)):
+        image = open_images(path, like=model, deep=True).unit(0)
+    else:
+        image = read_image(path, "L" if model.shape[0] == 1 else "RGB").tensor
+    return fit(image[None], (size[0], size[1]))[0]
 
 
 def read_pictures(
-    data: str, subset: str | None, shape: tuple[int, ...]
+    data: str, subset: str | None, model, size: tuple[int, ...]
 ) -> tuple[Tensor, list[str]]:
-    """All images of a folder, archive, ..., uint8 (N, *shape), and their names."""
-    source = open_images(data, subset=subset, channels=shape[0])
-    return fit_all(source, (shape[1], shape[2])), source.names
+    """All images of a folder, archive, ..., as the model sees them, uint8 (N, C, *size), and their
+    names."""
+    source = open_images(data, subset=subset, like=model)
+    return fit_all(source, (size[0], size[1])), source.names

@@ -64,8 +64,9 @@ def sample(
     n
         How many. [default: 16]
     out
-        A picture (all in one grid), a .npy (exact float32 values), or a folder (a file for each
-        draw). [default: samples.png, or samples.npy for models of vectors]
+        A picture (all in one grid), a .npy (exact float32 values, in the units of the model where it
+        has some), or a folder (a file for each draw). [default: samples.png, or samples.npy for
+        models of vectors]
     temperature
         Scale of the latent's standard deviation; below 1 draws are more typical.
     truncation
@@ -109,6 +110,7 @@ def sample(
     import torch
 
     from ..data import atomic_write, write_image
+    from ..data.stack import from_unit
     from ..report import grid as draw_grid
     from .pictures import is_of_images
 
@@ -163,13 +165,14 @@ def sample(
     near = None
     if neighbours is not None:
         with Progress("looking for neighbours", quiet=quiet):
-            near = _neighbours(x, neighbours, subset)
+            near = _neighbours(x, flow, neighbours, subset)
     columns = None if rows_columns is None else rows_columns[1]
     kind = out.suffix.lower()
     if kind == ".npy":
         import numpy as np
 
-        written = [atomic_write(out, lambda file: np.save(file, x.numpy()))]
+        values = from_unit(x, getattr(flow, "x_range", None)).numpy()
+        written = [atomic_write(out, lambda file: np.save(file, values))]
     elif kind:
         written = [write_image(out, draw_grid(x, columns))]
     else:
@@ -202,7 +205,7 @@ def sample(
     return 0
 
 
-def _neighbours(x: Tensor, data: str, subset: str | None):
+def _neighbours(x: Tensor, model, data: str, subset: str | None):
     """A picture of draws with their neighbours, and the distances with what they mean."""
     import torch
 
@@ -210,7 +213,7 @@ def _neighbours(x: Tensor, data: str, subset: str | None):
     from ..report import grid
     from .pictures import read_pictures
 
-    images, names = read_pictures(data, subset, tuple(x.shape[1:]))
+    images, names = read_pictures(data, subset, model, x.shape[2:])
     k = min(_NEIGHBOURS, len(images))
     distances, index = nearest(x.clamp(0, 1), images, k)
     found: dict[str, Any] = {

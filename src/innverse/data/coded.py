@@ -12,10 +12,8 @@ from ..errors import InnverseError, InputError, ShapeError
 from .files import read_files
 from .stack import Range, Stack, spanned
 
-_RARE, _SPARSE = (
-    0.05,
-    4,
-)  # per cent of the values at either end; how often the rest fits into the range
+_RARE = 0.05  # per cent of the values at either end
+_SPARSE, _TINY = 4, 100  # how often the rest fits into the range
 
 
 @dataclass
@@ -108,11 +106,17 @@ def _notes(stacks: list[tuple[str, Stack]], x_range: Range, given: bool) -> list
     """What the range clips, or that a few values far away take most of it."""
     low, high = x_range
     total = sum(s.values.size for _, s in stacks)
-    if given:
-        n = sum(int(((s.values < low) | (s.values > high)).sum()) for _, s in stacks)
-        return [f"{n / total:.2%} of the values lie beyond the range and are clipped"] if n else []
     some = np.concatenate([s.values.ravel()[:: max(1, total // 10**6)] for _, s in stacks])
     ends = np.percentile(some, (_RARE, 100 - _RARE))
+    if given:
+        n = sum(int(((s.values < low) | (s.values > high)).sum()) for _, s in stacks)
+        notes = [f"{n / total:.2%} of the values lie beyond the range and are clipped"] if n else []
+        if high - low > _TINY * (ends[1] - ends[0]):
+            notes.append(
+                f"{100 - 2 * _RARE:g} % of the values lie in {ends[0]:g} to {ends[1]:g}, hardly "
+                f"anything of the range {low:g} to {high:g}: are they in other units?"
+            )
+        return notes
     if high - low <= _SPARSE * (ends[1] - ends[0]):
         return []
     words = (

@@ -42,5 +42,5 @@ def fit_all(source: ImageSource, size: tuple[int, int]) -> Tensor:
     """
     if source.size == tuple(size):
         return source.stack()
-    images = (fit(source[i][None].float() / 255, size) for i in range(len(source)))
+    images = (fit(source.unit(i)[None], size) for i in range(len(source)))
     return torch.cat([(255 * x).round().to(torch.uint8) for x in images])

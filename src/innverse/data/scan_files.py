@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ..errors import InnverseError, InputError
-from ..reading import open_regular
+from ..errors import InputError
+from .formats import hdf5, matlab
 
 SINOGRAMS = (".h5", ".hdf5", ".hdf", ".nxs")
 KSPACES = (".h5", ".hdf5", ".mat")
@@ -60,20 +59,19 @@ def read_sinogram(path: str | Path) -> Sinogram:
         InputError: unreadable, another layout, or parts that do not fit together.
         InnverseError: h5py is missing.
     """
-    with _hdf5(path) as file:
+    path = Path(path)
+    with hdf5.opened(path) as file:
         group = file.get("exchange", {})
         if "data" not in group or "theta" not in group:
             raise _other_layout(path, file, _NO_SINOGRAM)
-        counts = np.asarray(group["data"], np.float64)
-        flat, dark = (
-            np.asarray(group[name], np.float64) if name in group else None
-            for name in ("data_white", "data_dark")
-        )
-        theta = group["theta"]
-        angles = np.asarray(theta, np.float64).ravel()
-        units = str(theta.attrs.get("units", ""))
-    if units.startswith("rad"):
-        angles = np.rad2deg(angles)
+
+        def load(name: str) -> np.ndarray:
+            return hdf5.load(file, f"exchange/{name}", path).astype(np.float64)
+
+        counts, angles = load("data"), load("theta").ravel()
+        flat, dark = (load(n) if n in group else None for n in ("data_white", "data_dark"))
+        units = str(group["theta"].attrs.get("units", ""))
+    angles = _degrees(path, angles, units)
     if counts.ndim != 3 or len(counts) != len(angles):
         raise InputError(
             f"{path}: exchange/data of shape {counts.shape} does not fit {len(angles)} angles: it must "
@@ -88,6 +86,24 @@ def read_sinogram(path: str | Path) -> Sinogram:
     return Sinogram(counts.swapaxes(0, 1), flat, dark, angles)
 
 
+def _degrees(path: Path, angles: np.ndarray, units: str) -> np.ndarray:
+    """Angles in ``units``, where they can be meant so."""
+    turn, most = 2 * np.pi + 1e-6, float(np.abs(angles).max(initial=0))
+    if units.startswith("rad"):
+        if most > 10 * turn:
+            raise InputError(
+                f"{path}: exchange/theta reaches {most:.4g} and is called radians, which look like "
+                "degrees: set its attribute units to degrees"
+            )
+        return np.rad2deg(angles)
+    if len(angles) > 8 and most <= turn:
+        raise InputError(
+            f"{path}: exchange/theta reaches {most:.3g} and is called {units or 'nothing'}, which look "
+            "like radians: set its attribute units to radians"
+        )
+    return angles
+
+
 def read_kspace(path: str | Path) -> KSpace:
     """k-space of several coils: HDF5 as fastMRI or ISMRMRD lays it out, or a MATLAB array.
 
@@ -100,9 +116,9 @@ def read_kspace(path: str | Path) -> KSpace:
     path = Path(path)
     if path.suffix.lower() == ".mat":
         return KSpace(_of_matlab(path))
-    with _hdf5(path) as file:
+    with hdf5.opened(path) as file:
         if "kspace" in file:
-            values = np.asarray(file["kspace"])
+            values = hdf5.load(file, "kspace", path)
             if values.ndim == 3:  # of a single coil
                 values = values[:, None]
             size = None
@@ -123,31 +139,12 @@ def read_kspace(path: str | Path) -> KSpace:
 
 
 def _of_matlab(path: Path) -> np.ndarray:
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise InnverseError(f'{path} needs scipy: pip install "innverse[science]"') from None
-    with open_regular(path) as file:
-        try:
-            found = {k: v for k, v in loadmat(file).items() if not k.startswith("__")}
-        except NotImplementedError:  # version 7.3 is HDF5, with its axes reversed
-            found = None
-        except Exception as error:  # scipy has many ways to say so
-            raise InputError(f"{path} is damaged or no MATLAB file: {error}") from None
-    if found is None:
-        with _hdf5(path) as file:
-            found = {k: _complex(np.asarray(v).T) for k, v in file.items() if hasattr(v, "shape")}
-    arrays = {k: v for k, v in found.items() if np.iscomplexobj(v) and v.ndim == 3}
-    if len(arrays) != 1:
+    found = matlab.arrays(path)
+    stacks = [v for v in found.values() if np.iscomplexobj(v) and v.ndim == 3]
+    if len(stacks) != 1:
         raise _other_layout(path, found, _NO_KSPACE)
-    (values,) = arrays.values()
+    (values,) = stacks
     return np.moveaxis(values, int(np.argmin(values.shape)), 0)[None].astype(np.complex64)
-
-
-def _complex(values: np.ndarray) -> np.ndarray:
-    if values.dtype.names == ("real", "imag"):
-        return values["real"] + 1j * values["imag"]
-    return values
 
 
 def _of_ismrmrd(path: Path, group: Any) -> tuple[np.ndarray, tuple[int, int] | None]:
@@ -190,24 +187,6 @@ def _of_ismrmrd(path: Path, group: Any) -> tuple[np.ndarray, tuple[int, int] | N
     return values, picture
 
 
-@contextlib.contextmanager
-def _hdf5(path: str | Path) -> Generator[Any]:
-    try:
-        import h5py
-    except ImportError:
-        raise InnverseError(f'{path} needs h5py: pip install "innverse[science]"') from None
-    with open_regular(path) as stream:
-        try:
-            file = h5py.File(stream, "r")
-        except OSError:
-            raise InputError(f"{path} is damaged or no HDF5 file") from None
-        with file:
-            try:
-                yield file
-            except OSError as error:
-                raise InputError(f"{path} is damaged: {error}") from None
-
-
-def _other_layout(path: str | Path, file: Any, wanted: str) -> InputError:
+def _other_layout(path: Path, file: Mapping[str, Any], wanted: str) -> InputError:
     has = ", ".join(sorted(map(str, file))[:8]) or "nothing"
     return InputError(f"{path} holds no scan that is known here: {wanted}; it has {has}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from .coded import code
 from .files import format_of, is_stack, read_stack, split_name, stack_files
 from .image_io import decode, is_image_name, quiet, read_file
 from .npy import load_numpy
-from .stack import Range
+from .stack import Range, check_units
 
 Entry = tuple[str, Callable[[], bytes]]  # a name, and what gives the bytes
 CACHE_BYTES = 4 << 30
@@ -92,6 +93,11 @@ class ImageSource:
         """Image i as an array (C, H, W)."""
         return np.asarray(self._items[self.index[i]])
 
+    def unit(self, i: int) -> Tensor:
+        """Image i as float32 (C, H, W) on [0, 1]."""
+        image = self.array(i)
+        return self[i].float() / np.iinfo(image.dtype).max
+
     def name(self, i: int) -> str:
         return self._names[self.index[i]]
 
@@ -150,6 +156,7 @@ def open_images(
     cache_bytes: int = CACHE_BYTES,
     deep: bool = False,
     x_range: Range | None = None,
+    like: Any = None,
 ) -> ImageSource:
     """Open images wherever they are.
 
@@ -181,9 +188,11 @@ def open_images(
         deep: keep 16 bits of slices with a range, and take arrays of any numbers as such; else 8.
         x_range: the range of such slices, beyond which they are clipped; by default the smallest and
             the largest value.
+        like: a model that is to see the images, whose channels they get, and slices its range.
 
     Raises:
-        InputError: nothing there, nothing readable, or a wrong type of data, in one line.
+        InputError: nothing there, nothing readable, a wrong type of data, or slices in other units
+            than those of a model; in one line.
         InnverseError: the package that holds a built-in is not installed.
         UsageError: a wrong option.
 
@@ -194,6 +203,7 @@ def open_images(
         >>> len(source), source[0].shape, source[0].dtype
         (1, torch.Size([3, 8, 8]), torch.uint8)
     """
+    channels = channels if like is None else like.shape[0]
     if channels not in (None, 1, 3):
         raise UsageError(f"channels={channels} is not supported; use 1 (gray) or 3 (colour)")
     name = os.fspath(path)
@@ -207,13 +217,16 @@ def open_images(
             f"no such file or folder: {name!r}; give images or one of the built-in sets "
             + ", ".join(BUILTIN)
         )
-    stacks = _stacks(Path(path), subset, deep)
+    known = x_range or getattr(like, "x_range", None)
+    stacks = _stacks(Path(path), subset, deep or known is not None)
     if stacks is not None:
-        found = code(stacks, name, channels, x_range, 65535 if deep else 255, cache_bytes)
+        found = code(stacks, name, channels, known, 65535 if deep else 255, cache_bytes)
+        check_units(name, found.units, like)
         same = len({image.shape for image in found.images}) == 1
         return ImageSource(
             found.names, np.stack(found.images) if same else found.images, found.failures,
-            groups=found.groups, x_range=found.x_range, units=found.units, notes=found.notes,
+            groups=found.groups, x_range=found.x_range, notes=found.notes,
+            units=found.units or getattr(like, "units", ""),
         )  # fmt: skip
     if x_range is not None:
         raise UsageError(f"{name} has values from black to white of its own: leave out the range")

@@ -90,9 +90,39 @@ def found_range(values: np.ndarray, label: str) -> tuple[Range, bool]:
     return spanned(low, high), False
 
 
+def to_unit(values: Any, x_range: Range | None) -> Any:
+    """An array or tensor in units as 0 and 1 at the ends of their range; None is that already.
+
+    Example:
+        >>> from innverse.data.stack import to_unit
+        >>> to_unit(torch.tensor([-1000.0, 1000.0]), (-1000, 3000))
+        tensor([0.0000, 0.5000])
+    """
+    low, high = x_range or (0.0, 1.0)
+    return (values - low) / (high - low)
+
+
+def from_unit(values: Any, x_range: Range | None) -> Any:
+    """What `to_unit` made of values, back."""
+    low, high = x_range or (0.0, 1.0)
+    return low + (high - low) * values
+
+
 def spanned(low: float, high: float) -> Range:
     """The two values, at least 1 apart where they are equal."""
     return (low, high) if low < high else (low, low + 1.0)
+
+
+def check_units(label: str, units: str, model: Any) -> None:
+    """Refuse values in ``units`` other than those of a model; where one of them names none, they are
+    taken for the same.
+
+    Raises:
+        InputError: they differ.
+    """
+    known = getattr(model, "units", "")
+    if units and known and units != known:
+        raise InputError(f"{label} has values in {units}, the model knows {known}: take another")
 
 
 def unused_range(values: np.ndarray, x_range: Range) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .compressed import FastCompressedSensing as FastCompressedSensing
     from .denoising import Denoising as Denoising
     from .downsampling import Downsampling as Downsampling
+    from .espirit import espirit_maps as espirit_maps
     from .fourier import SubsampledFourier as SubsampledFourier
     from .fourier import cartesian_mask as cartesian_mask
     from .inpainting import Inpainting as Inpainting

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.formats import matlab
 from ..data.image_io import read_image
 from ..data.npy import array_names, load_numpy
-from ..errors import InputError, ShapeError, UsageError, first_line
+from ..errors import InputError, ShapeError, UsageError
 from ..options import OptionError, as_number
-from ..reading import open_regular
 
 _WIDEST = 1000  # pixels: kernels beyond any picture
 _BENDS = 6  # of a shaking hand during an exposure
@@ -173,7 +173,7 @@ def read_kernels(path: str | os.PathLike) -> list[Tensor]:
     Raises:
         InputError: a file that is missing, damaged or holds no kernel; values that are not finite,
             or whose sum is not above 0.
-        UsageError: the library that reads .mat is missing.
+        InnverseError: the library that reads .mat is missing.
 
     Example:
         >>> import numpy, pathlib, tempfile
@@ -185,7 +185,7 @@ def read_kernels(path: str | os.PathLike) -> list[Tensor]:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".mat":
-        found = list(_of_mat(path))
+        found = [k for values in matlab.arrays(path).values() for k in _of_matlab(values)]
     elif suffix == ".npy":
         found = list(_matrices(load_numpy(path)))
     elif suffix == ".npz":
@@ -215,45 +215,7 @@ def _matrices(array: np.ndarray) -> Iterator[np.ndarray]:
         yield array
 
 
-def _of_mat(path: Path) -> Iterator[np.ndarray]:
-    """The matrices of a .mat file, as MATLAB shows them."""
-    open_regular(path).close()
-    try:
-        import h5py
-
-        if h5py.is_hdf5(path):  # since version 7.3
-            with h5py.File(path) as file:
-                for name in file:
-                    if not name.startswith("#"):
-                        yield from _of_hdf5(file, file[name])
-            return
-        from scipy.io import loadmat
-
-        for name, value in loadmat(path).items():
-            if not name.startswith("__"):
-                yield from _of_matlab(value)
-    except ImportError as error:
-        raise UsageError(
-            f'{path}: .mat files need {error.name}: pip install "innverse[science]"'
-        ) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is no .mat file that can be read: {first_line(error)}") from error
-
-
-def _of_hdf5(file, item) -> Iterator[np.ndarray]:
-    """Matrices in the order of MATLAB, whose axes HDF5 has the other way round."""
-    if not hasattr(item, "dtype") or item.attrs.get("MATLAB_empty"):
-        return
-    if item.dtype == object:  # a cell array of references
-        for reference in np.asarray(item).T.flatten(order="F"):
-            yield from _of_hdf5(file, file[reference])
-    elif item.dtype.kind in "fiu":
-        yield from _of_matlab(np.asarray(item).T)
-
-
-def _of_matlab(value: np.ndarray) -> Iterator[np.ndarray]:
-    if value.dtype == object:
-        for part in value.flatten(order="F"):
-            yield from _of_matlab(np.asarray(part))
-    elif value.dtype.kind in "fiu" and value.size > 1 and value.ndim in (2, 3):
-        yield from [value] if value.ndim == 2 else np.moveaxis(value, -1, 0)
+def _of_matlab(values: np.ndarray) -> Iterator[np.ndarray]:
+    """The matrices of a variable, (h, w) or (h, w, n)."""
+    if values.dtype.kind in "fiu" and values.size > 1 and values.ndim in (2, 3):
+        yield from [values] if values.ndim == 2 else np.moveaxis(values, -1, 0)

@@ -13,6 +13,8 @@ from ..data.npy import load_numpy
 from ..data.scan_files import KSPACES, read_kspace
 from ..errors import InputError, ShapeError, UsageError
 from ..options import anything, real, switch, whole
+from .calibration import calibration_images, calibration_region, calibration_size, with_phase
+from .espirit import espirit_maps
 from .fourier import KSpace, NamedFourier, as_channels, as_complex, fft, ifft
 from .noise import GaussianNoise
 from .scan import Scan, chosen_slice
@@ -27,8 +29,11 @@ class MRI(KSpace):
     sensitivities (`estimate_sensitivities` with ``phase=True`` puts it there), which halves the
     unknowns and completes half-measured k-space.
 
+    Several sets of sensitivities (`espirit_maps`) are for a body larger than the field of view, which
+    folds: images have a channel for each, and the coils see their sum.
+
     Args:
-        sensitivities: (coils, H, W), complex.
+        sensitivities: (coils, H, W), complex; or (sets, coils, H, W).
         mask: 1 = measured, (H, W).
         complex_image: whether images are complex, two channels.
         noise: sigma (of each of the two parts) or a noise model.
@@ -50,19 +55,18 @@ class MRI(KSpace):
         self, sensitivities: Tensor, mask: Tensor, complex_image: bool = False, noise=None
     ):
         s, mask = torch.as_tensor(sensitivities), torch.as_tensor(mask)
-        if s.ndim != 3 or not s.is_complex():
+        if s.ndim not in (3, 4) or not s.is_complex():
             raise InputError(
-                "sensitivities must be complex, (coils, H, W), got "
+                "sensitivities must be complex, (coils, H, W) or (sets, coils, H, W), got "
                 f"{s.dtype} of shape {tuple(s.shape)}"
             )
-        if tuple(mask.shape) != tuple(s.shape[1:]):
-            raise ShapeError(
-                f"the mask {tuple(mask.shape)} does not fit coils of {tuple(s.shape[1:])} pixels"
-            )
+        sets, size = (len(s) if s.ndim == 4 else 1), tuple(s.shape[-2:])
+        if tuple(mask.shape) != size:
+            raise ShapeError(f"the mask {tuple(mask.shape)} does not fit coils of {size} pixels")
         mask = mask.to(s.real.dtype)
         if not bool(torch.isfinite(torch.view_as_real(s)).all() & torch.isfinite(mask).all()):
             raise InputError("the sensitivities or the mask contain NaN or Inf")
-        super().__init__((2 if complex_image else 1, *s.shape[1:]), noise)
+        super().__init__(((2 if complex_image else 1) * sets, *size), noise)
         self.complex_image = complex_image
         # real parts and imaginary parts: a module moves and casts them like its other buffers
         self.register_buffer("sensitivities", torch.view_as_real(s.resolve_conj()).clone())
@@ -70,17 +74,27 @@ class MRI(KSpace):
 
     @property
     def coils(self) -> int:
-        return self.sensitivities.shape[0]
+        return self.sensitivities.shape[-4]
 
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
-        image = as_complex(x) if self.complex_image else x
-        return as_channels(self._mask(x) * fft(self._coils(x) * image))
+        return as_channels(self._mask(x) * fft(self.coil_images(x)))
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         self.check_data(y, (2 * self.coils, *self.known_shape[1:]))
-        x = self._coils(y).conj() * ifft(self._mask(y) * as_complex(y))
-        return self._to_image(x.sum(1, keepdim=True))
+        return self.combined(ifft(self._mask(y) * as_complex(y)))
+
+    def coil_images(self, x: Tensor) -> Tensor:
+        """What the coils see of x, (B, coils, H, W), complex."""
+        s, image = self._coils(x), as_complex(x) if self.complex_image else x
+        return s * image if s.ndim == 3 else (s * image.unsqueeze(2)).sum(1)
+
+    def combined(self, images: Tensor) -> Tensor:
+        """sum_j conj(S_j) image_j of what the coils see, an image: the adjoint of `coil_images`."""
+        s = self._coils(images.real).conj()
+        if s.ndim == 3:
+            return self._to_image((s * images).sum(1, keepdim=True))
+        return self._to_image((s * images.unsqueeze(1)).sum(2))
 
     def classical(self, y: Tensor) -> Tensor:
         """The coils put together, what was not measured taken for zero."""
@@ -104,26 +118,6 @@ def root_sum_of_squares(kspace: Tensor) -> Tensor:
         torch.Size([1, 1, 8, 8])
     """
     return ifft(kspace).abs().square().sum(1, keepdim=True).sqrt()
-
-
-def calibration_size(mask: Tensor) -> tuple[int, int]:
-    """Height and width of the largest fully measured block around the middle of a mask (H, W)."""
-    height, width = mask.shape
-    rows, columns = _run(mask.any(1)), _run(mask.any(0))
-    top, left = height // 2 - rows // 2, width // 2 - columns // 2
-    block = mask[top : top + rows, left : left + columns]
-    if rows * columns == 0 or not bool((block != 0).all()):
-        return 0, 0
-    return rows, columns
-
-
-def _run(line: Tensor) -> int:
-    """The length of the run of ones around the middle."""
-    ones = (line != 0).int()
-    middle = len(ones) // 2
-    after = int(ones[middle:].cumprod(0).sum())
-    before = int(ones[:middle].flip(0).cumprod(0).sum())
-    return min(2 * before + 1, 2 * after)
 
 
 def estimate_sensitivities(
@@ -152,43 +146,24 @@ def estimate_sensitivities(
         >>> estimate_sensitivities(kspace, calibration=16).shape
         torch.Size([2, 32, 32])
     """
-    if kspace.ndim != 3 or not kspace.is_complex():
-        raise InputError(
-            f"k-space must be complex, (coils, H, W), got {kspace.dtype} {tuple(kspace.shape)}"
-        )
     if around < 1 or around % 2 == 0:
         raise UsageError(f"around={around}: give an odd number of pixels")
+    images = calibration_images(kspace, calibration_region(kspace, calibration))
     coils, height, width = kspace.shape
-    rows, columns = (calibration, calibration) if isinstance(calibration, int) else calibration
-    rows, columns = min(rows, height), min(columns, width)
-    top, left = height // 2 - rows // 2, width // 2 - columns // 2
-    window = torch.zeros(height, width, dtype=kspace.real.dtype)
-    taper = [
-        torch.hann_window(n + 2, periodic=False, dtype=window.dtype)[1:-1] for n in (rows, columns)
-    ]
-    window[top : top + rows, left : left + columns] = taper[0][:, None] * taper[1]
-    block = kspace[:, top : top + rows, left : left + columns]
-    missing = int((block.abs().sum(0) == 0).sum())
-    if missing:
-        raise InputError(
-            f"{missing} of {rows * columns} frequencies of the {rows}x{columns} calibration region "
-            "were not measured: choose a smaller calibration, or give sensitivities"
-        )
-    images = ifft(kspace * window.to(kspace.device))
     # covariance of the coils, averaged over the neighbourhood of every pixel
     pairs = (images[:, None] * images[None].conj()).flatten(0, 1)
     mean = torch.complex(_box(pairs.real, around), _box(pairs.imag, around))
     covariance = mean.view(coils, coils, -1).permute(2, 0, 1)
     _, vectors = torch.linalg.eigh(covariance)
     s = vectors[..., -1].T.reshape(coils, height, width)
-    reference = (s.conj() * images).sum(0) if phase else s[0].conj()
-    return s * torch.polar(torch.ones_like(reference.real), reference.angle())
+    return with_phase(s, images, phase)
 
 
 def _box(planes: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(planes, side, 1, side // 2, count_include_pad=False)
 
 
+WALSH, ESPIRIT = "walsh", "espirit"  # ways to estimate sensitivities
 _LEAST = 8  # lines around the middle, below which sensitivities cannot be told
 
 
@@ -200,8 +175,9 @@ class NamedMRI(NamedFourier):
 
     coils: int = whole(8, "Coils around the image, of a simulation.", 1, 256)
     sensitivities: str | Tensor | None = anything(
-        None, "Of the coils: a .npy (coils, H, W), complex.",
-        auto="simulated; of a file, estimated from its middle",
+        None, "Of the coils: a .npy (coils, H, W), complex; or walsh or espirit, by which those of a "
+        "file are estimated from its middle.",
+        auto="simulated; of a file, walsh",
     )  # fmt: skip
     calibration: int = whole(
         24,
@@ -251,7 +227,11 @@ class NamedMRI(NamedFourier):
                     f"measured, too few to estimate how the coils see: it takes {_LEAST}, or the "
                     "option sensitivities"
                 )
-            s = estimate_sensitivities(thin, block, phase=not self.complex_image)
+            real = not self.complex_image
+            if self.sensitivities == ESPIRIT:
+                s, _ = espirit_maps(thin, block, phase=real)
+            else:
+                s = estimate_sensitivities(thin, block, phase=real)
         if s.shape != k.shape:
             raise ShapeError(
                 f"the sensitivities {tuple(s.shape)} do not fit the k-space of {path}, {coils} coils "
@@ -270,6 +250,8 @@ class NamedMRI(NamedFourier):
 
     def _sensitivities(self) -> Tensor | None:
         given = self.sensitivities
+        if isinstance(given, str) and given in (WALSH, ESPIRIT):
+            return None
         if isinstance(given, str):
             given = torch.tensor(load_numpy(Path(given)))
         return given

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from ..data.numbers import read_numbers
 from ..data.scan_files import SINOGRAMS, read_sinogram
 from ..errors import InputError, UsageError
 from ..options import OptionError, anything, as_number, real, whole
+from ..torch_private import transforms_active
 from .back_projection import filtered_back_projection
 from .base import LinearPhysics
 from .footprints import Geometry, back_projection_matrix, converted, transposed
@@ -106,13 +108,16 @@ class Tomography(LinearPhysics):
 
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
-        y = _Sparse.apply(x.flatten(2), _pair(self.geometry, x.dtype, x.device), False)
+        y = _Sparse.apply(x.flatten(2), self._pair(x), False)
         return y.unflatten(2, (len(self.geometry.angles), self.geometry.detectors))
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         self._check_sinogram(y)
-        x = _Sparse.apply(y.flatten(2), _pair(self.geometry, y.dtype, y.device), True)
+        x = _Sparse.apply(y.flatten(2), self._pair(y), True)
         return x.unflatten(2, self.geometry.size)
+
+    def _pair(self, like: Tensor) -> Callable[[bool], Tensor]:
+        return _pair(self.geometry, like.dtype, like.device).__getitem__
 
     def filtered_back_projection(
         self, y: Tensor, filter: str = "ramp", cutoff: float = 1.0
@@ -224,13 +229,19 @@ def axis_of_rotation(y: Tensor, angles: Sequence[float] | Tensor) -> tuple[float
 
 
 class _Sparse(torch.autograd.Function):
-    """x (B, C, n) times a matrix or its transpose; the gradient is the other one of the pair."""
+    """x (B, C, n) times ``pair(back)``, a matrix or its transpose; the gradient is the other one's.
+
+    A function holds the pair, and `setup_context` stands apart: torch.func takes no sparse tensors.
+    """
 
     @staticmethod
-    def forward(ctx, x, pair, back):
-        ctx.pair, ctx.back = pair, back
+    def forward(x, pair, back):
         batch, channels, n = x.shape
-        return (pair[back] @ x.reshape(-1, n).T).T.reshape(batch, channels, -1)
+        return (pair(back) @ x.reshape(-1, n).T).T.reshape(batch, channels, -1)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, ctx.pair, ctx.back = inputs
 
     @staticmethod
     def backward(ctx, *grads):
@@ -255,7 +266,11 @@ def _pair(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> tuple
                 there = transposed(back), back
             return converted(there[0], dtype, device), converted(there[1], dtype, device)
 
-    return _PAIRS((geometry, dtype, device), make)
+    key = geometry, dtype, device
+    if transforms_active():  # under which no sparse tensor can be made: another thread is outside
+        with ThreadPoolExecutor(1) as outside:
+            return outside.submit(_PAIRS, key, make).result()
+    return _PAIRS(key, make)
 
 
 class NamedTomography(Operator):
@@ -326,6 +341,11 @@ class NamedTomography(Operator):
             centre = (centre + 0.5) / self.binning - 0.5
         elif self.source is None:
             centre, _ = axis_of_rotation(y, angles)
+            if not 0 <= centre < bins:
+                raise InputError(
+                    f"{path}: the body seems to turn about bin {centre:.4g} of {bins}: are its angles "
+                    "right? Else give the option centre"
+                )
             notes.append(f"the axis of rotation falls on bin {centre:.2f} of {bins}")
 
         def tomography(every: int) -> Tomography:

@@ -17,6 +17,7 @@ from ..data import Image, Stack, read_array, read_image
 from ..data.files import format_of, is_stack, read_files, split_name, stack_files
 from ..data.npy import array_shapes
 from ..data.sources import image_files
+from ..data.stack import check_units, to_unit
 from ..errors import InnverseError, InputError, ShapeError
 from ..options import OptionError
 from ..physics import LinearPhysics, Scan, check_measurement
@@ -63,10 +64,7 @@ class Measured:
 
     def unit(self, x: Tensor) -> Tensor:
         """Values as black and white at 0 and 1."""
-        if self.x_range is None:
-            return x
-        low, high = self.x_range
-        return (x - low) / (high - low)
+        return to_unit(x, self.x_range)
 
 
 @dataclass
@@ -77,6 +75,7 @@ class Job:
         name: of the folder for its results, which slices of a stack share.
         label: what messages call it.
         error: why there is no result.
+        chunk: what is solved beside it lies in the same one, whether workers do it or not.
     """
 
     source: Path | Tensor | Slice
@@ -84,6 +83,12 @@ class Job:
     label: str
     measured: Measured | None = None
     error: InnverseError | None = None
+    chunk: int | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether it is one of several slices, which are written together."""
+        return isinstance(self.source, Slice) and not self.source.alone
 
     @property
     def known(self) -> Measured:
@@ -95,8 +100,8 @@ class Job:
 
 Choose = Callable[[int], tuple[str, int]]
 """``choose(channels) -> (name, channels of the prior)`` for an image of so many channels."""
-RangeOf = Callable[[str], tuple[float, float] | None]
-"""The values that a prior of this name has at 0 and 1; None of those of pictures."""
+ModelOf = Callable[[str], Any]
+"""The prior of this name, whose ``x_range`` and ``units`` are the values that it has at 0 and 1."""
 
 
 def gather(inputs: Any, setting: Setting) -> list[Job]:
@@ -123,8 +128,8 @@ def gather(inputs: Any, setting: Setting) -> list[Job]:
         if isinstance(source, Stack):
             several = len(source) > 1
             jobs += [
-                Job(Slice(source, i), name, f"{label}[{i}]" if several else label)
-                for i in range(len(source))
+                Job(one, name, f"{label}[{one.number}]" if several else label)
+                for one in Slice.all_of(source)
             ]
         elif isinstance(source, InnverseError):
             jobs.append(Job(Path(label), name, label, error=source))
@@ -191,7 +196,7 @@ def _items(array: Tensor, setting: Setting) -> list[Tensor]:
     return [*array] if array.shape[1:] == want else [array]
 
 
-def prepare(job: Job, setting: Setting, choose: Choose, range_of: RangeOf) -> Measured:
+def prepare(job: Job, setting: Setting, choose: Choose, model_of: ModelOf) -> Measured:
     """Read the input of a job and make its measurement.
 
     Raises:
@@ -204,7 +209,9 @@ def prepare(job: Job, setting: Setting, choose: Choose, range_of: RangeOf) -> Me
         _planes(job, scan.physics.A_adjoint(scan.y), name, known)  # does the prior fit?
         return Measured(scan.y, scan.physics, name, scan.full, x_range=setting.x_range, scan=scan)
     if isinstance(source, Slice):
-        x_range = source.scale(x_range, range_of(choose(source.stack.values.shape[1])[0]))
+        model = model_of(choose(source.stack.values.shape[1])[0])
+        check_units(job.label, source.stack.units, model)
+        x_range = source.scale(x_range, getattr(model, "x_range", None))
         values = source.values(x_range)
     elif isinstance(source, Path) and format_of(source) in (None, "tiff"):
         if not setting.measures_images and not setting.simulate:
@@ -219,8 +226,10 @@ def prepare(job: Job, setting: Setting, choose: Choose, range_of: RangeOf) -> Me
         if isinstance(source, Path):
             source = _tensor(read_array(source))
         if not setting.simulate and (setting.image_shape or not setting.measures_images):
-            return _measurement(job, source, setting, choose)
+            return _measurement(job, source, setting, choose, model_of)
         values = _picture(job, source)
+        if isinstance(job.source, Path) and source.dtype != torch.uint8:  # in the prior's units
+            x_range = x_range or getattr(model_of(choose(values.shape[1])[0]), "x_range", None)
     name, known = choose(values.shape[1])
     if known == 1 and values.shape[1] == 3 and bool((values == values[:, :1]).all()):
         values = values[:, :1]  # a gray picture saved as colour
@@ -228,7 +237,7 @@ def prepare(job: Job, setting: Setting, choose: Choose, range_of: RangeOf) -> Me
     if setting.simulate:
         physics = setting.physics(_image_shape(planes))
         # each input has the noise of its own seed, whatever is solved beside it
-        place = source.index if isinstance(source, Slice) else 0
+        place = source.number if isinstance(source, Slice) else 0
         generator = torch.Generator().manual_seed(setting.seed + place)
         with torch.no_grad():
             y = physics(planes, generator=generator)
@@ -237,7 +246,9 @@ def prepare(job: Job, setting: Setting, choose: Choose, range_of: RangeOf) -> Me
     return Measured(physics.keep_measured(planes), physics, name, None, picture, x_range)
 
 
-def _measurement(job: Job, array: Tensor, setting: Setting, choose: Choose) -> Measured:
+def _measurement(
+    job: Job, array: Tensor, setting: Setting, choose: Choose, model_of: ModelOf
+) -> Measured:
     """A measurement of any kind."""
     shape = _shape_behind(setting, job.label)
     if array.is_complex() and setting.complex_channels and array.ndim > 1:
@@ -267,7 +278,10 @@ def _measurement(job: Job, array: Tensor, setting: Setting, choose: Choose) -> M
             )
         y = _planes(job, y, name, known)
         physics = setting.physics((1, *shape[1:]))
-    return Measured(y, physics, name, x_range=setting.x_range)
+    x_range = setting.x_range
+    if setting.measures_images and isinstance(job.source, Path) and array.dtype != torch.uint8:
+        x_range = x_range or getattr(model_of(name), "x_range", None)
+    return Measured(y, physics, name, x_range=x_range)
 
 
 def _shape_behind(setting: Setting, label: str) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -22,14 +23,17 @@ from ..models.travel import Travelling
 from ..options import OptionError
 from ..progress import Report
 from ..reading import read_bytes
+from ..report import Heat
 from .jobs import Job
 from .priors import Priors
 from .results import Restored
 from .setting import Setting
+from .slices import Slice
 
-# A chunk has so many inputs, or so many bytes of them: four photographs of 256x256, or one large one.
-# Whatever the cluster, since what is solved side by side may differ in the last bits.
-_INPUTS, _BYTES = 64, 2**18
+# A chunk has so many inputs, so many bytes of them (four photographs of 256x256, or one large one), or
+# so many pixels of slices. Whatever the cluster: what is solved side by side may differ in the last
+# bits. Slices are solved by their chunks without a cluster too.
+_INPUTS, _BYTES, _PIXELS = 64, 2**18, 2**20
 _RECORDS, _SUMMARY = ".chunks", "result.json"
 _GIVEN = "a model of the user's"
 
@@ -84,7 +88,7 @@ def by_workers(
         "solving": solving,
         "files": _files(solving.setting),
     }
-    groups = _groups(jobs)
+    groups = groups_of(jobs)
     chunks = [
         Chunk(_name(group), lambda group=group: [_sent(job) for job in group], _weight(group))
         for group in groups
@@ -104,18 +108,22 @@ def by_workers(
             if one["error"] is not None:
                 job.error = InputError(one["error"])
             else:
-                found[id(job)] = _received(one, solving.setting, place(job))
+                found[id(job)] = _received(one, solving.setting, job, place(job))
     if whole and records is not None:
         forget(records)
     return found
 
 
-def _groups(jobs: list[Job]) -> list[list[Job]]:
+def groups_of(jobs: list[Job]) -> list[list[Job]]:
+    """The jobs of each chunk."""
     groups: list[list[Job]] = []
     filled = 0.0
     for job in jobs:
-        size = _weight([job])
-        if not groups or len(groups[-1]) == _INPUTS or filled + size > _BYTES:
+        if isinstance(job.source, Slice):
+            size = math.prod(job.source.stack.size) / _PIXELS
+        else:
+            size = _weight([job]) / _BYTES
+        if not groups or len(groups[-1]) == _INPUTS or filled + size > 1:
             groups.append([])
             filled = 0.0
         groups[-1].append(job)
@@ -129,15 +137,11 @@ def _weight(group: list[Job]) -> float:
     for job in group:
         if isinstance(job.source, Path):
             total += job.source.stat().st_size if job.source.is_file() else 0
+        elif isinstance(job.source, Slice):
+            total += job.source.stack.values[0].nbytes
         else:
-            total += _values(job).nbytes
+            total += job.source.nbytes
     return max(total, 1.0)
-
-
-def _values(job: Job) -> Tensor:
-    """Of an input that is no file."""
-    assert isinstance(job.source, Tensor)  # stacks of slices are solved on one machine
-    return job.source
 
 
 def _name(group: list[Job]) -> str:
@@ -148,10 +152,10 @@ def _name(group: list[Job]) -> str:
 def _sent(job: Job) -> dict[str, Any]:
     """A job as it travels: a file as its bytes."""
     sent = {"name": job.name, "label": job.label, "file": None, "error": None}
-    if not isinstance(job.source, Path):
-        return sent | {
-            "source": _values(job).clone()
-        }  # pickle takes a view with all it is a view of
+    if isinstance(job.source, Slice):
+        return sent | {"source": job.source.cut()}
+    if isinstance(job.source, Tensor):  # pickle takes a view with all it is a view of
+        return sent | {"source": job.source.clone()}
     try:
         return sent | {"file": job.source.name, "source": read_bytes(job.source)}
     except InputError as error:
@@ -229,20 +233,31 @@ def _packed(job: Job, one: Restored | None, theirs: dict[str, str]) -> dict[str,
     names = ("source", "image", "std", "draws", "status", "converged", "notes", "summary", "beside",
              "interval", "x_range")  # fmt: skip
     files = {path.name: path.read_bytes() for path in one.files if path.name != _SUMMARY}
-    return {name: getattr(one, name) for name in names} | {"files": files, "error": None}
+    shown = [
+        [title, text, x.values, x.high] if isinstance(x, Heat) else [title, text, x, None]
+        for title, text, x in one.shown
+    ]
+    kept = {name: getattr(one, name) for name in names}
+    return kept | {"shown": shown, "files": files, "error": None}
 
 
 # ---- and back -----------------------------------------------------------------------------------
 
 
-def _received(one: dict[str, Any], setting: Setting, folder: Path | None) -> Restored:
-    """A result, its files written."""
+def _received(one: dict[str, Any], setting: Setting, job: Job, folder: Path | None) -> Restored:
+    """A result, its files written; those of several slices are written when all are there."""
     files = one.pop("files")
     found = Restored(**one)
+    found.shown = [
+        (title, text, x if high is None else Heat(x, high)) for title, text, x, high in found.shown
+    ]
+    found.interval = found.interval and (found.interval[0], found.interval[1])
+    found.x_range = found.x_range and (found.x_range[0], found.x_range[1])
     found.summary["physics"] = setting.describe()  # a worker had copies of its files
     found.summary.pop("folder", None)
-    if folder is not None:
+    if folder is not None and not job.several:
         found.files = [atomic_write(folder / name, content) for name, content in files.items()]
         found.files.append(write_json(folder / _SUMMARY, found.summary))
+    if folder is not None:
         found.summary["folder"] = str(folder)
     return found

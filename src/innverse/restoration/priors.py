@@ -47,10 +47,6 @@ class Priors:
             raise OptionError("prior", f" {name} is no model of images; choose another")
         return name, shape[0]
 
-    def range_of(self, name: str) -> tuple[float, float] | None:
-        """The values that the prior has at 0 and 1; None of those of pictures."""
-        return getattr(self.loaded.get(name), "x_range", None)
-
     def _default(self, channels: int) -> str:
         for name in (_COLOR, _GRAY) if channels == 3 else (_GRAY,):
             if name in names():

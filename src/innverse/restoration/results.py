@@ -124,7 +124,7 @@ def keep_slice(found: Restored, measured: Measured, source: Slice) -> None:
     """Of one slice of many what their files will need: pictures for the panel, no draws."""
     if found.image is not None:
         pictures = _pictures(found, measured, _unit(found.image[None], measured))
-        found.shown = titled(pictures, str(source.index))
+        found.shown = titled(pictures, str(source.number))
     found.draws = None
 
 
@@ -206,7 +206,7 @@ def _describe_input(job: Job, measured: Measured) -> dict[str, Any]:
             "height": stack.size[0],
             "channels": stack.values.shape[1],
             "type": str(stack.values.dtype),
-            "slice": stack.names[job.source.index] if stack.names else job.source.index,
+            "slice": stack.names[job.source.index] if stack.names else job.source.number,
             "notes": list(stack.notes),
         }
     if measured.picture is None:

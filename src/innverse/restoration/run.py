@@ -20,7 +20,7 @@ from ..solvers import Reconstruction, SolveWarning, method_for
 from ..solvers.solve import AUTO
 from ..solvers.windows import is_local
 from .jobs import Job, Measured, gather, prepare
-from .many import Solving, by_workers
+from .many import Solving, by_workers, groups_of
 from .priors import Priors
 from .results import Restored, compare, keep_slice, result_of, write
 from .setting import Setting, split_options
@@ -112,8 +112,10 @@ def restore(
         folder and isinstance(jobs[0].source, Path)
     )
     shared_out = active() is not None and len(jobs) > 1
-    if shared_out and any(isinstance(job.source, Slice) and not job.source.alone for job in jobs):
-        raise UsageError("a stack of slices is solved on one machine: solve it without a cluster")
+    usable = [job for job in jobs if job.error is None]
+    for k, group in enumerate(groups_of(usable)):
+        for job in group:
+            job.chunk = k if job.several else None
     here = "cpu" if shared_out else device  # the workers have devices of their own
     target = choose_device(here) if isinstance(here, str) else here
     ways = (method, *beside)
@@ -125,7 +127,6 @@ def restore(
 
     if shared_out:
         records = None if out is None else Path(out)
-        usable = [job for job in jobs if job.error is None]
         found = by_workers(_together, usable, priors, solving, place, records, progress)
     else:
         found = _together(jobs, priors, solving, place, progress, keep_failures)
@@ -162,7 +163,7 @@ def _together(
             failed([job], job.error)
             continue
         try:
-            job.measured = one = prepare(job, setting, priors.choose, priors.range_of)
+            job.measured = one = prepare(job, setting, priors.choose, priors.loaded.get)
             if one.scan is None:  # which brings an operator of its own
                 # slices of a volume share one operator, and its memory
                 shape = one.physics.image_shape or one.y.shape[1:]
@@ -206,7 +207,7 @@ def _together(
                 if folder is None:
                     continue
                 one.summary["folder"] = str(folder)
-                if isinstance(job.source, Slice) and not job.source.alone:
+                if isinstance(job.source, Slice) and job.several:
                     keep_slice(one, measured, job.source)
                 else:
                     write(one, job, measured, setting, folder)
@@ -218,7 +219,7 @@ def _write_stacks(jobs: list[Job], found: dict[int, Restored]) -> None:
     """The results of stacks of several slices, of those that have one."""
     several: dict[str, list[tuple[Slice, Restored]]] = {}
     for job in jobs:
-        if isinstance(job.source, Slice) and not job.source.alone and id(job) in found:
+        if isinstance(job.source, Slice) and job.several and id(job) in found:
             several.setdefault(job.name, []).append((job.source, found[id(job)]))
     for members in several.values():
         stack, results = members[0][0].stack, [one for _, one in members]
@@ -262,7 +263,7 @@ def _batches(
             shape = physics.image_shape or tuple(y.shape[1:])
             # a scan has an operator of its own
             alone = job.name if job.measured.scan is not None else None
-            key = (job.measured.prior, y.shape[1:], shape, job.measured.x_range, alone)
+            key = (job.measured.prior, y.shape[1:], shape, job.measured.x_range, alone, job.chunk)
             groups.setdefault(key, []).append(job)
     batches: list[tuple[list[Job], str]] = []
     for (name, _, shape, *_), members in groups.items():

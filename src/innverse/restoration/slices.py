@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..data import Stack, write_image, write_json, write_stack
+from ..data.stack import from_unit, to_unit
 from ..report import Heat, panel
 
 if TYPE_CHECKING:
@@ -24,21 +25,38 @@ SHOWN = 6  # slices of a panel
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice of a stack."""
+    """One slice of a file.
+
+    Attributes:
+        stack: slices of the file, all or only this one.
+        index: its place among these.
+        number: its place in the file.
+        alone: whether the file has no others.
+    """
 
     stack: Stack
     index: int
+    number: int
+    alone: bool
 
-    @property
-    def alone(self) -> bool:
-        return len(self.stack) == 1
+    @classmethod
+    def all_of(cls, stack: Stack) -> list[Slice]:
+        return [cls(stack, k, k, len(stack) == 1) for k in range(len(stack))]
+
+    def cut(self) -> Slice:
+        """Without the other slices, and what only the file of all needs."""
+        if self.alone:
+            return self
+        own = slice(self.index, self.index + 1)
+        values, names = self.stack.values[own].copy(), self.stack.names[own]
+        stack = replace(self.stack, values=values, names=names, groups=(), kept=None)
+        return replace(self, stack=stack, index=0)
 
     def values(self, x_range: tuple[float, float] | None) -> Tensor:
         """(1, C, H, W) float32: in units where there is a range, else black and white at 0 and 1."""
         values = self.stack.values[self.index][None].astype(np.float64)
         if x_range is None:
-            low, high = self.stack.x_range
-            values = (values - low) / (high - low)
+            values = to_unit(values, self.stack.x_range)
         return torch.from_numpy(values.astype(np.float32))
 
     def scale(
@@ -52,8 +70,7 @@ class Slice:
 def in_units(x: Tensor, stack: Stack, x_range: tuple[float, float] | None) -> np.ndarray:
     """What `Slice.values` made of a slice, back."""
     values = x.double().numpy()
-    low, high = stack.x_range
-    return values if x_range is not None else low + (high - low) * values
+    return values if x_range is not None else from_unit(values, stack.x_range)
 
 
 def write_values(folder: Path, stack: Stack, found: Sequence[Restored]) -> list[Path]:

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..physics import Blur, Denoising, Downsampling, Inpainting, PoissonNoise, Tomography
 from ..physics.base import name_of
 from ..physics.fourier import KSpace
@@ -42,6 +42,7 @@ _DIM = 0.05  # of the brightest block: darker ones count too few photons to tell
 # A given level contradicts the data beyond these. On 32 photographs of training data the estimates
 # are never below 0.95 of the truth; above it they are by texture, at most by what stands here.
 _TOO_LARGE = 0.7
+_BELOW = 0.01  # of the light, that dark frames may leave negative
 _TEXTURE = {"likelihood": 0.03, "differences": 0.12}
 
 
@@ -77,8 +78,15 @@ def photon_gain(problem: Problem) -> float:
 
     Raises:
         UsageError: a measurement that is no picture, is too small, or is not above zero.
+        InputError: values far below zero.
     """
     y, physics = problem.given
+    below = float((-y).clamp_min(0).sum() / y.abs().sum().clamp_min(1e-30))
+    if below > _BELOW:
+        raise InputError(
+            f"{below:.0%} of the light is negative, and photons that are counted are not: give the "
+            "counts as they were, or the standard deviation of the noise"
+        )
     if y.dim() != 4 or y.is_complex() or not isinstance(physics, _IMAGES):
         raise UsageError(
             f"noise='counts' reads the gain from pictures, not from {name_of(physics)}: give "

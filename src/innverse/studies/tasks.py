@@ -108,13 +108,22 @@ def sr(factor: int, noise: float = 0.01, filter: str = "gaussian") -> Task:
     return Task(f"sr-x{factor:g}", settings, operator)
 
 
+HU = "HU"
 WHITE = 0.02 * 360 * 3
 """The exponent of a ray across a picture that is white throughout: 360 mm of -1000 to 2000 Hounsfield
 units, and water absorbs .02 a millimetre."""
 
 
-def ct(angles: int, photons: float = 1e5, span: float = 180.0) -> Task:
+def ct(
+    angles: int,
+    photons: float = 1e5,
+    span: float = 180.0,
+    x_range: tuple[float, float] = (-1000.0, 2000.0),
+) -> Task:
     """``angles`` parallel views, evenly over ``span`` degrees, of so many ``photons`` a ray.
+
+    ``x_range`` are the Hounsfield units at 0 and 1. Black absorbs nothing, also where it is less than
+    air.
 
     Raises:
         UsageError: a span outside (0, 180].
@@ -128,7 +137,9 @@ def ct(angles: int, photons: float = 1e5, span: float = 180.0) -> Task:
 
     def operator(shape: Shape, generator: torch.Generator) -> LinearPhysics:
         views = [span * k / angles for k in range(angles)]
-        return Tomography(shape, views, noise=TransmissionNoise(photons, WHITE / max(shape[1:])))
+        white = WHITE * (x_range[1] - x_range[0]) / 3000
+        noise = TransmissionNoise(photons, white / max(shape[1:]))
+        return Tomography(shape, views, noise=noise)
 
     name = f"ct-{angles}" if span == 180 else f"ct-limited-{span:g}"
     name += "-low" if photons < 1e5 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from ..data import Crops, open_images, split
 from ..data.bank import CropsOnDevice, fits
 from ..device import runs_ahead
+from ..models.store import load
 from .distributed import World
 
 if TYPE_CHECKING:
@@ -35,16 +37,16 @@ class TrainingImages:
 
     def __init__(self, config: TrainingConfig, world: World | None = None):
         self._world, d = world or World(), config.data
-        source = open_images(
-            d.path, subset=d.subset, channels=d.channels, deep=True, x_range=d.range
+        given = None if config.model.init is None else load(config.model.init)
+        images = partial(
+            open_images, d.path, channels=d.channels, deep=True, x_range=d.range, like=given
         )
+        source = images(subset=d.subset)
         self.config = config.fitted(source.channels, source.size, source.x_range, source.units)
         self.failures, self.notes = source.failures, source.notes
         self.train, self._test = source, None
         if d.held_out_subset is not None:
-            self._test = open_images(
-                d.path, subset=d.held_out_subset, channels=d.channels, deep=True, x_range=d.range
-            )
+            self._test = images(subset=d.held_out_subset)
         elif d.held_out:
             # never more than a fifth; seed 0: runs of different seeds are judged on the same images
             n = round(d.held_out * len(source)) if isinstance(d.held_out, float) else d.held_out

@@ -52,10 +52,13 @@ def load(file: Any, name: str, path: Path) -> np.ndarray:
     """The numbers of a data set; pairs (real, imag) are complex.
 
     Raises:
-        InputError: it would fill the memory, or lies in other files.
+        InputError: no array of numbers, one that would fill the memory, or lies in other files.
     """
     dataset = file[name]
-    if dataset.is_virtual or dataset.external:
+    if not (hasattr(dataset, "dtype") and _is_number(dataset.dtype)):
+        raise InputError(f"{path}: {name} is no array of numbers")
+    linked = dataset.file.filename != file.filename
+    if linked or dataset.is_virtual or dataset.external:
         raise InputError(f"{path}: {name} lies in other files: copy it into this one")
     size = elements(dataset.shape) * dataset.dtype.itemsize
     check_expansion(f"{path}: {name}", size, file_size(path))

@@ -7,6 +7,9 @@ Pictures are H x W, H x W x 3 or H x W x N there. The arrays of a cell are named
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,9 @@ _SIZES = {
 _MOST = 1024  # times that deflate makes of its input, at most
 _CELLS = 10_000  # arrays of a cell, at most
 _HEADER = 512  # bytes before the HDF5 of version 7.3
+
+Entry = tuple[tuple[int, ...], Callable[[], np.ndarray]]
+"""The shape of an array, and what loads it."""
 
 
 def array(path: Path, name: str | None) -> np.ndarray:
@@ -67,64 +73,123 @@ def write(path: Path, stack: Stack, values: np.ndarray, spread: bool) -> Path:
     return path
 
 
-def _load(path: Path, name: str | None) -> tuple[str, np.ndarray, bool]:
-    """(name, values, whether it is version 7.3)."""
+@contextmanager
+def opened(path: Path) -> Generator[tuple[dict[str, Entry], bool]]:
+    """The arrays of numbers in a file by their names, and whether it is of version 7.3.
+
+    An array is loaded when it is asked for, with MATLAB's order of axes. Variables come in the order of
+    the file, cells after them.
+
+    Raises:
+        InputError: damaged, or an array that would fill the memory. InnverseError: its library is
+            missing.
+    """
     with open_regular(path) as file:
         head = file.read(_HEADER + 8)
     if b"\x89HDF" in (head[:4], head[_HEADER : _HEADER + 4]):
         with hdf5.opened(path) as file:
-            numbers = hdf5.numeric(file)
-            cells = _cells(file, numbers)
-            known = {n: s[::-1] for n, s in numbers.items() if not n.startswith("#")}
-            known |= {n: numbers[place][::-1] for n, place in cells.items()}
-            name = chosen(known, name, str(path))
-            return name, hdf5.load(file, cells.get(name, name), path).T, True
+            yield _modern(file, path), True
+    else:
+        yield _old(path), False
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of numbers in a file, those of cells too, see `opened`."""
+    with opened(path) as (entries, _):
+        return {name: entry() for name, (_, entry) in entries.items()}
+
+
+def _load(path: Path, name: str | None) -> tuple[str, np.ndarray, bool]:
+    """(name, values, whether it is version 7.3)."""
+    with opened(path) as (entries, modern):
+        name = chosen({n: shape for n, (shape, _) in entries.items()}, name, str(path))
+        return name, entries[name][1](), modern
+
+
+def _old(path: Path) -> dict[str, Entry]:
+    """The arrays of version 5."""
     try:
         from scipy.io import loadmat, whosmat
     except ImportError:
         raise InnverseError(f'{path} needs scipy: pip install "innverse[io]"') from None
-    try:
-        about = {n: (shape, kind) for n, shape, kind in whosmat(path)}
-        numbers = {n: shape for n, (shape, kind) in about.items() if kind in _SIZES}
-        cells: dict[str, np.ndarray] = {}
-        if _MOST * file_size(path) < HARMLESS:  # how much a cell holds is known once it is there
-            for n in (n for n, (_, kind) in about.items() if kind == "cell"):
-                cells |= _numbered(n, loadmat(path, variable_names=[n])[n])
-        numbers |= {n: values.shape for n, values in cells.items()}
-        if name in about and name not in numbers:
-            raise InputError(f"{path}: {name} is a {about[name][1]}, no array of numbers")
-        name = chosen(numbers, name, str(path))
-        if name in cells:
-            return name, cells[name], False
-        size = elements(numbers[name]) * _SIZES[about[name][1]]
+
+    def variable(name: str) -> np.ndarray:
+        with _told(path):
+            values = loadmat(path, variable_names=[name])[name]
+        return values.toarray() if hasattr(values, "toarray") else values
+
+    def numbers(name: str, size: int) -> np.ndarray:
         check_expansion(f"{path}: {name}", size, file_size(path))
-        values = loadmat(path, variable_names=[name])[name]
-    except InputError:
-        raise
-    except (Exception, zlib.error) as error:  # of damaged files scipy raises almost anything
+        return _native(variable(name))
+
+    with _told(path):
+        about = whosmat(path)
+    entries: dict[str, Entry] = {
+        n: (shape, partial(numbers, n, elements(shape) * _SIZES[kind]))
+        for n, shape, kind in about
+        if kind in _SIZES
+    }
+    if _MOST * file_size(path) < HARMLESS:  # how much a cell holds is known once it is there
+        for name in (n for n, _, kind in about if kind == "cell"):
+            for place, values in _inside(name, variable(name)):
+                entries[place] = values.shape, partial(_native, values)
+    return entries
+
+
+@contextmanager
+def _told(path: Path) -> Generator[None]:
+    """What scipy raises of damaged files, which is almost anything, as one line."""
+    try:
+        yield
+    except (Exception, zlib.error) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(f"{path} is damaged or no MATLAB file ({reason})") from None
-    values = values.toarray() if hasattr(values, "toarray") else values
-    return name, values.astype(values.dtype.newbyteorder("="), copy=False), False
 
 
-def _numbered(name: str, cell: np.ndarray) -> dict[str, np.ndarray]:
-    """The arrays of numbers in a cell, by their names in MATLAB."""
-    items = enumerate(cell.ravel(order="F"), 1)
+def _native(values: np.ndarray) -> np.ndarray:
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _inside(name: str, cell: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of numbers in a cell and in cells of it, by their names in MATLAB."""
+    for k, values in enumerate(cell.ravel(order="F"), 1):
+        if isinstance(values, np.ndarray) and values.dtype == object:
+            yield from _inside(f"{name}{{{k}}}", values)
+        elif isinstance(values, np.ndarray) and values.dtype.kind in "fiubc":
+            yield f"{name}{{{k}}}", values
+
+
+def _modern(file: Any, path: Path) -> dict[str, Entry]:
+    """The arrays of version 7.3, whose axes HDF5 has the other way round."""
+    shapes = {
+        place: shape
+        for place, shape in hdf5.numeric(file).items()
+        if not file[place].attrs.get("MATLAB_empty") and _kind(file[place]) != b"char"
+    }
+    places = {name: name for name in shapes if not name.startswith("#")}
+    for name, item in file.items():
+        places |= {n: place for n, place in _referred(file, name, item) if place in shapes}
     return {
-        f"{name}{{{k}}}": v
-        for k, v in items
-        if isinstance(v, np.ndarray) and v.dtype.kind in "fiubc"
+        name: (shapes[place][::-1], partial(_turned, file, place, path))
+        for name, place in places.items()
     }
 
 
-def _cells(file: Any, numbers: dict[str, tuple[int, ...]]) -> dict[str, str]:
-    """{name in MATLAB: name in the file} of the arrays in cells of version 7.3."""
-    found: dict[str, str] = {}
-    for name, item in file.items():
-        if hasattr(item, "dtype") and item.dtype.kind == "O" and item.size <= _CELLS:
-            for k, reference in enumerate(np.asarray(item[()]).T.ravel(order="F"), 1):
-                place = (file[reference].name or "").strip("/") if reference else ""
-                if place in numbers:
-                    found[f"{name}{{{k}}}"] = place
-    return found
+def _kind(dataset: Any) -> bytes:
+    kind = dataset.attrs.get("MATLAB_class", b"")
+    return kind.encode() if isinstance(kind, str) else bytes(kind)
+
+
+def _turned(file: Any, place: str, path: Path) -> np.ndarray:
+    return hdf5.load(file, place, path).T
+
+
+def _referred(file: Any, name: str, item: Any, depth: int = 8) -> Iterator[tuple[str, str]]:
+    """(name in MATLAB, name in the file) of what the references of a cell lead to."""
+    cell = hasattr(item, "dtype") and item.dtype.kind == "O" and item.size <= _CELLS
+    if depth and cell:
+        for k, reference in enumerate(np.asarray(item[()]).T.ravel(order="F"), 1):
+            if reference:
+                inner = file[reference]
+                yield f"{name}{{{k}}}", (inner.name or "").strip("/")
+                yield from _referred(file, f"{name}{{{k}}}", inner, depth - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,11 +12,11 @@ from ...data import fit, fit_all, open_images
 from ..pictures import small_faces
 
 
-def read(path: str, subset: str | None, shape: tuple[int, int, int]) -> tuple[Tensor, str]:
-    """Images at a path, fitted, uint8 (N, *shape), and their name."""
-    source = open_images(path, subset=subset, channels=shape[0])
+def read(path: str, subset: str | None, model: Any) -> tuple[Tensor, str]:
+    """Images at a path as a model sees them, fitted, uint8 (N, *shape), and their name."""
+    source = open_images(path, subset=subset, like=model)
     name = Path(path).name + (f" ({subset})" if subset else "")
-    return fit_all(source, shape[1:]), name
+    return fit_all(source, model.shape[1:]), name
 
 
 def faces(shape: tuple[int, int, int]) -> tuple[Tensor, str]:
@@ -28,6 +29,6 @@ def faces(shape: tuple[int, int, int]) -> tuple[Tensor, str]:
     )
 
 
-def photographs(shape: tuple[int, int, int]) -> tuple[Tensor, str]:
+def photographs(model: Any) -> tuple[Tensor, str]:
     """The photographs inside scikit-image, made small: images of another kind."""
-    return read("skimage", None, shape)[0], "photographs from scikit-image"
+    return read("skimage", None, model)[0], "photographs from scikit-image"
