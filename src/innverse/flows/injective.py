@@ -37,7 +37,7 @@ from .volume import Volume, gram
 _FAR = 3.0  # times the usual distance from the manifold
 _SEARCH = 50  # steps to the most probable code
 _SEED = 0
-TRAININGS = ("both", "manifold", "density", "joint", "inflated")
+TRAININGS = ("both", "manifold", "density", "joint")
 
 
 class InjectiveFlow(Pretrained, nn.Module):
@@ -191,13 +191,9 @@ class InjectiveFlow(Pretrained, nn.Module):
         2003.13913). "both" runs them side by side, neither knowing of the other. "joint" is the
         likelihood of the manifold with its volume, which moves the manifold too (rectangular flows,
         Caterini et al. 2021); its gradient of the volume is exact up to ``exact_dims`` latents, and
-        above estimated by conjugate gradients. "inflated" is the exact likelihood of x with
-        N(0, spread^2 I) on it, by a flow of R^n in which what W does not reach is N(0, 1) in the space
-        of v (Horvat & Pfister 2021, arXiv 2105.12152): no inverse of the tail is needed.
+        above estimated by conjugate gradients.
         """
         x = self._items(x)
-        if self.stage == "inflated":
-            return self._inflated_loss(x + self.spread * torch.randn_like(x))
         u, _, _ = self._coordinates(x)
         loss = x.new_zeros(len(x))
         if self.stage != "density":
@@ -211,16 +207,6 @@ class InjectiveFlow(Pretrained, nn.Module):
         if self.stage == "joint":
             loss = loss + self.volume(self._point, u, value=False)
         return loss.mean() / self.embedding.n
-
-    def _inflated_loss(self, x: Tensor) -> Tensor:
-        u, v, log_det_tail = self._coordinates(x)
-        z, log_det = self.core(u)
-        aside = (v - self.embedding(u)).square().sum(1)
-        codimension = self.embedding.n - self.embedding.k
-        if self.training:
-            self.usual_distance.fill_(self.spread * codimension**0.5)
-        log_p = standard_normal_log_prob(z) + log_det - 0.5 * aside + log_det_tail
-        return HALF_LOG_2PI * codimension / self.embedding.n - log_p.mean() / self.embedding.n
 
     def code_nats(self, x: Tensor) -> Tensor:
         """-log p of the coordinates u of x (B, *shape), in nats for each of the k: (B,).
@@ -337,7 +323,6 @@ def injective(
     transform: str = "spline",
     levels: int = 3,
     tail_steps: int = 4,
-    tail_transform: str = "affine",
     hidden: int = 48,
     coarse: int = 0,
     learned: bool = True,
@@ -353,14 +338,13 @@ def injective(
             most 64.
         steps, width, depth, transform: of the core, couplings of k numbers, see `coupling`.
         levels, tail_steps, hidden: of the tail: a multi-scale `glow` of images with ``hidden``
-            channels; of vectors, ``levels * tail_steps`` couplings of ``hidden`` features.
-        tail_transform: of these couplings, see `coupling`; those of images are affine.
+            channels; of vectors, ``levels * tail_steps`` affine couplings of ``hidden`` features.
         coarse: W makes the latents of so many of the tail's coarsest scales, and the finer ones are
             at their mode; 0: of all. It has k columns of as many numbers.
         learned: W is learned; else it pads with zeros, the coarsest latents first.
         spread: the distance from the manifold that counts as much as one nat, per number of x.
-        training: what `innverse train` and ``fit`` minimise, "both", "manifold", "density", "joint"
-            or "inflated": see `InjectiveFlow.training_loss`.
+        training: what `innverse train` and ``fit`` minimise, "both", "manifold", "density" or
+            "joint": see `InjectiveFlow.training_loss`.
         nested: share of the items in training whose codes are cut short, which puts the latents in the
             order of what they say; 0.5 is a good one.
     """
@@ -375,9 +359,7 @@ def injective(
         tail = glow(shape, levels=levels, steps=tail_steps, hidden=hidden, activation="silu",
                     squeeze="haar", mix="swap").bijection  # fmt: skip
     else:
-        tail = coupling(
-            shape, transform=tail_transform, layers=levels * tail_steps, width=hidden, mix="lu"
-        ).bijection
+        tail = coupling(shape, layers=levels * tail_steps, width=hidden, mix="lu").bijection
     among = coarse_size(tail, shape, coarse) if coarse else n
     if latent > among:
         raise UsageError(f"latent={latent}: coarse={coarse} scales have {among} numbers")
