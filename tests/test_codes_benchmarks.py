@@ -72,6 +72,7 @@ def run(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_coding(run, data, capsys):
     found = run("coding", "--data", data, "--mnist", data / "model")
     for name, n in (("mnist", 28**2), ("faces", 3 * 64**2)):
@@ -103,6 +104,7 @@ def test_the_peers_of_the_codes(run, data, monkeypatch):
     torch.testing.assert_close(coding.largest_dct(flat, 1), flat)
 
 
+@pytest.mark.slow
 def test_injective(run, data, capsys):
     found = run("injective", "--data", data)
     assert {"sphere", "roll", "coarse"} <= found.keys()
