@@ -197,7 +197,9 @@ class InjectiveFlow(Pretrained, nn.Module):
         u, _, _ = self._coordinates(x)
         loss = x.new_zeros(len(x))
         if self.stage != "density":
-            point, whole = (self._point(u), 1.0) if not self.nested else self._cut_short(u)
+            point, whole = (
+                self._cut_short(u) if self.nested else (self._point(u), torch.ones_like(loss))
+            )
             squares = (x - point).flatten(1).square().sum(1)
             loss = loss + 0.5 * squares / self.spread**2
             self._note_distance(squares, whole)
@@ -225,10 +227,11 @@ class InjectiveFlow(Pretrained, nn.Module):
         return self._made(torch.where(whole | first, z, 0.0)), whole[:, 0].to(z)
 
     @torch.no_grad()
-    def _note_distance(self, squares: Tensor, whole: Tensor | float = 1.0) -> None:
+    def _note_distance(self, squares: Tensor, whole: Tensor) -> None:
         if self.training:
-            share = torch.as_tensor(whole).mean().clamp_min(1e-6)
-            now, old = ((squares * whole).mean() / share).sqrt(), self.usual_distance
+            old = self.usual_distance
+            now = ((squares * whole).sum() / whole.sum()).sqrt()  # NaN where all were cut
+            now = torch.where(now.isfinite(), now, old)
             self.usual_distance.copy_(torch.where(old.isfinite(), old.lerp(now, 0.01), now))
 
     def fit(self, x, c=None, **options):
@@ -278,7 +281,7 @@ class InjectiveFlow(Pretrained, nn.Module):
         g = torch.Generator().manual_seed(_SEED)
         total = x.new_full((len(x),), -math.inf)
         for _ in range(samples):
-            eps = torch.randn(mode.shape, generator=g).to(mode)
+            eps = torch.randn(mode.shape[1], generator=g).to(mode).expand_as(mode)
             z = mode + torch.linalg.solve_triangular(factor.mT, eps[..., None], upper=True)[..., 0]
             off = (x - self._made(z)).flatten(1).square().sum(1)
             log_joint = standard_normal_log_prob(z) - 0.5 * off / noise**2 - floor
@@ -346,7 +349,7 @@ def injective(
         training: what `innverse train` and ``fit`` minimise, "both", "manifold", "density" or
             "joint": see `InjectiveFlow.training_loss`.
         nested: share of the items in training whose codes are cut short, which puts the latents in the
-            order of what they say; 0.5 is a good one.
+            order of what they say; 0: none.
     """
     n = math.prod(shape)
     latent = max(2, min(64, n // 8)) if latent is None else latent
