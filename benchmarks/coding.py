@@ -6,13 +6,15 @@ DIR holds faces_test.tar, faces64_train.tar and mnist/; MODEL is a folder of `in
 configs/mnist-realnvp.toml` (or mnist.toml). Writes results/coding.json, cell by cell:
 
     lossless-mnist, lossless-faces        rate of a code that was decoded, beside that of the density
-    progressive-mnist, progressive-faces  PSNR of the coarsest scales, beside PCA, wavelets and JPEG
+    progressive-mnist, progressive-faces  PSNR and bits of the coarsest scales, of the largest
+                                          latents, beside PCA, wavelets, the DCT and JPEG
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -35,6 +37,10 @@ from innverse.metrics import psnr
 DRAWS = 8  # of the dequantisation, for the bits/dim of the density
 SIGMA = 0.02  # at which the face flow encodes for pictures
 TRAINING = 2000  # pictures from which PCA learns
+STEP = 0.5  # of the rounded latents of a scale
+STEPS = [0.25, 0.5, 1.0, 1.5, 2.0, 3.0]
+SHARES = [64, 32, 16, 8, 4, 2]  # one of so many numbers is kept
+QUALITIES = [5, 10, 20, 40, 60, 80, 95]
 
 
 def mnist(args, part: str, n: int) -> Tensor:
@@ -107,28 +113,35 @@ def progressive(args, name: str) -> dict:
         read(args, "train", 50 if args.quick else TRAINING).float() / 255,
     )
     at = flow if flow.noise_range is None else flow.at(SIGMA)
-    rows, n = [], x[0].numel()
-    mean, axes = principal(known)
-    for levels in range(1, len(scale_shapes(flow.bijection, flow.shape)) + 1):
-        with torch.no_grad():
-            z = at.encode(x, levels=levels)
-            m, g = z.shape[1], torch.Generator().manual_seed(0)
-            mode = at.decode(z, levels=levels)
-            drawn = at.decode(z, levels=levels, temperature=1.0, generator=g)
+    n, (mean, axes) = x[0].numel(), principal(known)
+
+    def peers(m: int) -> dict:
         kept = axes[:, : min(m, axes.shape[1])]
         pca = mean + (x.flatten(1) - mean) @ kept @ kept.T
-        rows.append(
-            {
-                "levels": levels, "kept": m, "share": m / n, "psnr_mode": decibels(mode, x),
-                "psnr_drawn": decibels(drawn, x), "psnr_pca": decibels(pca.view_as(x), x),
-                "psnr_wavelet": decibels(largest(x, m), x),
-            }
+        return {
+            "kept": m, "share": m / n, "psnr_pca": decibels(pca.view_as(x), x),
+            "psnr_wavelet": decibels(largest(x, m), x), "psnr_dct": decibels(largest_dct(x, m), x),
+        }  # fmt: skip
+
+    scales = []
+    for levels in range(1, len(scale_shapes(flow.bijection, flow.shape)) + 1):
+        with torch.no_grad():
+            z, g = at.encode(x, levels=levels), torch.Generator().manual_seed(0)
+            mode = at.decode(z, levels=levels)
+            drawn = at.decode(z, levels=levels, temperature=1.0, generator=g)
+            cell, bits = rounded(z, STEP)
+            coded = at.decode(cell, levels=levels)
+        scales.append(
+            {"levels": levels, "psnr_mode": decibels(mode, x), "psnr_drawn": decibels(drawn, x),
+             "bits_per_dim": bits / n, "psnr_coded": decibels(coded, x)} | peers(z.shape[1])
         )  # fmt: skip
-    jpegs = [
-        {"quality": q} | jpeg(pixels, q)
-        for q in ([20] if args.quick else [5, 10, 20, 40, 60, 80, 95])
-    ]
-    return {"pictures": len(x), "rows": rows, "lossy": quantised(at, x), "jpeg": jpegs}
+    return {
+        "pictures": len(x), "scales": scales, "step": STEP,
+        "largest": [{"psnr_latents": decibels(largest_latents(at, x, n // k), x)} | peers(n // k)
+                    for k in ([8] if args.quick else SHARES)],
+        "lossy": quantised(at, x, [1.0] if args.quick else STEPS),
+        "jpeg": [{"quality": q} | jpeg(pixels, q) for q in ([20] if args.quick else QUALITIES)],
+    }  # fmt: skip
 
 
 def decibels(y: Tensor, x: Tensor) -> float:
@@ -141,43 +154,65 @@ def principal(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.mean(0), torch.linalg.svd(x - x.mean(0), full_matrices=False)[2].T
 
 
+def keep(row: Tensor, m: int) -> Tensor:
+    """The m largest numbers of every row (B, n), the others 0; their places are not counted."""
+    places = row.abs().topk(m, 1).indices
+    return torch.zeros_like(row).scatter(1, places, row.gather(1, places))
+
+
+@torch.no_grad()
+def largest_latents(flow, x: Tensor, m: int) -> Tensor:
+    z = flow.encode(x)
+    return flow.decode(keep(z.flatten(1), m).view_as(z))
+
+
 def largest(x: Tensor, m: int) -> Tensor:
-    """What the m largest of the Haar coefficients of all scales give; their places are not counted."""
-    layers = []
+    """What the m largest of the Haar coefficients of all scales give."""
+    layers, haar = [], Haar(torch.nn.Identity())
     for _ in range(4):
         if x.shape[-1] % 2 or x.shape[-2] % 2:
             break
-        y = Haar(torch.nn.Identity()).down(x)
+        y = haar.down(x)
         c = y.shape[1] // 4
         layers.append(y[:, c:])
         x = y[:, :c]
     parts = [x, *layers]
-    row = torch.cat([p.flatten(1) for p in parts], 1)
-    keep = row.abs().topk(m, 1).indices
-    row = torch.zeros_like(row).scatter(1, keep, row.gather(1, keep))
-    pieces = [
-        p.view_as(t)
-        for p, t in zip(row.split([t[0].numel() for t in parts], 1), parts, strict=True)
-    ]
-    x = pieces[0]
-    for rest in reversed(pieces[1:]):
-        x = Haar(torch.nn.Identity()).up(torch.cat((x, rest), 1))
+    row = keep(torch.cat([p.flatten(1) for p in parts], 1), m)
+    pieces = row.split([p[0].numel() for p in parts], 1)
+    x, *rest = (p.view_as(t) for p, t in zip(pieces, parts, strict=True))
+    for part in reversed(rest):
+        x = haar.up(torch.cat((x, part), 1))
     return x
 
 
-def quantised(flow, x: Tensor) -> list[dict]:
-    """All latents rounded to steps: bits under the normal density, and PSNR."""
-    rows = []
-    with torch.no_grad():
-        z = flow.encode(x)
-        for step in (0.25, 0.5, 1.0, 1.5, 2.0, 3.0):
-            cell = (z / step).round()
-            normal = torch.distributions.Normal(0.0, 1.0)
-            mass = normal.cdf((cell + 0.5) * step) - normal.cdf((cell - 0.5) * step)
-            bits = float(-mass.clamp_min(1e-12).log2().mean())
-            rows.append(
-                {"step": step, "bits_per_dim": bits, "psnr": decibels(flow.decode(cell * step), x)}
-            )
+def largest_dct(x: Tensor, m: int) -> Tensor:
+    """The same of the cosine transform of blocks: JPEG's of 8x8, else 4x4."""
+    side = 8 if x.shape[-1] % 8 == 0 and x.shape[-2] % 8 == 0 else 4
+    k = torch.arange(side)[:, None]
+    dct = (math.pi / side * (torch.arange(side) + 0.5) * k).cos() * (2 / side) ** 0.5
+    dct[0] /= 2**0.5
+    blocks = x.unfold(2, side, side).unfold(3, side, side)
+    found = dct @ blocks @ dct.T
+    found = dct.T @ keep(found.flatten(1), m).view_as(found) @ dct
+    return found.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+
+
+def rounded(z: Tensor, step: float) -> tuple[Tensor, float]:
+    """Latents at the middles of cells of N(0, 1), and the bits of an item under that density."""
+    cell = (z / step).round()
+    normal = torch.distributions.Normal(0.0, 1.0)
+    mass = normal.cdf((cell + 0.5) * step) - normal.cdf((cell - 0.5) * step)
+    return cell * step, float(-mass.clamp_min(1e-12).log2().sum() / len(z))
+
+
+@torch.no_grad()
+def quantised(flow, x: Tensor, steps: list[float]) -> list[dict]:
+    """All latents rounded."""
+    z, rows = flow.encode(x), []
+    for step in steps:
+        cell, bits = rounded(z, step)
+        rows.append({"step": step, "bits_per_dim": bits / x[0].numel(),
+                     "psnr": decibels(flow.decode(cell), x)})  # fmt: skip
     return rows
 
 

@@ -1,14 +1,16 @@
 """Injective flows on known manifolds, and coarse codes in inverse problems.
 
-    python benchmarks/injective.py [--data DIR] [--only sphere] [--quick]
+    python benchmarks/injective.py [--data DIR] [--models RUNS] [--only sphere] [--quick]
 
 Writes results/injective.json, cell by cell:
 
     sphere, roll   a density learned on a sphere without its pole, on a swiss roll in R^3: its KL
                    divergence to the known one, its integral over a mesh, log-likelihoods in R^3 beside
                    those of a full flow
-    coarse         faces64, m/n = .2: maximum a posteriori, plain and from a search over the coarsest
-                   latents (needs DIR with faces_test.tar)
+    coarse         faces64, m/n = .2: maximum a posteriori, plain and begun cheaply in three ways (needs
+                   DIR with faces_test.tar)
+    faces          reconstruction and Frechet distance of injective flow, VAE and GAN of as many latents
+                   (needs DIR too, and RUNS with faces64-injective-64, ... of `innverse train`)
 """
 
 from __future__ import annotations
@@ -29,12 +31,15 @@ import innverse
 from innverse import flows, solve
 from innverse.bijections import initialize
 from innverse.data import fit, open_images
-from innverse.metrics import psnr
+from innverse.metrics import frechet, psnr
+from innverse.metrics.features import RandomFeatures
 from innverse.physics import FastCompressedSensing
+from innverse.studies.compare.codes import closest
+from innverse.studies.compare.contestants import Contestant
 
 SECONDS, BATCH = 30.0, 512  # of processor time of a training
 NOISE = 0.01  # around the manifold
-STEPS = 200  # of the plain search
+STEPS = (50, 100)  # of the plain search
 
 
 # ---- manifolds of which everything is known: the chart a (B, 2) of N(0, I), its point, its area ----
@@ -62,11 +67,11 @@ def log_density(point, a: Tensor) -> Tensor:
     return log_n - 0.5 * torch.linalg.slogdet(j.mT @ j)[1]
 
 
-def learned(point, seconds: float, **options):
+def learned(point, seconds: float):
     """An injective flow of so many seconds."""
     torch.manual_seed(0)
     flow = flows.build("injective", (3,), latent=2, steps=6, width=64, levels=1, tail_steps=10,
-                       hidden=64, spread=0.02, **options)  # fmt: skip
+                       hidden=64, spread=0.02)  # fmt: skip
     initialize(flow, point(torch.randn(4096, 2)))
     done = harness.train(
         flow.parameters(), lambda: flow.training_loss(point(torch.randn(BATCH, 2))), seconds,
@@ -77,31 +82,33 @@ def learned(point, seconds: float, **options):
 
 def manifold(args, name: str) -> dict:
     """What the flow has learned, against what is known."""
-    point, seconds = MANIFOLDS[name], 2.0 if args.quick else SECONDS
+    point, seconds = MANIFOLDS[name], 0.2 if args.quick else SECONDS
     flow, done = learned(point, seconds)
     flow.double()
     g = torch.Generator().manual_seed(1)
-    a = torch.randn(200 if args.quick else 4000, 2, generator=g).double()
+    a = torch.randn(50 if args.quick else 4000, 2, generator=g).double()
     x = point(a)
     with torch.no_grad():
         kl = log_density(point, a) - flow.log_prob(x)
         distance = flow.project(x)[1]
-        integral = surface_integral(flow, 60 if args.quick else 300)
-        # noise around the manifold: the flow's own width in the space of v, chosen on a training draw
+        integral = surface_integral(flow, point, 20 if args.quick else 200)
         noisy = x + NOISE * torch.randn(x.shape, generator=g, dtype=x.dtype)
-        fresh = point(torch.randn(2000, 2).double())
-        fresh = fresh + NOISE * torch.randn_like(fresh)
-        widths = [0.002 * 1.25**i for i in range(24)]
-        width = max(widths, key=lambda w: float(flow.log_prob(fresh, noise=w).mean()))
-        injective = flow.log_prob(noisy, noise=width).mean()
+        # its most likely width, on training draws: what the manifold misses comes to the noise
+        fresh = point(torch.randn(len(x) // 4, 2, generator=g).double())
+        fresh = fresh + NOISE * torch.randn(fresh.shape, generator=g, dtype=x.dtype)
+        width = float(flow.project(fresh, steps=50)[1].square().mean().sqrt())
+        injective = flow.log_prob(noisy, width)
     full, full_done = full_flow(point, seconds)
     with torch.no_grad():
-        plain = full.double().log_prob(noisy).mean()
+        plain = full.double().log_prob(noisy)
     return {
         **done, "parameters": flow.n_parameters, "kl_nats": float(kl.mean()),
         "kl_standard_error": float(kl.std() / len(kl) ** 0.5), "integral": integral,
-        "rms_distance": float(distance.square().mean().sqrt()), "noise": NOISE,
-        "nats_with_noise_injective": float(injective), "nats_with_noise_full": float(plain),
+        "rms_distance": float(distance.square().mean().sqrt()),
+        "largest_distance": float(distance.max()), "noise": NOISE, "noise_fitted": width,
+        "nats_with_noise_injective": float(injective.mean()),
+        "nats_with_noise_full": float(plain.mean()),
+        "difference_standard_error": float((injective - plain).std() / len(x) ** 0.5),
         "full_parameters": full.n_parameters, "full_training_steps": full_done["training_steps"],
     }  # fmt: skip
 
@@ -120,19 +127,22 @@ def full_flow(point, seconds: float):
     return flow.eval(), done
 
 
-def surface_integral(flow, n: int) -> float:
-    """Of exp log_prob over triangles of the learned surface, whose areas come from their corners."""
-    axis = torch.linspace(-6, 6, n, dtype=torch.float64)
-    z = torch.cartesian_prod(axis, axis)
-    corners = flow.decode(z).view(n, n, 3)
-    p, q, s, t = corners[:-1, :-1], corners[1:, :-1], corners[:-1, 1:], corners[1:, 1:]
-    areas = [
-        torch.linalg.cross(b - a, c - a).norm(dim=-1) / 2 for a, b, c in ((p, q, s), (t, s, q))
-    ]
-    density = flow.log_prob(corners.view(-1, 3)).exp().view(n, n)
-    d = [density[:-1, :-1], density[1:, :-1], density[:-1, 1:], density[1:, 1:]]
-    total = areas[0] * (d[0] + d[1] + d[2]) / 3 + areas[1] * (d[3] + d[2] + d[1]) / 3
-    return float(total.sum())
+def surface_integral(flow, point, n: int) -> float:
+    """Of exp log_prob over triangles of the learned surface, whose areas come from their corners.
+
+    These are where a grid of the known chart projects to: the flow's own chart has no part in it.
+    """
+    axis = torch.linspace(-5, 5, n, dtype=torch.float64)
+    corners = flow.project(point(torch.cartesian_prod(axis, axis)))[0]
+    density = flow.log_prob(corners).exp().view(n, n)
+    corners = corners.view(n, n, 3)
+    total, low, high = 0.0, slice(None, -1), slice(1, None)
+    for start in (low, high):
+        one, two, three = (start, start), (low, high), (high, low)
+        p, q, r = corners[one], corners[two], corners[three]
+        area = torch.linalg.cross(q - p, r - p).norm(dim=-1) / 2
+        total += float((area * (density[one] + density[two] + density[three]) / 3).sum())
+    return total
 
 
 # ---- inverse problems ------------------------------------------------------------------------------
@@ -151,37 +161,76 @@ def coarse(args) -> dict | None:
     y = physics(x, torch.Generator().manual_seed(0))
     prior, rows = innverse.load("faces64"), []
 
-    def row(name: str, found, before=None, **more) -> None:
-        evaluations = found.evaluations.double().mean() + (0 if before is None else before)
+    def row(name: str, found, before: float = 0.0, **more) -> None:
+        evaluations = found.evaluations.double().mean() + before
         rows.append({"search": name, "psnr": float(psnr(found.x, x).mean()),
                      "evaluations": float(evaluations), **more})  # fmt: skip
         print(rows[-1], flush=True)
 
-    few = 10 if args.quick else None
-    for steps in (STEPS // 4, STEPS // 2, STEPS):
-        row("map", solve(y, physics, prior, "map", steps=few or steps, noise=NOISE), steps=steps)
-    for levels in (1, 2, 3):
-        generator = prior.at(0.02).coarse(levels)
-        for first in (15, 40):
-            found = solve(y, physics, generator, "latent", steps=few or first, noise=NOISE)
-            latents = generator.latent_shape[0]
-            row("coarse", found, latents=latents, steps=first)
-            spent = float(found.evaluations.double().mean())
-            then = solve(y, physics, prior, "map", init=found.x, sigma=0.01, steps=few or STEPS // 4,
-                         noise=NOISE)  # fmt: skip
-            row("coarse, then map", then, spent, latents=latents, steps=first + STEPS // 4)
+    def then_map(name: str, first, levels: list[float], steps: int, **more) -> None:
+        """The plain search from ``first`` on, through falling noise levels of the prior."""
+        spent = float(first.evaluations.double().mean())
+        found = solve(
+            y, physics, prior, "map", init=first.x, sigma=levels, steps=steps, noise=NOISE
+        )
+        row(name, found, spent, levels=levels, steps=steps, **more)
+
+    for steps in (2,) if args.quick else STEPS:
+        row("map", solve(y, physics, prior, "map", steps=steps, noise=NOISE), steps=steps)
+    many, few = (2, 2) if args.quick else (36, 12)
+    for scales in (2,) if args.quick else (1, 2):
+        generator = prior.at(0.02).coarse(scales)
+        first = solve(y, physics, generator, "latent", steps=few, noise=NOISE)
+        row("coarse", first, latents=generator.latent_shape[0], steps=few)
+        for levels in ([0.015], [0.03, 0.015]):
+            then_map("coarse, then map", first, levels, many, latents=generator.latent_shape[0])
+    first = solve(y, physics, prior, "pnp", steps=few, views=1, noise=NOISE)
+    row("pnp", first, steps=few)
+    then_map("pnp, then map", first, [0.03, 0.015], many)
+    first = solve(y, physics, prior.at(0.02), "latent", steps=few, noise=NOISE)
+    row("all latents", first, steps=few)
+    then_map("all latents, then map", first, [0.03, 0.015], many)
     return {"pictures": len(x), "measurements": n // 5, "noise": NOISE, "rows": rows}
+
+
+# ---- faces -----------------------------------------------------------------------------------------
+
+
+def faces(args) -> dict | None:
+    """The trained ones there are, by what they make of test faces and how their samples are spread."""
+    if args.data is None or args.models is None:
+        return None
+    source = open_images(str(args.data / "faces_test.tar"), subset="celebahq", channels=3)
+    n, searched, steps = (2, 1, 2) if args.quick else (100, 24, 50)
+    real = torch.cat([fit(source[i][None].float() / 255, (64, 64)) for i in range(n)])
+    features, rows = RandomFeatures(real), []
+    for folder in sorted(args.models.glob("faces64-*-*")):
+        if not (folder / "model").exists():
+            continue
+        c, x = Contestant.load(folder), real[:searched]
+        row = {"model": folder.name, "latents": c.model.latent_shape[0], **c.training,
+               "parameters": c.model.n_parameters}  # fmt: skip
+        if c.encodes:
+            row["psnr_of_code"] = float(psnr(c.decode(c.encode(real)), real).mean())
+        row["psnr_of_nearest"] = float(psnr(closest(c, x, 1, steps), x).mean())
+        row["frechet"] = frechet(features(c.draw(10 * n, 1.0)), features(real))
+        rows.append(row)
+        print(row, flush=True)
+    return {"pictures": n, "searched": searched, "steps": steps, "rows": rows,
+            "frechet_floor": frechet(features(real[::2]), features(real[1::2]))}  # fmt: skip
 
 
 CELLS = {
     **{name: (lambda args, name=name: manifold(args, name)) for name in MANIFOLDS},
     "coarse": coarse,
+    "faces": faces,
 }
 
 
 def main() -> None:
     parser = harness.Arguments(__doc__, threads=1)
     parser.add_argument("--data", type=Path, help="folder with faces_test.tar")
+    parser.add_argument("--models", type=Path, help="folder of runs faces64-injective-64, ...")
     parser.add_argument("--only", choices=CELLS, help="run this cell, and keep the others")
     args = parser.parse_args()
     harness.use(args.threads)

@@ -42,7 +42,7 @@ def test_info(run, models, name):
     assert sum(child["parameters"] for child in out["tree"]["children"]) <= out["parameters"]
     code, out, _ = run("info", name)
     assert code == 0 and "width = 32" in out
-    assert run("info", "--json")[1]["generators"] == ["gan", "vae"]
+    assert run("info", "--json")[1]["generators"] == ["freeform", "gan", "vae"]
 
 
 @pytest.mark.parametrize("name", ["vae", "gan"])

@@ -104,12 +104,46 @@ def test_density_integrates_to_one_over_a_mesh_of_the_surface():
     assert abs(total - 1) < 1e-3
 
 
-def test_density_with_noise_integrates_to_one_in_space():
+def test_density_with_noise_on_a_linear_manifold_is_a_gaussian():
+    """N(b, A A^T + s^2 I), G(z) = A z + b: near the manifold and far from it, one draw is enough."""
+    flow = build((5,), 2, steps=1, tail_steps=0)
+    flow.tail, flow.core = Chain(), Chain(ActNorm(2)).double()
+    flow.core.initialize_(torch.randn(50, 2).double() * 0.7 + 0.2)
+    b = flow.decode(torch.zeros(1, 2).double())[0]
+    a = (flow.decode(torch.eye(2).double()) - b).T
+    x = flow.sample(20) + torch.randn(20, 5).double()
+    for noise in (0.05, 1.0):
+        cov = a @ a.T + noise**2 * torch.eye(5).double()
+        expected = MultivariateNormal(b, cov).log_prob(x)
+        torch.testing.assert_close(flow.log_prob(x, noise, samples=1), expected, atol=1e-6, rtol=0)
+
+
+def test_density_with_noise_is_the_integral_over_the_latents():
+    """On a curved manifold, against a sum over a grid of z."""
     flow = build()
-    axis = torch.linspace(-9, 9, 73, dtype=torch.float64)
+    noise = 0.05
+    x = flow.sample(20) + noise * torch.randn(20, 3).double()
+    axis = torch.linspace(-6, 6, 401, dtype=torch.float64)
     with torch.no_grad():
-        p = flow.log_prob(torch.cartesian_prod(axis, axis, axis), noise=0.8).exp()
-    assert abs(float(p.sum() * (axis[1] - axis[0]) ** 3) - 1) < 1e-3
+        z = torch.cartesian_prod(axis, axis)
+        made = flow.decode(z)
+        log_n = -0.5 * z.square().sum(1) - math.log(2 * math.pi) + 2 * math.log(12 / 400)
+        off = torch.cdist(x, made).square() / (2 * noise**2)
+        expected = (log_n - off).logsumexp(1) - 3 * math.log(noise * (2 * math.pi) ** 0.5)
+        found = flow.log_prob(x, noise, samples=200)
+    torch.testing.assert_close(found, expected, atol=0.03, rtol=0)
+
+
+def test_density_with_noise_has_its_gradient_in_the_data():
+    """On a linear manifold, where it is a Gaussian's."""
+    flow = build((4,), 2, steps=1, tail_steps=0)
+    flow.tail, flow.core = Chain(), Chain()
+    x = torch.randn(5, 4).double().requires_grad_()
+    w = flow.embedding.matrix(x).detach()
+    normal = MultivariateNormal(flow.embedding.offset.detach(), w @ w.T + torch.eye(4).double())
+    (score,) = torch.autograd.grad(flow.log_prob(x, noise=1.0, samples=4000).sum(), x)
+    (expected,) = torch.autograd.grad(normal.log_prob(x).sum(), x)
+    torch.testing.assert_close(score, expected, atol=0.05, rtol=0)
 
 
 def test_far_items_are_warned_of_and_near_ones_are_not():
@@ -214,6 +248,36 @@ def test_coarse_scales_alone_are_made():
         build((1, 8, 8), 40, levels=2, coarse=1)
 
 
+def test_nested_dropout_puts_the_latents_in_the_order_of_principal_components():
+    """On a linear manifold every beginning of the code is as good as PCA; without it, none need be."""
+    torch.manual_seed(0)
+    x = torch.randn(400, 5).double() * torch.tensor([2.0, 1.4, 1.0, 0.5, 0.2]).double()
+    x = x @ torch.linalg.qr(torch.randn(5, 5).double())[0]
+    variances = torch.linalg.eigvalsh(torch.cov(x.T, correction=0)).flip(0)
+    least = torch.stack([variances[j:].sum() for j in range(1, 4)])
+
+    def errors(nested: float) -> torch.Tensor:
+        flow = flows.build("injective", (5,), latent=3, steps=1, tail_steps=0, nested=nested,
+                           training="manifold").double()  # fmt: skip
+        flow.tail, flow.core = Chain(), Chain(ActNorm(3)).double()
+        initialize(flow, x)
+        flow.embedding.columns.data = torch.randn(5, 3).double()
+        optimizer = torch.optim.Adam(flow.parameters(), 0.05)
+        for k in range(300):
+            optimizer.param_groups[0]["lr"] = 0.05 * (1 - k / 300)
+            optimizer.zero_grad()
+            flow.training_loss(x).backward()
+            optimizer.step()
+        with torch.no_grad():
+            z = flow.eval().encode(x)
+            cut = [flow.decode(z[:, :j]) for j in range(1, 4)]
+        return torch.stack([(c - x).square().sum(1).mean() for c in cut])
+
+    found = errors(0.7)
+    assert bool((found[1:] < found[:-1]).all())
+    assert bool((found < 1.05 * least).all()) and not bool((errors(0.0) < 1.05 * least).all())
+
+
 def test_a_search_over_k_numbers(tmp_path):
     flow = build((1, 4, 4), 3).float().requires_grad_(False)
     x = flow.sample(2, temperature=0.5)
@@ -250,9 +314,13 @@ def test_saved_and_loaded(tmp_path):
 def test_what_is_wrong_is_said():
     with pytest.raises(UsageError, match="from 2 to 3"):
         flows.build("injective", (3,), latent=4)
-    with pytest.raises(ShapeError, match=r"takes z \(B, 2\)"):
+    with pytest.raises(ShapeError, match=r"takes z \(B, 2\) or its"):
         build().decode(torch.zeros(1, 3).double())
     with pytest.raises(ShapeError, match=r"takes \(B, 3\)"):
         build().log_prob(torch.zeros(1, 4).double())
     with pytest.raises(UsageError, match="no condition"):
         build().sample(1, c=0.1)
+    with pytest.raises(UsageError, match="reconstructs nothing"):
+        build(training="density", nested=0.5)
+    with pytest.raises(UsageError, match="samples=0"):
+        build().log_prob(torch.zeros(1, 3).double(), noise=0.1, samples=0)

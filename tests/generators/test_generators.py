@@ -22,7 +22,7 @@ def name(request):
 
 
 def test_names():
-    assert generators.names() == ["gan", "vae"]
+    assert generators.names() == ["freeform", "gan", "vae"]
     assert not set(generators.names()) & set(flows.names())
 
 

@@ -16,6 +16,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..bijections.base import Bijection
@@ -28,11 +29,14 @@ from .arguments import as_count, as_data, reference
 from .base import standard_normal, standard_normal_log_prob
 from .couplings import coupling
 from .glow import glow
+from .nearest import nearest
 from .registry import register
 from .scales import coarse_first, coarse_size, from_coarse_first
-from .volume import Volume
+from .volume import Volume, gram
 
 _FAR = 3.0  # times the usual distance from the manifold
+_SEARCH = 50  # steps to the most probable code
+_SEED = 0
 TRAININGS = ("both", "manifold", "density", "joint")
 
 
@@ -46,6 +50,9 @@ class InjectiveFlow(Pretrained, nn.Module):
         shape: of an item, (D,) or (C, H, W); other sizes are not taken.
         spread: weight of the reconstruction in `training_loss`, as a standard deviation.
         training: what `training_loss` is, see there.
+        nested: share of the items that are reconstructed from their first latents alone in training,
+            a random number of them, so that the first ones say most (nested dropout, Rippel et al.
+            2014, arXiv 1402.0915).
         exact_dims: latents up to which the volume is exact; above it is estimated from ``probes``
             random directions, always the same in eval mode.
 
@@ -72,6 +79,7 @@ class InjectiveFlow(Pretrained, nn.Module):
         shape: tuple[int, ...],
         spread: float = 0.05,
         training: str = "both",
+        nested: float = 0.0,
         exact_dims: int = 256,
         probes: int = 8,
     ):
@@ -84,7 +92,11 @@ class InjectiveFlow(Pretrained, nn.Module):
         self.shape = tuple(int(n) for n in shape)
         if math.prod(self.shape) != embedding.n:
             raise UsageError(f"items of shape {self.shape} do not have {embedding.n} numbers")
-        self.spread, self.stage = spread, training
+        if not 0 <= nested < 1:
+            raise UsageError(f"nested={nested:g}: a share from 0 to below 1")
+        if nested and training not in ("both", "manifold", "joint"):
+            raise UsageError(f"nested={nested:g}: training={training!r} reconstructs nothing")
+        self.spread, self.stage, self.nested = spread, training, nested
         self.volume = Volume(exact_dims, probes)
         if training == "density":  # the manifold stays where it is
             tail.requires_grad_(False)
@@ -104,11 +116,11 @@ class InjectiveFlow(Pretrained, nn.Module):
         return self.core(self._coordinates(self._items(x))[0])[0]
 
     def decode(self, z: Tensor) -> Tensor:
-        """x = G(z); (B, k) -> (B, *shape)."""
-        z = as_data(z, reference(self), images=False, what="z")
-        if z.dim() != 2 or z.shape[1] != self.embedding.k:
-            raise ShapeError(f"this flow takes z (B, {self.embedding.k}), got {tuple(z.shape)}")
-        return self._point(self.core.inverse(z)[0])
+        """x = G(z); (B, k) -> (B, *shape). Given the first latents only, the others are at 0."""
+        z, k = as_data(z, reference(self), images=False, what="z"), self.embedding.k
+        if z.dim() != 2 or not 1 <= z.shape[1] <= k:
+            raise ShapeError(f"this flow takes z (B, {k}) or its beginning, got {tuple(z.shape)}")
+        return self._made(F.pad(z, (0, k - z.shape[1])))
 
     def project(self, x: Tensor, steps: int = 0) -> tuple[Tensor, Tensor]:
         """A point of the manifold near x (B, *shape), and its distance from x (B,).
@@ -118,14 +130,7 @@ class InjectiveFlow(Pretrained, nn.Module):
         trained to reconstruct. So many ``steps`` of L-BFGS in u lead from there to the nearest point.
         """
         x = self._items(x)
-        u = self._coordinates(x)[0]
-        if steps:
-            target = x.detach()
-
-            def square(u: Tensor, items: Tensor) -> Tensor:
-                return (target[items] - self._point(u)).flatten(1).square().sum(1)
-
-            u = lbfgs.minimize(square, u.detach(), max_iter=steps, tol_change=1e-14).z
+        u = nearest(self._point, x, self._coordinates(x)[0], steps)
         on_it = self._point(u)
         return on_it, (x - on_it).flatten(1).norm(dim=1)
 
@@ -152,18 +157,23 @@ class InjectiveFlow(Pretrained, nn.Module):
 
     # ---- density ----------------------------------------------------------------------------
 
-    def log_prob(self, x: Tensor, noise: float | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, noise: float | None = None, samples: int = 16) -> Tensor:
         """log p in nats (B,) of x (B, *shape).
 
         Without ``noise``: at G(encode(x)), with respect to the k-dimensional volume of the
         manifold, by k products with the Jacobian; above ``exact_dims`` latents the volume is an
-        estimate. x that is far from the manifold is warned of. With ``noise``: of x itself in R^n, a
-        density that integrates to one, in which what W does not reach is N(0, noise^2) in the space
-        of v.
+        estimate. x that is far from the manifold is warned of. With ``noise``, a standard deviation:
+        of x itself in R^n, as a point of the manifold with N(0, noise^2 I) on it,
+
+            p(x) = int N(z; 0, I) N(x; G(z), noise^2 I) dz,
+
+        by ``samples`` importance-weighted draws, the same at every call, around the most probable z. It
+        is exact on a flat manifold, and on a curved one a bound from below, in expectation, that is
+        the closer the smaller the noise (Burda et al. 2016).
         """
         x = self._items(x)
         if noise is not None:
-            return self._log_prob_with_noise(x, noise)
+            return self._log_prob_with_noise(x, noise, samples)
         u, _, _ = self._coordinates(x)
         self._warn_if_far(x, u)
         z, log_det = self.core(u)
@@ -187,9 +197,12 @@ class InjectiveFlow(Pretrained, nn.Module):
         u, _, _ = self._coordinates(x)
         loss = x.new_zeros(len(x))
         if self.stage != "density":
-            squares = (x - self._point(u)).flatten(1).square().sum(1)
+            point, whole = (
+                self._cut_short(u) if self.nested else (self._point(u), torch.ones_like(loss))
+            )
+            squares = (x - point).flatten(1).square().sum(1)
             loss = loss + 0.5 * squares / self.spread**2
-            self._note_distance(squares)
+            self._note_distance(squares, whole)
         if self.stage != "manifold":
             z, log_det = self.core(u if self.stage == "joint" else u.detach())
             loss = loss - standard_normal_log_prob(z) - log_det
@@ -205,10 +218,20 @@ class InjectiveFlow(Pretrained, nn.Module):
         z, log_det = self.core(self._coordinates(self._items(x))[0])
         return -(standard_normal_log_prob(z) + log_det) / self.embedding.k
 
+    def _cut_short(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The points of the first latents alone, for a random share of the items; 1 for the others."""
+        z = self.core(u)[0]
+        whole = torch.rand(len(z), 1, device=z.device) >= self.nested
+        keep = torch.randint(1, z.shape[1] + 1, (len(z), 1), device=z.device)
+        first = torch.arange(z.shape[1], device=z.device) < keep
+        return self._made(torch.where(whole | first, z, 0.0)), whole[:, 0].to(z)
+
     @torch.no_grad()
-    def _note_distance(self, squares: Tensor) -> None:
+    def _note_distance(self, squares: Tensor, whole: Tensor) -> None:
         if self.training:
-            now, old = squares.mean().sqrt(), self.usual_distance
+            old = self.usual_distance
+            now = ((squares * whole).sum() / whole.sum()).sqrt()  # NaN where all were cut
+            now = torch.where(now.isfinite(), now, old)
             self.usual_distance.copy_(torch.where(old.isfinite(), old.lerp(now, 0.01), now))
 
     def fit(self, x, c=None, **options):
@@ -240,19 +263,43 @@ class InjectiveFlow(Pretrained, nn.Module):
         v = coarse_first(self.tail, v)
         return self.embedding.left_inverse(v), v, log_det
 
+    def _made(self, z: Tensor) -> Tensor:
+        return self._point(self.core.inverse(z)[0])
+
     def _point(self, u: Tensor) -> Tensor:
         """The point of the manifold with the coordinates u."""
         return self.tail.inverse(from_coarse_first(self.tail, self.embedding(u), self.shape))[0]
 
-    def _log_prob_with_noise(self, x: Tensor, noise: float) -> Tensor:
+    def _log_prob_with_noise(self, x: Tensor, noise: float, samples: int) -> Tensor:
         if not noise > 0:
             raise UsageError(f"noise={noise:g}: give a standard deviation > 0")
-        u, v, log_det_tail = self._coordinates(x)
-        z, log_det = self.core(u)
-        off = (v - self.embedding(u)).square().sum(1)
-        codimension = self.embedding.n - self.embedding.k
-        aside = -0.5 * off / noise**2 - codimension * (HALF_LOG_2PI + math.log(noise))
-        return standard_normal_log_prob(z) + log_det + aside + log_det_tail
+        if samples < 1:
+            raise UsageError(f"samples={samples}: at least 1")
+        mode, factor = self._posterior(x.detach(), noise)
+        log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        floor = self.embedding.n * (HALF_LOG_2PI + math.log(noise))
+        g = torch.Generator().manual_seed(_SEED)
+        total = x.new_full((len(x),), -math.inf)
+        for _ in range(samples):
+            eps = torch.randn(mode.shape[1], generator=g).to(mode).expand_as(mode)
+            z = mode + torch.linalg.solve_triangular(factor.mT, eps[..., None], upper=True)[..., 0]
+            off = (x - self._made(z)).flatten(1).square().sum(1)
+            log_joint = standard_normal_log_prob(z) - 0.5 * off / noise**2 - floor
+            total = torch.logaddexp(total, log_joint - standard_normal_log_prob(eps) - log_det)
+        return total - math.log(samples)
+
+    @torch.no_grad()
+    def _posterior(self, x: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+        """Of N(z; 0, I) N(x; G(z), noise^2 I): its mode (B, k), and the Cholesky factor (B, k, k) of
+        I + J^T J / noise^2 there, J = dG/dz."""
+
+        def energy(z: Tensor, items: Tensor) -> Tensor:
+            off = (x[items] - self._made(z)).flatten(1).square().sum(1)
+            return 0.5 * z.square().sum(1) + 0.5 * off / noise**2
+
+        mode = lbfgs.minimize(energy, self.encode(x), max_iter=_SEARCH).z
+        one = torch.eye(mode.shape[1]).to(mode)
+        return mode, torch.linalg.cholesky(one + gram(self._made, mode) / noise**2)
 
     def _warn_if_far(self, x: Tensor, u: Tensor) -> None:
         usual = self.usual_distance
@@ -284,6 +331,7 @@ def injective(
     learned: bool = True,
     spread: float = 0.05,
     training: str = "both",
+    nested: float = 0.0,
 ) -> InjectiveFlow:
     """An explicit low-dimensional code with an exact density on its manifold.
 
@@ -300,6 +348,8 @@ def injective(
         spread: the distance from the manifold that counts as much as one nat, per number of x.
         training: what `innverse train` and ``fit`` minimise, "both", "manifold", "density" or
             "joint": see `InjectiveFlow.training_loss`.
+        nested: share of the items in training whose codes are cut short, which puts the latents in the
+            order of what they say; 0: none.
     """
     n = math.prod(shape)
     latent = max(2, min(64, n // 8)) if latent is None else latent
@@ -312,11 +362,9 @@ def injective(
         tail = glow(shape, levels=levels, steps=tail_steps, hidden=hidden, activation="silu",
                     squeeze="haar", mix="swap").bijection  # fmt: skip
     else:
-        tail = coupling(
-            shape, layers=levels * tail_steps, width=hidden, mix="lu", standardize=True
-        ).bijection
+        tail = coupling(shape, layers=levels * tail_steps, width=hidden, mix="lu").bijection
     among = coarse_size(tail, shape, coarse) if coarse else n
     if latent > among:
         raise UsageError(f"latent={latent}: coarse={coarse} scales have {among} numbers")
     embedding = Embedding(latent, n, learned, among)
-    return InjectiveFlow(core, embedding, tail, shape, spread, training)
+    return InjectiveFlow(core, embedding, tail, shape, spread, training, nested)

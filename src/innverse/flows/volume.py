@@ -35,7 +35,7 @@ class Volume:
     def __call__(self, point: Callable[[Tensor], Tensor], u: Tensor, value: bool = True) -> Tensor:
         """``value=False``: only the gradient is right (what training needs), which is cheaper."""
         if u.shape[1] <= self.exact_dims:
-            return _exact(point, u)
+            return 0.5 * torch.linalg.slogdet(gram(point, u))[1]
         g = torch.Generator().manual_seed(_SEED)
         total = u.new_zeros(len(u))
         for _ in range(self.probes):
@@ -54,16 +54,13 @@ class Volume:
         return total / self.probes
 
 
-def _exact(point: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+def gram(point: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+    """J^T J (B, k, k), by the k columns of J."""
     jacobian = torch.func.vmap(torch.func.jacfwd(lambda u: point(u[None]).flatten()))
-    k = u.shape[1]
     with torch.no_grad():
         n = point(u[:1]).numel()
-    rows = []
-    for part in u.split(max(1, _NUMBERS // (k * n))):
-        j = jacobian(part)
-        rows.append(0.5 * torch.linalg.slogdet(j.mT @ j)[1])
-    return torch.cat(rows)
+    parts = u.split(max(1, _NUMBERS // (u.shape[1] * n)))
+    return torch.cat([j.mT @ j for j in map(jacobian, parts)])
 
 
 def _push(point: Callable[[Tensor], Tensor], u: Tensor, v: Tensor) -> Tensor:

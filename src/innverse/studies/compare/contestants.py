@@ -11,7 +11,6 @@ from torch import Tensor
 from ... import zoo
 from ...errors import UsageError
 from ...flows import Flow
-from ...flows.injective import InjectiveFlow
 
 LABELS = ("INN", "Injective", "VAE", "GAN")
 
@@ -88,6 +87,6 @@ class Contestant:
 def _label(model) -> str:
     if isinstance(model, Flow):
         return "INN"
-    if isinstance(model, InjectiveFlow):
+    if hasattr(model, "project"):  # an injective flow, of layers or free-form
         return "Injective"
     return "VAE" if hasattr(model, "log_prob_bound") else "GAN"
