@@ -72,6 +72,26 @@ def constant_while_compiling(function: Any) -> Any:
     return function
 
 
+def leave_pool(device: torch.device, pool: Any) -> None:
+    """End a record of a CUDA graph that failed, for the allocator: memory is no longer taken from the
+    ``pool`` of it, and what was taken is free."""
+    for name in ("_C._cuda_endAllocateToPool", "_C._cuda_releasePool"):
+        if (end := find(name)) is not None:
+            try:
+                end(torch.device(device).index or 0, pool)
+            except (RuntimeError, TypeError):  # it had not begun, or takes something else by now
+                return
+
+
+def has_triton() -> bool:
+    """Whether `torch.compile` has what it makes kernels of for this GPU; True where nobody can tell."""
+    try:
+        from torch.utils._triton import has_triton as known
+    except ImportError:
+        return True
+    return bool(known())
+
+
 # ---- single operations -----------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..accelerate.autocast import without_autocast
+from ..accelerate.autocast import exact_convolutions, without_autocast
 from ..errors import ShapeError, UsageError
 from ..shapes import check_channels
 from .base import Bijection
@@ -44,7 +44,7 @@ class PeriodicConvolution(Bijection):
         half = self.size // 2
         rows, columns = (torch.arange(-half, n + half, device=x.device) % n for n in x.shape[2:])
         around = x[:, :, rows[:, None], columns]
-        with without_autocast(x.device.type):
+        with exact_convolutions(x.device.type):
             return F.conv2d(around, self.weight), self._log_det(self._matrices(x), x)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
