@@ -10,6 +10,7 @@ gradient. INNVERSE_COMPILE=0 switches regions off; `why_not` says why they are.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 import logging
@@ -92,16 +93,29 @@ def region(formula: Any) -> Any:
 
     @functools.wraps(formula)
     def run(*tensors: Tensor, **settings: Any) -> Any:
-        if not compiles(tensors[0], max(t.numel() for t in tensors)):
+        x = tensors[0]
+        if not (_on(x.device) and compiles(x, max(t.numel() for t in tensors))):
             return formula(*tensors, **settings)
         if autocast_dtype(tensors[0].device.type) is not None:
             with without_autocast(tensors[0].device.type):
                 return run(*tensors, **settings)
-        made = _of(formula, tuple(sorted(settings.items())), len(tensors))
+        alike = [(name, _shared(settings[name])) for name in sorted(settings)]
+        made = _of(formula, tuple(alike), len(tensors))
         found = made(*tensors)
         return found if several else found[0]
 
     return run
+
+
+_known: dict[tuple, Any] = {}
+
+
+def _shared(setting: Any) -> Any:
+    """One object for all that are alike, so that they share what is compiled."""
+    if not hasattr(setting, "__dict__") or isinstance(setting, type):
+        return setting
+    key = type(setting), *sorted(vars(setting).items())
+    return _known[key] if key in _known else _known.setdefault(key, copy.copy(setting))
 
 
 @functools.cache

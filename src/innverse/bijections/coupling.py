@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from ..accelerate.split import Split
 from ..errors import ShapeError
 from ..shapes import check_channels
 from .base import Bijection, sum_per_item
-from .elementwise import Affine, Elementwise
+from .elementwise import Affine, Elementwise, mapped
 
 
 @fused
@@ -75,7 +74,7 @@ class Coupling(Bijection):
     def _mapped(self, x: Tensor, c: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
         check_channels(self, x, self.channels)
         p = self.net(self.split.apart(x)[0], c)
-        return _map(x, p, split=self.split, transform=_shared(self.transform), inverse=inverse)
+        return _map(x, p, split=self.split, transform=self.transform, inverse=inverse)
 
     def pull_back(self, z, g_z, g_logdet, c, tape):
         # a passes unchanged, so one evaluation of the network serves inversion and gradient
@@ -110,18 +109,6 @@ def _map(
     return split.merge(a, b), sum_per_item(log_derivative)
 
 
-_known: dict[tuple, Elementwise] = {}
-
-
-def _shared(transform: Elementwise) -> Elementwise:
-    """The same object for all couplings with the same map."""
-    key = type(transform), *sorted(vars(transform).items())
-    try:
-        return _known[key] if key in _known else _known.setdefault(key, copy.copy(transform))
-    except TypeError:  # a user's own, with something in it that has no hash
-        return transform
-
-
 class MaskedCoupling(Bijection):
     """A coupling split by a 0/1 ``mask`` of shape (C, *space) instead of by channels.
 
@@ -147,10 +134,10 @@ class MaskedCoupling(Bijection):
         self.net, self.transform = net, transform or Affine()
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._merge(x, *self.transform.forward(x, self._params(x, c)))
+        return self._merge(x, *mapped(self.transform, x, self._params(x, c)))
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._merge(z, *self.transform.inverse(z, self._params(z, c)))
+        return self._merge(z, *mapped(self.transform, z, self._params(z, c), inverse=True))
 
     def pull_back(self, z, g_z, g_logdet, c, tape):
         mask = self.mask_for(z)

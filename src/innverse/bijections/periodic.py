@@ -54,7 +54,7 @@ class PeriodicConvolution(Bijection):
         if not len(z):  # which FFTs do not take
             return z, -self._log_det(w, z)
         v = torch.fft.fft2(z.contiguous()).permute(2, 3, 1, 0)  # (H, W, C, B)
-        x = torch.linalg.solve(w, v).permute(3, 2, 0, 1).contiguous()
+        x = torch.linalg.solve_ex(w, v)[0].permute(3, 2, 0, 1).contiguous()
         return torch.fft.ifft2(x).real, -self._log_det(w, z)
 
     def _matrices(self, x: Tensor) -> Tensor:
