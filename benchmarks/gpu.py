@@ -79,8 +79,10 @@ class Run:
             row |= {"left out": "out of time"} if self.late else measure()
         except ModuleNotFoundError as missing:
             row["left out"] = f"{missing.name} is not installed"
-        except Exception as problem:  # of other libraries
+        except Exception as problem:
             row["error"] = f"{type(problem).__name__}: {_line(problem)}"
+            if who.startswith("innverse"):
+                self.bad.append(f"{what}, {who}")
         self.rows.append(row)
         numbers = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
         print("     " + ", ".join([*numbers]), flush=True)

@@ -114,8 +114,11 @@ def _shared(setting: Any) -> Any:
     """One object for all that are alike, so that they share what is compiled."""
     if not hasattr(setting, "__dict__") or isinstance(setting, type):
         return setting
-    key = type(setting), *sorted(vars(setting).items())
-    return _known[key] if key in _known else _known.setdefault(key, copy.copy(setting))
+    key = type(setting), *sorted((k, v) for k, v in vars(setting).items() if k[0] != "_")
+    try:
+        return _known[key] if key in _known else _known.setdefault(key, copy.copy(setting))
+    except TypeError:  # a user's own, with something in it that has no hash
+        return setting
 
 
 @functools.cache
