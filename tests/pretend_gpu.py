@@ -1,8 +1,8 @@
 """A GPU played by the CPU: tensors that say they are elsewhere, and have their values.
 
 `absent_gpu` has no values, so it cannot run what decides by them. Here whole calls run (a solve, a
-training), and whatever mixes tensors of the GPU with tensors of the CPU, or draws there by a generator of
-the CPU, raises as on a GPU. Reading values and copying are allowed.
+training), and whatever mixes tensors of the GPU with tensors of the CPU, or draws there by a generator
+of the CPU, raises as on a GPU. Reading values and copying are allowed.
 """
 
 from __future__ import annotations
@@ -71,6 +71,13 @@ class _Generator(torch.Generator):
         _THERE[self._cdata] = self  # operations get it as one of PyTorch's own class
 
 
+class _AnyGenerator(torch.Generator):
+    def __new__(cls, device="cpu"):
+        kind = torch.device(device).type
+        return _Generator() if kind == GPU.type else _UsualGenerator(device)
+
+
+_UsualGenerator = torch.Generator
 _THERE: dict[int, _Generator] = {}
 
 
@@ -123,9 +130,7 @@ def pretended():
         return run
 
     torch.tensor, torch.as_tensor = map(sent, usual[:2])
-    torch.Generator = lambda device="cpu": (
-        _Generator() if torch.device(device).type == GPU.type else usual[2](device)
-    )
+    torch.Generator = _AnyGenerator
     try:
         with _Factories():
             yield

@@ -121,11 +121,12 @@ def test_a_training_stays_there(noise):
         settings |= {"model.noise": noise, "train.score_matching": 1.0}
     config = load_config(overrides=settings)
     with pretended():
-        trainer = Trainer(config, TrainingImages(config), device=GPU)
+        data = TrainingImages(config)
+        trainer = Trainer(data.config, data, device=GPU)
         trainer.initialize()
         trainer.read([trainer.step() for _ in range(2)])
         saved = trainer.checkpoint()
-        again = Trainer(config, TrainingImages(config), device=GPU)
+        again = Trainer(data.config, data, device=GPU)
         again.restore(saved)
         (row,) = again.read([again.step()])
         assert row["skipped"] is None and again.evaluate() and again.trouble() is None

@@ -6,7 +6,9 @@ only slower; `tests/test_torch_private.py` takes the names away to hold that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import warnings
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import torch
@@ -81,6 +83,20 @@ def leave_pool(device: torch.device, pool: Any) -> None:
                 end(torch.device(device).index or 0, pool)
             except (RuntimeError, TypeError):  # it had not begun, or takes something else by now
                 return
+
+
+@contextlib.contextmanager
+def compiler_leaves_no_trace() -> Generator[None]:
+    """Around `torch.compile`, and the first call of what it made: its advice is kept from users, and
+    distributions go on checking what they are given, which it switches off for the whole process."""
+    checks = getattr(torch.distributions.Distribution, "_validate_args", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            if checks is not None:
+                torch.distributions.Distribution.set_default_validate_args(checks)
 
 
 def has_triton() -> bool:

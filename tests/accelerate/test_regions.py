@@ -174,3 +174,4 @@ def test_kernels_of_the_compiler_are_few_and_right(compiled, monkeypatch):
         found = torch.autograd.grad(flow.log_prob(x).sum(), [*flow.parameters()])
     torch.testing.assert_close(found, right, rtol=1e-8, atol=1e-8)
     assert compiled == ["_map", "d__map"] and metrics.generated_kernel_count <= 6
+    assert torch.distributions.Distribution._validate_args  # which the compiler switches off

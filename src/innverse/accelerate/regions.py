@@ -152,14 +152,16 @@ class _Region:
     def _run(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         tensors = [t.detach() for t in tensors]
         key = tuple((t.shape, t.stride(), t.dtype, t.device) for t in tensors)
-        compiled = self._compiled.get(key)
+        compiled, around = self._compiled.get(key), contextlib.nullcontext()
         recording = tensors[0].is_cuda and torch.cuda.is_current_stream_capturing()
         if compiled is None and not (recording or _broken):
             compiled = self._compiled[key] = _compile(self.function, self.name)
+            around = torch_private.compiler_leaves_no_trace()
         if compiled is None:
             return self.function(*tensors)
         try:
-            return compiled(*tensors)
+            with around:
+                return compiled(*tensors)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of the compiler, which raises of all kinds
@@ -210,9 +212,9 @@ def _compile(function: Any, name: str) -> Callable:
     # of a code of its own: the compiler counts how often one code is compiled, and gives up
     code = function.__code__.replace(co_name=f"region_{name}")
     parts = function.__globals__, code.co_name, function.__defaults__, function.__closure__
-    return torch.compile(
-        FunctionType(code, *parts), fullgraph=True, dynamic=False, backend=_BACKEND
-    )
+    options: Any = {"fullgraph": True, "dynamic": False, "backend": _BACKEND}
+    with torch_private.compiler_leaves_no_trace():
+        return torch.compile(FunctionType(code, *parts), **options)
 
 
 _BACKEND = "inductor"
