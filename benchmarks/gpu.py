@@ -613,7 +613,8 @@ def crops(run: Run, term: str) -> dict:
         trainer.read([trainer.step() for _ in range(n)])
         run.wait()
         seconds = (time.perf_counter() - start) / n
-    return {"ms": 1e3 * seconds, "crops/s": batch / seconds}
+        asked = counted(run, trainer.step)
+    return {"ms": 1e3 * seconds, "crops/s": batch / seconds} | asked
 
 
 def restored(run: Run, size: int) -> dict:

@@ -8,6 +8,7 @@ of the CPU, raises as on a GPU. Reading values and copying are allowed.
 from __future__ import annotations
 
 import contextlib
+import sys
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
@@ -131,11 +132,15 @@ def pretended():
 
     torch.tensor, torch.as_tensor = map(sent, usual[:2])
     torch.Generator = _AnyGenerator
+    of_optimisers = sys.modules["torch.optim.optimizer"]
+    fused = of_optimisers._get_fused_kernels_supported_devices
+    of_optimisers._get_fused_kernels_supported_devices = lambda: [GPU.type]
     try:
         with _Factories():
             yield
     finally:
         torch.tensor, torch.as_tensor, torch.Generator = usual
+        of_optimisers._get_fused_kernels_supported_devices = fused
 
 
 def on_gpu(thing):
