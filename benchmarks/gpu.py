@@ -3,10 +3,11 @@
     python benchmarks/gpu.py [--device cpu] [--quick] [--out FILE] [--only checks parity]
 
 Needs no network, and no more than 8 minutes of an H100: what would begin later is left out and said.
-Every layer, flow, generator and solver is compared with float64 on the CPU; training by CUDA graphs
-with training step by step; then come training steps of the flows of the other benchmarks, with peers
-where they are installed, and whole uses: a prior trained, a picture restored, a posterior sampled.
---device cpu checks the script itself. The last line counts the checks; exit code 1 if one failed.
+Every layer, flow, generator and solver is compared with float64 on the CPU, and so are the regions
+that the compiler makes kernels of; training by CUDA graphs with training step by step. Then come whole
+uses (a prior trained, a picture restored, a posterior sampled) and training steps of the flows of the
+other benchmarks, with peers where they are installed. --device cpu checks the script itself. The last
+line counts the checks; exit code 1 if one failed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import statistics
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -26,21 +28,24 @@ import glows
 import harness
 import torch
 import vector_flows
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import innverse
 from innverse import generators, nets, physics
+from innverse.accelerate import captured, regions
 from innverse.accelerate.captured import Captured
 from innverse.accelerate.constant import constant_parameters
 from innverse.data import ImageSource
-from innverse.errors import InnverseError
 from innverse.metrics.chains import effective_size
 from innverse.train import Trainer, load_config
 from innverse.train import sources as training_sources
+from innverse.train.losses import Objective
 from innverse.train.sources import TrainingImages
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 450  # after which nothing new begins
 SLACK = 2e-4  # of float32 against float64, relative to the largest number
+ROUGH = 2e-2  # of networks whose convolutions keep 10 bits, as they do by default
 
 
 class Run:
@@ -54,10 +59,12 @@ class Run:
 
     def check(self, name: str, found: Callable[[], float], limit: float) -> None:
         """``found()`` is an error, which must not exceed ``limit``."""
+        if self.late:
+            return print(f"     {name}: left out, out of time", flush=True)
         try:
             error = float(found())
             words = f"{error:.1e} (limit {limit:.0e})"
-        except (InnverseError, RuntimeError, AssertionError, NotImplementedError) as problem:
+        except Exception as problem:  # of any kind: the count at the end must come
             error, words = math.inf, f"{type(problem).__name__}: {_line(problem)}"
         if error <= limit:
             self.good += 1
@@ -72,8 +79,10 @@ class Run:
             row |= {"left out": "out of time"} if self.late else measure()
         except ModuleNotFoundError as missing:
             row["left out"] = f"{missing.name} is not installed"
-        except Exception as problem:  # of other libraries
+        except Exception as problem:
             row["error"] = f"{type(problem).__name__}: {_line(problem)}"
+            if who.startswith("innverse"):
+                self.bad.append(f"{what}, {who}")
         self.rows.append(row)
         numbers = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
         print("     " + ", ".join([*numbers]), flush=True)
@@ -93,7 +102,7 @@ class Run:
         times: list[float] = []
         for _ in range(4 if self.cuda else 1):
             step()
-        until = time.perf_counter() + (0.2 if self.quick else 2.0)
+        until = time.perf_counter() + (0.2 if self.quick else 1.0)
         while len(times) < 3 or (time.perf_counter() < until and len(times) < 50):
             self.wait()
             start = time.perf_counter()
@@ -132,6 +141,11 @@ def checks(run: Run) -> None:
             run.check(f"flow {name}", lambda name=name: flow_error(run, every, name), SLACK)
         for name in generators.names():
             run.check(f"generator {name}", lambda name=name: generator_error(run, name), SLACK)
+        print(f"     regions: {regions.why_not() or 'compiled'}", flush=True)
+        for name, make in REGIONS.items():
+            run.check(f"regions of {name}", lambda make=make: region_error(run, make), 10 * SLACK)
+    for name in _some(run, every.EVERY):
+        run.check(f"round trip {name}", lambda name=name: trip_error(run, every, name), ROUGH)
     for name in QUICK if run.quick else SOLVES:
         run.check(f"solve {name}", lambda name=name: solve_error(run, name), 0.2)
 
@@ -173,7 +187,7 @@ def layer_error(run: Run, make) -> float:
 
 
 def flow_error(run: Run, every, name: str) -> float:
-    """Of log p and its gradient, eagerly and as a graph, and of a round trip."""
+    """Of log p and its gradient, eagerly and as a graph."""
     flow = every.build(name)
     x = every.items(flow)
     exact = copy.deepcopy(flow).double()
@@ -188,12 +202,82 @@ def flow_error(run: Run, every, name: str) -> float:
             found = flow.log_prob(there)
             found = found, torch.autograd.grad(found.sum(), there)[0]
             errors += [off(a, b) for a, b in zip(found, right, strict=True)]
+    return max(errors)
+
+
+def trip_error(run: Run, every, name: str) -> float:
+    """Of there and back, in the precision of products that users have."""
+    flow = every.build(name).to(run.device)
+    x = every.items(flow)
     with torch.no_grad():
         assert flow.sample(2).device.type == run.device.type, "samples on another device"
         if name.startswith("flow_matching"):  # its inverse is the solution of an equation
-            return max(errors)
-        back = flow.decode(flow.encode(x.to(run.device)))
-    return max(*errors, off(back, x) / 5)
+            return 0.0
+        return off(flow.decode(flow.encode(x.to(run.device))), x)
+
+
+def a_glow() -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
+    """With all that a region serves, and images large enough for them."""
+    options = {"levels": 2, "steps": 2, "hidden": 32, "how": "film", "activation": "silu"}
+    flow = innverse.flows.build(
+        "glow", (1, 32, 32), noise=(0.01, 0.4), squeeze="haar", mix="swap", **options
+    )
+    return flow, glows.textures(64, torch.Generator().manual_seed(0))[:, :1], torch.full((64,), 0.1)
+
+
+def a_spline() -> tuple[torch.nn.Module, torch.Tensor, None]:
+    flow = innverse.flows.build("nsf", (64,), layers=2, width=32)
+    return flow, torch.randn(1024, 64, generator=torch.Generator().manual_seed(0)), None
+
+
+REGIONS = {"glow": a_glow, "splines": a_spline}
+
+
+def region_error(run: Run, make: Callable) -> float:
+    """Of the loss and the gradients of all parameters, with score matching where there is noise."""
+    torch.manual_seed(0)
+    flow, x, sigma = make()
+    away(flow)
+
+    def everything(flow, x, sigma) -> tuple[torch.Tensor, ...]:
+        if sigma is None:
+            loss = -flow.log_prob(x).mean()
+        else:
+            noise = torch.linspace(-1, 1, x.numel(), dtype=x.dtype, device=x.device).view_as(x)
+            loss, *_ = Objective(flow)((255 * x.clamp(0, 1)).byte(), noise, sigma, 0.5)
+        found = torch.autograd.grad(loss, [*flow.parameters()], allow_unused=True)
+        return loss, *(g for g in found if g is not None)
+
+    wide = lambda t: None if t is None else t.double()  # noqa: E731
+    there = lambda t: None if t is None else t.to(run.device)  # noqa: E731
+    right = everything(copy.deepcopy(flow).double(), wide(x), wide(sigma))
+    with regions.repeated_work():
+        found = everything(flow.to(run.device), there(x), there(sigma))
+    assert not run.cuda or regions.why_not() is None, f"not compiled: {regions.why_not()}"
+    return max(off(a, b) for a, b in zip(found, right, strict=True))
+
+
+def recovery(run: Run) -> None:
+    """Last, since what is not put right would spoil the rest."""
+    if run.cuda:
+        run.check("after a record that failed", lambda: failed_record(run), 0.0)
+
+
+def failed_record(run: Run) -> float:
+    """Random numbers, and other records, after a record that failed."""
+    recorder, x = captured.CudaRecorder(run.device), torch.ones(4, device=run.device)
+    with contextlib.suppress(RuntimeError):
+        recorder.record(lambda: torch.rand(4, device=run.device) + x.sum().item())
+        raise AssertionError("what waits was recorded")
+    torch.manual_seed(0)
+    drawn = torch.rand(4, device=run.device)
+    torch.manual_seed(0)
+    again = Captured(lambda x: x + torch.rand(4, device=run.device))
+    for _ in range(4):
+        torch.manual_seed(0)
+        found = again(x)
+    assert again._programs._known, "records are not tried any more"
+    return off(found, (x + drawn).cpu())
 
 
 def generator_error(run: Run, name: str) -> float:
@@ -363,10 +447,12 @@ def steps(run: Run) -> None:
         for name, kind in glows.LIBRARIES.items():
             options = (1, 8) if run.quick else (8, 128)
 
-            def glow(kind=kind, batch=batch, options=options):
+            def glow(kind=kind, name=name, batch=batch, options=options):
                 model = kind(3, *options).to(run.device)
                 x = glows.textures(batch, torch.Generator().manual_seed(0)).to(run.device)
                 model.prepare(x)
+                if name == "innverse" and run.cuda:  # as its trainer does
+                    model.to(memory_format=torch.channels_last)
                 return model, model.log_prob, x
 
             compare(run, f"Glow 3x32x32, batch {batch}", name, glow, bandwidth)
@@ -388,10 +474,11 @@ def steps(run: Run) -> None:
 
 def compare(run: Run, what: str, who: str, make: Callable, bandwidth: float) -> None:
     """Rows of one library: a step as it is, as a graph, and what it asks of the device."""
+    own = who == "innverse"
     ways = (False, True) if run.cuda else (False,)
-    precisions = ("fp32", "bf16") if who == "innverse" and run.cuda else ("fp32",)
+    precisions = ("fp32", "bf16") if own and run.cuda and "Glow" in what else ("fp32",)
     for precision in precisions:
-        for graph in ways:
+        for graph in ways[precision == "bf16" :]:
             label = f"{who}{' bf16' * (precision == 'bf16')}{', graph' * graph}"
             run.row(what, label, lambda g=graph, p=precision: step_of(run, make, g, p, bandwidth))
 
@@ -417,9 +504,8 @@ def step_of(run: Run, make: Callable, graph: bool, precision: str, bandwidth: fl
     if graph:
         known = [*once._programs._known.values()]
         assert known and known[0].replay is not None, "cannot be captured"
-        return found
     moved = bytes_moved(model, lambda: log_prob(x))
-    found |= {"kernels": kernels(run, lambda: step(x))} if run.cuda else {}
+    found |= counted(run, lambda: once(x))
     return found | {"share of the memory bound": moved / bandwidth / (found["ms"] / 1e3)}
 
 
@@ -450,13 +536,53 @@ def memory_bandwidth(run: Run) -> float:
     return 2 * x.numel() * x.element_size() / (run.milliseconds(lambda: y.copy_(x)) / 1e3)
 
 
-def kernels(run: Run, step: Callable) -> int:
-    from torch.profiler import ProfilerActivity, profile
+def counted(run: Run, step: Callable) -> dict[str, int]:
+    """The kernels of a step. Without a GPU, operations stand for them: as they are, and with those of
+    a region counted as one."""
+    if run.cuda:
+        from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        with profile(activities=[ProfilerActivity.CUDA]) as found:
+            step()
+            run.wait()
+        found = sum(event.device_type.name == "CUDA" for event in found.events())
+        return {"kernels": found} if found else {}  # where the profiler may not look
+    with Operations() as plain:
         step()
-        run.wait()
-    return sum(event.device_type.name == "CUDA" for event in found.events())
+    usual = regions._on, regions._lacking, regions._LEAST, regions._compile
+    with regions.repeated_work(), Operations() as few:
+        few.take_regions()
+        try:
+            step()
+        finally:
+            regions._on, regions._lacking, regions._LEAST, regions._compile = usual
+            regions._of.cache_clear()
+    return {"operations": plain.count, "operations with regions": few.count}
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is asked of the device; views are free."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not (func.is_view or func.namespace == "prim")
+        return func(*args, **(kwargs or {}))
+
+    def take_regions(self) -> None:
+        """From now on a region counts as one."""
+
+        def one(function, name):
+            def run(*tensors):
+                before = self.count
+                found = function(*tensors)
+                self.count = before + 1
+                return found
+
+            return run
+
+        regions._on, regions._lacking, regions._LEAST = (lambda device: True), (lambda: None), 1
+        regions._compile = one
 
 
 # ---- whole uses ----------------------------------------------------------------------------------
@@ -487,7 +613,8 @@ def crops(run: Run, term: str) -> dict:
         trainer.read([trainer.step() for _ in range(n)])
         run.wait()
         seconds = (time.perf_counter() - start) / n
-    return {"ms": 1e3 * seconds, "crops/s": batch / seconds}
+        asked = counted(run, trainer.step)
+    return {"ms": 1e3 * seconds, "crops/s": batch / seconds} | asked
 
 
 def restored(run: Run, size: int) -> dict:
@@ -531,7 +658,7 @@ def sampled(run: Run, size: int) -> dict:
 
 # ---- the whole -----------------------------------------------------------------------------------
 
-PARTS = {"checks": checks, "parity": parity, "steps": steps, "uses": uses}
+PARTS = {"checks": checks, "parity": parity, "uses": uses, "steps": steps, "recovery": recovery}
 
 
 def main() -> int:
@@ -548,7 +675,11 @@ def main() -> int:
     print(f"{info['device']}, torch {info['torch']}, Python {info['python']}", flush=True)
     for name in args.only:
         print(f"\n{name}", flush=True)
-        PARTS[name](run)
+        try:
+            PARTS[name](run)
+        except Exception as problem:  # the count at the end must come
+            traceback.print_exc()
+            run.bad.append(f"{name} ({type(problem).__name__})")
     if args.file is not None:
         results = {"machine": info, "checks": run.good, "failed": run.bad, "rows": run.rows}
         harness.write_atomically(args.file, results)

@@ -98,6 +98,7 @@ class RecordedOnCpu:
     """
 
     made = replays = 0
+    waited = None
 
     def __init__(self, device: torch.device):
         pass

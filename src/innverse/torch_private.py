@@ -6,7 +6,9 @@ only slower; `tests/test_torch_private.py` takes the names away to hold that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import warnings
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import torch
@@ -70,6 +72,40 @@ def constant_while_compiling(function: Any) -> Any:
     """What `torch.compiler.assume_constant_result` does, without importing the compiler."""
     function._dynamo_marked_constant = True
     return function
+
+
+def leave_pool(device: torch.device, pool: Any) -> None:
+    """End a record of a CUDA graph that failed, for the allocator: memory is no longer taken from the
+    ``pool`` of it, and what was taken is free."""
+    for name in ("_C._cuda_endAllocateToPool", "_C._cuda_releasePool"):
+        if (end := find(name)) is not None:
+            try:
+                end(torch.device(device).index or 0, pool)
+            except (RuntimeError, TypeError):  # it had not begun, or takes something else by now
+                return
+
+
+@contextlib.contextmanager
+def compiler_leaves_no_trace() -> Generator[None]:
+    """Around `torch.compile`, and the first call of what it made: its advice is kept from users, and
+    distributions go on checking what they are given, which it switches off for the whole process."""
+    checks = getattr(torch.distributions.Distribution, "_validate_args", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            if checks is not None:
+                torch.distributions.Distribution.set_default_validate_args(checks)
+
+
+def has_triton() -> bool:
+    """Whether `torch.compile` has what it makes kernels of for this GPU; True where nobody can tell."""
+    try:
+        from torch.utils._triton import has_triton as known
+    except ImportError:
+        return True
+    return bool(known())
 
 
 # ---- single operations -----------------------------------------------------------------------

@@ -54,9 +54,31 @@ def test_what_cannot_be_recorded_runs_as_it_is(recorder):
         return x + seen[-1]
 
     captured = Captured(waiting)
-    for k in range(5):
-        assert torch.equal(captured(torch.full((2,), float(k))), torch.full((2,), 3.0 * k))
-    assert recorder.replays == 0
+    with pytest.warns(UserWarning, match="without a CUDA graph.*not permitted") as told:
+        for k in range(5):
+            assert torch.equal(captured(torch.full((2,), float(k))), torch.full((2,), 3.0 * k))
+    assert recorder.replays == 0 and len(told) == 1
+
+
+@pytest.mark.parametrize("kind", [Captured, Graphed])
+def test_what_is_seen_to_wait_is_not_recorded(recorder, monkeypatch, kind):
+    """A record that fails spoils the random numbers of a GPU: none is begun in vain."""
+    monkeypatch.setattr(recorder, "waited", "called a synchronizing CUDA operation (here.py:3)")
+    captured = kind(lambda x: 2 * x)
+    with pytest.warns(UserWarning, match="here.py:3") as told:
+        assert [float(captured(torch.ones(1))) for _ in range(6)] == [2] * 6
+    assert recorder.made == 0 and len(told) == 1
+
+
+def test_autocast_around_a_call_has_graphs_of_its_own(recorder):
+    weight = torch.ones(4, 4)
+    captured = Captured(lambda x: x @ weight)
+    for _ in range(5):
+        assert captured(torch.ones(2, 4)).dtype == torch.float32
+        with torch.autocast("cpu", torch.bfloat16):
+            assert captured(torch.ones(2, 4)).dtype == torch.bfloat16
+            weight.add_(1)  # a copy that autocast keeps would not see it
+            assert float(captured(torch.ones(2, 4))[0, 0]) == 4 * float(weight[0, 0])
 
 
 def test_it_can_be_switched_off(recorder, monkeypatch):
@@ -90,7 +112,7 @@ def test_a_graphed_function_has_its_values_and_gradients(recorder):
     for x, c in batches():
         for found, right in zip(gradients(graphed, x, c), gradients(weighted, x, c), strict=True):
             torch.testing.assert_close(found, right)
-    assert recorder.made == 2 and recorder.replays == 8  # forward and back
+    assert recorder.made == 2 and recorder.replays == 10  # forward and back
 
 
 def test_calls_between_forward_and_back_do_not_disturb(recorder):
@@ -132,6 +154,16 @@ def test_other_shapes_have_graphs_of_their_own(recorder):
             assert torch.equal(torch.autograd.grad(graphed(x).sum(), x)[0], 2 * x)
             assert torch.equal(graphed(x.detach()), x.detach().square().sum(1))
     assert recorder.made == 2 * 2 + 2
+
+
+def test_images_turned_share_a_graph(recorder):
+    graphed = Graphed(lambda x: (x * torch.arange(3.0)).sum((1, 2)))
+    x = torch.rand(2, 3, 3)
+    for k in range(6):
+        turned = x.mT if k % 2 else x
+        right = (turned * torch.arange(3.0)).sum((1, 2))
+        torch.testing.assert_close(graphed(turned), right)
+    assert recorder.made == 1
 
 
 def test_ever_other_shapes_are_left_to_python(recorder):

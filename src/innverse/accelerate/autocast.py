@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Generator
 
 import torch
 
@@ -21,8 +22,36 @@ def without_autocast(device: str) -> contextlib.AbstractContextManager:
     return torch.autocast(device, enabled=False)
 
 
+@contextlib.contextmanager
+def exact_convolutions(device: str) -> Generator[None]:
+    """For the state of a flow: without autocast, and with all bits of the factors, of which a GPU
+    otherwise keeps 10 (TF32)."""
+    with without_autocast(device):
+        if device != "cuda" or torch.compiler.is_compiling():
+            yield
+            return
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
+
+
 def with_autocast(device: str, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
     """Autocast to ``dtype``, or none where that is None: what `autocast_dtype` once said."""
     if dtype is None or device == "meta":
         return without_autocast(device)
     return torch.autocast(device, dtype)
+
+
+@contextlib.contextmanager
+def without_autocast_cache() -> Generator[None]:
+    """Weights are cast at each use: a CUDA graph would read the copies of its first run for ever."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    torch.clear_autocast_cache()
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)

@@ -12,20 +12,22 @@ recorded, and so give what it gives. INNVERSE_CAPTURE=0 switches them off.
 from __future__ import annotations
 
 import contextlib
-import logging
+import gc
 import os
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import torch_private
+from ..errors import first_line, warn
 from . import handwritten
+from .autocast import autocast_dtype, without_autocast_cache
 from .constant import varying_inputs
-
-log = logging.getLogger("innverse")
+from .regions import repeated_work
 
 _WARM = 2  # calls before a graph is made: libraries choose kernels, optimisers make their state
 _KEPT = 8  # graphs of one function, each of other shapes: every one has memory of its own
@@ -35,39 +37,98 @@ Given = tuple[Tensor | None, ...]
 
 
 class CudaRecorder:
-    """Work on a stream of its own, recorded there and replayed."""
+    """Work on a stream of its own, recorded there and replayed.
+
+    Attributes:
+        waited: what last ran `aside` waited for the device, and so cannot be recorded: what PyTorch
+            says of it; else None.
+    """
 
     def __init__(self, device: torch.device):
         self.device = device
         self.stream = torch.cuda.Stream(device)
-        self._graphs: list[torch.cuda.CUDAGraph] = []
+        # records of one recorder share their memory
+        self._pool = torch.cuda.graph_pool_handle()
+        self.waited: str | None = None
 
     @contextlib.contextmanager
-    def aside(self):
+    def aside(self) -> Generator[None]:
         """What runs within is on that stream, after what came before and before what follows."""
+        found: list[str] = []
         with torch.cuda.device(self.device):
-            self.stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self.stream):
-                yield
-            torch.cuda.current_stream().wait_stream(self.stream)
+            outside = torch.cuda.current_stream()
+            self.stream.wait_stream(outside)
+            try:
+                with torch.cuda.stream(self.stream), _watching(found):
+                    yield
+            finally:
+                outside.wait_stream(self.stream)
+        self.waited = found[0] if found else None
 
     def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         """``function()`` without running it: what runs it, and where its results will stand.
 
-        Records of one recorder share their memory: they must be replayed in the order in which
-        they were made.
+        Records must be replayed in the order in which they were made.
         """
         graph = torch.cuda.CUDAGraph()
-        pool = self._graphs[0].pool() if self._graphs else None
         # other threads (of data loaders, say) may go on talking to the device
         mode, before = "thread_local", torch.cuda.current_stream(self.device)
+        recording = torch.cuda.graph(graph, self._pool, self.stream, mode)
         try:
-            with torch.cuda.device(self.device), torch.cuda.graph(graph, pool, self.stream, mode):
+            with torch.cuda.device(self.device), _nothing_is_freed(), recording:
                 results = function()
-        finally:
+        except BaseException:
             torch.cuda.set_stream(before)  # a record that fails leaves its own stream behind
-        self._graphs.append(graph)
+            self._mend(graph)
+            raise
+        torch.cuda.set_stream(before)
         return graph.replay, results
+
+    def _mend(self, failed: Any) -> None:
+        """After a record that failed PyTorch goes on taking random numbers and memory for recorded: as
+        of 2.11 nothing can be drawn on the device until a record has succeeded."""
+        _FAILED.append(failed)  # the allocator may still ask it
+        torch_private.leave_pool(self.device, self._pool)
+        self._pool = torch.cuda.graph_pool_handle()
+        before, aside = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
+        recording = torch.cuda.graph(torch.cuda.CUDAGraph(), stream=aside)
+        with contextlib.suppress(RuntimeError), torch.cuda.device(self.device), recording:
+            torch.zeros(1, device=self.device)
+        torch.cuda.set_stream(before)
+
+
+_FAILED: list[Any] = []
+
+
+@contextlib.contextmanager
+def _watching(found: list[str]) -> Generator[None]:
+    """Collect what waits for the device within; other warnings go on to whom they are for."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode(max(before, 1))
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    for warning in caught:
+        text = str(warning.message)
+        if "synchronizing CUDA operation" in text:
+            found.append(f"{first_line(RuntimeError(text))} ({warning.filename}:{warning.lineno})")
+        elif "Synchronization debug mode" not in text:
+            warnings.warn_explicit(text, warning.category, warning.filename, warning.lineno)
+
+
+@contextlib.contextmanager
+def _nothing_is_freed() -> Generator[None]:
+    """Within it no cycle is collected: what is freed on the device would end a record."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 _recorder: Callable[[torch.device], Any] = CudaRecorder
@@ -103,6 +164,7 @@ class _Programs:
             tuple(sorted(settings.items())),
             torch.is_grad_enabled(),
             torch.is_inference_mode_enabled(),
+            autocast_dtype(_device(given).type),
         )
         if key not in self._known:
             if self._wasted >= _KEPT:
@@ -115,8 +177,20 @@ class _Programs:
         return self._known[key]
 
 
+def _device(given: Given) -> torch.device:
+    return next(t.device for t in given if t is not None)
+
+
+@contextlib.contextmanager
+def _recorded_or_soon() -> Generator[None]:
+    """For all that runs within a graph, or will: nothing is read off earlier calls."""
+    with varying_inputs(), without_autocast_cache():
+        yield
+
+
 def _layout(t: Tensor) -> tuple:
-    return t.shape, t.stride(), t.dtype, t.device, t.requires_grad
+    # not strides: a mirrored or transposed image is copied to the same place
+    return t.shape, t.dtype, t.device, t.requires_grad
 
 
 def _place(t: Tensor | None) -> Tensor | None:
@@ -139,12 +213,27 @@ def _apart(results: Any) -> Any:
     return results.clone() if isinstance(results, Tensor) else results
 
 
-def _gave_up(error: RuntimeError) -> None:
-    reason = " ".join(str(error).split())[:200]
-    log.info("runs without a CUDA graph, kernel by kernel: %s", reason)
+def _gave_up(reason: BaseException | str) -> None:
+    if isinstance(reason, BaseException):
+        # the end of a record complains of what was in it
+        while isinstance(reason.__context__, RuntimeError):
+            reason = reason.__context__
+        reason = first_line(reason)
+    warn(f"this runs without a CUDA graph, kernel by kernel and slower: {reason}")
 
 
 # ---- steps ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _fastest_convolutions() -> Generator[None]:
+    """Within it cuDNN tries its ways for each shape once, and keeps the fastest: steps are many."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or not torch.backends.cudnn.deterministic
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 class Captured:
@@ -168,10 +257,11 @@ class Captured:
         self._programs = _Programs(lambda given, settings: _Step(self.function, given, settings))
 
     def __call__(self, *tensors: Tensor | None, **settings: Any) -> Any:
-        program = self._programs.of(tensors, settings) if _recordable(tensors) else None
-        if program is None:
-            return _apart(self.function(*tensors, **settings))
-        return program(tensors)
+        with repeated_work(), _fastest_convolutions():
+            program = self._programs.of(tensors, settings) if _recordable(tensors) else None
+            if program is None:
+                return _apart(self.function(*tensors, **settings))
+            return program(tensors)
 
 
 class _Step:
@@ -180,7 +270,7 @@ class _Step:
     def __init__(self, function: Callable[..., Any], given: Given, settings: dict[str, Any]):
         self.places = tuple(map(_place, given))
         self.run = lambda: function(*self.places, **settings)
-        self.recorder = _recorder(next(t.device for t in given if t is not None))
+        self.recorder = _recorder(_device(given))
         self.calls, self.hopeless = 0, False
         self.replay: Callable[[], None] | None = None
         self.results: Any = None
@@ -191,14 +281,18 @@ class _Step:
         if self.replay is None and self.calls > _WARM and not self.hopeless:
             self._record()
         if self.replay is None:
-            with varying_inputs(), self.recorder.aside():
+            aside = contextlib.nullcontext() if self.hopeless else self.recorder.aside()
+            with _recorded_or_soon(), aside:
                 return _apart(self.run())
         self.replay()
         return _apart(self.results)
 
     def _record(self) -> None:
+        if self.recorder.waited is not None:
+            self.hopeless = True
+            return _gave_up(self.recorder.waited)
         try:
-            with varying_inputs():
+            with _recorded_or_soon():
                 self.replay, self.results = self.recorder.record(self.run)
         except RuntimeError as error:
             self.hopeless = True
@@ -245,7 +339,8 @@ class _Function:
 
     def __call__(self, given: Given) -> Tensor:
         self.calls += 1
-        if self.forward is None and self.calls > _WARM and not self.hopeless:
+        # the call before it, and the one aside within it, are what makes it warm
+        if self.forward is None and self.calls >= _WARM and not self.hopeless:
             self._record(given)
         if self.forward is None:
             return self.function(*given)
@@ -272,18 +367,21 @@ class _Function:
         return [next(found).clone() if need else None for need in self.needed]
 
     def _record(self, given: Given) -> None:
-        recorder = _recorder(next(t.device for t in given if t is not None))
+        recorder = _recorder(_device(given))
         self.places = tuple(
             p if p is None else p.requires_grad_(need)
             for p, need in zip(map(_place, given), self.needed, strict=True)
         )
         try:
-            with varying_inputs(), recorder.aside():
+            with _recorded_or_soon(), recorder.aside():
                 result = self.function(*self.places)
                 self.g = torch.zeros_like(result)
                 self._gradient(result)
                 del result
-            with varying_inputs():
+            if recorder.waited is not None:
+                self.hopeless = True
+                return _gave_up(recorder.waited)
+            with _recorded_or_soon():
                 forward, self.result = recorder.record(lambda: self.function(*self.places))
                 backward = None
                 if any(self.needed):

@@ -262,10 +262,13 @@ def apply_matrix(w: Tensor, b: Tensor, x: Tensor) -> Tensor:
             return torch.addcmul(b.view(shape), x, w.view(shape))
         if x.dim() == 2:
             return F.linear(x, w, b)
+        exact = x.device.type == "cuda"  # where convolutions keep 10 bits of their factors (TF32)
         # PyTorch 2.11 may compile the gradient of permuted products for other strides than they get
-        few = len(w) <= _FEW and not torch.compiler.is_compiling()
-        if x.dim() == 4 and few and is_channels_last(x):
+        product = (exact or len(w) <= _FEW) and not torch.compiler.is_compiling()
+        if x.dim() == 4 and product and is_channels_last(x):
             return F.linear(x.permute(0, 2, 3, 1), w, b).permute(0, 3, 1, 2)
+        if exact:
+            return (w @ x.flatten(2) + b.unsqueeze(1)).unflatten(2, x.shape[2:])
         return _CONV[x.dim()](x, w.view(w.shape + (1,) * (x.dim() - 2)), b)
 
 

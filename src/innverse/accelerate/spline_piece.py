@@ -7,7 +7,9 @@ parameters once, since only one piece per element matters.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +28,36 @@ def piece(p: Tensor, at: Tensor, spline, *, by_height: bool) -> tuple[Tensor, ..
     settings = spline.bins, spline.bound, spline.min_bin, spline.min_derivative, by_height
     if handwritten.applies():
         return _Piece.apply(p, at, settings)
-    return _formula(p, at, settings)
+    return (_walked if torch.compiler.is_compiling() else _formula)(p, at, settings)
+
+
+def _walked(p, at, settings) -> tuple[Tensor, ...]:
+    """`_formula`, knot by knot and element by element, which a compiler makes one kernel of."""
+    k, bound, _min_bin, min_derivative, by_height = settings
+    raw = p.unbind(1)
+    w, h = _unbound_softmax(raw[:k]), _unbound_softmax(raw[k : 2 * k])
+    w, h = [_fractions(t, settings) for t in w], [_fractions(t, settings) for t in h]
+    one = torch.full_like(at, _one(min_derivative))
+    derivatives = [torch.zeros_like(at), *raw[2 * k :], torch.zeros_like(at)]
+    x0 = y0 = torch.full_like(at, -bound)
+    left, low, size, rise, first, second = x0, y0, w[0], h[0], derivatives[0], derivatives[1]
+    for j in range(1, k):
+        x0, y0 = x0 + w[j - 1], y0 + h[j - 1]
+        beyond = at >= (y0 if by_height else x0)
+        here = x0, y0, w[j], h[j], derivatives[j], derivatives[j + 1]
+        left, low, size, rise, first, second = (
+            torch.where(beyond, a, b)
+            for a, b in zip(here, (left, low, size, rise, first, second), strict=True)
+        )
+    d0, d1 = (min_derivative + F.softplus(d + one) for d in (first, second))
+    return left, size, low, rise, d0, d1
+
+
+def _unbound_softmax(raw: Sequence[Tensor]) -> list[Tensor]:
+    most = functools.reduce(torch.maximum, raw).detach()
+    parts = [(t - most).exp() for t in raw]
+    total = functools.reduce(torch.add, parts)
+    return [t / total for t in parts]
 
 
 def _formula(p, at, settings) -> tuple[Tensor, ...]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..accelerate.autocast import without_autocast
 from ..accelerate.constant import remember
+from ..accelerate.regions import region
 from ..errors import warn
 from ..nets.conditioning import zeroed
 from ..shapes import check_channels, check_condition, positions
@@ -98,23 +99,28 @@ class ConditionalScale(Bijection):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_channels(self, x, self.channels)
-        s, t = remember(self, (c, x.dtype, x.dim()), lambda: self._scale_and_shift(x, c))
-        return torch.addcmul(t, x, s.exp()), self._logdet(s, x)
+        return _scaled(x, self._kept(x, c), inverse=False)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_channels(self, z, self.channels)
-        s, t = remember(self, (c, z.dtype, z.dim()), lambda: self._scale_and_shift(z, c))
-        return (z - t) * (-s).exp(), -self._logdet(s, z)
+        return _scaled(z, self._kept(z, c), inverse=True)
 
-    def _logdet(self, s: Tensor, x: Tensor) -> Tensor:
-        return (s.flatten(1).sum(1) * positions(x)).expand(x.shape[0])
+    def _kept(self, x: Tensor, c: Tensor | None) -> Tensor:
+        return remember(self, (c, x.dtype), lambda: self._scale_and_shift(x, c))
 
-    def _scale_and_shift(self, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _scale_and_shift(self, x: Tensor, c: Tensor | None) -> Tensor:
+        """s before it is bounded, and t: (B, 2 channels)."""
         c = check_condition(self, x, c, self.condition)
         with without_autocast(x.device.type):
-            p = self.linear(c.to(x.dtype)).view(len(c), 2 * self.channels, *[1] * (x.dim() - 2))
-        s, t = p.chunk(2, 1)
-        return soft_bound(s, _LIMIT), t
+            return self.linear(c.to(x.dtype))
 
     def extra_repr(self) -> str:
         return str(self.channels)
+
+
+@region
+def _scaled(x: Tensor, p: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+    s, t = p.view(*p.shape, *[1] * (x.dim() - 2)).chunk(2, 1)
+    s = soft_bound(s, _LIMIT)
+    logdet = (s.flatten(1).sum(1) * positions(x)).expand(x.shape[0])
+    return ((x - t) * (-s).exp(), -logdet) if inverse else (torch.addcmul(t, x, s.exp()), logdet)

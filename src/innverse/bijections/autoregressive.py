@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..nets.made import MADE
 from .base import Bijection, sum_per_item
-from .elementwise import Affine, Elementwise
+from .elementwise import Affine, Elementwise, mapped
 
 
 class Autoregressive(Bijection):
@@ -36,7 +36,7 @@ class Autoregressive(Bijection):
             )
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, log_derivative = self.transform.forward(x, self._params(self.net(x, c), x))
+        z, log_derivative = mapped(self.transform, x, self._params(self.net(x, c), x))
         return z, sum_per_item(log_derivative)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:

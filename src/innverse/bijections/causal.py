@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..nets.transformer import ViT
 from .base import Bijection, sum_per_item, zero_logdet
-from .elementwise import Affine, Elementwise
+from .elementwise import Affine, Elementwise, mapped
 
 
 class Causal(Bijection):
@@ -33,7 +33,7 @@ class Causal(Bijection):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         p = self.transform.parameters(self.net(x, c), x, x.shape[1])
-        z, log_derivative = self.transform.forward(x, p)
+        z, log_derivative = mapped(self.transform, x, p)
         return z, sum_per_item(log_derivative)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:

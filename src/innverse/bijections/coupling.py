@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..accelerate.coupling import fused
+from ..accelerate.regions import region
 from ..accelerate.split import Split
 from ..errors import ShapeError
 from ..shapes import check_channels
 from .base import Bijection, sum_per_item
-from .elementwise import Affine, Elementwise
+from .elementwise import Affine, Elementwise, mapped
 
 
 @fused
@@ -64,16 +66,15 @@ class Coupling(Bijection):
         return cls(channels, net, transform, keep=keep, swap=swap)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        check_channels(self, x, self.channels)
-        a, b = self.split.apart(x)
-        b, log_derivative = self.transform.forward(b, self._params(a, c))
-        return self.split.merge(a, b), sum_per_item(log_derivative)
+        return self._mapped(x, c, inverse=False)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        check_channels(self, z, self.channels)
-        a, b = self.split.apart(z)
-        b, log_derivative = self.transform.inverse(b, self._params(a, c))
-        return self.split.merge(a, b), sum_per_item(log_derivative)
+        return self._mapped(z, c, inverse=True)
+
+    def _mapped(self, x: Tensor, c: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        check_channels(self, x, self.channels)
+        p = self.net(self.split.apart(x)[0], c)
+        return _map(x, p, split=self.split, transform=self.transform, inverse=inverse)
 
     def pull_back(self, z, g_z, g_logdet, c, tape):
         # a passes unchanged, so one evaluation of the network serves inversion and gradient
@@ -95,6 +96,17 @@ class Coupling(Bijection):
     def extra_repr(self) -> str:
         _, keep, swap = self.split
         return f"{keep} -> {self.channels - keep}, {self.transform}" + ", swap" * swap
+
+
+@region
+def _map(
+    x: Tensor, p: Tensor, *, split: Split, transform: Any, inverse: bool
+) -> tuple[Tensor, Tensor]:
+    """What a coupling makes of x, and log|det|, where its network gives p."""
+    a, b = split.apart(x)
+    run = transform.inverse if inverse else transform.forward
+    b, log_derivative = run(b, transform.parameters(p, a, split.channels - split.keep))
+    return split.merge(a, b), sum_per_item(log_derivative)
 
 
 class MaskedCoupling(Bijection):
@@ -122,10 +134,10 @@ class MaskedCoupling(Bijection):
         self.net, self.transform = net, transform or Affine()
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._merge(x, *self.transform.forward(x, self._params(x, c)))
+        return self._merge(x, *mapped(self.transform, x, self._params(x, c)))
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._merge(z, *self.transform.inverse(z, self._params(z, c)))
+        return self._merge(z, *mapped(self.transform, z, self._params(z, c), inverse=True))
 
     def pull_back(self, z, g_z, g_logdet, c, tape):
         mask = self.mask_for(z)

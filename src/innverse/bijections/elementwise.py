@@ -6,10 +6,13 @@ supply the parameters and sum the log-derivatives.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..accelerate.native import affine, spline
+from ..accelerate.regions import region
 from ..accelerate.spline_piece import piece
 from ..errors import ShapeError
 from ..models.parts import Part
@@ -56,6 +59,18 @@ class Elementwise(Part):
             f"{k}={v}" for k, v in vars(self).items() if k[0] != "_" and k != "n_params"
         )
         return f"{type(self).__name__}({settings})"
+
+
+def mapped(
+    transform: Elementwise, x: Tensor, p: Tensor, *, inverse: bool = False
+) -> tuple[Tensor, Tensor]:
+    """``transform.forward(x, p)`` or ``inverse``, compiled where that pays."""
+    return _mapped(x, p, transform=transform, inverse=inverse)
+
+
+@region
+def _mapped(x: Tensor, p: Tensor, *, transform: Any, inverse: bool) -> tuple[Tensor, Tensor]:
+    return transform.inverse(x, p) if inverse else transform.forward(x, p)
 
 
 class Additive(Elementwise):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..accelerate.layout import channels_last
+from ..accelerate.regions import region
 from ..errors import ShapeError
 from .base import Bijection
 
@@ -102,18 +103,10 @@ class Haar(_Resampled):
 
     def down(self, x: Tensor) -> Tensor:
         _check_even(x)
-        a, b = x[..., ::2, ::2], x[..., ::2, 1::2]
-        d, e = x[..., 1::2, ::2], x[..., 1::2, 1::2]
-        top, bottom, top_d, bottom_d = a + b, d + e, a - b, d - e
-        y = torch.cat((top + bottom, top_d + bottom_d, top - bottom, top_d - bottom_d), 1) * 0.5
-        return channels_last(y)
+        return _haar(x)
 
     def up(self, y: Tensor) -> Tensor:
-        mean, horizontal, vertical, diagonal = (0.5 * y).chunk(4, 1)
-        top, bottom = mean + vertical, mean - vertical
-        top_d, bottom_d = horizontal + diagonal, horizontal - diagonal
-        blocks = torch.stack((top + top_d, top - top_d, bottom + bottom_d, bottom - bottom_d), 2)
-        return shuffle(blocks.flatten(1, 2), 2)
+        return _haar_back(y)
 
 
 class Partial(_Around):
@@ -140,6 +133,24 @@ class Partial(_Around):
 
     def extra_repr(self) -> str:
         return f"first {self.k} channels"
+
+
+@region
+def _haar(x: Tensor) -> Tensor:
+    a, b = x[..., ::2, ::2], x[..., ::2, 1::2]
+    d, e = x[..., 1::2, ::2], x[..., 1::2, 1::2]
+    top, bottom, top_d, bottom_d = a + b, d + e, a - b, d - e
+    y = torch.cat((top + bottom, top_d + bottom_d, top - bottom, top_d - bottom_d), 1)
+    return channels_last(y * 0.5)
+
+
+@region
+def _haar_back(y: Tensor) -> Tensor:
+    mean, horizontal, vertical, diagonal = (0.5 * y).chunk(4, 1)
+    top, bottom = mean + vertical, mean - vertical
+    top_d, bottom_d = horizontal + diagonal, horizontal - diagonal
+    blocks = torch.stack((top + top_d, top - top_d, bottom + bottom_d, bottom - bottom_d), 2)
+    return shuffle(blocks.flatten(1, 2), 2)
 
 
 def unshuffle(x: Tensor, size: int) -> Tensor:

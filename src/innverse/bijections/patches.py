@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..accelerate.autocast import exact_convolutions
 from ..derived import register_derived
 from ..errors import ShapeError
 from .base import Bijection
@@ -64,13 +65,15 @@ class Cosines(_Resampled):
 
     def down(self, x: Tensor) -> Tensor:
         _check_sides(x, self.size)
-        y = F.conv2d(x.flatten(0, 1)[:, None], self._waves(x), stride=self.size)
+        with exact_convolutions(x.device.type):
+            y = F.conv2d(x.flatten(0, 1)[:, None], self._waves(x), stride=self.size)
         return y.unflatten(0, x.shape[:2]).transpose(1, 2).flatten(1, 2)
 
     def up(self, y: Tensor) -> Tensor:
         waves = self._waves(y)
         y = y.unflatten(1, (len(waves), -1)).transpose(1, 2)
-        x = F.conv_transpose2d(y.flatten(0, 1), waves, stride=self.size)
+        with exact_convolutions(y.device.type):
+            x = F.conv_transpose2d(y.flatten(0, 1), waves, stride=self.size)
         return x.view(*y.shape[:2], *x.shape[-2:])
 
     def _waves(self, like: Tensor) -> Tensor:

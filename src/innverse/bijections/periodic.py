@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..accelerate.autocast import without_autocast
+from ..accelerate.autocast import exact_convolutions, without_autocast
 from ..errors import ShapeError, UsageError
 from ..shapes import check_channels
 from .base import Bijection
@@ -44,7 +44,7 @@ class PeriodicConvolution(Bijection):
         half = self.size // 2
         rows, columns = (torch.arange(-half, n + half, device=x.device) % n for n in x.shape[2:])
         around = x[:, :, rows[:, None], columns]
-        with without_autocast(x.device.type):
+        with exact_convolutions(x.device.type):
             return F.conv2d(around, self.weight), self._log_det(self._matrices(x), x)
 
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -54,7 +54,7 @@ class PeriodicConvolution(Bijection):
         if not len(z):  # which FFTs do not take
             return z, -self._log_det(w, z)
         v = torch.fft.fft2(z.contiguous()).permute(2, 3, 1, 0)  # (H, W, C, B)
-        x = torch.linalg.solve(w, v).permute(3, 2, 0, 1).contiguous()
+        x = torch.linalg.solve_ex(w, v)[0].permute(3, 2, 0, 1).contiguous()
         return torch.fft.ifft2(x).real, -self._log_det(w, z)
 
     def _matrices(self, x: Tensor) -> Tensor:

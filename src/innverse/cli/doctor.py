@@ -119,6 +119,28 @@ def _gpu() -> list[Finding]:
     return [Finding("GPU", ", ".join(names), value == 512)]
 
 
+def _compiler() -> list[Finding]:
+    """Whether steps on the GPU are compiled: a region is, and its gradient."""
+    import torch
+
+    from ..accelerate.regions import region, repeated_work, why_not
+
+    if not torch.cuda.is_available():
+        return []
+
+    @region
+    def product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (x * y).sin()
+
+    x = torch.linspace(0, 1, 2**15, device="cuda", requires_grad=True)
+    with repeated_work():
+        (g,) = torch.autograd.grad(product(x, x.detach()).sum(), x)
+    error = float((g - x * x.square().cos()).abs().max().detach())
+    if (why := why_not()) is not None:
+        return [Finding("compiled regions", f"not used ({why}); training runs slower")]
+    return [Finding("compiled regions", f"error {error:.1e}", error < 1e-4)]
+
+
 def _models() -> list[Finding]:
     from ..zoo import load, missing, names
 
@@ -188,6 +210,7 @@ _CHECKS: dict[str, Callable[[], list[Finding]]] = {
     "allocator": _allocator,
     "C++ kernels": _kernels,
     "GPU": _gpu,
+    "compiled regions": _compiler,
     "models": _models,
     "flow": _flow,
     "operators": _operators,

@@ -60,7 +60,10 @@ class CropsOnDevice:
         block, k = divmod(step, _STEPS)
         if block != self._block:
             rows = [self._chosen(block * _STEPS + i) for i in range(_STEPS)]
-            self._choices = torch.from_numpy(np.stack(rows)).to(self.device)
+            chosen = torch.from_numpy(np.stack(rows))
+            if self.device.type == "cuda":
+                chosen = chosen.pin_memory()  # else to send it is to wait
+            self._choices = chosen.to(self.device, non_blocking=True)
             self._block = block
         corner, area, width, mirrored, transposed = self._choices[k].unbind()
         row, column = self._down, self._right

@@ -25,7 +25,7 @@ def as_floats(values, name: str) -> Tensor:
     t = values if isinstance(values, Tensor) else _tensor(values, name)
     if t.is_complex():
         raise InputError(f"{name} is complex: give its real and imaginary parts side by side")
-    if t.device.type == "meta":
+    if t.is_meta:
         raise InputError(f"{name} is a meta tensor, which holds no numbers")
     t = t.to_dense() if t.layout != torch.strided else t
     if t.dtype in (torch.float32, torch.float64):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..accelerate.plain import is_convolution
+from ..accelerate.regions import region
 
 
 def concatenate(x: Tensor, c: Tensor | None) -> Tensor:
@@ -91,3 +92,19 @@ class FiLM(nn.Module):
         s, t = self.linear(c).to(h.dtype).chunk(2, 1)
         shape = (*s.shape, *[1] * (h.dim() - 2))
         return torch.addcmul(t.view(shape), h, 1 + s.view(shape))
+
+
+@region
+def modulated(h: Tensor, bias: Tensor, p: Tensor | None = None, *, activation: str) -> Tensor:
+    """The activation of `FiLM` of h + bias, (B, C, H, W), in the type of h; p (B, 2 C) or (1, 2 C) is
+    what it makes of the condition (None: without FiLM)."""
+    bias = bias.view(-1, 1, 1)
+    if p is None:
+        y = h + bias
+    else:
+        s, t = p.to(bias.dtype).view(*p.shape, 1, 1).chunk(2, 1)
+        y = h * (1 + s) + (bias * (1 + s) + t)
+    return _FORMULAS[activation](y).to(h.dtype)
+
+
+_FORMULAS = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu}

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..accelerate.plain import Kind, Plain, is_activation, is_convolution
+from ..accelerate.regions import compiles
 from .activations import ACTIVATIONS, make_activation
-from .conditioning import is_shared, zeroed
+from .conditioning import is_shared, modulated, zeroed
 from .precision import ConditionerNet
 
 
@@ -95,8 +96,18 @@ class ConvNet(ConditionerNet):
         h = self._joined(x, c)
         for i, conv in enumerate((self.first, self.middle)):
             film: Any = None if self.film is None else self.film[i]
-            h = self.activation(conv(h) if film is None else film.after(conv, h, c))
+            if self._in_one_pass(conv, h):
+                p = [] if film is None or c is None else [film.linear(c)]
+                h = F.conv2d(h, conv.weight, None, conv.stride, conv.padding)
+                h = modulated(h, conv.bias, *p, activation=self._name)
+            else:
+                h = self.activation(conv(h) if film is None else film.after(conv, h, c))
         return self.last(h)
+
+    def _in_one_pass(self, conv: Any, h: Tensor) -> bool:
+        """Whether bias, FiLM and activation are compiled to one pass over what ``conv`` gives."""
+        count = conv.out_channels * h.numel() // h.shape[1]
+        return compiles(h, count) and self._is_plain()
 
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
         convs = (self.first, self.middle)

@@ -93,7 +93,7 @@ def tensor_for(y, physics: LinearPhysics, prior: object = None) -> Tensor:
         made = [tensor_for(part, own, prior) for part, own in pairs]
         return physics.flatten(made + [y.new_empty(1) for y in made[: len(parts) - len(made)]])
     y = _tensor(y)
-    if y.device.type == "meta":
+    if y.is_meta:
         raise InputError("the measurement is on the meta device: it has a shape but no values")
     weights = _weights(prior)
     real = torch.float64 if y.dtype in (torch.float64, torch.complex128) else torch.float32

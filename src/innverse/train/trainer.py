@@ -78,6 +78,8 @@ class Trainer:
         self._judged_at = -1
         torch.manual_seed(stream_seed(self.settings.seed, 0, "weights"))
         self.model = build_model(config).to(self.device)
+        if runs_ahead(self.device):  # convolutions there would turn their kernels at each step
+            self.model.to(memory_format=torch.channels_last)
         # the average is judged as it will be used: in fp32, whatever the precision of training
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         set_memory(self.model, self.settings.memory)
