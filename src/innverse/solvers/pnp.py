@@ -31,7 +31,8 @@ from .tiling import code_untiled, denoise_tiled
 
 FIRST_SIGMA = 0.3
 MOMENTUM = 0.7
-ROUGH = 1e-4  # of conjugate gradients, where the noise that is added next hides more than that
+# Of conjugate gradients, at the first and the last step: noise that is added next hides more than that.
+ROUGH, FINE = 1e-4, 1e-6
 
 
 class PlugAndPlay(Method):
@@ -83,10 +84,9 @@ class PlugAndPlay(Method):
         noise = problem.noise_level()
         last = noise.clamp(low, high) if self.sigma is None else torch.full_like(noise, self.sigma)
         first = last.clamp_min(min(FIRST_SIGMA, high))
-        tol = ROUGH if self.churn else None
         x = self.init
         if x is None:
-            x = problem.first_guess(first * self.strength**-0.5, tol)
+            x = problem.first_guess(first * self.strength**-0.5, ROUGH if self.churn else None)
         v = before = x
         aty = problem.physics.A_adjoint(problem.y)
         trace: list[dict[str, Tensor]] = []
@@ -99,13 +99,14 @@ class PlugAndPlay(Method):
             if k or self.init is not None:  # the first guess has met the data already
                 with torch.no_grad():
                     rho = self.strength * (noise / level).square()
+                    tol = ROUGH * (FINE / ROUGH) ** ways[k] if self.churn else None
                     x = _nearest(problem, aty, v, rho, tol=tol)
             seen, before = x + MOMENTUM * (x - before) if k else x, x
             final = k == self.steps - 1
             if self.churn and not final:
                 # one draw for all items: what an item gets does not depend on those beside it
                 noise_k = randn(x[:1].shape, dtype=x.dtype, device=x.device, generator=generator)
-                seen = seen + wide(self.churn * (1 - ways[k]) * level, x) * noise_k
+                seen = seen + wide(self.churn * (1 - ways[k] ** 0.5) * level, x) * noise_k
             views = range(self.views) if final else (k % 8,)
             # images live on [0, 1]; a denoiser far from what it was trained on may leave it for good
 
