@@ -4,10 +4,10 @@
 
 Two ways in turns, in one process with one thread: the method "pnp", and the loop as published, with a
 constant share of noise and no momentum, on the same denoiser and the same levels. In both the last step
-averages four views, and the data have the last word. Crops of 64x64 pixels of photographs that were held out when natural-gray was
-trained, none of a test set (without --data: of those that the demonstration is tuned on); then one
-picture of 256x256, whose seconds are those that a user waits for. Seconds are of the processor, so that
-other processes hardly change them; those of innverse include checks, code and density of the result.
+averages four views, and the data have the last word. Crops of 64x64 pixels of photographs that were
+held out when natural-gray was trained, none of a test set (without --data: of those that the
+demonstration is tuned on); then one picture of 256x256. Seconds are of the processor, so that other
+processes hardly change them; those of innverse include checks, code and density of the result.
 """
 
 from __future__ import annotations
