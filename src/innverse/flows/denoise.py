@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
+from ..device import runs_ahead
 from ..errors import UsageError
 from .arguments import as_sigma
 from .padding import pad_image, round_up
@@ -47,6 +48,8 @@ def denoise(flow, y: Tensor, sigma: Tensor | float, views: int | Sequence[int] =
         raise UsageError(f"views={views!r}: 1 to {len(_VIEWS)} of them, or a list of their numbers")
     y = flow.as_data(y, "y")
     sigma = flow.noise.checked(as_sigma(sigma, len(y), y))
+    if not runs_ahead(y.device) and bool((sigma == sigma[:1]).all()):
+        sigma = sigma[:1]  # one level is folded into the networks' weights
     known = _bits(flow.symmetries)
     estimates = [
         _denoise_view(flow, y, sigma, down * flow.shift, right * flow.shift, symmetry & known)

@@ -135,12 +135,13 @@ class Problem:
         return (physics.A(x) - self.y[idx]).flatten(1).square().sum(1)
 
     @torch.no_grad()
-    def first_guess(self, prior_sigma: float | Tensor = 0.3) -> Tensor:
+    def first_guess(self, prior_sigma: float | Tensor = 0.3, tol: float | None = None) -> Tensor:
         """The image closest to a constant that explains y (Tikhonov, in closed form or by CG; for
         operators that are not linear such an image near grey, by Levenberg & Marquardt).
 
         ``prior_sigma`` is how far images stray from the constant: what keeps noise bounded where
-        A hardly sees, which a pseudo-inverse would amplify without limit.
+        A hardly sees, which a pseudo-inverse would amplify without limit. ``tol`` is that of conjugate
+        gradients, see `LinearPhysics.solve_normal`.
         """
         one = self.y.new_ones((self.batch, *self.shape))
         if not self.physics.linear:
@@ -153,7 +154,7 @@ class Problem:
         flat = level * one
         rho = (self.noise_level() / prior_sigma).square()
         rhs = self.physics.A_adjoint(self.y) + rho.view(-1, 1, 1, 1) * flat
-        return self.physics.solve_normal(rhs, rho, x0=flat).clamp(-0.5, 1.5)
+        return self.physics.solve_normal(rhs, rho, x0=flat, tol=tol).clamp(-0.5, 1.5)
 
     def padded_shape(self, multiple: int) -> tuple[int, int, int]:
         """The shape the prior works on: sides rounded up; `crop` undoes it."""

@@ -1,0 +1,45 @@
+"""What makes plug and play quick changes no answer."""
+
+from __future__ import annotations
+
+import torch
+
+from gaussian_prior import gaussian_prior
+from innverse import flows
+from innverse import physics as P
+from innverse.flows.denoise import denoise
+from innverse.solvers import pnp, solve
+
+
+def solved(physics, steps: int, **options):
+    x = 0.5 + 0.1 * torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = physics(x, torch.Generator().manual_seed(1))
+    return solve(y, physics, gaussian_prior(), "pnp", steps=steps, **options).x
+
+
+def test_data_steps_are_as_fine_as_they_need_be(monkeypatch):
+    physics = P.Blur(P.gaussian_kernel(1.0), boundary="reflect", noise=0.02)
+    rough = solved(physics, 20)
+    monkeypatch.setattr(pnp, "ROUGH", pnp.FINE)
+    fine = solved(physics, 20)
+    assert 0 < (rough - fine).square().mean().sqrt() < 0.05 * 0.02
+
+
+def test_twenty_steps_end_where_many_more_do():
+    physics = P.Inpainting((torch.arange(64).view(1, 1, 8, 8) % 2).float(), noise=0.02)
+    many = solved(physics, 100, churn=0.0)  # without noise, which 8x8 pixels do not average away
+    assert (solved(physics, 20, churn=0.0) - many).abs().max() < 5e-3
+
+
+def test_a_level_that_all_items_share_is_taken_once(monkeypatch):
+    torch.manual_seed(0)
+    options = {"levels": 2, "steps": 2, "hidden": 8, "how": "film", "activation": "silu"}
+    flow = flows.build("glow", (1, 8, 8), noise=(0.01, 0.4), **options).eval()
+    for p in flow.parameters():
+        p.data.add_(0.05 * torch.randn_like(p)).requires_grad_(False)
+    y, seen, score = torch.rand(3, 1, 8, 8), [], flow.score
+    monkeypatch.setattr(flow, "score", lambda x, c: seen.append(len(c)) or score(x, c))
+    alike = denoise(flow, y[:2], torch.tensor([0.1, 0.1]))
+    apart = denoise(flow, y, torch.tensor([0.1, 0.1, 0.2]))
+    torch.testing.assert_close(alike, apart[:2])
+    assert seen == [1, 3]
