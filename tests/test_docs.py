@@ -129,6 +129,18 @@ def test_shown_scripts_and_targets_exist():
             assert target in targets, f"{page}: {line}"
 
 
+def test_the_badges_say_what_the_project_declares(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    from badges import made
+
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for file, text in made().items():
+        assert file.read_text("utf-8") == text, "run python docs/badges.py"
+        assert f"](docs/img/{file.name})" in readme
+    assert not re.search(r"!\[[^]]*\]\(http", readme), "a badge of another host says what it likes"
+    assert "Python 3.11, 3.12, 3.13" in readme and "PyTorch 2.11 or newer" in readme
+
+
 _FACES = (
     "innverse sample faces64 --grid 6x6 --temperature 0.7 --sigma 0.02 --denoise --seed 0 "
     "--out faces.png"

@@ -24,22 +24,22 @@ _STYLE = """
 .innverse { color: inherit; font: 14px/1.45 system-ui, "Segoe UI", Roboto, sans-serif; max-width:
   60rem; text-align: left; }
 .innverse p { margin: .25rem 0; overflow-wrap: anywhere; }
-.innverse .soft, .innverse figcaption, .innverse dt, .innverse th { opacity: .72; }
+.innverse .soft, .innverse figcaption, .innverse th { opacity: .72; }
 .innverse .note { border-left: 3px solid #c8553d; padding-left: .6rem; }
 .innverse .ok::before { content: "✓ "; color: #2e9e5b; font-weight: 700; }
 .innverse .bad::before { content: "✗ "; color: #d9603f; font-weight: 700; }
-.innverse dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .9rem; margin:
-  .4rem 0; }
-.innverse dt, .innverse dd { margin: 0; padding: 0; font-weight: 400; overflow-wrap: anywhere; }
+.innverse .facts { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .9rem;
+  margin: .4rem 0; overflow-wrap: anywhere; }
+.innverse .facts i { font-style: normal; opacity: .72; }
 .innverse .scroll { overflow-x: auto; margin: .5rem 0; }
 .innverse table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums;
   margin: 0; }
 .innverse tr, .innverse th, .innverse td { background: none !important; color: inherit !important;
-  text-align: left; border: 0; border-bottom: 1px solid rgba(128, 128, 128, .35); padding: .2rem
-  .7rem .2rem 0; max-width: none; white-space: nowrap; vertical-align: middle; }
+  text-align: left !important; border: 0; border-bottom: 1px solid rgba(128, 128, 128, .35);
+  padding: .2rem .7rem .2rem 0; max-width: none; white-space: nowrap; vertical-align: middle; }
 .innverse td:last-child { white-space: normal; min-width: 12rem; }
 .innverse th { font-weight: 500; }
-.innverse .number { text-align: right; }
+.innverse .number { text-align: right !important; }
 .innverse .pictures { display: flex; flex-wrap: wrap; gap: .8rem; margin: .5rem 0; }
 .innverse figure { margin: 0; }
 .innverse img { display: block; image-rendering: pixelated; max-width: 100%; margin: 0;
@@ -86,9 +86,10 @@ class Facts:
 
     def html(self) -> str:
         pairs = (
-            f"<dt>{escape(words(k))}</dt><dd>{escape(words(v))}</dd>" for k, v in self.facts.items()
+            f"<i>{escape(words(k))}</i><span>{escape(words(v))}</span>"
+            for k, v in self.facts.items()
         )
-        return f"<dl>{''.join(pairs)}</dl>"
+        return f'<div class="facts">{"".join(pairs)}</div>'
 
 
 @dataclass
@@ -163,7 +164,7 @@ class Card:
         >>> print(card.text())
         Lamp: 60 watts, bright
           colour  <white>
-        >>> "<dd>&lt;white&gt;</dd>" in card.html()
+        >>> "<span>&lt;white&gt;</span>" in card.html()
         True
     """
 
