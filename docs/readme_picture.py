@@ -18,7 +18,7 @@ from innverse.report import Heat, panel
 from innverse.studies.pictures import crop, photograph
 
 SIDE, REGION = 64, (70, 120, 128, 128)  # of chelsea, the cat of scikit-image
-KEEP, NOISE = 0.5, 0.05
+KEEP, NOISE = 0.5, 0.1
 
 
 def main() -> None:

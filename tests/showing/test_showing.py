@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import PIL.Image
 import pytest
 import torch
 
-from innverse import amortized, flows, generators, physics
+from innverse import amortized, flows, generators, physics, solvers
 from innverse.errors import InnverseError, UsageError
 from innverse.fitting.schedule import History
 from innverse.showing.card import Card, Facts, Note, Soft
@@ -27,6 +28,7 @@ from innverse.showing.structure import Node, describe
 from innverse.solvers import Reconstruction
 from innverse.solvers.posterior.modes.joint import JointPosterior
 from innverse.solvers.reconstruction import Measured
+from innverse.train import Outcome
 
 EVIL = '<script>alert("x")</script>\x1b[31m</div> & <b>'
 SEEN = '<script>alert("x")</script> [31m</div> & <b>'
@@ -288,6 +290,22 @@ def test_a_long_history_stays_small_and_an_early_loss_does_not_flatten_it():
     assert max(heights[2:]) - min(heights[2:]) > 50
 
 
+def test_a_run_shows_what_was_held_out_step_by_step(tmp_path):
+    rows = [(10, 5.0), (20, None), (30, 4.0), (40, 3.0)]
+    lines = [{"kind": "eval", "step": s, "bits_per_dim": v} for s, v in rows]
+    lines.insert(1, {"kind": "train", "step": 11, "loss": 99.0})
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    run = Outcome(False, 40, 1, tmp_path, None, {"bits_per_dim": 3.0, "psnr": 30.25})
+    parsed = seen(run)
+    assert len(points(run._repr_html_())[0]) == 3 and "step 40" in parsed.words
+    assert "30.25" in parsed.words and "interrupted" in repr(run) and str(tmp_path) in repr(run)
+    assert "complete" in repr(Outcome(True, 1, 0, tmp_path / "gone", tmp_path / EVIL, {}))
+    pytest.importorskip("matplotlib")
+    assert list(run.plot().axes[0].lines[0].get_xdata()) == [10, 20, 30, 40]
+    with pytest.raises(UsageError, match="nothing was judged"):
+        Outcome(True, 1, 0, tmp_path / "gone", None, {}).plot()
+
+
 # ---- posteriors ---------------------------------------------------------------------------------
 
 
@@ -360,6 +378,21 @@ def test_both_directions_show_themselves():
     theta = torch.rand(200, 2)
     both = amortized.fit_bidirectional(theta, theta[:, :1], layers=1, max_epochs=1, progress=False)
     assert "2 parameters given x (1)" in repr(both) and "svg" in seen(both).tags
+
+
+def test_posteriors_of_images_and_weighed_ones_say_what_they_are_made_of(posterior):
+    model = flows.build("glow", (1, 8, 8), levels=1, steps=1, hidden=4, condition=3)
+    told = {"physics": "inpainting", "options": {}, "noise": [0.05, 0.05], "sigma": 0.02}
+    model.measurement = told
+    operator = physics.Inpainting.random((1, 8, 8), keep=0.5, noise=0.05)
+    images = solvers.AmortisedPosterior(model, operator)
+    parsed = seen(images)
+    assert "0.05" in parsed.words and any(w.startswith("Inpainting: y =") for w in parsed.words)
+    assert f"{model.n_parameters:,} parameters" in repr(images)
+    exact = amortized.CorrectedPosterior(posterior, lambda theta, x: -theta.square().sum(1))
+    assert (
+        repr(exact).startswith("CorrectedPosterior: of 2 parameters") and CUT in seen(exact).words
+    )
 
 
 # ---- operators ----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,13 +10,14 @@ import torch
 from ..errors import InputError, UsageError
 from ..report.plots import curves, new_figure
 from ..report.posteriors import pair_plot
-from .history import best_epoch
+from .history import best_epoch, judged
 from .reconstruction import SHOWN, parts, shown
 
 if TYPE_CHECKING:
     from ..fitting.schedule import History
     from ..solvers.posterior.modes.joint import JointPosterior
     from ..solvers.reconstruction import Reconstruction
+    from ..train.outcome import Outcome
 
 _CELL = 2.6  # inches of a picture
 
@@ -55,6 +57,14 @@ def of_history(history: History) -> Any:
     if best := best_epoch(history):
         figure.axes[0].plot([best], [history.best], "o", color="#2f6fb3")
     return figure
+
+
+def of_outcome(found: Outcome, rows: Sequence[dict[str, Any]]) -> Any:
+    """What was held out, step by step."""
+    series = judged(found, rows)
+    if not series:
+        raise UsageError("nothing was judged in this run yet: there is nothing to draw")
+    return curves(series, "step", next(iter(series)))
 
 
 def of_posterior(posterior: Any, x: Any, draws: int, truth: Any) -> Any:

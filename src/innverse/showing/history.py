@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .card import Block, Card, Note, number
+from .card import Block, Card, Facts, Note, number
 from .words import words
 
 if TYPE_CHECKING:
     from ..fitting.schedule import History
+    from ..train.outcome import Outcome
 
 _POINTS = 200  # of a curve that are drawn
 _WIDTH, _HEIGHT, _LEFT, _BELOW = 460, 150, 52, 22  # of the drawing, and its margins
@@ -28,6 +29,8 @@ class Curves:
     losses: dict[str, Sequence[float]]
     best: int | None = None
     """The epoch, from 1, that is marked on the first curve."""
+    last: str = ""
+    """What stands at the end of the axis, the number of epochs by default."""
 
     def text(self) -> str:
         return ""
@@ -47,13 +50,13 @@ class Curves:
             height = (min(value, high) - low) / (high - low)
             return x, 8 + (_HEIGHT - _BELOW - 16) * (1 - height)
 
-        bottom = _HEIGHT - _BELOW
+        bottom, last = _HEIGHT - _BELOW, escape(words(self.last or f"epoch {epochs}"))
         parts = [
             f'<path d="M{_LEFT} {bottom}H{_WIDTH - _RIGHT}" stroke="#888"/>',
             f'<text x="{_LEFT - 6}" y="14" text-anchor="end">{number(high)}</text>',
             f'<text x="{_LEFT - 6}" y="{bottom - 4}" text-anchor="end">{number(low)}</text>',
             f'<text x="{_LEFT}" y="{_HEIGHT - 6}">1</text>',
-            f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 6}" text-anchor="end">epoch {epochs}</text>',
+            f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 6}" text-anchor="end">{last}</text>',
         ]
         for k, (name, values) in enumerate(self.losses.items()):
             colour = _COLOURS[k % 2]
@@ -87,6 +90,29 @@ def card(history: History) -> Card:
         what += f", best held-out loss {number(history.best, 5)} {where}"
     ended = f"ended: {history.ended}" if history.ended else "not ended"
     return Card("History", what, bool(history.ended), ended, blocks)
+
+
+def outcome(found: Outcome, rows: Sequence[dict[str, Any]]) -> Card:
+    """Of a run with its ``metrics.jsonl``."""
+    facts = {name: number(value, 5) for name, value in found.held_out.items()}
+    facts |= {"folder": str(found.out)} | ({"model": str(found.model)} if found.model else {})
+    blocks: list[Block] = [Facts(facts)]
+    for name, (steps, values) in judged(found, rows).items():
+        blocks.append(Curves({name: values}, last=f"step {steps[-1]}"))
+    verdict = "complete" if found.complete else "interrupted: the same call continues"
+    what = f"{found.step} steps, {found.skipped} of them refused"
+    return Card("Outcome", what, found.complete, verdict, blocks)
+
+
+def judged(
+    found: Outcome, rows: Sequence[dict[str, Any]]
+) -> dict[str, tuple[list[int], list[float]]]:
+    """The first number that was told of what is held out {name: (steps, values)}, if it was."""
+    for name in found.held_out:
+        told = [row for row in rows if row.get("kind") == "eval" and name in row]
+        values = [math.nan if row[name] is None else float(row[name]) for row in told]
+        return {name: ([row["step"] for row in told], values)} if told else {}
+    return {}
 
 
 def best_epoch(history: History) -> int | None:

@@ -11,10 +11,13 @@ from torch import Tensor
 from . import history
 from .card import Block, Card, Facts, Note, Soft, number, shape_of
 from .marginals import SHOWN, Marginals
+from .shown import Shown
 from .words import words
 
 if TYPE_CHECKING:
+    from ..amortized.corrected import CorrectedPosterior
     from ..amortized.posterior import Posterior
+    from ..solvers.posterior.approximate.amortised import AmortisedPosterior
     from ..solvers.posterior.modes.joint import JointPosterior
 
 DRAWS = 1000  # from which marginals are told, with seed 0
@@ -47,6 +50,27 @@ def bidirectional(posterior: Any) -> Card:
     what = f"{d} parameters given x ({shape}), {weights} weights"
     names = Facts({"parameters": ", ".join(words(n, 40) for n in posterior.names[:SHOWN])})
     return Card(type(posterior).__name__, what, blocks=[names, *_curves(posterior)])
+
+
+def corrected(exact: CorrectedPosterior) -> Card:
+    """Of draws that are weighed by the true density."""
+    rough = exact.posterior
+    inside = rough._card() if isinstance(rough, Shown) else Card(type(rough).__name__)
+    what = f"of {inside.words or inside.title}, weighed by the true density"
+    return Card("CorrectedPosterior", what, blocks=inside.blocks)
+
+
+def of_images(posterior: AmortisedPosterior) -> Card:
+    """Of images, as a conditional flow has learned them."""
+    from .model import card as model
+    from .physics import card as operator
+
+    level = torch.as_tensor(posterior.noise)
+    noise = number(float(level)) if level.dim() == 0 else f"{len(level)} levels, one an item"
+    measured = operator(posterior.physics)
+    facts = Facts({"operator": f"{measured.title}: {measured.words}", "noise": noise})
+    inside = model(posterior.model)
+    return Card("AmortisedPosterior", f"of images, {inside.words}", blocks=[facts, *inside.blocks])
 
 
 def joint(found: JointPosterior) -> Card:
