@@ -17,7 +17,7 @@ from innverse.progress import Progress
 from innverse.report import Heat, panel
 from innverse.studies.pictures import crop, photograph
 
-SIDE, REGION = 64, (70, 120, 128, 128)  # of chelsea, the cat of scikit-image
+SIDE, REGION = 48, (70, 120, 128, 128)  # of chelsea, the cat of scikit-image
 KEEP, NOISE = 0.5, 0.1
 
 
@@ -25,9 +25,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "img" / "error_bar.png")
     parser.add_argument("--side", type=int, default=SIDE)
-    parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--draws", type=int, default=1200)
     parser.add_argument("--warmup", type=int, default=60)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--checkpoint", type=Path, help="a folder, from which it goes on")
     args = parser.parse_args()
 
     generator = torch.Generator().manual_seed(0)
@@ -36,6 +37,7 @@ def main() -> None:
     y = physics(truth, generator)
     prior = innverse.load("natural-gray").to(args.device)
     options = {"of": "clean", "draws": args.draws, "chains": 4, "warmup": args.warmup}
+    options |= {"checkpoint": str(args.checkpoint)} if args.checkpoint else {}
     with Progress("drawing", 1) as bar:
         where = physics.to(args.device), prior
         r = innverse.solve(

@@ -407,6 +407,11 @@ def test_an_operator_says_what_it_measures_and_shows_its_mask():
     assert "linear, solved in closed form" in repr(operator)
 
 
+def test_a_kernel_is_seen_as_bright_as_its_largest_weight():
+    kernel = physics.gaussian_kernel(2.0, 9)
+    assert seen(physics.Blur(kernel)).picture(0).max() == 255
+
+
 def test_every_operator_shows_itself():
     for name in physics.names():
         operator = physics.build(name, (1 if name == "mri" else 3, 16, 16))

@@ -28,7 +28,7 @@ def card(physics: LinearPhysics) -> Card:
     }
     buffers = [(n, b) for n, b in physics.named_buffers() if b.numel()][:_BUFFERS]
     facts |= {name: _range(b) for name, b in buffers}
-    pictures = [(n, picture_of(_first(b))[0], "") for n, b in buffers if _is_picture(n, b)]
+    pictures = [(n, picture_of(_first(b / b.abs().max()))[0], "") for n, b in buffers if _is_picture(n, b)]
     blocks: list[Block] = [Facts(facts)]
     if pictures:
         blocks.append(Pictures(pictures, 128))
