@@ -424,12 +424,20 @@ def test_an_operator_of_ones_own_is_described_by_its_own_words():
     class Mine(physics.LinearPhysics):
         __doc__ = EVIL + "\n\n    More of it."
 
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mask", torch.tensor([[True, False], [False, False]]))
+            self.register_buffer("kernel", torch.eye(3).to_sparse())
+            self.register_buffer("seen", torch.zeros(2, dtype=torch.complex64))
+
         def A(self, x):
             return x
 
         A_adjoint = A
 
-    assert SEEN in seen(Mine()).words and "More of it" not in repr(Mine())
+    parsed = seen(Mine())
+    assert SEEN in parsed.words and "More of it" not in repr(Mine())
+    assert parsed.picture(0).tolist() == [[255, 0], [0, 0]] and "2 × 2, from 0 to 1" in parsed.words
     Mine.__doc__ = None
     assert repr(Mine()).startswith("Mine\n")
 

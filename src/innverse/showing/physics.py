@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from .card import Block, Card, Facts, Pictures, number, shape_of
@@ -23,12 +24,12 @@ def card(physics: LinearPhysics) -> Card:
     image = physics.image_shape
     facts = {
         "images": "of any size" if image is None else shape_of(image),
-        "noise": _named(physics.noise),
+        "noise": _named(physics.noise) if hasattr(physics, "noise") else "unknown",
         "kind": _kind(physics),
     }
     buffers = [(n, b) for n, b in physics.named_buffers() if b.numel()][:_BUFFERS]
     facts |= {name: _range(b) for name, b in buffers}
-    pictures = [(n, picture_of(_first(b / b.abs().max()))[0], "") for n, b in buffers if _is_picture(n, b)]
+    pictures = [(n, picture_of(_brightest(b))[0], "") for n, b in buffers if _is_picture(n, b)]
     blocks: list[Block] = [Facts(facts)]
     if pictures:
         blocks.append(Pictures(pictures, 128))
@@ -49,20 +50,23 @@ def _kind(physics: LinearPhysics) -> str:
 
 
 def _range(numbers: Tensor) -> str:
-    if numbers.is_complex():
-        return f"{shape_of(numbers)}, complex"
-    low, high = numbers.min().item(), numbers.max().item()
+    if numbers.is_complex() or numbers.layout != torch.strided:
+        return shape_of(numbers)
+    low, high = numbers.double().aminmax()
     return f"{shape_of(numbers)}, from {number(low)} to {number(high)}"
 
 
 def _is_picture(name: str, numbers: Tensor) -> bool:
-    return name.rpartition(".")[2] in _PICTURES and 2 <= numbers.dim() <= 4
+    known = name.rpartition(".")[2] in _PICTURES and numbers.layout == torch.strided
+    return known and 2 <= numbers.dim() <= 4
 
 
 def _named(layer: Any) -> str:
     return f"{type(layer).__name__}({layer.extra_repr()})".removesuffix("()")
 
 
-def _first(numbers: Tensor) -> Tensor:
-    """Of several, the first: (C, H, W)."""
-    return numbers[0] if numbers.dim() == 4 else numbers
+def _brightest(numbers: Tensor) -> Tensor:
+    """Of several the first, (C, H, W), as bright as it can be."""
+    x = numbers[0] if numbers.dim() == 4 else numbers
+    x = x.abs() if x.is_complex() else x.double()
+    return x / x.abs().max()
