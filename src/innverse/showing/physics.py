@@ -52,7 +52,7 @@ def _kind(physics: LinearPhysics) -> str:
 def _range(numbers: Tensor) -> str:
     if numbers.is_complex() or numbers.layout != torch.strided:
         return shape_of(numbers)
-    low, high = numbers.double().aminmax()
+    low, high = (end.item() for end in numbers.double().aminmax())
     return f"{shape_of(numbers)}, from {number(low)} to {number(high)}"
 
 
