@@ -1,4 +1,4 @@
-"""Measure the gray prior on a test set and write the table between the README's result markers.
+"""Measure the gray prior on a test set and write the table between the markers of docs/results.md.
 
 .venv/bin/python benchmarks/zoo_table.py restoration_test.tar --subset set12 [--write]
 """
@@ -15,7 +15,7 @@ import harness
 
 from innverse.report import Table
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 
 
 def evaluate(task: str, *arguments: str) -> dict:
@@ -47,8 +47,8 @@ def main() -> None:
     print(text)
     if options.write:
         block = f"<!-- results -->\n{text}<!-- /results -->"
-        page = README.read_text("utf-8")
-        README.write_text(
+        page = PAGE.read_text("utf-8")
+        PAGE.write_text(
             re.sub(r"<!-- results -->.*?<!-- /results -->", lambda _: block, page, flags=re.S),
             "utf-8",
         )

@@ -129,6 +129,34 @@ def test_shown_scripts_and_targets_exist():
             assert target in targets, f"{page}: {line}"
 
 
+@pytest.mark.slow
+def test_the_picture_of_the_readme_is_drawn_by_its_command(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("skimage")
+    monkeypatch.syspath_prepend(str(DOCS))
+    from readme_picture import main
+
+    small = ["--side", "8", "--draws", "8", "--warmup", "4", "--out", str(tmp_path / "bar.png")]
+    monkeypatch.setattr("sys.argv", ["readme_picture.py", *small])
+    main()
+    shares = re.findall(
+        r"intervals of 90 % hold (\d+) % of the true pixels", capsys.readouterr().out
+    )
+    assert len(shares) == 1 and (tmp_path / "bar.png").stat().st_size > 1000
+    assert (DOCS / "img" / "error_bar.png").stat().st_size < 150_000
+
+
+def test_the_badges_say_what_the_project_declares(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    from badges import made
+
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for file, text in made().items():
+        assert file.read_text("utf-8") == text, "run python docs/badges.py"
+        assert f"](docs/img/{file.name})" in readme
+    assert not re.search(r"!\[[^]]*\]\(http", readme), "a badge of another host says what it likes"
+    assert "Python 3.11, 3.12, 3.13" in readme and "PyTorch 2.11 or newer" in readme
+
+
 _FACES = (
     "innverse sample faces64 --grid 6x6 --temperature 0.7 --sigma 0.02 --denoise --seed 0 "
     "--out faces.png"

@@ -61,6 +61,11 @@ total = sum(leaves * h * w for (c, h, w), _, leaves in found)
 print(f"{total} latents for {flow.shape[0] * flow.shape[1] * flow.shape[2]} numbers of an image")
 
 # %%
+# A flow shows itself in a notebook, as the tree of its layers: unfold a level to see its steps.
+
+flow.eval()
+
+# %%
 # What each level holds
 # ---------------------
 # The latents of one level are drawn anew, those of the others stay. The first levels hold the grain,

@@ -12,9 +12,10 @@ import torch
 
 import innverse.cli.doctor as doctor_file
 from innverse import flows
-from innverse.cli.info import Node, collapse, describe, render, sections
+from innverse.cli.info import sections
 from innverse.data import fit, read_image, write_image
 from innverse.flows import Flow
+from innverse.showing.structure import Node, collapse, describe, render
 
 # ---- info ---------------------------------------------------------------------------------------
 

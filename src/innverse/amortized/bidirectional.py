@@ -37,6 +37,7 @@ from ..fitting.training import Training
 from ..flows.flow import Flow
 from ..metrics.mmd import inverse_multiquadratic, mmd2
 from ..seeding import seeded
+from ..showing.shown import Shown
 from . import files
 from .checks import as_observations, as_rows, as_shape, check_seed
 from .fit import checked_pairs
@@ -177,7 +178,7 @@ class BidirectionalINN(nn.Module):
         return torch.cat((u, padding), 1)
 
 
-class BidirectionalPosterior:
+class BidirectionalPosterior(Shown):
     """A learned simulator and its inverse: `predict` forwards, `sample` backwards.
 
     ``sample`` and ``sample_batched`` are those of `Posterior`; there is no density.
@@ -223,6 +224,25 @@ class BidirectionalPosterior:
             return cls(network, transform, standardize, made["names"], history)
 
         return files.load(folder, _FORMAT, build, lambda p: p._modules())[0]
+
+    def plot(self, x=None, *, draws: int = 2000, truth=None) -> Any:
+        """A pair plot by matplotlib of ``draws`` draws, with seed 0, for one observation x.
+
+        Args:
+            truth: (D,), marked if given.
+
+        Raises:
+            InputError, ShapeError: x is not one valid observation, truth of another length.
+            InnverseError: matplotlib is not installed.
+        """
+        from ..showing.figures import of_posterior
+
+        return of_posterior(self, x, draws, truth)
+
+    def _card(self):
+        from ..showing.posterior import bidirectional
+
+        return bidirectional(self)
 
     def _modules(self) -> nn.ModuleDict:
         parts = {"network": self.network, "transform": self.transform}

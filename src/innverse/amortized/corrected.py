@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import ShapeError, UsageError, warn
 from ..metrics.calibration import reweight
 from ..metrics.importance import Importance
+from ..showing.shown import Shown
 from .checks import as_floats, as_shape
 
 
@@ -43,7 +44,7 @@ class Correction:
         return self.importance.ess / len(self.theta)
 
 
-class CorrectedPosterior:
+class CorrectedPosterior(Shown):
     """Draws of ``posterior``, weighted by p(theta, x) / q(theta | x) and resampled.
 
     Exact as the number of proposals grows, wherever q covers the posterior, whatever its errors.
@@ -73,6 +74,11 @@ class CorrectedPosterior:
             )
         self.posterior, self.log_joint = posterior, log_joint
         self.oversample, self.proposals = int(oversample), int(proposals)
+
+    def _card(self):
+        from ..showing.posterior import corrected
+
+        return corrected(self)
 
     def correct(self, x, n: int | None = None, *, generator=None) -> Correction:
         """``n`` weighted draws for one observation x (*x_shape)."""

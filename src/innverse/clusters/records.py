@@ -100,7 +100,8 @@ def _feed(take: Callable[[bytes], None], value: Any) -> None:
         inside("list", *value)
     elif isinstance(value, nn.Module):
         plain = {k: v for k, v in vars(value).items() if isinstance(v, (int, float, str, tuple))}
-        inside(_name(type(value)), str(value), plain, value.state_dict())
+        layers = [f"{name} {_name(type(m))} {m.extra_repr()}" for name, m in value.named_modules()]
+        inside(_name(type(value)), layers, plain, value.state_dict())
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         inside(
             _name(type(value)), {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}

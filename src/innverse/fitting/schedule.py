@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..errors import UsageError, unknown
+from ..showing.shown import Shown
 
 _OVERFIT = 0.05  # nats between training and held-out pairs: more than chance makes of 10^4 of them
 _CLEAR = 0.01  # nats: a progress that is not by chance
@@ -139,8 +140,8 @@ class Decay:
         self.before = self.heavy = self.light = None
 
 
-@dataclass
-class History:
+@dataclass(repr=False)
+class History(Shown):
     """What happened: the loss per epoch, on what is held out and on the training rows (the negative
     log-likelihood in nats, for flow matching its regression), and why it ended.
 
@@ -159,3 +160,18 @@ class History:
     skipped: int = 0
     seconds: float = 0.0
     ended: str = ""
+
+    def plot(self) -> Any:
+        """A matplotlib figure of both losses per epoch.
+
+        Raises:
+            UsageError: no epoch has ended. InnverseError: matplotlib is not installed.
+        """
+        from ..showing.figures import of_history
+
+        return of_history(self)
+
+    def _card(self):
+        from ..showing.history import card
+
+        return card(self)

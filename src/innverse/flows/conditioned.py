@@ -8,6 +8,7 @@ import inspect
 from torch import Tensor
 
 from ..errors import UsageError
+from ..showing.shown import Shown
 
 _FOREIGN = ("context", "cond", "condition", "conditions", "conditioning", "sigma")
 
@@ -27,7 +28,7 @@ def condition_is_c(method):
     return call
 
 
-class ConditionedFlow:
+class ConditionedFlow(Shown):
     """A flow whose condition is fixed; made by `Flow.at`.
 
     It has all that the flow has, without the argument ``c``. What gives the flow itself, such as
@@ -48,6 +49,11 @@ class ConditionedFlow:
             raise AttributeError(name)  # also while it is being copied or unpickled
         found = getattr(self.flow, name)
         return self._bound(found) if inspect.ismethod(found) else found
+
+    def _card(self):
+        from ..showing.model import conditioned
+
+        return conditioned(self)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.log_prob(x)

@@ -17,6 +17,7 @@ from ..bijections.standardize import Standardize, standardizes
 from ..device import runs_ahead
 from ..errors import InputError, ShapeError, UsageError
 from ..models.pretrained import Pretrained
+from ..showing.shown import Shown
 from .arguments import as_condition, as_count, as_data, as_sigma, as_tensor, reference
 from .base import standard_normal, standard_normal_log_prob
 from .conditioned import ConditionedFlow, condition_is_c
@@ -34,7 +35,7 @@ from .padding import (
 from .scales import CoarseFlow, coarse_first, coarse_size, from_coarse_first
 
 
-class Flow(Pretrained, nn.Module):
+class Flow(Shown, Pretrained, nn.Module):
     """p(x) = N(f(x); 0, I) |det df/dx|, exactly (Dinh et al. 2014; Kingma & Dhariwal 2018).
 
     Args:
@@ -333,6 +334,11 @@ class Flow(Pretrained, nn.Module):
         return self
 
     # ---- inside -----------------------------------------------------------------------------
+
+    def _card(self):
+        from ..showing.model import card
+
+        return card(self)
 
     def initialize_(self, x: Tensor, c: Tensor | float | None = None) -> Tensor:
         x = self.as_data(x)

@@ -25,6 +25,7 @@ from ..errors import ShapeError, UsageError, warn
 from ..gaussian import HALF_LOG_2PI
 from ..models.pretrained import Pretrained
 from ..optim import lbfgs
+from ..showing.shown import Shown
 from .arguments import as_count, as_data, reference
 from .base import standard_normal, standard_normal_log_prob
 from .couplings import coupling
@@ -40,7 +41,7 @@ _SEED = 0
 TRAININGS = ("both", "manifold", "density", "joint")
 
 
-class InjectiveFlow(Pretrained, nn.Module):
+class InjectiveFlow(Shown, Pretrained, nn.Module):
     """A density on a k-dimensional manifold in R^n, with the same verbs as a `Flow`.
 
     Args:
@@ -104,6 +105,11 @@ class InjectiveFlow(Pretrained, nn.Module):
         self.name: str | None = None
         self.config: dict[str, Any] = {}
         self.register_buffer("usual_distance", torch.tensor(math.inf))
+
+    def _card(self):
+        from ..showing.model import card
+
+        return card(self)
 
     @property
     def latent_shape(self) -> tuple[int]:

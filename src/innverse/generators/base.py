@@ -12,9 +12,10 @@ from ..errors import ShapeError, UsageError
 from ..flows.arguments import as_count, as_data, reference
 from ..flows.base import standard_normal
 from ..models.pretrained import Pretrained
+from ..showing.shown import Shown
 
 
-class Generator(Pretrained, nn.Module):
+class Generator(Shown, Pretrained, nn.Module):
     """x = G(z), z ~ N(0, I_k): samples lie in a k-dimensional subset of R^n.
 
     Args:
@@ -40,6 +41,11 @@ class Generator(Pretrained, nn.Module):
         self.latent = int(latent)
         self.name: str | None = None
         self.config: dict[str, Any] = {}
+
+    def _card(self):
+        from ..showing.model import card
+
+        return card(self)
 
     @property
     def latent_shape(self) -> tuple[int]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ShapeError, UsageError, first_line
 from ..shapes import wide
+from ..showing.shown import Shown
 from .cg import MAX_ITER, conjugate_gradient, dot, least_squares
 from .foreign_noise import as_noise
 from .noise import GaussianNoise, NoiseModel, NoNoise
@@ -20,7 +21,7 @@ GREY = (
 )
 
 
-class LinearPhysics(nn.Module):
+class LinearPhysics(Shown, nn.Module):
     """A linear measurement y = noise(A x) of images x (B, C, H, W) in [0, 1].
 
     A subclass writes `A` and `A_adjoint`; everything else is derived, and a subclass that knows
@@ -221,6 +222,11 @@ class LinearPhysics(nn.Module):
         """The operator, and the noise level, of the items idx of a batch."""
         noise = self.noise.select(idx)
         return self if noise is self.noise else self._copy(noise=noise)
+
+    def _card(self):
+        from ..showing.physics import card
+
+        return card(self)
 
     def _copy(self, **changes) -> Self:
         """A shallow copy with other buffers or submodules; nothing is computed again."""

@@ -5,6 +5,7 @@ from .heat import Heat
 from .html import Report
 from .panel import grid, panel
 from .plots import curves
+from .posteriors import pair_plot
 from .table import Table
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "curves",
     "gif",
     "grid",
+    "pair_plot",
     "panel",
 ]

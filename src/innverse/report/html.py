@@ -134,21 +134,7 @@ class Report:
 
     def table(self, table: Table) -> Report:
         """A table; it scrolls sideways on a narrow screen."""
-        columns = range(len(table.headers))
-        kind = ['class="number"' if table.is_numeric(c) else "" for c in columns]
-        lines = ['<div class="scroll"><table>']
-        if table.title:
-            lines.append(f"<caption>{escape(table.title)}</caption>")
-        cells = [f"<th {kind[c]}>{escape(str(table.headers[c]))}</th>" for c in columns]
-        lines.append("<thead><tr>" + "".join(cells) + "</tr></thead><tbody>")
-        for r, row in enumerate(table.rows):
-            cells = []
-            for c, value in enumerate(row):
-                text = escape(table.text(value)).replace("-&gt;", "→")  # never cut in two
-                text = f"<b>{text}</b>" if table.is_best(r, c) else text
-                cells.append(f"<td {kind[c]}>{text}</td>")
-            lines.append("<tr>" + "".join(cells) + "</tr>")
-        return self._add("\n".join([*lines, "</tbody></table></div>"]))
+        return self._add(table_html(table))
 
     def image(
         self,
@@ -164,7 +150,7 @@ class Report:
         picture = as_picture(image)
         width = picture.width if labelled else None
         kind = "pixels" if pixels else ""
-        return self._add(_figure(_png(picture), title, caption, kind, width, _scale(image)))
+        return self._add(_figure(png_uri(picture), title, caption, kind, width, scale_html(image)))
 
     def animation(self, gif: bytes, title: str = "", caption: str = "") -> Report:
         """An animated GIF, pixel by pixel."""
@@ -186,7 +172,7 @@ class Report:
         columns = columns or math.ceil(n / math.ceil(n / _MOST_IN_A_ROW))
         style = f"--columns: {columns}; --narrow: {1 if n % 2 else 2}; --first: {columns - n + 1}"
         figures = [
-            _figure(_png(as_picture(i)), title, text, kind, scale=_scale(i))
+            _figure(png_uri(as_picture(i)), title, text, kind, scale=scale_html(i))
             for title, text, i in images
         ]
         row = "row last" if columns > n else "row"
@@ -232,6 +218,25 @@ class Report:
         return self
 
 
+def table_html(table: Table) -> str:
+    """A table in a frame within which it scrolls."""
+    columns = range(len(table.headers))
+    kind = [' class="number"' if table.is_numeric(c) else "" for c in columns]
+    lines = ['<div class="scroll"><table>']
+    if table.title:
+        lines.append(f"<caption>{escape(table.title)}</caption>")
+    cells = [f"<th{kind[c]}>{escape(str(table.headers[c]))}</th>" for c in columns]
+    lines.append("<thead><tr>" + "".join(cells) + "</tr></thead><tbody>")
+    for r, row in enumerate(table.rows):
+        cells = []
+        for c, value in enumerate(row):
+            text = escape(table.text(value)).replace("-&gt;", "→")  # never cut in two
+            text = f"<b>{text}</b>" if table.is_best(r, c) else text
+            cells.append(f"<td{kind[c]}>{text}</td>")
+        lines.append("<tr>" + "".join(cells) + "</tr>")
+    return "\n".join([*lines, "</tbody></table></div>"])
+
+
 def _figure(
     uri: str, title: str, caption: str, kind: str, width: int | None = None, scale: str = ""
 ) -> str:
@@ -245,7 +250,7 @@ def _figure(
     return f'<figure class="{kind.strip()}" style="{style}">{image}{below}</figure>'
 
 
-def _scale(image: Any) -> str:
+def scale_html(image: Any) -> str:
     """What the colours of a map mean."""
     if not isinstance(image, Heat):
         return ""
@@ -253,7 +258,8 @@ def _scale(image: Any) -> str:
     return f'<div class="scale"><span>{low}</span><i></i><span>{high}</span></div>'
 
 
-def _png(picture: PIL.Image.Image) -> str:
+def png_uri(picture: PIL.Image.Image) -> str:
+    """A picture within its page."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return _uri("png", buffer.getvalue())

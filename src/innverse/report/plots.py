@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +26,20 @@ def new_figure(size: tuple[float, float]) -> Any:
         from matplotlib.figure import Figure
     except ImportError:
         raise InnverseError('plots need matplotlib: pip install "innverse[demo]"') from None
-    return Figure(figsize=size, layout="constrained")
+    return _shown(Figure)(figsize=size, layout="constrained")
+
+
+@functools.cache
+def _shown(base: Any) -> Any:
+    class Drawing(base):
+        """A figure that a notebook shows, also where nobody imported pyplot."""
+
+        def _repr_png_(self) -> bytes:
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png", dpi=100)
+            return buffer.getvalue()
+
+    return Drawing
 
 
 def plain(text: str) -> str:

@@ -31,19 +31,33 @@ def _legend(where: Any, handles: list[Any], labels: Sequence[str], **options) ->
 
 
 def pair_plot(
-    draws: Mapping[str, Tensor],
-    names: Sequence[str],
+    draws: Tensor | Mapping[str, Tensor],
+    names: Sequence[str] | None = None,
     truth: Tensor | None = None,
     points: int = 1000,
 ) -> Any:
     """Marginals on the diagonal, draws of each pair of parameters below it.
 
     Args:
-        draws: {label: (L, D)}, drawn over each other; the first six parameters are shown.
+        draws: (L, D), or several {label: (L, D)}, drawn over each other; the first six parameters
+            are shown.
         names: D labels.
         truth: (D,), marked if given.
         points: draws shown of each.
+
+    Returns:
+        A matplotlib figure: ``figure.savefig("pairs.png")``.
+
+    Raises:
+        InnverseError: matplotlib is not installed.
+
+    Example:
+        >>> figure = pair_plot(torch.randn(500, 3), ["mass", "spin", "distance"])
+        >>> sum(axes.get_visible() for axes in figure.axes)
+        6
     """
+    draws = {"": draws} if isinstance(draws, Tensor) else draws
+    names = names or [f"[{k}]" for k in range(next(iter(draws.values())).shape[1])]
     d = min(len(names), _MOST)
     size = 1.9 * d if d > 2 else 2.6 * d
     figure = new_figure((size, size))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from ..showing.shown import Shown
 
 if TYPE_CHECKING:
     from ..physics import LinearPhysics
@@ -35,8 +36,8 @@ class Measured(NamedTuple):
     noise: NoiseModel
 
 
-@dataclass
-class Reconstruction:
+@dataclass(repr=False)
+class Reconstruction(Shown):
     """Images reconstructed from measurements, item by item.
 
     Attributes:
@@ -272,9 +273,17 @@ class Reconstruction:
             raise UsageError("this result does not know what was measured: it is not from solve()")
         return self.measured
 
-    def __repr__(self) -> str:
-        done = int(self.converged.sum())
-        return (
-            f"Reconstruction({self.method}: {len(self.x)} of {tuple(self.x.shape[1:])}, "
-            f"{done} converged, residual {float(self.residual.max()):.2e}, {self.seconds:.1f} s)"
-        )
+    def plot(self, items: int = 3) -> Any:
+        """A matplotlib figure of the first ``items``: what was measured, the image, its deviation.
+
+        Raises:
+            UsageError: nothing to draw. InnverseError: matplotlib is not installed.
+        """
+        from ..showing.figures import of_reconstruction
+
+        return of_reconstruction(self, items)
+
+    def _card(self):
+        from ..showing.reconstruction import card
+
+        return card(self)

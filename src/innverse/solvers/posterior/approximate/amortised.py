@@ -19,6 +19,7 @@ from ....options import SEEDS, anything, whole
 from ....physics import PoissonNoise
 from ....physics.as_images import as_images
 from ....protocols import Density, multiple_of
+from ....showing.shown import Shown
 from ...coverage import as_given
 from ...levels import priors_at
 from ...measurement import operator_for
@@ -31,7 +32,7 @@ from .side_by_side import repeated, side_by_side, summary, weighed
 _SLACK = 1.05  # of the noise levels of training
 
 
-class AmortisedPosterior:
+class AmortisedPosterior(Shown):
     """q(x | y) of a flow that was trained with ``[condition]``, for measurements by one operator.
 
     Args:
@@ -70,6 +71,11 @@ class AmortisedPosterior:
         named = {kind.operator: name for name, kind in OPERATORS.items()}
         if named.get(own, trained) != trained:
             raise UsageError(f"this model was trained for {trained}, and A is {own.__name__}")
+
+    def _card(self):
+        from ....showing.posterior import of_images
+
+        return of_images(self)
 
     def sample(self, n: int, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """``n`` draws of each item, (n, B, C, H, W), of measurements y (B, ...)."""

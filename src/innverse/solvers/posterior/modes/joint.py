@@ -12,6 +12,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from ....metrics.chains import effective_size, r_hat
 from ....physics import LinearPhysics, as_physics
 from ....progress import Report
 from ....protocols import Density, multiple_of
+from ....showing.shown import Shown
 from ...levels import priors_at
 from ...problem import Problem
 from ...reconstruction import Reconstruction
@@ -37,8 +39,8 @@ from .summary import summary
 from .unknown import Bounds, Measurement, OnePerItem, Parametrised
 
 
-@dataclass
-class JointPosterior:
+@dataclass(repr=False)
+class JointPosterior(Shown):
     """Draws of image, noise level and parameter that belong together.
 
     Attributes:
@@ -69,6 +71,21 @@ class JointPosterior:
         for r in self.r_hat.values():
             found &= (r <= ALIKE).to(found.device)
         return found
+
+    def plot(self, item: int = 0) -> Any:
+        """A pair plot of noise level and parameter of one item; ``images.plot()`` draws the images.
+
+        Raises:
+            InnverseError: matplotlib is not installed.
+        """
+        from ....showing.figures import of_joint
+
+        return of_joint(self, item)
+
+    def _card(self):
+        from ....showing.posterior import joint
+
+        return joint(self)
 
 
 @torch.inference_mode(False)

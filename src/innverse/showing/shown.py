@@ -1,0 +1,30 @@
+"""What a class inherits in order to show itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .card import Card
+
+
+class Shown:
+    """Its `_card` is what is seen of it: in words, and as HTML where a notebook asks for it.
+
+    Example:
+        >>> from innverse.showing.card import Card
+        >>> class Lamp(Shown):
+        ...     def _card(self):
+        ...         return Card("Lamp", "60 watts")
+        >>> Lamp()
+        Lamp: 60 watts
+    """
+
+    def _card(self) -> Card:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self._card().text()
+
+    def _repr_html_(self) -> str:
+        return self._card().html()
