@@ -1,7 +1,7 @@
 """The picture of the README: a photograph of which half was measured, with its error bar.
 
-`python docs/readme_picture.py` writes docs/img/error_bar.png and prints its numbers; about half an hour
-of a busy processor.
+`python docs/readme_picture.py` writes docs/img/error_bar.png and prints its numbers; about half an
+hour on a busy CPU.
 """
 
 from __future__ import annotations
