@@ -144,8 +144,10 @@ def progressive(args, name: str) -> dict:
     }  # fmt: skip
 
 
-def decibels(y: Tensor, x: Tensor) -> float:
-    return round(float(psnr(y.clamp(0, 1), x).mean()), 3)
+def decibels(y: Tensor, x: Tensor) -> float | None:
+    """PSNR; None where nothing is lost (black digits in few coefficients)."""
+    found = float(psnr(y.clamp(0, 1), x).mean())
+    return round(found, 3) if math.isfinite(found) else None
 
 
 def principal(x: Tensor) -> tuple[Tensor, Tensor]:
