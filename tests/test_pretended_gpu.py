@@ -51,7 +51,7 @@ FEW = {"draws": 8, "warmup": 2, "chains": 2, "steps": 2}
 SLOW = {
     "posterior": FEW,
     "langevin": {"draws": 2},
-    "smc": {"draws": 8},
+    "smc": {"draws": 32, "steps": 2},
     "variational": {"steps": 3},
 }
 CASES = [pytest.param(name, "inpainting", options, id=name) for name, options in QUICK.items()]

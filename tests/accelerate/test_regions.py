@@ -161,6 +161,7 @@ def test_a_compiler_that_fails_is_left_alone(compiled, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the first time the compiler of C++ is asked what it knows
 def test_kernels_of_the_compiler_are_few_and_right(compiled, monkeypatch):
     from torch._inductor import metrics
 

@@ -83,7 +83,7 @@ def _smooth_tail(log_w: Tensor) -> tuple[Tensor, float]:
     if float(excess[-1]) <= 1e-4 * float(cut):
         return log_w, -math.inf  # the tail is flat: all weights are equal
     k, sigma = fit_generalized_pareto(excess)
-    p = (torch.arange(m, dtype=log_w.dtype) + 0.5) / m
+    p = (torch.arange(m, dtype=log_w.dtype, device=log_w.device) + 0.5) / m
     # the quantile function of the fit; its limit for k -> 0 is the exponential's
     quantile = -(-p).log1p() if abs(k) < 1e-9 else torch.expm1(-k * (-p).log1p()) / k
     smooth = log_w.clone()
@@ -97,7 +97,7 @@ def fit_generalized_pareto(excess: Tensor) -> tuple[float, float]:
     x = excess.clamp_min(1e-300)
     m = len(x)
     grid = 30 + int(math.sqrt(m))
-    j = torch.arange(1, grid + 1, dtype=x.dtype)
+    j = torch.arange(1, grid + 1, dtype=x.dtype, device=x.device)
     quartile = x[int(m / 4 + 0.5) - 1]
     theta = 1 / x[-1] + (1 - (grid / (j - 0.5)).sqrt()) / (3 * quartile)
     k = (-theta.unsqueeze(1) * x).log1p().mean(1)

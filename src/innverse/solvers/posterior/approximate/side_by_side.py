@@ -29,7 +29,7 @@ def weighed(log_target: Tensor, log_q: Tensor) -> Importance:
     """Importance weights of draws of q (S,); none of any worth where nothing is finite."""
     usable = log_target.isfinite() & log_q.isfinite()
     if not bool(usable.any()):
-        return Importance(torch.zeros(len(log_q)), 0.0, math.inf, -math.inf)
+        return Importance(log_q.new_zeros(len(log_q)), 0.0, math.inf, -math.inf)
     return importance_weights(
         torch.where(usable, log_target, -math.inf), torch.where(usable, log_q, 0)
     )
