@@ -109,6 +109,8 @@ class LineSearch:
 
 def _cubic(a, fa, da, b, fb, db) -> float:
     """Minimiser of the cubic through two values and slopes; the middle if it has none."""
+    if a == b:
+        return a
     d1 = da + db - 3 * (fa - fb) / (a - b)
     square = d1 * d1 - da * db
     if not square >= 0:
