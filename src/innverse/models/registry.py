@@ -77,7 +77,7 @@ class Registry:
 
         Example:
             >>> innverse.generators.names()
-            ['gan', 'vae']
+            ['freeform', 'gan', 'vae']
         """
         return sorted(self._all())
 
