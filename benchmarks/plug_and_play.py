@@ -20,8 +20,8 @@ import harness
 
 PACKAGES = ("torch", "innverse")
 PLAIN, OURS = "plain loop", "innverse"
-STEPS = {PLAIN: (20, 45), OURS: (12, 16, 20, 30)}
-USUAL = {PLAIN: 45, OURS: 20}
+STEPS = {PLAIN: (20, 45), OURS: (20, 30)}
+USUAL = {PLAIN: 45, OURS: 30}
 QUICK = {PLAIN: 3, OURS: 2}
 CROPS, VIEWS = 8, 4
 PICTURES = ("half of the pixels", "blur 1.6, noise .01", "x2, noise .01")

@@ -30,7 +30,7 @@ def total_variation(y: Tensor, physics: LinearPhysics, weight: float, setting: S
     return innverse.solve(y, physics, method="tv", lam=lam, steps=20 if setting.quick else 600).x
 
 
-def plug_and_play(of: str, usual: float = 0.25, steps: int = 20) -> Way:
+def plug_and_play(of: str, usual: float = 0.25, steps: int = 30) -> Way:
     """With the prior for photographs of the zoo, or with one's own; the weight is its strength."""
 
     def restore(y: Tensor, physics: LinearPhysics, weight: float, setting: Setting) -> Tensor:
