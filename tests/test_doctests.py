@@ -43,7 +43,10 @@ def own_docstring(thing: object) -> str:
 
 
 @pytest.mark.parametrize("module", documented())
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings(
+    "error",
+    "ignore:.torch.jit.script. is deprecated:DeprecationWarning",  # PyTorch's own first jvp
+)
 def test_examples_run_and_give_what_they_show(module, tmp_path, monkeypatch):
     if module == "innverse.clusters.connect":
         pytest.importorskip("distributed")

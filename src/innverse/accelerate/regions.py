@@ -30,9 +30,7 @@ from .autocast import autocast_dtype, without_autocast
 
 log = logging.getLogger("innverse")
 
-_LEAST = (
-    2**15
-)  # numbers in the largest tensor from which a kernel of its own is worth its compiling
+_LEAST = 2**15  # numbers in the largest tensor from which a kernel is worth its compiling
 
 _repeated: ContextVar[bool] = ContextVar("repeated_work", default=False)
 _broken: list[str] = []  # why the compiler is left alone from now on

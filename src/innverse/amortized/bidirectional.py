@@ -37,7 +37,7 @@ from ..fitting.training import Training
 from ..flows.flow import Flow
 from ..metrics.mmd import inverse_multiquadratic, mmd2
 from ..seeding import seeded
-from ..showing.shown import Shown
+from ..showing.shown import PairPlotted
 from . import files
 from .checks import as_observations, as_rows, as_shape, check_seed
 from .fit import checked_pairs
@@ -178,7 +178,7 @@ class BidirectionalINN(nn.Module):
         return torch.cat((u, padding), 1)
 
 
-class BidirectionalPosterior(Shown):
+class BidirectionalPosterior(PairPlotted):
     """A learned simulator and its inverse: `predict` forwards, `sample` backwards.
 
     ``sample`` and ``sample_batched`` are those of `Posterior`; there is no density.
@@ -224,20 +224,6 @@ class BidirectionalPosterior(Shown):
             return cls(network, transform, standardize, made["names"], history)
 
         return files.load(folder, _FORMAT, build, lambda p: p._modules())[0]
-
-    def plot(self, x=None, *, draws: int = 2000, truth=None) -> Any:
-        """A pair plot by matplotlib of ``draws`` draws, with seed 0, for one observation x.
-
-        Args:
-            truth: (D,), marked if given.
-
-        Raises:
-            InputError, ShapeError: x is not one valid observation, truth of another length.
-            InnverseError: matplotlib is not installed.
-        """
-        from ..showing.figures import of_posterior
-
-        return of_posterior(self, x, draws, truth)
 
     def _card(self):
         from ..showing.posterior import bidirectional

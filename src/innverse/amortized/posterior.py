@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InnverseError, InputError, ShapeError, warn
 from ..fitting.schedule import History
-from ..showing.shown import Shown
+from ..showing.shown import PairPlotted
 from . import files
 from .checks import any_true, as_floats, as_observations, as_shape
 from .estimator import Estimator
@@ -29,7 +29,7 @@ def _tracking(gradients: bool | None):
     return contextlib.nullcontext() if gradients is None else torch.set_grad_enabled(gradients)
 
 
-class Posterior(Shown):
+class Posterior(PairPlotted):
     """q(theta | x), amortised: training is done, any x takes milliseconds.
 
     Methods and shapes are those that ``sbi.diagnostics`` expects of a posterior (``sample``,
@@ -267,20 +267,6 @@ class Posterior(Shown):
             raise InputError(f"{folder}: default_x is no observation: {error}") from None
 
     # ---- to be looked at --------------------------------------------------------------------
-
-    def plot(self, x=None, *, draws: int = 2000, truth=None) -> Any:
-        """A pair plot by matplotlib of ``draws`` draws, with seed 0, for one observation x.
-
-        Args:
-            truth: (D,), marked if given.
-
-        Raises:
-            InputError, ShapeError: x is not one valid observation, truth of another length.
-            InnverseError: matplotlib is not installed.
-        """
-        from ..showing.figures import of_posterior
-
-        return of_posterior(self, x, draws, truth)
 
     def _card(self):
         from ..showing.posterior import card

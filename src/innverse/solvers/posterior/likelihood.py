@@ -80,7 +80,7 @@ def poisson_gaussian(physics, y: Tensor, gain: float, sigma: float) -> Likelihoo
     counts, of_k = (
         [],
         [],
-    )  # every count that may have been, and what of its log-probability u leaves
+    )  # all that may have been counted, and what of their log-probability u leaves
     for shift in range(-reach, reach + 1):
         k = (exact / gain).round() + shift
         alone = log_of_count(k) - 0.5 * ((exact - gain * k) / sigma).square()

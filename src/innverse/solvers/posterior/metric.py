@@ -155,8 +155,12 @@ def metric_for(target: Target, like: Tensor) -> Callable[[Target, Tensor], Kinet
     if physics.direct:
         return Metric
     plain = physics.physics if isinstance(physics, Whitened) else physics
-    several = len(_kinds(target, target.noise)[0])  # each takes a matrix of its own
-    if several * m**2 <= _MOST_DATA**2 and _serves_all(plain):
+    if m <= _MOST_DATA and _serves_all(plain):
+        several = len(_kinds(target, target.noise)[0])  # each takes a matrix of its own
+        few = several * m**2 <= _MOST_DATA**2
+    else:
+        few = False
+    if few:
         first = torch.zeros(1, dtype=torch.long, device=like.device)
         gram = gram_matrix(plain.select(first), target.y[:1])
         return lambda target, scale: FewData(target, scale, gram)
