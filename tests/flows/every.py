@@ -28,6 +28,7 @@ EVERY = {
         {"hidden": 8, "depth": 1, "method": "heun", "evaluations": 4},
     ),
     "glow": ("glow", (1, 8, 8), _IMAGES | {"steps": 1}),
+    "glow, by level": ("glow", (1, 8, 8), {"levels": 2, "steps": (1, 2), "hidden": (4, 8)}),
     "glow, wavelets": (
         "glow",
         (1, 8, 8),

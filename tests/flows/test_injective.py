@@ -285,6 +285,16 @@ def test_a_search_over_k_numbers(tmp_path):
     assert float((found.x - x).abs().max()) < 1e-2 and found.z.shape == (2, 3)
 
 
+def test_of_images_it_begins_with_the_principal_components_in_pixels():
+    torch.manual_seed(0)
+    x = torch.randn(64, 5).double() @ torch.randn(5, 64).double()
+    x = (x * torch.logspace(0, -3, 64).double()).view(64, 1, 8, 8)  # fine channels are small
+    flow = flows.build("injective", (1, 8, 8), latent=5, levels=1, tail_steps=[2], hidden=[4])
+    assert len(x) > flow.items_to_start
+    initialize(flow.double(), x)
+    torch.testing.assert_close(flow.project(x)[0], x)
+
+
 @pytest.mark.parametrize("training", ["both", "joint"])
 def test_trained_by_the_trainer(tmp_path, training):
     settings = {
@@ -314,6 +324,10 @@ def test_saved_and_loaded(tmp_path):
 def test_what_is_wrong_is_said():
     with pytest.raises(UsageError, match="from 2 to 3"):
         flows.build("injective", (3,), latent=4)
+    with pytest.raises(UsageError, match="one for each of the 2 levels"):
+        flows.build("injective", (1, 8, 8), levels=2, tail_steps=[1, 2, 3])
+    with pytest.raises(UsageError, match="vectors have no levels"):
+        flows.build("injective", (3,), latent=2, hidden=[8])
     with pytest.raises(ShapeError, match=r"takes z \(B, 2\) or its"):
         build().decode(torch.zeros(1, 3).double())
     with pytest.raises(ShapeError, match=r"takes \(B, 3\)"):

@@ -23,13 +23,21 @@ from .registry import register
 _SQUEEZE = {"pixels": Squeezed, "haar": Haar}
 
 
+def per_level(value: int | tuple[int, ...], levels: int, what: str) -> list[int]:
+    """An option of each level, finest first, from one number for all or one for each."""
+    values = list(value) if isinstance(value, (tuple, list)) else [value] * levels
+    if len(values) != levels:
+        raise UsageError(f"{what}={value}: one number, or one for each of the {levels} levels")
+    return values
+
+
 @register(axes=(3,))
 def glow(
     shape: tuple[int, int, int],
     *,
     levels: int = 3,
-    steps: int = 8,
-    hidden: int = 64,
+    steps: int | tuple[int, ...] = 8,
+    hidden: int | tuple[int, ...] = 64,
     condition: int = 0,
     features: int = 0,
     noise: tuple[float, float] | None = None,
@@ -47,7 +55,8 @@ def glow(
     Args:
         shape: (C, H, W); being convolutional, the flow takes any H and W that divide by
             2**levels, and pads others.
-        levels, steps, hidden: L, K and the width of the conditioner networks in the paper.
+        levels, steps, hidden: L, K and the width of the conditioner networks in the paper. K and the
+            width may be lists, one number for each level, finest first: the finest cost most.
         condition: channels of a condition c, a vector (B, k) or a map (B, k, h, w).
         features: of a condition that is a map, so many channels are made by a network, see
             `MapFeatures`, and all steps take these; 0 gives them the map itself.
@@ -75,16 +84,17 @@ def glow(
             "features are made of a condition that is a map: give condition, by concat"
         )
     context = width if noise is not None else features or condition
+    depths, widths = per_level(steps, levels, "steps"), per_level(hidden, levels, "hidden")
 
-    def coupling(channels: int) -> Coupling:
+    def coupling(channels: int, width: int) -> Coupling:
         def net(n_in: int, n_out: int) -> ConvNet:
-            return ConvNet(n_in, n_out, hidden, condition=context, how=how, activation=activation)
+            return ConvNet(n_in, n_out, width, condition=context, how=how, activation=activation)
 
         return Coupling.build(channels, net, Affine(bound))
 
-    def learned_prior(channels: int) -> Coupling:
+    def learned_prior(channels: int, width: int) -> Coupling:
         if split == "net":
-            return coupling(channels)
+            return coupling(channels, width)
         return Coupling.build(
             channels, lambda i, o: SingleConv(i, o, condition=context), Affine(bound)
         )
@@ -93,18 +103,18 @@ def glow(
         follow = [ConditionalScale(channels, context)] if noise is not None else []
         return [*follow, ActNorm(channels)]
 
-    def step(channels: int) -> list[Bijection]:
-        return [*normalise(channels), Invertible1x1(channels, mix), coupling(channels)]
+    def step(channels: int, width: int) -> list[Bijection]:
+        return [*normalise(channels), Invertible1x1(channels, mix), coupling(channels, width)]
 
-    def level(channels: int, remaining: int) -> Bijection:
-        c = 4 * channels
-        layers = [layer for _ in range(steps) for layer in step(c)]
-        if remaining > 1:
-            inner = Partial(level(c // 2, remaining - 1), c // 2)
-            layers += [*normalise(c), learned_prior(c), inner]
+    def level(channels: int, depths: list[int], widths: list[int]) -> Bijection:
+        c, width = 4 * channels, widths[0]
+        layers = [layer for _ in range(depths[0]) for layer in step(c, width)]
+        if depths[1:]:
+            inner = Partial(level(c // 2, depths[1:], widths[1:]), c // 2)
+            layers += [*normalise(c), learned_prior(c, width), inner]
         return _SQUEEZE[squeeze](Chain(*layers))
 
-    bijection = level(shape[0], levels)
+    bijection = level(shape[0], depths, widths)
     if gaussianize:
         bijection = Chain(Gaussianize(gaussianize), bijection)
     return Flow(
@@ -113,7 +123,7 @@ def glow(
         noise=noise,
         noise_width=width,
         condition=condition,
-        condition_net=MapFeatures(condition, features, hidden) if features else None,
+        condition_net=MapFeatures(condition, features, widths[0]) if features else None,
         maps=how == "concat",
         multiple=2**levels,
     )

@@ -29,7 +29,7 @@ from ..showing.shown import Shown
 from .arguments import as_count, as_data, reference
 from .base import standard_normal, standard_normal_log_prob
 from .couplings import coupling
-from .glow import glow
+from .glow import glow, per_level
 from .nearest import nearest
 from .registry import register
 from .scales import coarse_first, coarse_size, from_coarse_first
@@ -248,8 +248,17 @@ class InjectiveFlow(Shown, Pretrained, nn.Module):
 
     # ---- inside -----------------------------------------------------------------------------
 
+    @property
+    def items_to_start(self) -> int:
+        """How many items `initialize` should be given: enough for k principal components."""
+        return 4 * self.embedding.k
+
     def initialize_(self, x: Tensor, c: None = None) -> Tensor:
-        v = coarse_first(self.tail, self.tail.initialize_(self._items(x)))
+        # the tail of images stays the isometry that it begins as: whitened channels would give fine
+        # noise the same weight as outlines, and what W projects on would not be near in x
+        x = self._items(x)
+        v = self.tail(x)[0] if x.dim() == 4 else self.tail.initialize_(x)
+        v = coarse_first(self.tail, v)
         return self.core.initialize_(self.embedding.initialize_(v))
 
     def as_data(self, x, what: str = "x") -> Tensor:
@@ -331,8 +340,8 @@ def injective(
     depth: int = 2,
     transform: str = "spline",
     levels: int = 3,
-    tail_steps: int = 4,
-    hidden: int = 48,
+    tail_steps: int | tuple[int, ...] = 4,
+    hidden: int | tuple[int, ...] = 48,
     coarse: int = 0,
     learned: bool = True,
     spread: float = 0.05,
@@ -347,7 +356,8 @@ def injective(
             most 64.
         steps, width, depth, transform: of the core, couplings of k numbers, see `coupling`.
         levels, tail_steps, hidden: of the tail: a multi-scale `glow` of images with ``hidden``
-            channels; of vectors, ``levels * tail_steps`` affine couplings of ``hidden`` features.
+            channels, both also by level, finest first; of vectors, ``levels * tail_steps`` affine
+            couplings of ``hidden`` features.
         coarse: W makes the latents of so many of the tail's coarsest scales, and the finer ones are
             at their mode; 0: of all. It has k columns of as many numbers.
         learned: W is learned; else it pads with zeros, the coarsest latents first.
@@ -367,8 +377,11 @@ def injective(
     if len(shape) == 3:
         tail = glow(shape, levels=levels, steps=tail_steps, hidden=hidden, activation="silu",
                     squeeze="haar", mix="swap").bijection  # fmt: skip
+    elif isinstance(hidden, (tuple, list)):
+        raise UsageError(f"hidden={hidden}: one number, since vectors have no levels")
     else:
-        tail = coupling(shape, layers=levels * tail_steps, width=hidden, mix="lu").bijection
+        layers = sum(per_level(tail_steps, levels, "tail_steps"))
+        tail = coupling(shape, layers=layers, width=hidden, mix="lu").bijection
     among = coarse_size(tail, shape, coarse) if coarse else n
     if latent > among:
         raise UsageError(f"latent={latent}: coarse={coarse} scales have {among} numbers")

@@ -106,11 +106,17 @@ class Trainer:
     # -- one step ---------------------------------------------------------------------------
 
     def initialize(self) -> None:
-        """Set the ActNorms from the whole first batch; everybody takes rank 0's result."""
+        """Set the ActNorms from the whole first batch, or the first few where the model asks for
+        more items; everybody takes rank 0's result."""
         if self.config.model.init is None:
-            images, noise, sigma, *more = self._batch(0, World())
-            c = more[0] if more else None if sigma is None else sigma[:, None]
-            initialize(self.model, Objective.inputs(images, noise, sigma), c)
+            inputs: list[Tensor] = []
+            conditions: list[Tensor | None] = []
+            while sum(map(len, inputs)) < getattr(self.model, "items_to_start", 1):
+                images, noise, sigma, *more = self._batch(len(inputs), World())
+                inputs.append(Objective.inputs(images, noise, sigma))
+                conditions.append(more[0] if more else None if sigma is None else sigma[:, None])
+            given = [c for c in conditions if c is not None]
+            initialize(self.model, torch.cat(inputs), torch.cat(given) if given else None)
         self.world.broadcast(self.model)
         self.ema.load_state_dict(self.model.state_dict())
 

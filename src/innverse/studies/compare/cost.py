@@ -63,9 +63,9 @@ def bytes_by_depth(flow: Flow, x: Tensor, sigma: float | None) -> dict[str, dict
 
     Beyond parameters and their gradients, which grow with depth in any mode; ``steps`` is what the
     flow has times `DEPTHS`. x (B, C, H, W) is repeated or cut to some thousand pixels. None for a
-    flow that has no option ``steps``.
+    flow whose option ``steps`` is no number.
     """
-    if flow.name is None or "steps" not in flow.config:
+    if flow.name is None or not isinstance(flow.config.get("steps"), int):
         return None
     n = max(2, _DEPTH_PIXELS // (x.shape[-1] * x.shape[-2]))
     x = x.repeat(n // len(x) + 1, 1, 1, 1)[:n]
