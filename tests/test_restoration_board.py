@@ -15,10 +15,14 @@ if not (FOLDER / "restoration_cells").is_dir():  # an installed package without 
     pytest.skip("benchmarks are not here", allow_module_level=True)
 sys.path.append(str(FOLDER))
 
-from restoration_cells import _epll, _methods, _patchnr, _pictures  # noqa: E402
+import rays  # noqa: E402
+from restoration_cells import _epll, _methods, _patchnr, _pictures, mri  # noqa: E402
+from restoration_cells._setting import Setting  # noqa: E402
 
 import restoration  # noqa: E402
 from innverse.physics import Denoising  # noqa: E402
+from innverse.physics.fourier import as_complex  # noqa: E402
+from innverse.physics.mri import MRI, simulated_sensitivities  # noqa: E402
 
 ROW = {"task", "dataset", "method", "psnr", "ssim", "std_err", "seconds", "n"}
 
@@ -129,3 +133,57 @@ def test_patches_of_one_gaussian_are_filtered_by_wiener():
     assert torch.allclose(near, y, atol=1e-3)
     smooth = _epll.restore(y, Denoising(), 0.1, flat, 100.0, y)
     assert smooth.var() < 0.7 * y.var()
+
+
+def test_scans_resume(tmp_path, monkeypatch, capsys):
+    plain = ("--out", tmp_path, "--only", "ct", "mri", "--methods", "filtered*", "zero*")
+    run(monkeypatch, *plain)
+    rows = json.loads((tmp_path / "restoration.json").read_text())["rows"]
+    tasks = {"ct-60", "ct-180", "ct-180-low", "ct-limited-120", "mri-4"}
+    assert {row["task"] for row in rows} == tasks and all(set(row) >= ROW for row in rows)
+    capsys.readouterr()
+    run(monkeypatch, *plain, "total*", "--tasks", "ct-60")
+    more = json.loads((tmp_path / "restoration.json").read_text())["rows"]
+    assert len(more) == len(rows) + 1 and capsys.readouterr().out.count("dB") == 1
+
+
+@pytest.fixture
+def head(tmp_path):
+    """A head of 8 coils in a file, with little noise."""
+    scipy_io = pytest.importorskip("scipy.io")
+    size = (48, 64)
+    y, x = (torch.linspace(-1, 1, n) for n in size)
+    ball = (y[:, None].square() + x.square() < 0.6) * (0.6 + 0.3 * (y[:, None] * x > 0))
+    k = as_complex(MRI(simulated_sensitivities(8, size), torch.ones(size)).A(ball[None, None]))[0]
+    noise = torch.randn(k.shape, dtype=k.dtype, generator=torch.Generator().manual_seed(0))
+    values = (k + 0.003 * noise).permute(1, 2, 0).numpy()
+    scipy_io.savemat(tmp_path / "mri_brain_8ch.mat", {"DATA": values})
+    return tmp_path
+
+
+def test_a_head_is_judged_by_one_picture_whichever_the_coils(head, tmp_path, monkeypatch):
+    ways = ("--data", str(head), "--only", "mri", "--tasks", "mri-every-2", "--methods", "[zt]*l*")
+    run(monkeypatch, "--out", tmp_path, *ways)
+    rows = json.loads((tmp_path / "restoration.json").read_text())["rows"]
+    found = {(r["dataset"], r["method"]): r["psnr"] for r in rows}
+    for coils in mri.COILS:
+        assert found[coils, "total variation"] > found[coils, "zero-filled"] > 15
+    pictures = [tmp_path / "work/pictures" / d / "mri-every-2/true.png" for d in mri.COILS]
+    assert len({picture.read_bytes() for picture in pictures}) == 1
+
+
+def test_lines_that_were_left_out_judge_the_strength(head, tmp_path):
+    setting = Setting(tmp_path, head, quick=True, tasks=["mri-every-2"], methods=["total*"])
+    found = {method: foreseen for method, _, foreseen in mri.tune(setting)}
+    assert [*found] == [f"total variation, {coils}" for coils in mri.COILS]
+    assert all(decibel > 3 for told in found.values() for decibel in told.values())
+
+
+@pytest.mark.slow
+def test_scans_and_rays_run(tmp_path, monkeypatch):
+    run(monkeypatch, "--out", tmp_path, "--only", "ct", "mri")
+    assert len(json.loads((tmp_path / "restoration.json").read_text())["rows"]) == 4 * 5 + 3
+    monkeypatch.setattr(sys, "argv", ["rays.py", "--quick", "--out", str(tmp_path)])
+    rays.main()
+    found = json.loads((tmp_path / "rays.json").read_text())["rows"]
+    assert found[0]["library"] == "innverse" and found[0]["seconds"] > 0

@@ -30,11 +30,13 @@ def total_variation(y: Tensor, physics: LinearPhysics, weight: float, setting: S
     return innverse.solve(y, physics, method="tv", lam=lam, steps=20 if setting.quick else 600).x
 
 
-def plug_and_play(of: str, usual: float = 0.25, steps: int = 30) -> Way:
-    """With the prior for photographs of the zoo, or with one's own; the weight is its strength."""
+def plug_and_play(
+    of: str, usual: float = 0.25, steps: int = 30, option: str = "strength", **more: float
+) -> Way:
+    """With the prior for photographs of the zoo, or with one's own; the weight is ``option``."""
 
     def restore(y: Tensor, physics: LinearPhysics, weight: float, setting: Setting) -> Tensor:
-        given = {"strength": weight, "steps": 2 if setting.quick else steps}
+        given = more | {option: weight, "steps": 2 if setting.quick else steps}
         model, channels = prior(setting, of), physics.image_shape[0]
         model = model if channels == 1 else EachChannel(model, channels)
         return innverse.solve(y, physics, model, "pnp", **given).x
