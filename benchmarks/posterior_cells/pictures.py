@@ -1,13 +1,13 @@
 """Real pictures that nobody trained on: what the error bars and the mean of the draws are worth.
 
-24 faces (celebahq of faces_test.tar, faces64) and 12 crops of photographs (set12 of
-restoration_test.tar, natural-gray) of 64x64 pixels: half the pixels missing at noise .05 and .02, a
-blur, and m/n = .2 at noise .002. For each: how many of the pixels (of those missing, if any are) lie
-in central intervals of 50, 68, 90 and 95 %, before and after a conformal repair learned from other
-pictures (those held out of training), by their number; the mean beside the best single pictures;
-and whether the chains have met. What is covered is the clean picture x. Where the noise allows it,
-its own mean and deviation are asked for, and an interval is mean +- z deviations; else it is that of
-the draws, which are of x plus noise of the level sigma, and too wide before the repair.
+Faces (celebahq of faces_test.tar, faces64) and crops of photographs (set12 of restoration_test.tar,
+natural-gray) of 64x64 pixels: half the pixels missing at noise .05 and .02, a blur, and m/n = .2 at
+noise .002. For each: how many of the pixels (of those missing, if any are) lie in central intervals
+of 50, 68, 90 and 95 %, before and after a conformal repair, for each picture learned from all the
+others; the mean beside the best single pictures; and whether the chains have met. What is covered is
+the clean picture x. Where the noise allows it, its own mean and deviation are asked for, and an
+interval is mean +- z deviations; else it is that of the draws, which are of x plus noise of the level
+sigma, and too wide before the repair.
 """
 
 from __future__ import annotations
@@ -31,28 +31,24 @@ from ._setting import Setting
 
 PEERS = ("latent", "map", "pnp")
 SAMPLER = {"draws": 500, "chains": 2, "warmup": 100}
-CHUNK = 6  # pictures of a part
+CHUNK = 6  # pictures that are measured together
 SHARES = torch.linspace(0, 1, 401, dtype=torch.float64)  # at which the pixels of a picture are kept
-TAUGHT = (6, 12)  # pictures that a repair is learned from
 
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures and their prior; ``held_out`` of ``training`` were not trained on."""
+    """The first pictures of a subset of an archive, and their prior."""
 
     prior: str
     channels: int
-    test: tuple[str, str]
-    tests: int
-    training: str
-    held_out: int
+    archive: str
+    subset: str
+    pictures: int
 
 
 GROUPS = {
-    "photographs": Group(
-        "natural-gray", 1, ("restoration_test.tar", "set12"), 12, "natural_train.tar", 24
-    ),
-    "faces": Group("faces64", 3, ("faces_test.tar", "celebahq"), 24, "faces64_train.tar", 256),
+    "photographs": Group("natural-gray", 1, "restoration_test.tar", "set12", 12),
+    "faces": Group("faces64", 3, "faces_test.tar", "celebahq", 24),
 }
 
 
@@ -89,33 +85,31 @@ def run(setting: Setting) -> dict:
     result: dict = {"sampler": SAMPLER, "peers": PEERS} | kept
     for group, task in itertools.product(GROUPS, TASKS):
         if setting.wants(f"{group}/{task}"):
-            parts = (solved(setting, group, task, part) for part in ("test", "calibration"))
-            result[f"{group}/{task}"] = judged(*parts)
+            x = pictures(setting, group)
+            n = 2 if setting.quick else setting.pictures or len(x)
+            each = [solved(setting, group, task, x, i) for i in range(min(n, len(x)))]
+            result[f"{group}/{task}"] = judged(each)
             setting.save(result)
             if setting.quick:
                 break
     return result
 
 
-def pictures(setting: Setting, name: str, part: str) -> Tensor:
-    """(N, C, 64, 64): those of the test, or as many that teach the repair."""
-    kept = setting.work / f"{name}-{part}.pt"
+def pictures(setting: Setting, name: str) -> Tensor:
+    """(N, C, 64, 64)."""
+    kept = setting.work / f"{name}-test.pt"
     if not kept.exists():
         group = GROUPS[name]
-        if part == "test":
-            archive, subset = group.test
-            source = open_images(setting.archive(archive), subset=subset, channels=group.channels)
-            source = source.subset(range(group.tests))
-        else:
-            whole = open_images(setting.archive(group.training), channels=group.channels)
-            source = split(whole, group.held_out)[1].subset(range(max(TAUGHT)))
+        source = open_images(
+            setting.archive(group.archive), subset=group.subset, channels=group.channels
+        ).subset(range(group.pictures))
         if name == "faces":
             x = fit_all(source, (64, 64))
         else:
             x = torch.stack([middle(source[i]) for i in range(len(source))])
         kept.parent.mkdir(parents=True, exist_ok=True)
         torch.save(x.float() / 255 if x.dtype == torch.uint8 else x, kept)
-    return torch.load(kept, weights_only=True)[: 2 if setting.quick else setting.pictures]
+    return torch.load(kept, weights_only=True)
 
 
 def middle(picture: Tensor, side: int = 64) -> Tensor:
@@ -123,44 +117,45 @@ def middle(picture: Tensor, side: int = 64) -> Tensor:
     return picture[:, top : top + side, left : left + side]
 
 
-def solved(setting: Setting, group: str, task: str, part: str) -> list[dict]:
-    """What `one_chunk` says of each picture, in their order."""
-    x = pictures(setting, group, part)
-    found = []
-    for k in range(0, len(x), CHUNK):
-        settings = SAMPLER | {"chunk": CHUNK, "quick": setting.quick, **vars(TASKS[task])}
-        name = f"{group}-{task}-{part}/{k:03d}"
-        chunk = setting.part(
-            name, settings, lambda k=k: one_chunk(setting, group, task, part, x[k : k + CHUNK], k)
-        )
-        found += chunk["each"]
-    return found
-
-
-def one_chunk(setting: Setting, group: str, task: str, part: str, x: Tensor, k: int) -> dict:
+def solved(setting: Setting, group: str, task: str, x: Tensor, i: int) -> dict:
+    """What is kept of the picture i: of its draws, and of the peers."""
+    name, given = f"{group}-{task}/{i:03d}", vars(TASKS[task]) | {"quick": setting.quick}
     if setting.quick:
         x = x[..., :16, :16]
+    k = i // CHUNK * CHUNK
+    op = TASKS[task].operator(task, tuple(x.shape[1:]))
+    y = op(x[k : k + CHUNK], setting.generator(group, task, "test", k))[i - k : i - k + 1]
+    problem = y, op, innverse.load(GROUPS[group].prior)
+    x = x[i : i + 1]
+    drawn = setting.part(name, SAMPLER | given, lambda: sampled(setting, task, x, *problem))
+    peers = setting.part(f"{name}-peers", given, lambda: of_peers(setting, x, *problem))
+    return drawn | {"db": drawn["db"] | peers}
+
+
+def sampled(setting: Setting, task: str, x: Tensor, y: Tensor, op, prior) -> dict:
     given = TASKS[task]
-    op = given.operator(task, tuple(x.shape[1:]))
-    y = op(x, setting.generator(group, task, part, k))
-    prior = innverse.load(GROUPS[group].prior)
     sampler = SAMPLER if not setting.quick else {"draws": 16, "chains": 2, "warmup": 4, "steps": 3}
-    common = {"image_shape": tuple(x.shape[1:])}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of chains that have not met: the numbers say so
         found = innverse.solve(
             y, op, prior, "posterior", sigma=given.sigma, of=given.of, seed=setting.seed,
-            **sampler, **common,
+            image_shape=tuple(x.shape[1:]), **sampler,
         )  # fmt: skip
-        db = {"mean": psnr(found.x, x), "draw": psnr(found.samples[-1], x)}
-        for peer in PEERS if part == "test" else ():
-            more = {"steps": 4} if setting.quick and peer == "latent" else {}
-            db[peer] = psnr(innverse.solve(y, op, prior, peer, **more, **common).x, x)
+    db = {"mean": psnr(found.x, x), "draw": psnr(found.samples[-1], x)}
     unseen = torch.ones_like(x[0], dtype=torch.bool)
     if isinstance(op, physics.Inpainting):
         unseen = (op.mask[0] == 0).expand_as(unseen)
-    each = described(found, x, given.of == "clean", db, unseen)
-    return {"each": each, "seconds_of_sampling": found.seconds}
+    return described(found, x, given.of == "clean", db, unseen)[0]
+
+
+def of_peers(setting: Setting, x: Tensor, y: Tensor, op, prior) -> dict[str, float]:
+    """PSNR of each."""
+    found = {}
+    for peer in PEERS:
+        more = {"steps": 4} if setting.quick and peer == "latent" else {}
+        solution = innverse.solve(y, op, prior, peer, image_shape=tuple(x.shape[1:]), **more)
+        found[peer] = float(psnr(solution.x, x))
+    return found
 
 
 def described(
@@ -200,20 +195,19 @@ def needed_factors(found, x: Tensor, clean: bool) -> Tensor:
     return torch.where(truth >= centre, up, down).nan_to_num(0.0).clamp(max=1e6)
 
 
-def judged(tests: list[dict], others: list[dict]) -> dict:
-    """Means over pictures with their standard errors, and medians and worst cases of gains in dB."""
-    table = torch.tensor([t["scores"] for t in tests]).double().transpose(0, 1)
-    taught = torch.tensor([t["scores"] for t in others]).double().transpose(0, 1)
+def judged(tests: list[dict], others: list[dict] | None = None) -> dict:
+    """Means over pictures with their standard errors, and medians and worst cases of gains in dB. A
+    repair is learned from ``others``, or for each picture from the rest of them."""
+    covered = torch.tensor([t["covered"] for t in tests]).double()
+    needed, taught = (torch.tensor([t["scores"] for t in n]).double() for n in (tests, others or []))
+    inside = []
+    for i, scores in enumerate(needed):  # (levels, SHARES)
+        rest = torch.cat([needed[:i], needed[i + 1 :]]) if others is None else taught
+        repair = shared_factors(rest.transpose(0, 1), LEVELS)
+        inside.append((scores <= repair.factors).double().mean(1))
     result: dict = {"pictures": len(tests), "levels": LEVELS}
-    result["covered"] = over_pictures(torch.tensor([t["covered"] for t in tests]).double())
-    result["covered_after"] = {}
-    for n in [n for n in TAUGHT if n <= taught.shape[1]] or [taught.shape[1]]:
-        repair = shared_factors(taught[:, :n], LEVELS)
-        inside = (table <= repair.factors.unsqueeze(2)).double().mean(2).T
-        result["covered_after"][n] = over_pictures(inside) | {
-            "error_of_repair": repair.standard_error().tolist(),
-            "factors": repair.factors[:, 0].tolist(),
-        }
+    result["covered"] = over_pictures(covered)
+    result["covered_after"] = over_pictures(torch.stack(inside))
     db = {name: torch.tensor([t["db"][name] for t in tests]) for name in tests[0]["db"]}
     result["db"] = {name: float(v.mean()) for name, v in db.items()}
     peers = [name for name in db if name not in ("mean", "draw")]
@@ -244,8 +238,8 @@ def table(result: dict) -> str:
     """Of each task: coverage before and after, gains in dB, chains."""
     rows, peers = [], PEERS
     for name, found in ((k, v) for k, v in result.items() if "/" in k):
-        after = max(found["covered_after"].values(), key=lambda v: -max(v["error_of_repair"]))
-        shares = [" ".join(f"{100 * s:.0f}" for s in c["share"]) for c in (found["covered"], after)]
+        both = found["covered"], found["covered_after"]
+        shares = [" ".join(f"{100 * s:.0f}" for s in c["share"]) for c in both]
         gains = [f"{g['median']:+.2f} ({g['worst']:+.2f})" for g in found["gain"].values()]
         chains = [f"{found['r_hat']['median']:.2f}", f"{found['chains_met']}/{found['pictures']}"]
         rows.append([name, *shares, f"{found['db']['mean']:.2f}", *gains, *chains])
