@@ -23,7 +23,7 @@ from torch import Tensor
 import innverse
 from innverse import physics
 from innverse.data.resize import fit_all
-from innverse.data.sources import open_images, split
+from innverse.data.sources import open_images
 from innverse.metrics import psnr
 from innverse.metrics.calibration import LEVELS, central_intervals, shared_factors
 
