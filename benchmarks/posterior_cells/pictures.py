@@ -199,7 +199,9 @@ def judged(tests: list[dict], others: list[dict] | None = None) -> dict:
     """Means over pictures with their standard errors, and medians and worst cases of gains in dB. A
     repair is learned from ``others``, or for each picture from the rest of them."""
     covered = torch.tensor([t["covered"] for t in tests]).double()
-    needed, taught = (torch.tensor([t["scores"] for t in n]).double() for n in (tests, others or []))
+    needed, taught = (
+        torch.tensor([t["scores"] for t in n]).double() for n in (tests, others or [])
+    )
     inside = []
     for i, scores in enumerate(needed):  # (levels, SHARES)
         rest = torch.cat([needed[:i], needed[i + 1 :]]) if others is None else taught

@@ -263,7 +263,7 @@ def test_a_level_that_contradicts_the_data_is_warned_of_both_ways():
 class GammaNoise:
     """Speckle, by the name and the looks under which it is known elsewhere."""
 
-    l = torch.tensor(20.0)  # noqa: E741
+    l = torch.tensor(20.0)
 
     def __call__(self, y):
         return y
