@@ -53,7 +53,7 @@ def one(setting, name: str, options: dict) -> dict:
     else:
         whole = name.startswith("whole")
         group = "faces" if name == "face" else "photographs"
-        x = first_photograph(setting) if whole else pictures(setting, group)[:1]
+        x = first_photograph(setting) if whole else pictures(setting, group, "test")[:1]
         prior = innverse.load({"faces": "faces64", "photographs": "natural-gray"}[group])
         x = x[..., :16, :16] if setting.quick else x
     op = physics.Inpainting.random(tuple(x.shape[1:]), 0.5, g, noise=0.05)

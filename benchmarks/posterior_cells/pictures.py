@@ -3,11 +3,11 @@
 Faces (celebahq of faces_test.tar, faces64) and crops of photographs (set12 of restoration_test.tar,
 natural-gray) of 64x64 pixels: half the pixels missing at noise .05 and .02, a blur, and m/n = .2 at
 noise .002. For each: how many of the pixels (of those missing, if any are) lie in central intervals
-of 50, 68, 90 and 95 %, before and after a conformal repair, for each picture learned from all the
-others; the mean beside the best single pictures; and whether the chains have met. What is covered is
-the clean picture x. Where the noise allows it, its own mean and deviation are asked for, and an
-interval is mean +- z deviations; else it is that of the draws, which are of x plus noise of the level
-sigma, and too wide before the repair.
+of 50, 68, 90 and 95 %, before and after a conformal repair learned from other pictures (of those held
+out of training); the mean beside the best single pictures; and whether the chains have met. What is
+covered is the clean picture x. Where the noise allows it, its own mean and deviation are asked for,
+and an interval is mean +- z deviations; else it is that of the draws, which are of x plus noise of the
+level sigma, and too wide before the repair.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 import innverse
 from innverse import physics
 from innverse.data.resize import fit_all
-from innverse.data.sources import open_images
+from innverse.data.sources import open_images, split
 from innverse.metrics import psnr
 from innverse.metrics.calibration import LEVELS, central_intervals, shared_factors
 
@@ -32,23 +32,27 @@ from ._setting import Setting
 PEERS = ("latent", "map", "pnp")
 SAMPLER = {"draws": 500, "chains": 2, "warmup": 100}
 CHUNK = 6  # pictures that are measured together
+TAUGHT = 12  # pictures that a repair is learned from
 SHARES = torch.linspace(0, 1, 401, dtype=torch.float64)  # at which the pixels of a picture are kept
 
 
 @dataclass(frozen=True)
 class Group:
-    """The first pictures of a subset of an archive, and their prior."""
+    """Pictures and their prior; ``held_out`` of ``training`` were not trained on."""
 
     prior: str
     channels: int
-    archive: str
-    subset: str
-    pictures: int
+    test: tuple[str, str]
+    tests: int
+    training: str
+    held_out: int
 
 
 GROUPS = {
-    "photographs": Group("natural-gray", 1, "restoration_test.tar", "set12", 12),
-    "faces": Group("faces64", 3, "faces_test.tar", "celebahq", 24),
+    "photographs": Group(
+        "natural-gray", 1, ("restoration_test.tar", "set12"), 12, "natural_train.tar", 24
+    ),
+    "faces": Group("faces64", 3, ("faces_test.tar", "celebahq"), 24, "faces64_train.tar", 256),
 }
 
 
@@ -85,24 +89,30 @@ def run(setting: Setting) -> dict:
     result: dict = {"sampler": SAMPLER, "peers": PEERS} | kept
     for group, task in itertools.product(GROUPS, TASKS):
         if setting.wants(f"{group}/{task}"):
-            x = pictures(setting, group)
-            n = 2 if setting.quick else setting.pictures or len(x)
-            each = [solved(setting, group, task, x, i) for i in range(min(n, len(x)))]
-            result[f"{group}/{task}"] = judged(each)
-            setting.save(result)
+            found: dict[str, list[dict]] = {"test": [], "calibration": []}
+            for part, each in found.items():
+                x = pictures(setting, group, part)
+                n = 2 if setting.quick else setting.pictures or len(x)
+                each += [solved(setting, group, task, part, x, i) for i in range(min(n, len(x)))]
+                result[f"{group}/{task}"] = judged(*found.values())
+                setting.save(result)
             if setting.quick:
                 break
     return result
 
 
-def pictures(setting: Setting, name: str) -> Tensor:
-    """(N, C, 64, 64)."""
-    kept = setting.work / f"{name}-test.pt"
+def pictures(setting: Setting, name: str, part: str) -> Tensor:
+    """(N, C, 64, 64): those of the test, or those that teach the repair."""
+    kept = setting.work / f"{name}-{part}.pt"
     if not kept.exists():
         group = GROUPS[name]
-        source = open_images(
-            setting.archive(group.archive), subset=group.subset, channels=group.channels
-        ).subset(range(group.pictures))
+        if part == "test":
+            archive, subset = group.test
+            source = open_images(setting.archive(archive), subset=subset, channels=group.channels)
+            source = source.subset(range(group.tests))
+        else:
+            whole = open_images(setting.archive(group.training), channels=group.channels)
+            source = split(whole, group.held_out)[1].subset(range(TAUGHT))
         if name == "faces":
             x = fit_all(source, (64, 64))
         else:
@@ -117,17 +127,20 @@ def middle(picture: Tensor, side: int = 64) -> Tensor:
     return picture[:, top : top + side, left : left + side]
 
 
-def solved(setting: Setting, group: str, task: str, x: Tensor, i: int) -> dict:
-    """What is kept of the picture i: of its draws, and of the peers."""
-    name, given = f"{group}-{task}/{i:03d}", vars(TASKS[task]) | {"quick": setting.quick}
+def solved(setting: Setting, group: str, task: str, part: str, x: Tensor, i: int) -> dict:
+    """What is kept of the picture i: of its draws and, in the test, of the peers."""
+    name = f"{group}-{task}-{part}/picture-{i:03d}"
+    given = vars(TASKS[task]) | {"quick": setting.quick}
     if setting.quick:
         x = x[..., :16, :16]
     k = i // CHUNK * CHUNK
     op = TASKS[task].operator(task, tuple(x.shape[1:]))
-    y = op(x[k : k + CHUNK], setting.generator(group, task, "test", k))[i - k : i - k + 1]
+    y = op(x[k : k + CHUNK], setting.generator(group, task, part, k))[i - k : i - k + 1]
     problem = y, op, innverse.load(GROUPS[group].prior)
     x = x[i : i + 1]
     drawn = setting.part(name, SAMPLER | given, lambda: sampled(setting, task, x, *problem))
+    if part != "test":
+        return drawn
     peers = setting.part(f"{name}-peers", given, lambda: of_peers(setting, x, *problem))
     return drawn | {"db": drawn["db"] | peers}
 
@@ -195,21 +208,20 @@ def needed_factors(found, x: Tensor, clean: bool) -> Tensor:
     return torch.where(truth >= centre, up, down).nan_to_num(0.0).clamp(max=1e6)
 
 
-def judged(tests: list[dict], others: list[dict] | None = None) -> dict:
-    """Means over pictures with their standard errors, and medians and worst cases of gains in dB. A
-    repair is learned from ``others``, or for each picture from the rest of them."""
-    covered = torch.tensor([t["covered"] for t in tests]).double()
-    needed, taught = (
-        torch.tensor([t["scores"] for t in n]).double() for n in (tests, others or [])
-    )
-    inside = []
-    for i, scores in enumerate(needed):  # (levels, SHARES)
-        rest = torch.cat([needed[:i], needed[i + 1 :]]) if others is None else taught
-        repair = shared_factors(rest.transpose(0, 1), LEVELS)
-        inside.append((scores <= repair.factors).double().mean(1))
+def judged(tests: list[dict], others: list[dict]) -> dict:
+    """Means over pictures with their standard errors, and medians and worst cases of gains in dB; a
+    repair is learned from ``others``."""
     result: dict = {"pictures": len(tests), "levels": LEVELS}
-    result["covered"] = over_pictures(covered)
-    result["covered_after"] = over_pictures(torch.stack(inside))
+    result["covered"] = over_pictures(torch.tensor([t["covered"] for t in tests]).double())
+    if others:
+        needed, taught = (torch.tensor([t["scores"] for t in n]).double() for n in (tests, others))
+        repair = shared_factors(taught.transpose(0, 1), LEVELS)
+        inside = (needed <= repair.factors).double().mean(2)
+        result["covered_after"] = over_pictures(inside) | {
+            "learned_from": len(others),
+            "error_of_repair": repair.standard_error().tolist(),
+            "factors": repair.factors[:, 0].tolist(),
+        }
     db = {name: torch.tensor([t["db"][name] for t in tests]) for name in tests[0]["db"]}
     result["db"] = {name: float(v.mean()) for name, v in db.items()}
     peers = [name for name in db if name not in ("mean", "draw")]
@@ -240,7 +252,7 @@ def table(result: dict) -> str:
     """Of each task: coverage before and after, gains in dB, chains."""
     rows, peers = [], PEERS
     for name, found in ((k, v) for k, v in result.items() if "/" in k):
-        both = found["covered"], found["covered_after"]
+        both = found["covered"], found.get("covered_after", {"share": []})
         shares = [" ".join(f"{100 * s:.0f}" for s in c["share"]) for c in both]
         gains = [f"{g['median']:+.2f} ({g['worst']:+.2f})" for g in found["gain"].values()]
         chains = [f"{found['r_hat']['median']:.2f}", f"{found['chains_met']}/{found['pictures']}"]
