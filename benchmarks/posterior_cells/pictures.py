@@ -7,7 +7,8 @@ of 50, 68, 90 and 95 %, before and after a conformal repair learned from other p
 out of training); the mean beside the best single pictures; and whether the chains have met. What is
 covered is the clean picture x. Where the noise allows it, its own mean and deviation are asked for,
 and an interval is mean +- z deviations; else it is that of the draws, which are of x plus noise of the
-level sigma, and too wide before the repair.
+level sigma, and too wide before the repair. `--tasks faces/blur` is without a repair, `faces/blur*`
+with one.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ def run(setting: Setting) -> dict:
         if setting.wants(f"{group}/{task}"):
             found: dict[str, list[dict]] = {"test": [], "calibration": []}
             for part, each in found.items():
+                if part != "test" and not setting.wants(f"{group}/{task}/{part}"):
+                    continue
                 x = pictures(setting, group, part)
                 n = 2 if setting.quick else setting.pictures or len(x)
                 each += [solved(setting, group, task, part, x, i) for i in range(min(n, len(x)))]
