@@ -13,6 +13,7 @@ from innverse import flows
 from innverse import physics as P
 from innverse.bijections import initialize
 from innverse.errors import InputError, UsageError
+from innverse.physics.foreign_noise import take_over
 from innverse.solvers import METHODS, SolveWarning, options, solve
 from innverse.solvers.coverage import coverage
 from innverse.solvers.judge import noise_ratio
@@ -257,6 +258,29 @@ def test_a_level_that_contradicts_the_data_is_warned_of_both_ways():
     assert len(warned(loud, 0.02)) == 1 and "look like 0.2" in warned(loud, 0.02)[0]
     assert len(warned(quiet, 0.2)) == 1 and "look like 0.02" in warned(quiet, 0.2)[0]
     assert not warned(loud, 0.2) and not warned(quiet, 0.02)
+
+
+class GammaNoise:
+    """Speckle, by the name and the looks under which it is known elsewhere."""
+
+    l = torch.tensor(20.0)
+
+    def __call__(self, y):
+        return y
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [P.PoissonNoise(0.01), P.PoissonGaussianNoise(0.01, 0.05), P.TransmissionNoise(1e3, 1.0),
+     take_over(GammaNoise())],
+    ids=["photons", "photons and electronics", "transmission", "speckle"],
+)  # fmt: skip
+def test_noise_that_follows_the_signal_has_no_one_level_even_where_the_picture_is_flat(noise):
+    flat = torch.full((2, 1, 16, 16), 0.5)
+    for physics, given in ((P.Denoising(), noise), (P.Denoising(noise=noise), None)):
+        assert solve(flat, physics, None, "tv", noise=given, **STEPS).noise is None
+    white = solve(flat, P.Denoising(), None, "tv", noise=0.1, **STEPS).noise
+    assert torch.equal(white, torch.full((2,), 0.1))
 
 
 def test_texture_and_clipped_noise_are_not_accused():

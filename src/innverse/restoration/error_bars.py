@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data import atomic_write
 from ..report import Heat, Table, gif, panel
 from ..seeding import stream
-from ..solvers.posterior.draws.predictive import predictive_p_value
+from ..solvers.posterior.draws.predictive import check
 from ..solvers.posterior.draws.uncertainty import interval, normal_interval, spread
 from ..solvers.reconstruction import Reconstruction
 
@@ -58,7 +58,7 @@ def describe(
     if result.measured is not None:
         y, physics, noise = result.measured
         items = torch.arange(len(y), device=y.device)[rows]
-        p = predictive_p_value(draws, y[items], physics.select(items), noise.select(items))
+        p = check(draws, y[items], physics.select(items), noise.select(items))
         found["predictive_p_value"] = min(p.tolist(), key=lambda v: min(v, 1 - v))
         if physics.direct:  # else a pseudo-inverse of each draw is a long iteration
             seen, unseen = (

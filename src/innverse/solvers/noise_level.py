@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError, UsageError
-from ..physics import Blur, Denoising, Downsampling, Inpainting, PoissonNoise, Tomography
+from ..physics import Blur, Denoising, Downsampling, Inpainting, Tomography
 from ..physics.base import name_of
 from ..physics.fourier import KSpace
 from ..protocols import noise_range
@@ -155,11 +155,16 @@ def contradictions(problem: Problem, prior: object = None, scale: float = 1.0) -
 def has_one_level(problem: Problem) -> bool:
     """Whether the noise is one number per item: white, and the same for all pixels."""
     noise = problem.noise
-    if noise is None or isinstance(problem.model, PoissonNoise):
+    if noise is None or depends_on_signal(problem):
         return False
     if type(problem.physics).__name__ == "Whitened":
         return False
     return torch.as_tensor(noise).numel() in (1, problem.batch)
+
+
+def depends_on_signal(problem: Problem) -> bool:
+    """Whether the noise is more where more is measured, as that of photons."""
+    return problem.model is not None and problem.model.depends_on_signal
 
 
 def _words(given: float, seen: float) -> str:

@@ -70,7 +70,7 @@ class Reconstruction(Shown):
         seconds: how long it took (the whole batch).
 
     A method with draws fills the error bars: `interval`, `quantiles`, `probability`, `spread`,
-    `predictive_p_value`, `by_chain`, `to_arviz`. They are those of
+    `predictive_check`, `by_chain`, `to_arviz`. They are those of
     `quantity`.
 
     Example:
@@ -238,8 +238,9 @@ class Reconstruction(Shown):
 
         return spread(self._draws(), self._measured().physics)
 
-    def predictive_p_value(self, seed: int = 0) -> Tensor:
-        """How often (B,) data measured anew from a draw are further from it than y is.
+    def predictive_check(self, seed: int = 0) -> Tensor:
+        """Posterior predictive p-values (B,): how often data measured anew from a draw are further
+        from it than y is, in units of the noise (`innverse.metrics.calibration.predictive_check`).
 
         Near 0 the draws do not explain y: the operator, the noise level or the prior is wrong; near 1
         y is closer than its noise allows: the level is too high (Gelman, Meng & Stern 1996).
@@ -247,9 +248,9 @@ class Reconstruction(Shown):
         Raises:
             UsageError: the method gave no draws, or the noise level is not known.
         """
-        from .posterior.draws.predictive import predictive_p_value
+        from .posterior.draws.predictive import check
 
-        return predictive_p_value(self._draws(), *self._measured(), seed=seed)
+        return check(self._draws(), *self._measured(), seed=seed)
 
     def to_arviz(self) -> Any:
         """The draws, chains apart, for ArviZ: a DataTree (ArviZ 1, or arviz-base), or the

@@ -10,7 +10,7 @@ import torch
 import innverse
 from innverse.errors import InnverseError, UsageError
 from innverse.physics import Denoising, Inpainting, PoissonNoise
-from innverse.solvers.posterior.draws.predictive import predictive_p_value
+from innverse.solvers.posterior.draws.predictive import check
 
 from .test_hmc import SHAPE, Gaussian
 from .test_solve_posterior import OPTIONS, case
@@ -87,21 +87,21 @@ def test_predictive_p_values_of_exact_draws_are_uniform_and_find_a_wrong_noise_l
     operator = Inpainting.random((1, 8, 8), 0.5, g, noise=noise)
     y = operator(x, g)
     # from the very image that was measured the p-value is uniform
-    p = predictive_p_value(x.expand(60, *x.shape), y, operator, operator.noise)
+    p = check(x.expand(60, *x.shape), y, operator, operator.noise)
     assert abs(p.mean() - 0.5) < 4 / (12 * n) ** 0.5
     assert abs(p.var() - 1 / 12) < 0.02
     far = x + 0.3
-    assert predictive_p_value(far[None], y, operator, operator.noise).mean() < 0.1
+    assert check(far[None], y, operator, operator.noise).mean() < 0.1
     if noise == 0.2:
         twice = innverse.physics.GaussianNoise(0.4)
-        assert predictive_p_value(x[None], y, operator, twice).mean() > 0.99
+        assert check(x[None], y, operator, twice).mean() > 0.99
 
 
 def test_the_predictive_check_of_a_result_is_of_what_was_measured(result):
     _, operator, y = case(2)
     noise = innverse.physics.GaussianNoise(0.2)
-    p = result.predictive_p_value(seed=3)
-    assert torch.equal(p, predictive_p_value(result.samples, y, operator, noise, seed=3))
+    p = result.predictive_check(seed=3)
+    assert torch.equal(p, check(result.samples, y, operator, noise, seed=3))
     assert (p > 0.01).all() and (p < 0.99).all()
 
 

@@ -21,6 +21,7 @@ from ...errors import UsageError
 from ...physics import Blur, LinearPhysics, MatrixPhysics, Whitened, whiten
 from ...physics.base import TightFrame
 from ...protocols import noise_range
+from ..noise_level import depends_on_signal
 from ..problem import Problem
 from .metric import gram_matrix
 from .target import Point, Target
@@ -61,10 +62,6 @@ def through_noisy(problem: Problem, sigma0: float) -> Problem:
         )
     y, physics = _left_over(problem.y, problem.physics, s, sigma0, problem.shape)
     return dataclasses.replace(problem, y=y, physics=physics, noise=physics.sigma)
-
-
-def depends_on_signal(problem: Problem) -> bool:
-    return problem.model is not None and problem.model.depends_on_signal
 
 
 def _left_over(y: Tensor, physics: LinearPhysics, s: Tensor, sigma0: float, shape):
