@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 playwright = pytest.importorskip("playwright.sync_api")
+playwright.expect.set_options(timeout=30_000)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = os.environ.get("AXE")  # axe.min.js of the npm package axe-core
 
@@ -121,7 +122,7 @@ def test_browser_says_errors_in_words(page, tmp_path):
     wrong = tmp_path / "text.png"
     wrong.write_text("no picture")
     page.set_input_files("#file", str(wrong))
-    page.wait_for_function("document.getElementById('error').textContent.length > 10")
+    playwright.expect(page.locator("#error")).to_contain_text("is not an image")
 
 
 def test_browser_draws_and_walks_between(page):
@@ -137,9 +138,18 @@ def test_browser_says_that_a_file_is_too_large(page, tmp_path):
     large = tmp_path / "large.png"
     large.write_bytes(b"x" * (17 * 2**20))
     page.set_input_files("#file", str(large))
-    page.wait_for_function(
-        "document.getElementById('error').textContent.includes('larger than 16 MB')"
-    )
+    playwright.expect(page.locator("#error")).to_contain_text("larger than 16 MB")
+
+
+def test_browser_that_cancels_goes_on_at_once(page, photo):
+    chosen(page, photo)
+    page.click("[name=task][value=denoise]")
+    page.fill("#noise", "25")
+    page.select_option("#bar", "exact")
+    page.click("#start")
+    page.click("#cancel")
+    playwright.expect(page.locator("#error")).to_have_text("cancelled")
+    assert page.locator("#start").is_enabled() and page.locator("#progress").is_hidden()
 
 
 def test_browser_that_leaves_lets_others_go_first(page, address, photo):

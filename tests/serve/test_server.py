@@ -493,6 +493,14 @@ def test_results_are_forgotten(jobs):
     wait_for(lambda: jobs.get(job.id) is None)
 
 
+def test_uploads_are_forgotten_though_nobody_comes():
+    with TestClient(create(Limits(keep=0.2)), base_url="http://localhost") as client:
+        uploaded(client, png())
+        uploads = client.app.state.uploads
+        assert len(uploads) == 1
+        wait_for(lambda: len(uploads) == 0)
+
+
 def test_many_at_once_get_an_answer_or_an_honest_refusal():
     with TestClient(create(Limits(waiting=4)), base_url="http://localhost") as client:
         x = uploaded(client, png(size=(8, 8)))

@@ -19,6 +19,7 @@ def serve(
     token: Annotated[str | None, Parameter(env_var="INNVERSE_TOKEN")] = None,
     waiting: int = 16,
     seconds: float = 900.0,
+    keep: float = 3600.0,
 ) -> int:
     """Serve a page to repair photographs with, to see samples, and to play with a simulator.
 
@@ -43,11 +44,13 @@ def serve(
         Jobs that may wait in the line.
     seconds
         The most that one job may take.
+    keep
+        Seconds after which uploads and results are forgotten.
     """
     if not 0 <= port < 65536:
         raise UsageError(f"--port {port}: must be from 0 to 65535")
-    if waiting < 1 or not seconds > 0:
-        raise UsageError("--waiting and --seconds must be positive")
+    if waiting < 1 or not (seconds > 0 and keep > 0):
+        raise UsageError("--waiting, --seconds and --keep must be positive")
     if token is not None and not re.fullmatch(r"[\w.~-]{8,}", token, re.A):
         raise UsageError("--token: at least 8 letters, digits and .~_-, which an address can hold")
     try:
@@ -65,7 +68,8 @@ def serve(
     secret = token or (None if local else secrets.token_urlsafe(24))
     socket = listen(host, port)
     number = socket.getsockname()[1]
-    app = create(Limits(waiting=waiting, seconds=seconds), secret, LOOPBACK if local else ("*",))
+    limits = Limits(waiting=waiting, seconds=seconds, keep=keep)
+    app = create(limits, secret, LOOPBACK if local else ("*",))
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{number}/" + (f"?token={secret}" if secret else "")
     note(f"innverse serve: {address} (Ctrl-C stops it)", False)

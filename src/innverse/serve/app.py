@@ -84,13 +84,20 @@ def create(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async def forget():
+            while True:
+                await asyncio.sleep(min(60.0, limits.keep))
+                uploads.forget()
+
+        forgetting = asyncio.create_task(forget())
         yield
+        forgetting.cancel()
         reader.shutdown(wait=False, cancel_futures=True)
         jobs.close()
 
     app = FastAPI(title="innverse", version=__version__, lifespan=lifespan,
                   docs_url=None, redoc_url=None, openapi_url=None)  # fmt: skip
-    app.state.jobs = jobs
+    app.state.jobs, app.state.uploads = jobs, uploads
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
 
     @app.middleware("http")

@@ -79,29 +79,39 @@ class Uploads:
             x = F.interpolate(x[None], size, mode="bilinear", antialias=True)[0]
             notes.append(f"reduced from {w}x{h} to {size[1]}x{size[0]} pixels")
         upload = Upload(x, notes)
+        self.forget()
         with self._lock:
             self._make_room(x.numel())
             self._kept[upload.id] = upload
         return upload
 
     def _make_room(self, size: int) -> None:
-        now = time.monotonic()
         room = self.limits.memory - sum(kept.pixels.numel() for kept in self._kept.values())
         for id, kept in [*self._kept.items()]:  # the oldest first
-            if kept.since < now - self.limits.keep or room < size:
-                if kept.since > now - min(_FRESH, self.limits.keep):
+            if room < size:
+                if kept.since > time.monotonic() - min(_FRESH, self.limits.keep):
                     raise Busy(_FRESH)
                 room += kept.pixels.numel()
                 del self._kept[id]
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def forget(self) -> None:
+        """Those that are old, whether somebody asks for them or not."""
+        oldest = time.monotonic() - self.limits.keep
+        with self._lock:
+            self._kept = {id: kept for id, kept in self._kept.items() if kept.since >= oldest}
 
     def get(self, id: str) -> Upload:
         """
         Raises:
             InputError: it is not there, or no longer.
         """
+        self.forget()
         with self._lock:
             found = self._kept.get(id)
-        if found is None or found.since < time.monotonic() - self.limits.keep:
+        if found is None:
             raise InputError("that picture is no longer here (they are deleted after a while): "
                              "choose it again")  # fmt: skip
         return found

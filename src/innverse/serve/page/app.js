@@ -36,10 +36,13 @@ function upload(blob) {
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-const cancel = (id) => ask(`/api/jobs/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
-
-// Wait for a job; told(state) is called now and then. Who leaves the page lets others go first.
+// Wait for a job; told(state) is called now and then. Who leaves the page lets others go first; who
+// cancels need not wait for the step that the server is at.
 const awaited = new Set();
+function cancel(id) {
+  awaited.delete(id);
+  ask(`/api/jobs/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+}
 addEventListener("pagehide", () => { for (const id of awaited) cancel(id); });
 
 async function finished(id, told) {
@@ -48,6 +51,7 @@ async function finished(id, told) {
     for (let wait = 150, silences = 0; ; wait = Math.min(1000, 1.3 * wait)) {
       try {
         const state = await ask(`/api/jobs/${id}`);
+        if (!awaited.has(id)) throw new Error("cancelled");
         silences = 0;
         told(state);
         if (state.state === "done") return state;
@@ -64,6 +68,7 @@ async function finished(id, told) {
 
 function words(state) {
   if (state.state === "waiting") return `waiting: ${state.before} in the line`;
+  if (state.fraction === 0) return "starting …";
   const left = state.left === null ? "" : `, ${Math.ceil(state.left)} s left`;
   return `${Math.round(100 * state.fraction)} %${left} ${state.note}`;
 }
@@ -98,6 +103,7 @@ let picture = null, image = null, painted = false, cursor = null, last = null;
 
 async function take(file) {
   if (!file) return;
+  if (running) cancel(running);
   say("");
   try {
     picture = await upload(file);
@@ -482,8 +488,11 @@ postures.addEventListener("keydown", (event) => {
 
 ask("/api/limits").then((told) => {
   allowed = told;
+  if (told.keep !== 3600) $("kept").textContent = `${Math.ceil(told.keep / 60)} minutes`;
   able = told.arm;
   show($("learn"), !able);
   reach();
 }).catch((error) => say(error.message));
+if (!["localhost", "127.0.0.1", "[::1]"].includes(location.hostname))
+  $("where").textContent = "Pictures go to the computer that serves this page, and no further.";
 update();
