@@ -73,6 +73,13 @@ def drawn_seed(generator: torch.Generator | None) -> int | None:
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
+def fixed_signs(shape: tuple[int, ...], seed: int, like: torch.Tensor) -> torch.Tensor:
+    """Random -1 and 1 in the type of ``like``, the same for a seed at every call: constants also within
+    `torch.func.vmap`, which refuses draws of torch."""
+    bits = np.random.default_rng(seed).integers(0, 2, shape, dtype=np.int8)
+    return torch.from_numpy(2 * bits - 1).to(like)
+
+
 def stream_seed(seed: int, step: int, purpose: str) -> int:
     """A 63-bit seed; different arguments give unrelated streams."""
     digest = hashlib.blake2b(f"{seed}/{step}/{purpose}".encode(), digest_size=8).digest()

@@ -284,3 +284,11 @@ def test_columns_of_any_scale(case):
     loaded = build(case)
     loaded.load_state_dict(scaled.state_dict())
     torch.testing.assert_close(loaded.log_prob(scale * x + shift), found)
+
+
+@pytest.mark.parametrize("case", ["residual, images", "flow_matching, images"])
+def test_estimated_determinants_are_the_same_under_vmap(case):
+    flow = build(case, exact_dims=8).double()
+    x = torch.rand(3, *flow.shape).double()
+    found = vmap(lambda x: flow.log_prob(x[None])[0])(x)
+    torch.testing.assert_close(found, flow.log_prob(x), **CLOSE)

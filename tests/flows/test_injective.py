@@ -14,8 +14,8 @@ import innverse
 from innverse import flows
 from innverse.bijections import ActNorm, Additive, Chain, Coupling, initialize
 from innverse.bijections.embedding import Embedding
-from innverse.errors import ShapeError, UsageError
-from innverse.flows.scales import coarse_first
+from innverse.errors import InputError, ShapeError, UsageError
+from innverse.flows.scales import coarse_first, scale_shapes
 from innverse.flows.volume import Volume, _conjugate_gradients, _quadrature
 from innverse.physics import Denoising
 from innverse.train import load_config, train
@@ -50,9 +50,12 @@ def test_the_embedding_keeps_lengths_and_has_a_left_inverse(learned):
     torch.testing.assert_close(rest @ jacobian, torch.zeros(5, 3).double(), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("shape, latent", [((3,), 2), ((4,), 4), ((1, 4, 4), 3)])
-def test_density_is_that_of_the_jacobian_of_decode(shape, latent):
-    flow = build(shape, latent)
+@pytest.mark.parametrize(
+    "shape, latent, levels",
+    [((3,), 2, 1), ((4,), 4, 1), ((1, 4, 4), 3, 1), ((3,), 1, 1), ((2, 3, 3), 5, 0)],
+)
+def test_density_is_that_of_the_jacobian_of_decode(shape, latent, levels):
+    flow = build(shape, latent, levels=levels)
     z = torch.randn(4, latent).double()
     j = torch.stack([torch.func.jacrev(lambda z: flow.decode(z[None])[0].flatten())(a) for a in z])
     log_n = -0.5 * z.square().sum(1) - latent / 2 * math.log(2 * math.pi)
@@ -322,11 +325,11 @@ def test_saved_and_loaded(tmp_path):
 
 
 def test_what_is_wrong_is_said():
-    with pytest.raises(UsageError, match="from 2 to 3"):
+    with pytest.raises(UsageError, match="from 1 to 3"):
         flows.build("injective", (3,), latent=4)
     with pytest.raises(UsageError, match="one for each of the 2 levels"):
         flows.build("injective", (1, 8, 8), levels=2, tail_steps=[1, 2, 3])
-    with pytest.raises(UsageError, match="vectors have no levels"):
+    with pytest.raises(UsageError, match="have no levels"):
         flows.build("injective", (3,), latent=2, hidden=[8])
     with pytest.raises(ShapeError, match=r"takes z \(B, 2\) or its"):
         build().decode(torch.zeros(1, 3).double())
@@ -338,3 +341,71 @@ def test_what_is_wrong_is_said():
         build(training="density", nested=0.5)
     with pytest.raises(UsageError, match="samples=0"):
         build().log_prob(torch.zeros(1, 3).double(), noise=0.1, samples=0)
+    for noise in ("a", 0, math.inf, math.nan):
+        with pytest.raises(UsageError, match="noise="):
+            build().log_prob(torch.zeros(1, 3).double(), noise=noise)
+    for steps in (-1, 2.5):
+        with pytest.raises(UsageError, match="steps="):
+            build().project(torch.zeros(1, 3).double(), steps=steps)
+    with pytest.raises(UsageError, match="temperature=-1"):
+        build().sample(1, temperature=-1.0)
+    with pytest.raises(UsageError, match="halved 0 times"):
+        build((1, 5, 6))
+    with pytest.raises(InputError, match="float16"):
+        build().half().log_prob(torch.zeros(1, 3))
+    flow = build()
+    with pytest.raises(UsageError, match=r"torch\.func"):
+        torch.func.vmap(lambda x: flow.log_prob(x[None], noise=0.1))(torch.zeros(2, 3).double())
+
+
+@pytest.mark.parametrize("side, levels", [(28, 2), (32, 3), (7, 0)])
+def test_levels_follow_the_size_of_images(side, levels):
+    flow = flows.build("injective", (1, side, side), latent=3, tail_steps=1, hidden=4)
+    assert len(scale_shapes(flow.tail, flow.shape)) == max(levels, 1)
+    assert flow.sample(2).shape == (2, 1, side, side)
+
+
+def test_batches_may_be_empty():
+    flow = build()
+    x = torch.zeros(0, 3).double()
+    assert flow.log_prob(x).shape == flow.log_prob(x, noise=0.1).shape == (0,)
+    assert flow.project(x, steps=2)[0].shape == (0, 3)
+
+
+def test_an_estimated_volume_knows_no_other_item():
+    """Alone, in a batch, under vmap: the same directions."""
+    flow = build((6,), 4)
+    flow.volume.exact_dims = 0
+    flow.usual_distance.fill_(1.0)
+    x = flow.sample(3)
+    found = flow.log_prob(x)
+    torch.testing.assert_close(flow.log_prob(x[1:]), found[1:])
+    torch.testing.assert_close(torch.func.vmap(lambda x: flow.log_prob(x[None])[0])(x), found)
+    flow.train()  # where a gradient through eight directions only would follow them
+    assert not torch.equal(flow.log_prob(x), flow.log_prob(x))
+
+
+def test_density_with_noise_needs_no_grad_mode_and_bears_nan_and_little_noise():
+    flow = build()
+    x = flow.sample(3)
+    expected = flow.log_prob(x, noise=0.1)
+    with torch.inference_mode():
+        torch.testing.assert_close(flow.log_prob(x, noise=0.1), expected)
+    x[1] = math.nan
+    found = flow.log_prob(x, noise=0.1)
+    torch.testing.assert_close(found[[0, 2]], expected[[0, 2]])
+    assert bool(found[1].isnan())
+    mode = flow.float()._posterior(flow.sample(5), 1e-9)[1]
+    assert bool(mode.isfinite().all())
+
+
+def test_an_initialised_flow_warns_of_what_is_far():
+    torch.manual_seed(0)
+    flow = flows.build("injective", (5,), latent=2, levels=1, tail_steps=1, hidden=8)
+    x = torch.randn(200, 2) @ torch.randn(2, 5)
+    initialize(flow, x)  # a plane: its usual distance is what rounding leaves
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        flow.log_prob(x)
+    with pytest.warns(match="200 of 200 items"):
+        flow.log_prob(x + torch.randn(5))

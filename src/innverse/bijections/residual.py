@@ -12,6 +12,7 @@ from ..accelerate import handwritten
 from ..accelerate.autocast import without_autocast
 from ..errors import NotConvergedError, UsageError
 from ..nets.lipschitz import LipschitzNet
+from ..seeding import fixed_signs
 from ..shapes import positions, wide
 from .base import Bijection, sum_per_item
 
@@ -160,8 +161,7 @@ class Residual(Bijection):
             return exact_logdet(x, product)
         if how == "roulette":
             return roulette_logdet(x, product, self.generator)
-        fixed = torch.Generator().manual_seed(int(self.seed))
-        return series_logdet(x, product, self.terms, self.probes, fixed)
+        return series_logdet(x, product, self.terms, self.probes, int(self.seed))
 
     def extra_repr(self) -> str:
         return f"logdet={self.logdet!r}, lipschitz={self.net.lipschitz:g}"
@@ -176,11 +176,9 @@ def exact_logdet(x: Tensor, product: Product) -> Tensor:
     return torch.linalg.slogdet(eye + jacobian)[1]
 
 
-def series_logdet(
-    x: Tensor, product: Product, terms: int, probes: int, generator: torch.Generator
-) -> Tensor:
+def series_logdet(x: Tensor, product: Product, terms: int, probes: int, seed: int) -> Tensor:
     """tr log(I + J) by its power series, with the same ``probes`` for every item of the batch."""
-    v = _signs((probes, 1, *x.shape[1:]), x, generator)
+    v = fixed_signs((probes, 1, *x.shape[1:]), seed, x)
     v = power = v.expand(probes, *x.shape)
     total = x.new_zeros(len(x))
     for k in range(1, terms + 1):

@@ -25,6 +25,15 @@ def reference(module: nn.Module) -> Tensor | None:
     return next((t for t in module.buffers() if t.is_floating_point()), None)
 
 
+def refuse_half(like: Tensor | None) -> None:
+    """InputError where parameters are in half precision."""
+    if like is not None and like.dtype in (torch.float16, torch.bfloat16):
+        raise InputError(
+            f"the parameters of this flow are {like.dtype}, which inverts nothing: call "
+            "flow.float(), and innverse.nets.set_precision(flow, 'bf16') for its networks"
+        )
+
+
 def as_tensor(value: Any, what: str) -> Tensor:
     """``value`` (a tensor, an array, numbers) as a tensor of real numbers, or InputError."""
     if not isinstance(value, Tensor):

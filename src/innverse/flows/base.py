@@ -30,6 +30,8 @@ def standard_normal(
     Coordinates beyond ``truncation`` standard deviations are drawn again, so that each follows the
     normal cut off there; the temperature scales the result.
     """
+    if not temperature >= 0:
+        raise UsageError(f"temperature={temperature:g}: must be 0 or more")
     device = like.device if generator is None else generator.device
     z = torch.randn(shape, generator=generator, device=device, dtype=like.dtype)
     if truncation is not None:

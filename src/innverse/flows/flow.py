@@ -18,7 +18,15 @@ from ..device import runs_ahead
 from ..errors import InputError, ShapeError, UsageError
 from ..models.pretrained import Pretrained
 from ..showing.shown import Shown
-from .arguments import as_condition, as_count, as_data, as_sigma, as_tensor, reference
+from .arguments import (
+    as_condition,
+    as_count,
+    as_data,
+    as_sigma,
+    as_tensor,
+    reference,
+    refuse_half,
+)
 from .base import standard_normal, standard_normal_log_prob
 from .conditioned import ConditionedFlow, condition_is_c
 from .dequantized import dequantized
@@ -220,8 +228,6 @@ class Flow(Shown, Pretrained, nn.Module):
         divide by ``multiple`` are cropped from larger draws.
         """
         lead = as_count(n)
-        if not temperature >= 0:
-            raise UsageError(f"temperature={temperature:g}: must be 0 or more")
         if len(lead) > 1 and isinstance(c, Tensor) and c.shape[: len(lead)] == lead:
             c = c.flatten(0, len(lead) - 1)
         options = {"size": size, "truncation": truncation, "generator": generator}
@@ -407,11 +413,7 @@ class Flow(Shown, Pretrained, nn.Module):
     def as_data(self, x, what: str = "x") -> Tensor:
         """x as the tensor that is computed with: checked, in the type of the parameters."""
         like, images = self._like(), len(self.shape) == 3
-        if like is not None and like.dtype in (torch.float16, torch.bfloat16):
-            raise InputError(
-                f"the parameters of this flow are {like.dtype}, which inverts nothing: call "
-                "flow.float(), and innverse.nets.set_precision(flow, 'bf16') for its networks"
-            )
+        refuse_half(like)
         wide = lambda: what == "x" and standardizes(self.bijection)  # noqa: E731
         return self._checked(as_data(x, like, images=images, wide=wide, what=what), what)
 

@@ -17,6 +17,7 @@ from ..bijections.base import sum_per_item
 from ..errors import UsageError
 from ..models.parts import Part, record
 from ..nets import MLP, UNet
+from ..seeding import fixed_signs
 from .conditioned import condition_is_c
 from .flow import Flow
 from .registry import register
@@ -162,9 +163,8 @@ class Integral(Bijection):
         shape, d = x.shape[1:], math.prod(x.shape[1:])
         if d <= self.exact_dims:
             return torch.eye(d, dtype=x.dtype, device=x.device).view(1, d, 1, *shape)
-        generator = torch.Generator().manual_seed(_SEED)
-        bits = torch.randint(0, 2, (self.evaluations, self.probes, 1, *shape), generator=generator)
-        return (2 * bits - 1).to(x) / math.sqrt(self.probes)
+        shape = (self.evaluations, self.probes, 1, *shape)
+        return fixed_signs(shape, _SEED, x) / math.sqrt(self.probes)
 
     def extra_repr(self) -> str:
         return f"{self.method}, {self.evaluations} evaluations"

@@ -73,6 +73,8 @@ def glow(
             first step, see `Gaussianize`: 256 for 8-bit images that are mostly black, 0 for none.
         bound: log-scales of the couplings stay within (-bound, bound).
     """
+    if levels < 1:
+        raise UsageError(f"levels={levels}: at least 1")
     if squeeze not in _SQUEEZE:
         raise UsageError(f"squeeze={squeeze!r}: choose 'pixels' or 'haar'")
     if split not in ("net", "conv"):

@@ -19,23 +19,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..accelerate.handwritten import applies
 from ..bijections.base import Bijection
 from ..bijections.embedding import Embedding
 from ..errors import ShapeError, UsageError, warn
 from ..gaussian import HALF_LOG_2PI
 from ..models.pretrained import Pretrained
+from ..models.registry import fits
 from ..optim import lbfgs
 from ..showing.shown import Shown
-from .arguments import as_count, as_data, reference
+from .arguments import as_count, as_data, reference, refuse_half
+from .autoregressive import autoregressive
 from .base import standard_normal, standard_normal_log_prob
 from .couplings import coupling
 from .glow import glow, per_level
 from .nearest import nearest
+from .realnvp_images import realnvp_images
 from .registry import register
 from .scales import coarse_first, coarse_size, from_coarse_first
 from .volume import Volume, gram
 
 _FAR = 3.0  # times the usual distance from the manifold
+_ROUNDING = 1e3  # of a way there and back, in units of the last bit
 _SEARCH = 50  # steps to the most probable code
 _SEED = 0
 TRAININGS = ("both", "manifold", "density", "joint")
@@ -123,6 +128,7 @@ class InjectiveFlow(Shown, Pretrained, nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """x = G(z); (B, k) -> (B, *shape). Given the first latents only, the others are at 0."""
+        refuse_half(reference(self))
         z, k = as_data(z, reference(self), images=False, what="z"), self.embedding.k
         if z.dim() != 2 or not 1 <= z.shape[1] <= k:
             raise ShapeError(f"this flow takes z (B, {k}) or its beginning, got {tuple(z.shape)}")
@@ -183,7 +189,8 @@ class InjectiveFlow(Shown, Pretrained, nn.Module):
         u, _, _ = self._coordinates(x)
         self._warn_if_far(x, u)
         z, log_det = self.core(u)
-        return standard_normal_log_prob(z) + log_det - self.volume(self._point, u)
+        volume = self.volume(self._point, u, fresh=self.training)
+        return standard_normal_log_prob(z) + log_det - volume
 
     def forward(self, x: Tensor) -> Tensor:
         """`log_prob`."""
@@ -213,7 +220,7 @@ class InjectiveFlow(Shown, Pretrained, nn.Module):
             z, log_det = self.core(u if self.stage == "joint" else u.detach())
             loss = loss - standard_normal_log_prob(z) - log_det
         if self.stage == "joint":
-            loss = loss + self.volume(self._point, u, value=False)
+            loss = loss + self.volume(self._point, u, value=False, fresh=True)
         return loss.mean() / self.embedding.n
 
     def code_nats(self, x: Tensor) -> Tensor:
@@ -258,15 +265,19 @@ class InjectiveFlow(Shown, Pretrained, nn.Module):
         # noise the same weight as outlines, and what W projects on would not be near in x
         x = self._items(x)
         v = self.tail(x)[0] if x.dim() == 4 else self.tail.initialize_(x)
-        v = coarse_first(self.tail, v)
-        return self.core.initialize_(self.embedding.initialize_(v))
+        u = self.embedding.initialize_(coarse_first(self.tail, v))
+        if len(x) > 2 * self.embedding.k:  # fewer lie on the components they are the source of
+            distance = (x - self._point(u)).flatten(1).square().sum(1).mean().sqrt()
+            self.usual_distance.copy_(distance)
+        return self.core.initialize_(u)
 
     def as_data(self, x, what: str = "x") -> Tensor:
         """x as the tensor that is computed with."""
         return self._items(x)
 
     def _items(self, x) -> Tensor:
-        x = as_data(x, reference(self), images=len(self.shape) == 3)
+        refuse_half(like := reference(self))
+        x = as_data(x, like, images=len(self.shape) == 3)
         if tuple(x.shape[1:]) != self.shape:
             want = ", ".join(map(str, self.shape))
             raise ShapeError(f"this flow takes (B, {want}), got {tuple(x.shape)}")
@@ -286,10 +297,10 @@ class InjectiveFlow(Shown, Pretrained, nn.Module):
         return self.tail.inverse(from_coarse_first(self.tail, self.embedding(u), self.shape))[0]
 
     def _log_prob_with_noise(self, x: Tensor, noise: float, samples: int) -> Tensor:
-        if not noise > 0:
-            raise UsageError(f"noise={noise:g}: give a standard deviation > 0")
-        if samples < 1:
-            raise UsageError(f"samples={samples}: at least 1")
+        if not (fits(noise, float) and 0 < noise < math.inf):
+            raise UsageError(f"noise={noise!r}: give a standard deviation, a number above 0")
+        if not (fits(samples, int) and samples >= 1):
+            raise UsageError(f"samples={samples!r}: a whole number, at least 1")
         mode, factor = self._posterior(x.detach(), noise)
         log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
         floor = self.embedding.n * (HALF_LOG_2PI + math.log(noise))
@@ -306,23 +317,27 @@ class InjectiveFlow(Shown, Pretrained, nn.Module):
     @torch.no_grad()
     def _posterior(self, x: Tensor, noise: float) -> tuple[Tensor, Tensor]:
         """Of N(z; 0, I) N(x; G(z), noise^2 I): its mode (B, k), and the Cholesky factor (B, k, k) of
-        I + J^T J / noise^2 there, J = dG/dz."""
+        I + J^T J / noise^2 there, J = dG/dz; NaN for items that are not finite."""
 
         def energy(z: Tensor, items: Tensor) -> Tensor:
             off = (x[items] - self._made(z)).flatten(1).square().sum(1)
             return 0.5 * z.square().sum(1) + 0.5 * off / noise**2
 
         mode = lbfgs.minimize(energy, self.encode(x), max_iter=_SEARCH).z
-        one = torch.eye(mode.shape[1]).to(mode)
-        return mode, torch.linalg.cholesky(one + gram(self._made, mode) / noise**2)
+        # in float64, where rounding leaves it positive definite at any noise
+        precision = gram(self._made, mode, torch.float64) / noise**2
+        precision.diagonal(dim1=1, dim2=2).add_(1)
+        factor, failed = torch.linalg.cholesky_ex(precision)
+        return mode, factor.masked_fill((failed > 0)[:, None, None], math.nan).to(mode)
 
     def _warn_if_far(self, x: Tensor, u: Tensor) -> None:
         usual = self.usual_distance
-        if not bool(usual.isfinite()):
+        if not applies() or not bool(usual.isfinite()):  # transforms of torch.func know no values
             return
         with torch.no_grad():
             distance = (x - self._point(u)).flatten(1).norm(dim=1)
-        far = int((distance > _FAR * usual).sum())
+            rounding = _ROUNDING * torch.finfo(x.dtype).eps * x.flatten(1).norm(dim=1)
+        far = int((distance > _FAR * usual + rounding).sum())
         if far:
             warn(
                 f"{far} of {len(x)} items are more than {_FAR:g} times as far from the manifold as "
@@ -339,7 +354,7 @@ def injective(
     width: int = 128,
     depth: int = 2,
     transform: str = "spline",
-    levels: int = 3,
+    levels: int | None = None,
     tail_steps: int | tuple[int, ...] = 4,
     hidden: int | tuple[int, ...] = 48,
     coarse: int = 0,
@@ -352,11 +367,11 @@ def injective(
 
     Args:
         shape: (D,) or (C, H, W).
-        latent: k, the numbers of a code, at least 2; by default an eighth of those of an item, at
-            most 64.
+        latent: k, the numbers of a code; by default an eighth of those of an item, 2 to 64.
         steps, width, depth, transform: of the core, couplings of k numbers, see `coupling`.
         levels, tail_steps, hidden: of the tail: a multi-scale `glow` of images with ``hidden``
-            channels, both also by level, finest first; of vectors, ``levels * tail_steps`` affine
+            channels, both also by level, finest first, by default of 3 levels or as often as the sides
+            can be halved (never: a `realnvp` of one scale); of vectors, ``levels * tail_steps`` affine
             couplings of ``hidden`` features.
         coarse: W makes the latents of so many of the tail's coarsest scales, and the finer ones are
             at their mode; 0: of all. It has k columns of as many numbers.
@@ -368,17 +383,26 @@ def injective(
             order of what they say; 0: none.
     """
     n = math.prod(shape)
+    if n < 2:
+        raise UsageError(f"items of shape {shape} have no manifold of fewer numbers")
     latent = max(2, min(64, n // 8)) if latent is None else latent
-    if not 2 <= latent <= n:
-        raise UsageError(f"latent={latent}: from 2 to {n}, the numbers of an item")
-    core = coupling(
-        (latent,), transform=transform, layers=steps, width=width, depth=depth, mix="lu"
-    ).bijection
-    if len(shape) == 3:
+    if not 1 <= latent <= n:
+        raise UsageError(f"latent={latent}: from 1 to {n}, the numbers of an item")
+    halved = next(k for k in (3, 2, 1, 0) if len(shape) < 3 or not any(s % 2**k for s in shape[1:]))
+    levels = halved if levels is None else levels
+    if len(shape) == 3 and any(s % 2**levels for s in shape[1:]):
+        raise UsageError(
+            f"levels={levels}: sides of {shape[1:]} are halved {halved} times at most: nothing is padded"
+        )
+    form = {"transform": transform, "layers": steps, "width": width, "depth": depth, "mix": "lu"}
+    core = (coupling if latent > 1 else autoregressive)((latent,), **form).bijection
+    if len(shape) == 3 and levels:
         tail = glow(shape, levels=levels, steps=tail_steps, hidden=hidden, activation="silu",
                     squeeze="haar", mix="swap").bijection  # fmt: skip
     elif isinstance(hidden, (tuple, list)):
-        raise UsageError(f"hidden={hidden}: one number, since vectors have no levels")
+        raise UsageError(f"hidden={hidden}: one number, since items of {shape} have no levels")
+    elif len(shape) == 3:
+        tail = realnvp_images(shape, levels=1, hidden=hidden).bijection
     else:
         layers = sum(per_level(tail_steps, levels, "tail_steps"))
         tail = coupling(shape, layers=layers, width=hidden, mix="lu").bijection

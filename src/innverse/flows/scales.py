@@ -17,6 +17,7 @@ from torch import Tensor
 from ..bijections import Bijection, Chain
 from ..bijections.multiscale import Haar, Partial, Squeezed
 from ..errors import ShapeError, UsageError
+from ..models.registry import fits
 
 
 def apart(layer: Any, z: Tensor) -> list[Tensor]:
@@ -67,8 +68,8 @@ def coarse_size(layer: Bijection, shape: tuple[int, ...], levels: int) -> int:
         UsageError: there are not so many scales.
     """
     shapes = scale_shapes(layer, shape)
-    if not 1 <= levels <= len(shapes):
-        raise UsageError(f"levels={levels}: this flow has {len(shapes)} scales, from 1 to that")
+    if not (fits(levels, int) and 1 <= levels <= len(shapes)):
+        raise UsageError(f"levels={levels!r}: this flow has {len(shapes)} scales, from 1 to that")
     return sum(math.prod(s) for s in shapes[:levels])
 
 

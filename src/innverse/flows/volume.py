@@ -16,6 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..seeding import fixed_signs
+
 _NUMBERS = 2**24  # of a Jacobian at once
 _STEPS = 30  # of Lanczos and of conjugate gradients
 _SEED = 0
@@ -26,20 +28,27 @@ class Volume:
 
     Args:
         exact_dims: k up to which it is exact.
-        probes: random directions of the estimate, the same at every call.
+        probes: random directions of the estimate.
     """
 
     def __init__(self, exact_dims: int = 256, probes: int = 8):
         self.exact_dims, self.probes = exact_dims, probes
 
-    def __call__(self, point: Callable[[Tensor], Tensor], u: Tensor, value: bool = True) -> Tensor:
-        """``value=False``: only the gradient is right (what training needs), which is cheaper."""
+    def __call__(
+        self, point: Callable[[Tensor], Tensor], u: Tensor, value: bool = True, fresh: bool = False
+    ) -> Tensor:
+        """``value=False``: only the gradient is right (what training needs), which is cheaper.
+        ``fresh`` directions come from torch's global generator, others are the same at every call and
+        for every item.
+        """
         if u.shape[1] <= self.exact_dims:
             return 0.5 * torch.linalg.slogdet(gram(point, u))[1]
-        g = torch.Generator().manual_seed(_SEED)
+        if fresh:
+            signs = 2 * torch.randint(0, 2, (self.probes, *u.shape), device=u.device).to(u) - 1
+        else:
+            signs = fixed_signs((self.probes, 1, u.shape[1]), _SEED, u)
         total = u.new_zeros(len(u))
-        for _ in range(self.probes):
-            eps = (2 * torch.randint(0, 2, u.shape, generator=g) - 1).to(u)
+        for eps in signs.expand(-1, *u.shape):
             with torch.no_grad():
                 product = lambda v: _gram(point, u.detach(), v)  # noqa: E731
                 found = 0.5 * _quadrature(product, eps) if value else torch.zeros_like(total)
@@ -54,13 +63,16 @@ class Volume:
         return total / self.probes
 
 
-def gram(point: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
-    """J^T J (B, k, k), by the k columns of J."""
+def gram(point: Callable[[Tensor], Tensor], u: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """J^T J (B, k, k), by the k columns of J; in the type of u, or summed in ``dtype``."""
+    dtype = dtype or u.dtype
+    if not len(u):
+        return u.new_zeros(0, u.shape[1], u.shape[1], dtype=dtype)
     jacobian = torch.func.vmap(torch.func.jacfwd(lambda u: point(u[None]).flatten()))
     with torch.no_grad():
         n = point(u[:1]).numel()
     parts = u.split(max(1, _NUMBERS // (u.shape[1] * n)))
-    return torch.cat([j.mT @ j for j in map(jacobian, parts)])
+    return torch.cat([j.mT @ j for j in (jacobian(part).to(dtype) for part in parts)])
 
 
 def _push(point: Callable[[Tensor], Tensor], u: Tensor, v: Tensor) -> Tensor:

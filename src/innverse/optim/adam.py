@@ -40,7 +40,7 @@ def minimize(
             relatively; 0 never stops early.
     """
     objective = Objective(fun, z0)
-    z = z0.detach().reshape(z0.shape[0], -1).clone()
+    z = z0.detach().flatten(1).clone()
     batch = z.shape[0]
     best, mean, square = z.clone(), torch.zeros_like(z), torch.zeros_like(z)
     # scalars per item: steps since the last retreat, learning rate, best value and its gradient

@@ -55,7 +55,7 @@ class _Run:
         self.shape, self.device = z0.shape, z0.device
         self.eps = torch.finfo(z0.dtype).eps
 
-        self.z = z0.detach().reshape(z0.shape[0], -1).clone()
+        self.z = z0.detach().flatten(1).clone()
         batch, n = self.z.shape
         self.grad = torch.zeros_like(self.z)
         self.direction = torch.zeros_like(self.z)
@@ -72,7 +72,7 @@ class _Run:
         active = list(range(self.shape[0]))
         rounds = 0
         try:
-            active = self._start(active)
+            active = self._start(active) if active else []
             rounds = 1
             while active and not self._stopped(callback, rounds, active):
                 active = self._round(active)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..errors import ShapeError
+from .. import torch_private
+from ..errors import ShapeError, UsageError
 
 
 @dataclass
@@ -113,12 +114,18 @@ class Objective:
     """
 
     def __init__(self, fun: Callable, z0: Tensor):
+        if torch_private.transforms_active():
+            raise UsageError(
+                "a search cannot run inside a transform of torch.func: give it the whole batch, and "
+                "differentiate by torch.autograd"
+            )
         self.fun = fun if _takes_two(fun) else lambda z, idx: fun(z)
         self.shape = z0.shape[1:]
 
     def __call__(self, flat: Tensor, idx: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            z = flat.detach().reshape(-1, *self.shape).requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            z = flat.detach().reshape(-1, *self.shape)
+            z = (z.clone() if z.is_inference() else z).requires_grad_()
             out = self.fun(z, idx)
             values, grads = out if isinstance(out, tuple) else (out, None)
             if values.shape != (z.shape[0],):
