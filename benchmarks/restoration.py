@@ -2,6 +2,7 @@
 
     python benchmarks/restoration.py --data DIR                   all cells that are not there yet
     python benchmarks/restoration.py --data DIR --tasks 'deblur*' --methods '*pnp' wavelets
+    python benchmarks/restoration.py --data DIR --datasets set12-64
     python benchmarks/restoration.py --data DIR --tune            weights, on training pictures
     python benchmarks/restoration.py --quick                      that it all runs, in seconds
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--only", choices=CELLS, nargs="+", default=CELLS, metavar="FILE")
     parser.add_argument("--tasks", nargs="+", default=["*"], metavar="PATTERN")
     parser.add_argument("--methods", nargs="+", default=["*"], metavar="PATTERN")
+    parser.add_argument("--datasets", nargs="+", default=["*"], metavar="PATTERN")
     parser.add_argument("--dncnn", type=Path, help="weights of DnCNN for noise 25 of 255")
     parser.add_argument("--patches", type=Path, help="a patch flow (default: one is trained)")
     parser.add_argument("--peers", action="store_true", help="deepinv's methods too")
@@ -52,8 +54,9 @@ def main() -> None:
     runs = HERE.parent / "runs"
     work = args.work or (args.out / "work" if args.quick else runs / "restoration")
     setting = Setting(
-        work, args.data, args.quick, args.dncnn, args.patches, args.peers, args.tasks, args.methods
-    )
+        work, args.data, args.quick, args.dncnn, args.patches, args.peers,
+        args.tasks, args.methods, args.datasets,
+    )  # fmt: skip
     if args.tune:
         tune(setting, args.only, args.out / "tuned.json" if args.quick else TUNED)
         return

@@ -31,13 +31,15 @@ Restore = Callable[[Tensor, LinearPhysics, float, Setting], Tensor]
 @dataclass(frozen=True)
 class Way:
     """``grid``: the weights that are tried on training pictures, of all tasks but ``untuned``;
-    ``usual``: what counts without; ``small``: only on crops, since it is dear."""
+    ``tuned_on``: the side of those; ``usual``: what counts without; ``small``: only on crops, since it
+    is dear."""
 
     restore: Restore
     grid: tuple[float, ...] = ()
     untuned: str = ""
     usual: float = 1.0
     small: bool = False
+    tuned_on: int = _pictures.SIDE
 
     def weights(self, task: str) -> tuple[float, ...]:
         return () if fnmatch(task, self.untuned) else self.grid
@@ -170,13 +172,21 @@ WAYS: dict[str, Way] = {
     "pseudo-inverse": Way(pseudo_inverse),
     "total variation": Way(total_variation, (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)),
     "wavelets": Way(wavelets, (0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)),
-    "EPLL": Way(epll, _LESS),
-    "DnCNN": Way(dncnn, _LESS),
-    "zoo prior, pnp": Way(ours("pnp", "strength"), _STRENGTHS, "denoise-*", 0.0),
-    "zoo prior, MAP": Way(ours("map", "beta"), (0.5, 1.0)),
+    "EPLL": Way(epll, _LESS, tuned_on=_pictures.SMALL),
+    "DnCNN": Way(dncnn, _LESS, tuned_on=_pictures.SMALL),
+    "zoo prior, pnp": Way(
+        ours("pnp", "strength"), _STRENGTHS, "denoise-*", 0.0, tuned_on=_pictures.SMALL
+    ),
+    "zoo prior, MAP": Way(ours("map", "beta"), (0.5, 1.0), tuned_on=_pictures.SMALL),
     "zoo prior, posterior mean": Way(posterior_mean, small=True),
-    "patch flow, pnp": Way(ours("pnp", "strength", patch_flow), _STRENGTHS, "denoise-*", 0.0),
-    "patch flow, gradient": Way(patchnr, _LESS),
+    "patch flow, pnp": Way(
+        ours("pnp", "strength", patch_flow),
+        _STRENGTHS,
+        "denoise-*",
+        0.0,
+        tuned_on=_pictures.SMALL,
+    ),
+    "patch flow, gradient": Way(patchnr, _LESS, tuned_on=_pictures.SMALL),
 } | {name: Way(restore, _LESS) for name, restore in _deepinv.WAYS.items()}
 
 

@@ -14,11 +14,8 @@ from innverse.physics import read_kernels
 
 from ._setting import Setting
 
-TUNED_ON, SIDE, SMALL = (
-    4,
-    128,
-    64,
-)  # pictures of their middle SIDE^2 pixels; dear methods have SMALL^2
+TUNED_ON, SIDE = 4, 128  # pictures of their middle SIDE^2 pixels
+SMALL = 64  # the side that dear methods have
 
 
 def middle(x: Tensor, side: int) -> Tensor:
@@ -34,13 +31,13 @@ def test(setting: Setting) -> list[Tensor]:
     return [source[i][None].float() / 255 for i in range(len(source))]
 
 
-def training(setting: Setting) -> list[Tensor]:
+def training(setting: Setting, side: int = SIDE) -> list[Tensor]:
     """Middle parts of photographs that no test has."""
     if setting.quick:
         return [synthetic(10, 32)]
     source = open_images(setting.archive("natural_train.tar"), subset="bsds400", channels=1)
     step = len(source) // TUNED_ON
-    return [middle(source[i * step][None].float() / 255, SIDE) for i in range(TUNED_ON)]
+    return [middle(source[i * step][None].float() / 255, side) for i in range(TUNED_ON)]
 
 
 def patches(setting: Setting, number: int, side: int) -> Tensor:

@@ -38,6 +38,7 @@ class Setting:
     peers: bool = False
     tasks: list[str] = field(default_factory=lambda: ["*"])
     methods: list[str] = field(default_factory=lambda: ["*"])
+    datasets: list[str] = field(default_factory=lambda: ["*"])
     tuned: dict[str, dict[str, float]] = field(
         default_factory=lambda: json.loads(TUNED.read_text())["weights"] if TUNED.exists() else {}
     )
@@ -45,7 +46,7 @@ class Setting:
 
     def wants(self, task: str, dataset: str, method: str) -> bool:
         """Whether a cell was asked for and is not there yet."""
-        asked = (task, self.tasks), (method, self.methods)
+        asked = (task, self.tasks), (method, self.methods), (dataset, self.datasets)
         chosen = all(any(fnmatch(name, p) for p in patterns) for name, patterns in asked)
         return chosen and (task, dataset, method) not in self.done
 

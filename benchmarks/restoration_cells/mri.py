@@ -58,7 +58,7 @@ WAYS = {
 }
 
 
-def down_to_a_level(usual: float = 0.06, steps: int = 30) -> Way:
+def down_to_a_level(usual: float = 0.04, steps: int = 30) -> Way:
     """Plug and play whose last denoising has a level of its own, the weight: what coils and gaps make
     of the noise, and what the coils do not tell, is more than the noise of a measurement."""
     return plug_and_play(ZOO, usual, steps, "sigma", strength=STRENGTH)

@@ -83,7 +83,7 @@ def rows(setting: Setting) -> Rows:
 
 def tune(setting: Setting) -> Iterator[tuple[str, str, dict[float, float]]]:
     """(method, task, {weight: PSNR}) on training pictures."""
-    pictures = _pictures.training(setting)
+    pictures = functools.cache(functools.partial(_pictures.training, setting))
     for (task, make), (method, way) in itertools.product(
         tables(setting).items(), _methods.WAYS.items()
     ):
@@ -96,7 +96,7 @@ def tune(setting: Setting) -> Iterator[tuple[str, str, dict[float, float]]]:
                 setting.tuned.setdefault(method, {})[task] = weight
                 some = [
                     judged(x, functools.partial(_methods.restored, method, task, y, a, setting))[0]
-                    for x, y, a in measured(make, pictures)
+                    for x, y, a in measured(make, pictures(way.tuned_on))
                 ]
                 mean[weight] = sum(s.psnr for s in some) / len(some)
         except (NoData, InnverseError) as error:
