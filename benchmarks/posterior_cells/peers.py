@@ -61,6 +61,8 @@ def run(setting: Setting) -> dict:
         "deepinv": _deepinv.load().__version__, "tasks": {},
     }  # fmt: skip
     for name, (operator, noise) in tasks(side).items():
+        if not setting.wants(name):
+            continue
         operator.noise = physics.GaussianNoise(noise)
         result["tasks"][name] = _task(setting, name, prior, operator, noise, (side, items))
         setting.save(result)
