@@ -15,8 +15,8 @@ from innverse.metrics.chains import effective_size, r_hat
 
 from .pictures import CHUNK, GROUPS, SAMPLER, TASKS, pictures
 
-SAMPLED = SAMPLER | {"draws": 1000}
-WINDOWS = ((0, 125), (0, 250), (125, 250), (250, 250), (0, 500))  # thrown away, kept of each chain
+SAMPLED = SAMPLER | {"draws": 800}
+WINDOWS = ((0, 100), (0, 200), (100, 200), (200, 200), (0, 400))  # thrown away, kept of each chain
 
 
 def run(setting) -> dict:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 
+import harness
 import torch
 from torch import Tensor
 
@@ -58,9 +59,11 @@ def run(setting: Setting) -> dict:
     prior = innverse.load("natural-gray")
     result: dict = {
         "side": side, "pictures": items, "chains": CHAINS, "sigma": SIGMA,
-        "deepinv": _deepinv.load().__version__, "tasks": {},
+        "deepinv": _deepinv.load().__version__, "tasks": dict(setting.there.get("tasks", {})),
     }  # fmt: skip
     for name, (operator, noise) in tasks(side).items():
+        if not setting.wants(name):
+            continue
         operator.noise = physics.GaussianNoise(noise)
         result["tasks"][name] = _task(setting, name, prior, operator, noise, (side, items))
         setting.save(result)
@@ -171,3 +174,25 @@ def _ahead(tasks: dict) -> dict[str, dict[str, float | None]]:
             met = not theirs.get("diverged") and (theirs["R-hat of 99 %"] or 1.0) <= 1.05
             found[name][peer] = mine / theirs["effective draws a second"] if met else None
     return found
+
+
+def table(result: dict) -> str:
+    rows = []
+    for task, told in result["tasks"].items():
+        for name, found in told.items():
+            if found.get("diverged"):
+                rows.append([task, name, *["diverged"] * 5, f"{found['evaluations']}"])
+                continue
+            r = found["R-hat of 99 %"]
+            rows.append([
+                task,
+                name,
+                f"{100 * found['coverage of 90 %']:.0f}",
+                f"{found['dB of the mean']:.2f}",
+                f"{1000 * found['CRPS']:.2f}",
+                "-" if r is None else f"{r:.2f}",
+                f"{found['effective draws a second']:.1f}",
+                f"{found['evaluations']}",
+            ])  # fmt: skip
+    head = ["task", "sampler", "90 % hold, %", "mean, dB", "CRPS x 1000", "R-hat of 99 %"]
+    return harness.table([*head, "effective draws a second", "evaluations"], rows)
