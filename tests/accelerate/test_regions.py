@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from innverse import flows, nets
 from innverse.accelerate import regions
@@ -162,19 +161,45 @@ def test_a_compiler_that_fails_is_left_alone(compiled, monkeypatch):
     regions._broken.clear()
 
 
+class Operations(TorchDispatchMode):
+    """Counts them, and lets them be."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += 1
+        return operation(*args, **(kwargs or {}))
+
+    def within(self, function):
+        def run(*tensors):
+            with self:
+                return function(*tensors)
+
+        return run
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # the first time the compiler of C++ is asked what it knows
 def test_kernels_of_the_compiler_are_few_and_right(compiled, monkeypatch):
     from torch._inductor import metrics
 
-    monkeypatch.setattr(regions, "_BACKEND", "inductor")
-    metrics.reset()
     flow = away(flows.build("nsf", (6,), layers=1, width=8).double())
     x = torch.randn(64, 6).double()
-    twin = copy.deepcopy(flow)
-    right = torch.autograd.grad(twin.log_prob(x).sum(), [*twin.parameters()])
+
+    def gradient():
+        return torch.autograd.grad(flow.log_prob(x).sum(), [*flow.parameters()])
+
+    right, operations = gradient(), Operations()
+    with repeated_work(), monkeypatch.context() as counting:
+        counting.setattr(regions, "_compile", lambda function, name: operations.within(function))
+        gradient()
+    regions._of.cache_clear()
+    monkeypatch.setattr(regions, "_BACKEND", "inductor")
+    metrics.reset()
     with repeated_work():
-        found = torch.autograd.grad(flow.log_prob(x).sum(), [*flow.parameters()])
+        found = gradient()
     torch.testing.assert_close(found, right, rtol=1e-8, atol=1e-8)
-    assert compiled == ["_map", "d__map"] and metrics.generated_kernel_count <= 6
+    assert compiled == ["_map", "d__map"]
+    # C++ for a processor takes 13 loops for 364 operations (PyTorch 2.13)
+    assert 0 < 20 * metrics.generated_kernel_count <= operations.count
     assert torch.distributions.Distribution._validate_args  # which the compiler switches off

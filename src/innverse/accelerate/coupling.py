@@ -62,9 +62,10 @@ class Fused:
         kind: perceptron.Kind,
         tensors: tuple[Tensor, ...],
         condition: Tensor | None,  # appended to the kept channels
+        weights: perceptron.Weights | None,  # the tensors as the kernel takes them
     ):
         self.split, self.transform, self.kind = split, transform, kind
-        self.tensors, self.condition = tensors, condition
+        self.tensors, self.condition, self.weights = tensors, condition, weights
 
     @classmethod
     def find(cls, coupling: Any, x: Tensor, c: Tensor | None) -> Fused | None:
@@ -123,10 +124,6 @@ class Fused:
         )
         return x, *self.network_backward(x, condition, tensors, kept, g_p, g_x, needed, signs)
 
-    @functools.cached_property
-    def weights(self) -> perceptron.Weights:
-        return perceptron.Weights(self.tensors)
-
     def network(self, x, condition, keep: bool, signs: bool = False):
         rows = self._rows(x, condition)
         return perceptron.forward(rows, self.kind, self.weights, keep, signs)
@@ -156,6 +153,9 @@ class Fused:
         b, log_derivative = getattr(self.transform, direction)(b, p)
         return self.split.merge(a, b), log_derivative.flatten(1).sum(1)
 
+    def without_tensors(self) -> Fused:
+        return Fused(self.split, self.transform, self.kind, (), None, None)
+
     def _rows(self, x: Tensor, condition: Tensor | None) -> perceptron.Rows:
         if condition is None:
             return perceptron.Rows(x, self.split.first_kept, self.split.keep)
@@ -180,7 +180,7 @@ class _Node(torch.autograd.Function):
         # checkpointing sees and drops saved tensors only, so the node holds no others of its own;
         # those of frozen networks are there anyway
         frozen = not any(ctx.needs_input_grad[3:])
-        ctx.found = found if frozen else Fused(found.split, found.transform, found.kind, (), None)
+        ctx.found = found if frozen else found.without_tensors()
         ctx.direction, ctx.n = direction, len(tensors)
         # the gradient of the inverse is read off its result
         of = given if direction == "forward" else out
@@ -198,7 +198,8 @@ class _Node(torch.autograd.Function):
             inputs = x, condition, *tensors
             return None, None, *handwritten.exact(formula, inputs, gradients, needed)
         if not found.tensors:
-            found = Fused(found.split, found.transform, found.kind, tuple(tensors), None)
+            weights = perceptron.Weights(tensors)
+            found = Fused(found.split, found.transform, found.kind, tuple(tensors), None, weights)
         kernel, g, g_logdet = found.transform.kernel, dense(gradients[0]), gradients[1].contiguous()
         inverse = ctx.direction == "inverse"
         run = kernel.coupling_inverse_backward if inverse else kernel.coupling_backward

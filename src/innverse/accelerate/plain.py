@@ -28,6 +28,7 @@ class Plain(NamedTuple):
     kind: Kind
     tensors: tuple[Tensor, ...]
     condition: Tensor | None = None
+    weights: perceptron.Weights | None = None  # the tensors, once a kernel is known to serve them
 
 
 _any_global_hook = getattr(_module, "_has_any_global_hook", lambda: False)
@@ -37,14 +38,15 @@ def served_by_kernel(net: Any, x: Tensor, c: Tensor | None, channels: int) -> Pl
     """What ``net`` amounts to for ``channels`` of the channels of x, if the kernel serves it."""
     if (found := net.as_plain(x, c)) is None:
         return None
-    kind, tensors, condition = found
+    kind, tensors, condition, _ = found
     if condition is not None:
         if not memory.plain(condition):
             return None
         channels += condition.shape[1]
-    sizes = perceptron.applies(x, kind, tensors, channels)
-    worth = sizes and (not kind.bf16 or bfloat16.is_worth_it(kind, x, sizes))
-    return found if worth else None
+    weights = perceptron.applies(x, kind, tensors, channels)
+    if weights is None or (kind.bf16 and not bfloat16.is_worth_it(kind, x, weights.sizes)):
+        return None
+    return Plain(kind, tensors, condition, weights)
 
 
 def by_kernel(net: Any, x: Tensor, c: Tensor | None) -> Callable[[Tensor], Tensor] | None:
@@ -54,13 +56,10 @@ def by_kernel(net: Any, x: Tensor, c: Tensor | None) -> Callable[[Tensor], Tenso
     applies = handwritten.applies() and memory.plain(x)
     if not applies or (found := served_by_kernel(net, x, c, x.shape[1])) is None:
         return None
-    kind, tensors, condition = found
-    weights = None
+    kind, tensors, condition, weights = found
 
     def run(x: Tensor) -> Tensor:
-        nonlocal weights
         x = x if condition is None else torch.cat((x, condition), 1)
-        weights = weights or perceptron.Weights(tensors)
         y = perceptron.apply(x, kind, *tensors, weights=weights)
         return y.to(torch.bfloat16) if kind.bf16 else y
 

@@ -3,7 +3,7 @@
 //     z = x exp(s) + t,  s = u / sqrt(1 + (u / bound)^2),  on the mapped channels; the others stay
 //
 // x, z: rows of C channels; p: rows of the raw scales u and the shifts t of the mapped channels; an
-// item has `positions` rows. The mathematics is that of bijections/affine.py.
+// item has `positions` rows. The mathematics is that of bijections/elementwise.py.
 
 #include <cmath>
 #include <vector>

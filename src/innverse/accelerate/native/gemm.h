@@ -46,10 +46,11 @@ inline void add_product(Vec& sum, Pair a, Vec b) {
 
 enum class A { by_rows, by_columns };  // the layout of A: a[i lda + k] or a[k lda + i]
 
-// How C begins: at a row of biases, at zero (bias = null), or at what it holds
+// How C begins: at a row of biases, at zero (bias = null), or at what it holds; and whether max(., 0) of
+// the sum is stored
 struct Start {
     const float* bias = nullptr;
-    bool add = false;
+    bool add = false, relu = false;
 };
 
 // M rows and NV vectors of C, of which `columns` numbers are stored
@@ -81,6 +82,12 @@ inline __attribute__((always_inline)) void tile(int64_t depth, const Word* a, in
         if (layout == A::by_columns) a += lda;
 #pragma GCC unroll 16
         for (int i = 0; i < POINTERS; ++i) ++row[i];
+    }
+    if (start.relu) {
+#pragma GCC unroll 32
+        for (int i = 0; i < M; ++i)
+#pragma GCC unroll 8
+            for (int j = 0; j < NV; ++j) sum[i][j] = sum[i][j] < 0 ? Vec{} : sum[i][j];  // NaN stays
     }
 #pragma GCC unroll 32
     for (int i = 0; i < M; ++i) {
@@ -127,7 +134,7 @@ void multiply(int64_t m, int64_t depth, int64_t n, const Word* a, int64_t lda, c
         const int columns = (int)((end < n ? end : n) - first);
         const Word* from = ldb ? b + first : b + first * depth;
         const int64_t ld = ldb ? ldb : width * LANES;
-        const Start here{start.bias ? start.bias + first : nullptr, start.add};
+        const Start here{start.bias ? start.bias + first : nullptr, start.add, start.relu};
         switch (width) {
             case 1: panel<1, layout>(m, depth, a, lda, from, ld, c + first, ldc, columns, here); break;
             case 2: panel<2, layout>(m, depth, a, lda, from, ld, c + first, ldc, columns, here); break;

@@ -71,6 +71,18 @@ def addresses(tensors: Sequence[Tensor | None], shapes: Iterable[Sequence[int]])
     return _array(len(tensors))(*[None if t is None else address(t, shape) for t, shape in pairs])
 
 
+def found(tensors: Sequence[Tensor]) -> ctypes.Array:
+    """As `addresses`, of what `dense` or `contiguous` has just made of `plain` tensors.
+
+    Raises:
+        InnverseError: their storage is gone.
+    """
+    places = [t.data_ptr() for t in tensors]
+    if not all(places):
+        raise InnverseError("a kernel was given weights without storage")
+    return _array(len(tensors))(*places)
+
+
 @functools.cache
 def _array(n: int) -> type[ctypes.Array]:
     return ctypes.c_void_p * n

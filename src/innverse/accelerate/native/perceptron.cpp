@@ -82,15 +82,15 @@ void add_to(int64_t count, const float* from, int64_t apart, bool first, float* 
 }
 
 // A hidden layer's activations in words from its sums u, which are kept or not: for float32 the sums
-// already lie where they are kept
+// already lie where they are kept, and the product has taken ReLU of them
 template <class Word>
 const Word* hidden_layer(const Perceptron& n, int64_t m, int64_t size, float* u, Word* kept,
                          uint8_t* signs, Word* hidden) {
     for (int64_t i = 0; signs && i < m * size; ++i) signs[i] = u[i] > 0;
     if constexpr (std::is_same_v<Word, float>) {
-        float* to = n.silu ? hidden : u;
-        activate(n.silu, m * size, u, to);
-        return to;
+        if (!n.silu) return u;
+        activate(true, m * size, u, hidden);
+        return hidden;
     } else {
         const int64_t apart = words<Word>(size);
         for (int64_t i = 0; kept && n.silu && i < m; ++i) narrow(size, u + i * size, kept + i * apart);
@@ -148,8 +148,9 @@ void forward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, c
                 if constexpr (std::is_same_v<Word, float>)
                     if (l < last) to = keep ? keep : hidden;
                 const bool biased = l < last || !n.image();  // else the contributions are, added up
+                const bool relu = std::is_same_v<Word, float> && l < last && !n.silu;
                 multiply<A::by_rows>(m, words<Word>(n.n(l - 1)), size, in, ld, work.packed[l], 0, to, size,
-                                     {biased ? work.bias[l] : nullptr, false});
+                                     {biased ? work.bias[l] : nullptr, false, relu});
                 if (l == last) break;
                 in = hidden_layer(n, m, size, to, keep, n.signs ? (uint8_t*)row : nullptr, hidden);
                 ld = words<Word>(size);

@@ -59,14 +59,14 @@ def formula(kind: Kind, x: Tensor, *tensors: Tensor) -> Tensor:
 
 def applies(
     x: Tensor, kind: Kind, tensors: Sequence[Tensor], channels: int | None = None
-) -> tuple[int, ...] | None:
-    """The channels from layer to layer where the kernel serves x (B, C) or (B, C, H, W) and these
-    weights, and these fit one another, and take ``channels`` channels; else None."""
+) -> Weights | None:
+    """The weights for the kernel where it serves x (B, C) or (B, C, H, W) and these tensors, and these
+    fit one another, and take ``channels`` channels; else None."""
     here = kind.activation in ACTIVATIONS and x.dim() in (2, 4) and x.numel() > 0
     if not (here and memory.plain(x, *tensors)) or _library() is None:
         return None
     sizes = _sizes(x.dim(), tuple([t.shape for t in tensors]))
-    return sizes if sizes and channels in (None, sizes[0]) else None
+    return Weights(tensors, sizes) if sizes and channels in (None, sizes[0]) else None
 
 
 @dataclass
@@ -93,19 +93,21 @@ def _all_of(x: Tensor) -> Rows:
 
 
 class Weights:
-    """The tensors of a network as the kernel takes them: dense matrices and biases."""
+    """The tensors of a network as the kernel takes them: dense matrices and biases.
 
-    def __init__(self, tensors: Sequence[Tensor]):
+    ``sizes`` are those that `applies` found, which has then looked at the tensors too.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], sizes: tuple[int, ...] | None = None):
         self.shapes = tuple([t.shape for t in tensors])
         self.axes = tensors[0].dim()
-        found = _sizes(self.axes, self.shapes)
-        if found is None:
+        found = sizes or (memory.plain(*tensors) and _sizes(self.axes, self.shapes))
+        if not found:
             raise InnverseError(f"no kernel for weights {[tuple(s) for s in self.shapes]}")
         self.sizes = found  # channels of the input, the hidden layers and the result
         matrices = [dense(w) for w in tensors[::2]]
         biases = [b.contiguous() for b in tensors[1::2]]
-        self.pointers = addresses(matrices, self.shapes[::2])
-        self.bias_pointers = addresses(biases, self.shapes[1::2])
+        self.pointers, self.bias_pointers = memory.found(matrices), memory.found(biases)
         self._owned = matrices, biases
 
 
@@ -126,14 +128,12 @@ def forward(
 
     With ``signs`` that is a byte for each number, from which it cannot make gradients of weights.
     """
-    settings = _settings_for(x, kind, weights, signs)
-    out = _empty_like(x.tensor, settings.size[settings.layers])
-    shapes = _kept_shapes(settings, kind, signs)
-    kept = [x.tensor.new_empty(s) for s in shapes] if keep else []
-    _run(
-        "forward", settings, x.tensor,
-        x.pointer, x.apart, weights.pointers, weights.bias_pointers,
-        addresses(kept or [None] * len(shapes), shapes), address(out, out.shape),
+    call = _call_for(x, kind, weights, signs)
+    out = _empty_like(x.tensor, weights.sizes[-1])
+    kept = [x.tensor.new_empty(s) for s in call.kept] if keep else []
+    call.forward(
+        x.tensor, x.pointer, x.apart, weights.pointers, weights.bias_pointers,
+        addresses(kept, call.kept) if keep else call.nothing, address(out, out.shape),
     )  # fmt: skip
     return out, kept
 
@@ -150,15 +150,14 @@ def backward(
     signs: bool = False,
 ) -> list[Tensor | None]:
     """The gradients of those ``tensors`` that are ``needed``; that of x is added to ``g_x``."""
-    settings = _settings_for(x, kind, weights, signs)
+    call = _call_for(x, kind, weights, signs)
     found = [_gradient(t) if need else None for t, need in zip(tensors, needed, strict=True)]
     g = dense(g)  # named, so that it outlives the call
     batch, _, *space = x.tensor.shape
     if g_x and (g_x.channels != x.channels or g_x.tensor.shape[::2] != x.tensor.shape[::2]):
         raise InnverseError(f"a gradient {tuple(g_x.tensor.shape)} for {tuple(x.tensor.shape)}")
-    _run(
-        "backward", settings, x.tensor,
-        x.pointer, x.apart, weights.pointers, addresses(kept, _kept_shapes(settings, kind, signs)),
+    call.backward(
+        x.tensor, x.pointer, x.apart, weights.pointers, addresses(kept, call.kept),
         address(g, (batch, weights.sizes[-1], *space)), g_x and g_x.pointer, g_x.apart if g_x else 0,
         addresses(found[::2], weights.shapes[::2]), addresses(found[1::2], weights.shapes[1::2]),
     )  # fmt: skip
@@ -202,12 +201,12 @@ def _library() -> ctypes.CDLL | None:
     return library
 
 
-def _settings_for(x: Rows, kind: Kind, weights: Weights, signs: bool) -> _Settings:
+def _call_for(x: Rows, kind: Kind, weights: Weights, signs: bool) -> _Call:
     if x.tensor.dim() != weights.axes or x.channels != weights.sizes[0]:
         raise InnverseError(
             f"a network of {weights.sizes[0]} channels on {x.channels} of {tuple(x.tensor.shape)}"
         )
-    return _settings(x.tensor.shape, x.apart, weights.sizes, kind, signs, torch.get_num_threads())
+    return _call(x.tensor.shape, x.apart, weights.sizes, kind, signs, torch.get_num_threads())
 
 
 @functools.lru_cache(maxsize=1024)
@@ -227,37 +226,51 @@ def _sizes(axes: int, shapes: tuple[torch.Size, ...]) -> tuple[int, ...] | None:
     return tuple(sizes)
 
 
-def _kept_shapes(settings: _Settings, kind: Kind, signs: bool) -> list[tuple[int]]:
-    """Of what `forward` keeps for `backward`: a row for every hidden layer, and some to spare."""
-    each = 4 if signs else 2 if kind.bf16 else 1  # numbers in a word
-    sizes = (settings.size[i] for i in range(1, settings.layers))
-    return [(settings.rows * -(-n // each) + _SPARE,) for n in sizes]
-
-
 def signs_suffice(kind: Kind, needed: Sequence[bool]) -> bool:
     """Whether `backward` can do with the signs of the hidden layers."""
     return kind.activation == "relu" and not any(needed)
 
 
+class _Call:
+    """The kernels for one network and size of a batch, with what is always the same about them."""
+
+    def __init__(self, settings: _Settings, kind: Kind):
+        library = _library()
+        assert library is not None  # since `applies`
+        self.settings = ctypes.byref(settings)
+        self.run = library.perceptron_forward, library.perceptron_backward
+        sizes = library.perceptron_forward_scratch, library.perceptron_backward_scratch
+        self.scratch = [(size(self.settings),) for size in sizes]
+        # the shapes of what forward keeps for backward: a row for every hidden layer, and some to spare
+        each = 4 if settings.signs else 2 if kind.bf16 else 1  # numbers in a word
+        hidden = settings.size[1 : settings.layers]
+        self.kept = [(settings.rows * -(-n // each) + _SPARE,) for n in hidden]
+        self.nothing = addresses([None] * len(hidden), self.kept)
+
+    def forward(self, like: Tensor, *arguments) -> None:
+        self._run(0, like, *arguments)
+
+    def backward(self, like: Tensor, *arguments) -> None:
+        self._run(1, like, *arguments)
+
+    def _run(self, which: int, like: Tensor, *arguments) -> None:
+        size = self.scratch[which]
+        scratch = like.new_empty(size)
+        # all as pointers: a size takes eight bytes as well
+        self.run[which](self.settings, address(scratch, size), *arguments)
+
+
 @functools.lru_cache(maxsize=1024)
-def _settings(
+def _call(
     shape: torch.Size, apart: int, sizes: tuple[int, ...], kind: Kind, signs: bool, threads: int
-):
+) -> _Call:
     height, width = shape[2:] if len(shape) == 4 else (0, 0)
-    return _Settings(
+    settings = _Settings(
         shape.numel() // apart, height, width, len(sizes) - 1,
         kind.activation == "silu", threads, kind.bf16, signs, 0,
         (ctypes.c_int64 * (_MOST + 1))(*sizes),
     )  # fmt: skip
-
-
-def _run(name: str, settings: _Settings, like: Tensor, *arguments) -> None:
-    library = _library()
-    size = (getattr(library, f"perceptron_{name}_scratch")(ctypes.byref(settings)),)
-    scratch = like.new_empty(size)
-    # all as pointers: a size takes eight bytes as well
-    run = getattr(library, f"perceptron_{name}")
-    run(ctypes.byref(settings), address(scratch, size), *arguments)
+    return _Call(settings, kind)
 
 
 def _gradient(t: Tensor) -> Tensor:
@@ -268,4 +281,5 @@ def _gradient(t: Tensor) -> Tensor:
 def _empty_like(x: Tensor, channels: int) -> Tensor:
     """Room for ``channels`` channels, dense, in the layout of `dense`."""
     batch, _, *space = x.shape
-    return x.new_empty(batch, *space, channels).movedim(-1, 1)
+    made = x.new_empty(batch, *space, channels)
+    return made.movedim(-1, 1) if space else made
