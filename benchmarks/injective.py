@@ -40,6 +40,7 @@ from innverse.studies.compare.contestants import Contestant
 SECONDS, BATCH = 30.0, 512  # of processor time of a training
 NOISE = 0.01  # around the manifold
 STEPS = (50, 100)  # of the plain search
+LAST = 0.01  # the noise level of the prior where it ends
 
 
 # ---- manifolds of which everything is known: the chart a (B, 2) of N(0, I), its point, its area ----
@@ -167,13 +168,14 @@ def coarse(args) -> dict | None:
                      "evaluations": float(evaluations), **more})  # fmt: skip
         print(rows[-1], flush=True)
 
-    def then_map(name: str, first, levels: list[float], steps: int, **more) -> None:
-        """The plain search from ``first`` on, through falling noise levels of the prior."""
+    def then_map(name: str, first, steps: int, **more) -> None:
+        """The plain search from ``first`` on, at its last level at once and by way of another."""
         spent = float(first.evaluations.double().mean())
-        found = solve(
-            y, physics, prior, "map", init=first.x, sigma=levels, steps=steps, noise=NOISE
-        )
-        row(name, found, spent, levels=levels, steps=steps, **more)
+        for levels in ([LAST], [3 * LAST, LAST]):
+            found = solve(
+                y, physics, prior, "map", init=first.x, sigma=levels, steps=steps, noise=NOISE
+            )
+            row(name, found, spent, levels=levels, steps=steps, **more)
 
     for steps in (2,) if args.quick else STEPS:
         row("map", solve(y, physics, prior, "map", steps=steps, noise=NOISE), steps=steps)
@@ -182,14 +184,13 @@ def coarse(args) -> dict | None:
         generator = prior.at(0.02).coarse(scales)
         first = solve(y, physics, generator, "latent", steps=few, noise=NOISE)
         row("coarse", first, latents=generator.latent_shape[0], steps=few)
-        for levels in ([0.015], [0.03, 0.015]):
-            then_map("coarse, then map", first, levels, many, latents=generator.latent_shape[0])
+        then_map("coarse, then map", first, many, latents=generator.latent_shape[0])
     first = solve(y, physics, prior, "pnp", steps=few, views=1, noise=NOISE)
     row("pnp", first, steps=few)
-    then_map("pnp, then map", first, [0.03, 0.015], many)
+    then_map("pnp, then map", first, many)
     first = solve(y, physics, prior.at(0.02), "latent", steps=few, noise=NOISE)
     row("all latents", first, steps=few)
-    then_map("all latents, then map", first, [0.03, 0.015], many)
+    then_map("all latents, then map", first, many)
     return {"pictures": len(x), "measurements": n // 5, "noise": NOISE, "rows": rows}
 
 

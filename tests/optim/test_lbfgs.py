@@ -105,6 +105,26 @@ def test_float32_stops_at_its_rounding():
     assert float(result.grad_norm.max()) < 0.05 and int(result.n_evals.max()) < 400
 
 
+def test_the_inverse_hessian_of_each_item_leads_to_the_minimum_at_once():
+    """Quadratics of different items, of which the second finds nothing on the gradient's way alone."""
+    curvature = torch.stack([torch.logspace(0, k, 20).double() for k in (1, 4)])
+
+    def fun(z, idx):
+        return 0.5 * (curvature[idx] * (z - 1).square()).sum(1)
+
+    result = lbfgs.minimize(fun, start(2, 20), precondition=lambda r, idx: r / curvature[idx])
+    torch.testing.assert_close(result.z, torch.ones_like(result.z))
+    assert bool(result.converged.all()) and int(result.n_evals.max()) <= 3
+
+
+def test_a_precondition_that_is_wrong_still_leads_to_the_minimum():
+    scale = torch.logspace(-1, 1, 6).double()
+    options = {"tol_change": 0, "precondition": lambda r, idx: r * scale}
+    result = lbfgs.minimize(rosenbrock, start(3, 6), **options)
+    assert bool(result.converged.all())
+    assert float(result.grad_norm.max()) <= 1e-5
+
+
 @pytest.mark.parametrize("fun", [rosenbrock, network])
 def test_an_item_does_not_see_the_others(fun):
     z0 = start(5, 20, scale=0.5)

@@ -14,6 +14,7 @@ from innverse import physics as P
 from innverse.errors import InputError, ShapeError, UsageError
 from innverse.solvers import options as method_options
 from innverse.solvers import solve
+from innverse.solvers.curvature import inverse_curvature
 from innverse.solvers.pnp import PlugAndPlay
 from innverse.solvers.problem import Problem
 from innverse.solvers.starts import STARTS, latent_start
@@ -58,6 +59,34 @@ def test_map_is_the_closed_form():
     r = solve(y, physics, gaussian_prior(), "map", sigma=0.02, steps=400)
     torch.testing.assert_close(r.x, ridge(physics, y, S**2 + 0.02**2, 0.05), atol=2e-3, rtol=0)
     assert r.converged.all() and r.log_prob.shape == (3,)
+
+
+def test_map_is_there_after_few_steps_where_the_data_are_stiff():
+    """Singular values of A from 1 to .01: the curvature of the misfit is known beforehand."""
+    u, _, v = torch.linalg.svd(
+        torch.randn(40, 64, generator=torch.Generator().manual_seed(0)), False
+    )
+    physics = P.MatrixPhysics(u * torch.logspace(0, -2, 40) @ v, (1, 8, 8), noise=0.005)
+    y = physics(0.5 + S * torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
+    r = solve(y, physics, gaussian_prior(), "map", sigma=[0.2], steps=12)
+    torch.testing.assert_close(r.x, ridge(physics, y, S**2 + 0.2**2, 0.005), atol=3e-3, rtol=0)
+
+
+@pytest.mark.parametrize("noise", [0.05, torch.tensor([0.02, 0.05])])
+def test_the_inverse_curvature_is_that_of_the_whole_matrix(noise):
+    """Of items in any order; in the padding, the prior's alone."""
+    physics = P.Blur(torch.rand(3, 3) / 5, noise=noise, image_shape=(1, 6, 6))
+    y = torch.rand(2, 1, 6, 6, dtype=torch.float64)
+    problem = Problem.build(y, physics.double(), None)
+    r, idx = torch.randn(2, 1, 8, 8, dtype=torch.float64), torch.tensor([1, 0])
+    found = inverse_curvature(problem, torch.zeros_like(r), 0.1)(r, idx)
+    eye = torch.eye(36, dtype=torch.float64)
+    a = physics.A(eye.view(36, 1, 6, 6)).view(36, 36).T
+    for item, got, want in zip(idx, found, r, strict=True):
+        m = a.T @ a / problem.noise_level()[item] ** 2 + eye / 0.1**2
+        expected = 0.01 * want
+        expected[0, :6, :6] = torch.linalg.solve(m, want[0, :6, :6].flatten()).view(6, 6)
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-8)
 
 
 def test_map_after_a_latent_search_finds_the_same_minimum_and_counts_both():

@@ -27,6 +27,7 @@ def minimize(
     tol_change: float = 1e-9,
     max_evals: int | None = None,
     callback: Callable[[Round], bool | None] | None = None,
+    precondition: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Result:
     """Minimise fun for every item of z0.
 
@@ -44,13 +45,15 @@ def minimize(
         tol_change: or when two steps in a row lower the value by less than this, relatively.
         max_evals: most evaluations of an item.
         callback: sees a `Round` after every round; returning True stops all items.
+        precondition: ``precondition(r, idx)`` multiplies r (b, ...) by a symmetric positive matrix of
+            the items idx that is like the inverse Hessian; the directions begin with it.
     """
     book = Book(len(z0), tol_grad, max_iter, max_evals or None)
-    return _Run(fun, z0, history, tol_change, book).run(callback)
+    return _Run(fun, z0, history, tol_change, book, precondition).run(callback)
 
 
 class _Run:
-    def __init__(self, fun, z0: Tensor, history: int, tol_change: float, book: Book):
+    def __init__(self, fun, z0: Tensor, history: int, tol_change: float, book: Book, precondition):
         self.objective, self.book, self.tol_change = Objective(fun, z0), book, tol_change
         self.shape, self.device = z0.shape, z0.device
         self.eps = torch.finfo(z0.dtype).eps
@@ -61,6 +64,7 @@ class _Run:
         self.direction = torch.zeros_like(self.z)
         self.grad_lo = torch.zeros_like(self.z)
         self.memory = _Memory(batch, n, history, self.z)
+        self.precondition = precondition
 
         self.value = [float("nan")] * batch
         self.grad_norm = [float("nan")] * batch
@@ -188,7 +192,8 @@ class _Run:
             return
         idx = self._index(items)
         grad = self.grad[idx]
-        direction = -self.memory.multiply(items, idx, grad)
+        begin = None if self.precondition is None else lambda r: self._preconditioned(r, items)
+        direction = -self.memory.multiply(items, idx, grad, begin)
         numbers = _scalars((grad * direction).sum(1), grad.norm(dim=1))
         uphill = [r for r, (slope, _) in enumerate(numbers) if not slope < 0]
         if uphill:
@@ -201,9 +206,14 @@ class _Run:
             if not slope < 0:
                 self.status[i] = "failed: the gradient underflows"
                 continue
-            step = 1.0 if self.memory.count[i] else min(1.0, 1.0 / norm)
+            known = self.memory.count[i] or (begin is not None and row not in uphill)
+            step = 1.0 if known else min(1.0, 1.0 / norm)
             rounding = 10 * self.eps * abs(self.value[i])
             self.search[i] = LineSearch(self.value[i], slope, step, rounding)
+
+    def _preconditioned(self, r, items):
+        index = torch.tensor(items, device=self.device)
+        return self.precondition(r.view(-1, *self.shape[1:]), index).reshape(r.shape)
 
     def _evaluate(self, points, items):
         for i in items:
@@ -269,11 +279,11 @@ class _Memory:
         for i in items:
             self.count[i] = 0
 
-    def multiply(self, items, idx, grad: Tensor) -> Tensor:
-        """The two-loop recursion: (inverse Hessian estimate) @ grad."""
+    def multiply(self, items, idx, grad: Tensor, begin=None) -> Tensor:
+        """The two-loop recursion: (inverse Hessian estimate) @ grad; it begins with ``begin``, or I."""
         width = self.s.shape[1]
         if width == 0:
-            return grad
+            return grad if begin is None else begin(grad)
         rows = torch.tensor(items, device=grad.device)
         count = torch.tensor([self.count[i] for i in items], device=grad.device)
         # two buffers for the pairs (s, y) of one age: fresh memory would cost more than the sums
@@ -292,7 +302,12 @@ class _Memory:
             alpha = load(age) * _dot(s, r)
             r.addcmul_(y, alpha[:, None], value=-1)
             alphas.append(alpha)
-        r *= self.scale[idx][:, None]
+        if begin is None:
+            r *= self.scale[idx][:, None]
+        else:  # scaled so that it is right along the last step
+            ratio = load(0)
+            ratio = ratio * _dot(y, begin(y))
+            r = begin(r) * torch.where(ratio > 0, 1 / ratio, 1.0)[:, None]
         for age in reversed(range(depth)):
             beta = load(age) * _dot(y, r)
             r.addcmul_(s, (alphas[age] - beta)[:, None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import UsageError
 from ..protocols import NoiseConditional
@@ -26,8 +27,8 @@ def latent_level(ratio: float, holes: bool) -> float:
     return 0.01 if 0.06 <= ratio <= 0.95 and not holes else SHARP
 
 
-def priors_at(prior: object, sigma: float | Sequence[float] | None = None) -> list:
-    """The prior at each level of ``sigma``, in that order; a prior without levels as it is, once.
+def levels_of(prior: object, sigma: float | Sequence[float] | None = None) -> list[float] | None:
+    """The levels of ``sigma`` that the prior knows, in that order; None for a prior without levels.
 
     Levels beyond ``prior.noise_range`` are moved to its nearest end; None is `SHARP`.
 
@@ -35,9 +36,15 @@ def priors_at(prior: object, sigma: float | Sequence[float] | None = None) -> li
         UsageError: an empty list of levels, or one that is not positive.
     """
     if not isinstance(prior, NoiseConditional) or (span := prior.noise_range) is None:
-        return [prior]
+        return None
     levels = [SHARP] if sigma is None else [sigma] if isinstance(sigma, (int, float)) else sigma
     if not levels or not all(level > 0 for level in levels):
         raise UsageError(f"sigma={sigma!r}: give one noise level > 0, or several to go through")
     low, high = span
-    return [prior.at(float(min(max(level, low), high))) for level in levels]
+    return [float(min(max(level, low), high)) for level in levels]
+
+
+def priors_at(prior: Any, sigma: float | Sequence[float] | None = None) -> list:
+    """The prior at each of its `levels_of`; a prior without levels as it is, once."""
+    levels = levels_of(prior, sigma)
+    return [prior] if levels is None else [prior.at(level) for level in levels]

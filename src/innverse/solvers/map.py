@@ -24,8 +24,9 @@ from ..options import LEVEL, array, choice, real, switch, whole
 from ..protocols import Density, Encoder, multiple_of, noise_range
 from .choose import map_start
 from .coverage import coverage
+from .curvature import inverse_curvature
 from .latent import latent_guess
-from .levels import SHARP, map_level, priors_at
+from .levels import SHARP, levels_of, map_level, priors_at
 from .problem import Problem
 from .reconstruction import Reconstruction
 from .watch import Watch
@@ -37,7 +38,8 @@ _FIRST_SIGMA = 0.2
 class MAP(Method):
     """The most likely image: max over x of beta log p(x) - ||A x - y||^2 / (2 noise^2).
 
-    L-BFGS in x. A noise-conditional prior is led through falling levels: four stages from 0.2, or
+    L-BFGS in x that begins with the curvature of the misfit, and the most that a density smoothed by
+    sigma has. A noise-conditional prior is led through falling levels: four stages from 0.2, or
     after a latent start the last at once, or those that are given.
     """
 
@@ -74,11 +76,12 @@ class MAP(Method):
         if self.init is None and start == "latent":
             x = latent_guess(problem, priors_at(prior, SHARP)[0], steps // 2, watch)
             steps -= steps // 2
-            stages = priors_at(prior, sigma)
+            levels = levels_of(prior, sigma)
         else:
             x = pad_to_multiple(problem.first_guess() if self.init is None else self.init, multiple)
-            stages = priors_at(prior, _stages(prior, sigma))
-        for density in stages:
+            levels = levels_of(prior, _stages(prior, sigma))
+        stages = list(zip(levels or [SHARP], priors_at(prior, levels), strict=True))
+        for level, density in stages:
             watch.restart()
 
             def objective(x: Tensor, idx: Tensor, density=density) -> Tensor:
@@ -100,6 +103,7 @@ class MAP(Method):
                 max_iter=max(1, steps // len(stages)),
                 tol_change=1e-7,
                 callback=watch.step,
+                precondition=inverse_curvature(problem, x, level / self.beta**0.5),
             )
             x = result.z
         with torch.no_grad():
