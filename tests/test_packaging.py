@@ -260,7 +260,8 @@ except innverse.errors.UsageError as error:
 print(*names, innverse.zoo.folder("faces64"), sep="\\n")"""
     said, *names, folder = _run(code, tmp_path).splitlines()
     assert said == (
-        "the weights of 'faces64' are a package of their own: pip install innverse-faces"
+        "the weights of 'faces64' are a package of their own: pip install innverse-faces, or "
+        "./release/faces in a checkout"
     )
     assert names == ["digits", "natural-color", "natural-gray"] and folder == "faces64"
     with zipfile.ZipFile(faces_file) as archive:

@@ -223,6 +223,19 @@ def test_bad_inputs_are_one_line(files):
         assert "\n" not in str(error.value)
 
 
+def test_noise_in_grey_levels_is_told_from_noise_between_0_and_1(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    levels = (picture()[0].numpy() * 65535).astype(np.uint16)
+    PIL.Image.fromarray(levels).save(tmp_path / "one.png")
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([levels, levels]))
+    for name in ("one.png", "stack.tif"):
+        with pytest.raises(UsageError, match=r"noise 3000: .*, so give 3000/65535$"):
+            restore(tmp_path / name, "denoising", noise=3000, **TV)
+        restore(tmp_path / name, "denoising", noise="3000/65535", **TV)
+    np.save(tmp_path / "units.npy", 1000 * picture().numpy() - 500)
+    restore(tmp_path / "units.npy", "denoising", noise=30, **TV)
+
+
 def test_it_is_a_public_name():
     assert innverse.restore is restore and "restore" in innverse.__all__
 

@@ -19,7 +19,7 @@ from ..data.npy import array_shapes
 from ..data.sources import image_files
 from ..data.stack import check_units, to_unit
 from ..errors import InnverseError, InputError, ShapeError
-from ..options import OptionError
+from ..options import OptionError, as_number
 from ..physics import LinearPhysics, Scan, check_measurement
 from ..solvers.measurement import floating
 from .setting import Setting
@@ -213,6 +213,8 @@ def prepare(job: Job, setting: Setting, choose: Choose, model_of: ModelOf) -> Me
         check_units(job.label, source.stack.units, model)
         x_range = source.scale(x_range, getattr(model, "x_range", None))
         values = source.values(x_range)
+        if x_range is None:
+            _check_scale_of_noise(setting, job.label, source.stack.x_range[1])
     elif isinstance(source, Path) and format_of(source) in (None, "tiff"):
         if not setting.measures_images and not setting.simulate:
             raise OptionError(
@@ -222,6 +224,8 @@ def prepare(job: Job, setting: Setting, choose: Choose, model_of: ModelOf) -> Me
             )  # fmt: skip
         picture = read_image(source, x_range=setting.x_range)
         values = picture.tensor[None]
+        if picture.bits <= 16:
+            _check_scale_of_noise(setting, job.label, 2**picture.bits - 1)
     else:
         if isinstance(source, Path):
             source = _tensor(read_array(source))
@@ -244,6 +248,17 @@ def prepare(job: Job, setting: Setting, choose: Choose, model_of: ModelOf) -> Me
         return Measured(y, physics, name, values, picture, x_range)
     physics = setting.physics(setting.behind(_image_shape(planes)))
     return Measured(physics.keep_measured(planes), physics, name, None, picture, x_range)
+
+
+def _check_scale_of_noise(setting: Setting, label: str, white: float) -> None:
+    """
+    Raises:
+        UsageError: noise in grey levels of a file whose black and white are 0 and 1.
+    """
+    noise = as_number(setting.noise)
+    if noise is not None and noise > 1 < white:
+        words = f" {noise:g}: black and white of {label} are 0 and 1, so give {noise:g}/{white:g}"
+        raise OptionError("noise", words)
 
 
 def _measurement(

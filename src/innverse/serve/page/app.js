@@ -287,7 +287,7 @@ async function present(id, state) {
   $("told").textContent = `Method ${told.method}, ${told.seconds.toFixed(1)} s.${quality} ${told.notes.join(" ")}`;
   if (bars) {
     const exact = bars.approximate ? "approximate" : bars.status;
-    $("told").textContent += ` Error bar of ${bars.of}: ${bars.median.toFixed(3)} for the median pixel, ${bars.largest.toFixed(2)} at most (${exact}).`;
+    $("told").textContent += ` Error bar of ${bars.of}, where e is noise of deviation 1: ${bars.median.toFixed(3)} for the median pixel, ${bars.largest.toFixed(2)} at most (${exact}).`;
     $("overlay").src = of("std.png");
   }
   for (const one of ["bar-shown", "draws-shown"]) show($(one), Boolean(bars));
@@ -403,6 +403,7 @@ $("learn").addEventListener("click", async () => {
 });
 
 async function reach() {
+  show($("board"), able);
   if (!able) return;
   if (asking) { again = true; return; }
   asking = true;
