@@ -384,7 +384,7 @@ def injective(
     levels = halved if levels is None else levels
     if len(shape) == 3 and any(s % 2**levels for s in shape[1:]):
         raise UsageError(
-            f"levels={levels}: sides of {shape[1:]} are halved {halved} times at most, since nothing is "
+            f"levels={levels}: sides of {shape[1:]} are halved {halved} times at most, as nothing is "
             "padded"
         )
     form = {"transform": transform, "layers": steps, "width": width, "depth": depth, "mix": "lu"}
