@@ -1,4 +1,4 @@
-"""Posteriors of codes: an injective flow has a density on a manifold, and chains move in its latents."""
+"""Posteriors of codes: of an injective flow chains move in its latents."""
 
 from __future__ import annotations
 
