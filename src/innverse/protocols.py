@@ -12,6 +12,7 @@ True
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -73,6 +74,17 @@ class Physics(Protocol):
     def A_adjoint(self, y: Tensor) -> Tensor:
         """A^T y, with <A x, y> = <x, A^T y>."""
         ...
+
+
+def is_of_codes(prior: object) -> bool:
+    """Whether fewer latents make its images; a `log_prob` is then a density on their manifold."""
+    codes: tuple[int, ...] = getattr(prior, "latent_shape", ())
+    return bool(codes) and math.prod(codes) < math.prod(getattr(prior, "shape", ()))
+
+
+def has_density(prior: object) -> bool:
+    """Whether it is a `Density` of all images, not of a manifold of them."""
+    return isinstance(prior, Density) and not is_of_codes(prior)
 
 
 def noise_range(prior: object) -> tuple[float, float] | None:

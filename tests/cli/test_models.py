@@ -243,6 +243,20 @@ def test_logprob_of_pictures(run, models, photos):
     assert noisy["results"][0]["log_prob"] != pytest.approx(expected, rel=1e-3)
 
 
+def test_logprob_on_a_manifold_has_no_bits(run, photos, tmp_path):
+    torch.manual_seed(0)
+    flow = flows.build("injective", (1, 8, 8), latent=2, levels=1, tail_steps=1, hidden=4, width=4)
+    flow.save_pretrained(tmp_path / "injective")
+    x = flow.sample(1)
+    np.save("x.npy", x.numpy())
+    _, out, _ = run("logprob", tmp_path / "injective", "x.npy", "--json")
+    (row,) = out["results"]
+    assert row["log_prob"] == pytest.approx(float(flow.log_prob(x).detach()), rel=1e-4)
+    assert row["bits_per_dim"] is None  # of a density with respect to area in R^64
+    code, out, _ = run("logprob", tmp_path / "injective", "x.npy")
+    assert code == 0 and "x.npy" in out
+
+
 def test_logprob_of_an_array_and_of_bad_files(run, models, photos):
     x = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
     np.save("x.npy", x)

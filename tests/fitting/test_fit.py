@@ -323,3 +323,10 @@ def test_it_trains_where_the_caller_needs_no_gradient():
     want = small().fit(x, **QUICK).held_out
     with torch.no_grad():
         assert small().fit(x, **QUICK).held_out == want
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    few = np.int64(5)
+    options = {"held_out": few, "batch_size": few, "patience": few, "max_epochs": np.int64(1)}
+    done = small().fit(torch.randn(50, 2), progress=False, **options)
+    assert len(done.held_out) == 1

@@ -363,3 +363,23 @@ def test_errors_are_ours():
         with pytest.raises(InnverseError) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name, shape, options, words",
+    [
+        ("glow", (1, 8, 8), {"levels": 0}, "levels=0: at least 1"),
+        ("residual", (1, 8, 8), {"levels": 0}, "levels=0: at least 1"),
+        ("maf", (3,), {"layers": -1}, "layers = -1: 0 or more"),
+        ("coupling", (1,), {}, "D >= 2"),
+    ],
+)
+def test_sizes_of_which_no_flow_is_made(name, shape, options, words):
+    with pytest.raises(UsageError, match=words):
+        flows.build(name, shape, **options)
+
+
+@pytest.mark.parametrize("levels", [0, 3, 1.5, "all"])
+def test_scales_that_there_are_not(levels):
+    with pytest.raises(UsageError, match="levels="):
+        glow().encode(torch.rand(1, 1, 8, 8), levels=levels)

@@ -125,9 +125,11 @@ def test_nothing_is_pushed_whose_card_does_not_tell_all(hub, left):
 
 
 @pytest.mark.parametrize("name", ["moons", "a/b/c", "me/..", "../moons", "me/mo ons", ""])
-def test_names_that_are_none(hub, name):
+def test_names_that_are_none(hub, name, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(UsageError, match="USER/NAME"):
         moons().push_to_hub(name, **ABOUT)
+    assert not list(tmp_path.iterdir())  # "me/.." is no folder to write into
 
 
 def test_what_the_hub_refuses_is_one_line(hub):

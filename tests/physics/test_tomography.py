@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -206,3 +207,8 @@ def test_torch_func_differentiates_it():
     assert torch.allclose(back(y)[0], physics.A_adjoint(y), atol=1e-4)
     grad = torch.func.grad(lambda x: 0.5 * physics.A(x).square().sum())(x)
     assert torch.allclose(grad, physics.A_adjoint(physics.A(x)), atol=1e-4)
+
+
+def test_a_number_of_views_may_be_numpys():
+    few = Tomography((1, 8, 8), np.int64(4), np.int64(13))
+    assert few.geometry.angles == Tomography((1, 8, 8), 4).geometry.angles

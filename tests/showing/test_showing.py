@@ -225,7 +225,8 @@ def test_a_condition_that_is_fixed_is_told():
     flow = flows.build("glow", (1, 8, 8), levels=1, steps=1, hidden=8, noise=(0.01, 0.4))
     assert "c = 0.02" in seen(flow.at(0.02)).words and "c = 0.02" in repr(flow.at(0.02))
     vectors = flows.build("realnvp", (2,), condition=3)
-    assert "c of 3" in repr(vectors.at(torch.rand(3)))
+    for c in (torch.rand(3), torch.rand(3).double(), [0.1, 0.2, 0.3]):
+        assert "c of 3" in repr(vectors.at(c))
 
 
 def test_generators_are_trees_too():

@@ -14,6 +14,7 @@ from ..device import choose_device
 from ..errors import ShapeError, UsageError
 from ..fitting.schedule import schedule_of
 from ..fitting.training import Training, signature
+from ..models.registry import fits
 from ..progress import Progress
 from ..seeding import seeded
 from .checks import (
@@ -196,7 +197,7 @@ def _simulated(
     if theta is None:
         if prior is None or budget is None:
             raise UsageError("a simulator needs a prior and a budget (or theta to simulate at)")
-        if not isinstance(budget, int) or budget < 1:
+        if not (fits(budget, int) and budget >= 1):
             raise UsageError(f"budget={budget!r}: give the number of simulations to run")
         theta = draw_prior(prior, budget)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UsageError
+from ..models.registry import fits
 
 _LARGEST = 2**16
 SIZES = {"layers", "width", "depth", "bins", "components", "features", "summary_width"}
@@ -36,7 +37,7 @@ def with_overrides(size: dict[str, Any], given: dict[str, int] | None) -> dict[s
     for key, value in (given or {}).items():
         if key not in SIZES:
             raise UsageError(f"size has no {key!r}: it has {', '.join(sorted(SIZES))}")
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not (fits(value, int) and value >= 1):
             raise UsageError(f"size[{key!r}] = {value!r}: give a whole number above 0")
         if value > _LARGEST:
             raise UsageError(f"size[{key!r}] = {value}: give at most {_LARGEST}")

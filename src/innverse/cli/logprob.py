@@ -48,7 +48,8 @@ def logprob(
     therefore spread over its 256 levels by uniform noise; a model conditioned on a
     noise level sigma is the density of pictures with that much Gaussian noise,
     which is added. Both come from --seed. Of a VAE, bounds are given: log p is at
-    least, bits per dimension are at most so much.
+    least, bits per dimension are at most so much. That of an injective flow is the
+    density on its manifold, at the projection, and has no bits per dimension.
 
     Parameters
     ----------
@@ -206,12 +207,16 @@ def _items(path: Path, flow):
         yield f"{path}[{i}]" if len(array) > 1 else str(path), x
 
 
-def _density(flow, x, log_prob) -> dict[str, float]:
+def _density(flow, x, log_prob) -> dict[str, float | None]:
     from ..flows.padding import round_up
+    from ..protocols import is_of_codes
 
     nats = float(log_prob(x)[0])
     # a picture whose sides do not divide is judged with its padding
     sides = [round_up(n, flow.multiple) for n in x.shape[2:]] if x.dim() == 4 else []
     dims = math.prod([x.shape[1], *sides])
-    bits = 8 - nats / (dims * math.log(2))
+    # points of a manifold have no pixels' density, and so no bits
+    bits = (
+        None if is_of_codes(flow) and hasattr(flow, "log_prob") else 8 - nats / dims / math.log(2)
+    )
     return {"log_prob": nats, "bits_per_dim": bits, "dims": dims}

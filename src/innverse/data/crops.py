@@ -56,7 +56,7 @@ class Crops:
         small: str = "reflect",
     ):
         self.source = source
-        self.height, self.width = (size, size) if isinstance(size, int) else size
+        self.height, self.width = size if isinstance(size, (tuple, list)) else (size, size)
         self.batch_size, self.flip, self.transpose = batch_size, flip, transpose
         self.seed, self.rank, self.world, self.small = seed, rank, world, small
         if min(self.height, self.width, batch_size) < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def fit(
 
 def _split(flow, x, c, held_out, schedule: Schedule, seed: int):
     """The batches to train on, and the rows to judge by."""
-    own = not isinstance(held_out, (int, float)) or isinstance(held_out, bool)
+    own = not isinstance(held_out, numbers.Real) or isinstance(held_out, bool)
     if is_loader(x):
         if c is not None:
             raise UsageError("with a loader the conditions come in its batches: leave c out")
@@ -133,12 +134,12 @@ def _split(flow, x, c, held_out, schedule: Schedule, seed: int):
     if own:
         return Rows(rows, schedule.batch_size, seed), _pair(flow, held_out)
     n = len(rows[0])
-    share = held_out if isinstance(held_out, int) else round(held_out * n)
-    if not held_out > 0 or (isinstance(held_out, float) and held_out >= 1):
+    whole = isinstance(held_out, numbers.Integral)
+    if not held_out > 0 or (not whole and held_out >= 1):
         raise UsageError(
             f"held_out={held_out:g}: give a fraction between 0 and 1, a number of rows, or data"
         )
-    share = min(max(share, 1), _MOST_HELD_OUT)
+    share = min(max(int(held_out) if whole else round(held_out * n), 1), _MOST_HELD_OUT)
     if share >= n:
         raise UsageError(f"held_out={held_out:g}: of {n} rows none would be left to train on")
     order = torch.randperm(n, generator=stream(seed, 0, "held out"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..errors import UsageError, unknown
+from ..models.registry import fits
 from ..showing.shown import Shown
 
 _OVERFIT = 0.05  # nats between training and held-out pairs: more than chance makes of 10^4 of them
@@ -52,7 +53,7 @@ class Schedule:
             value = getattr(self, name)
             if name == "batch_size" and value is None:
                 continue
-            if not isinstance(value, int) or value < 1:
+            if not (fits(value, int) and value >= 1):
                 raise UsageError(f"{name}={value!r}: give a whole number above 0")
 
     def patience_for(self, per_epoch: int) -> int:

@@ -43,7 +43,7 @@ def denoise(flow, y: Tensor, sigma: Tensor | float, views: int | Sequence[int] =
     """
     if flow.noise is None:
         raise UsageError("denoise needs a noise-conditional flow (built with noise=(low, high))")
-    chosen = range(min(views, len(_VIEWS))) if isinstance(views, int) else views
+    chosen = views if isinstance(views, Sequence) else range(min(views, len(_VIEWS)))
     if not chosen or not all(0 <= k < len(_VIEWS) for k in chosen):
         raise UsageError(f"views={views!r}: 1 to {len(_VIEWS)} of them, or a list of their numbers")
     y = flow.as_data(y, "y")

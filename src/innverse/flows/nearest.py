@@ -7,13 +7,14 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..errors import UsageError
+from ..models.registry import fits
 from ..optim import lbfgs
 
 
 def nearest(point: Callable[[Tensor], Tensor], x: Tensor, u: Tensor, steps: int) -> Tensor:
     """Coordinates (B, k) of the point(u) that minimises ||x - point(u)||, after so many ``steps`` of
     L-BFGS from u; u itself, with its gradient, after none."""
-    if not isinstance(steps, int) or steps < 0:
+    if not (fits(steps, int) and steps >= 0):
         raise UsageError(f"steps={steps!r}: a whole number, 0 or more")
     if not steps:
         return u

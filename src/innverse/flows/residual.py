@@ -11,6 +11,7 @@ from ..bijections import (
     Squeezed,
     Standardize,
 )
+from ..errors import UsageError
 from ..nets import LipschitzConv, LipschitzMLP
 from .flow import Flow
 from .registry import register
@@ -55,6 +56,8 @@ def residual(
     """
     context = width if noise is not None else condition
     images = len(shape) == 3
+    if images and levels < 1:
+        raise UsageError(f"levels={levels}: at least 1")
 
     def step(channels: int) -> list[Bijection]:
         options = {"lipschitz": lipschitz, "condition": context}

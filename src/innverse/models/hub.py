@@ -74,8 +74,7 @@ def push(
         UsageError: a name that is not "user/name", or a card that does not tell all it should.
         InnverseError: the extra is not installed, or the hub refuses.
     """
-    if not _NAME.fullmatch(repo):
-        raise UsageError(f"{repo!r} is no name on the hub: it is USER/NAME")
+    check_name(repo)
     card = at(read_card(folder), repo)
     shown = re.findall(r"!\[[^\]]*\]\(([\w-]+\.png)\)", card)
     content: dict[str, Path | bytes] = {CARD: card.encode()}
@@ -107,6 +106,12 @@ def push(
     except Exception as error:
         raise InnverseError(f"cannot push to {repo}: {first_line(error)}") from None
     return Pushed(repo, sizes, [], done.oid)
+
+
+def check_name(repo: str) -> None:
+    """UsageError unless it is a name on the hub."""
+    if not _NAME.fullmatch(repo):
+        raise UsageError(f"{repo!r} is no name on the hub: it is USER/NAME")
 
 
 def read_card(folder: Path) -> str:

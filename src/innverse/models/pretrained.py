@@ -86,8 +86,9 @@ class Pretrained(Part):
             >>> sorted(plan.files), plan.lacks
             (['README.md', 'config.json', 'model.safetensors'], ['command', 'metrics'])
         """
-        from .hub import push
+        from .hub import check_name, push
 
+        check_name(repo)  # of which a folder is made
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / repo.rpartition("/")[2]
             self.save_pretrained(folder, card, **about)

@@ -150,7 +150,8 @@ class Registry:
         """Compare options with the signature of the builder.
 
         Raises:
-            UsageError: an unknown option, or a value of another type than it is declared with.
+            UsageError: an unknown option, a value of another type than it is declared with, or a whole
+                number below 0.
         """
         builder = self.builder(name, shape)
         known = [p for p in inspect.signature(builder).parameters if p != "shape"]
@@ -171,6 +172,8 @@ class Registry:
                 raise UsageError(f"{name} has no option {key!r}{hint}: it has {', '.join(known)}")
             if key in hints and not fits(value, hints[key]):
                 raise UsageError(f"{name}: {key} = {_short(value)} is no {_spelled(hints[key])}")
+            if fits(value, int) and value < 0:
+                raise UsageError(f"{name}: {key} = {value}: 0 or more")
 
 
 def fits(value: Any, hint: Any) -> bool:

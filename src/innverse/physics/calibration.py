@@ -40,7 +40,8 @@ def calibration_region(kspace: Tensor, calibration: int | tuple[int, int]) -> tu
             f"k-space must be complex, (coils, H, W), got {kspace.dtype} {tuple(kspace.shape)}"
         )
     _, height, width = kspace.shape
-    rows, columns = (calibration, calibration) if isinstance(calibration, int) else calibration
+    both = isinstance(calibration, (tuple, list))
+    rows, columns = calibration if both else (calibration, calibration)
     rows, columns = min(rows, height), min(columns, width)
     top, left = height // 2 - rows // 2, width // 2 - columns // 2
     region = slice(top, top + rows), slice(left, left + columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -84,7 +85,7 @@ class Tomography(LinearPhysics):
         )
         whole = 2 * math.ceil(radius * magnification / spacing) + 1
         detectors = whole if detectors is None else detectors
-        if not isinstance(detectors, int) or detectors < 1:
+        if not (isinstance(detectors, numbers.Integral) and detectors >= 1):
             raise UsageError(f"detectors={detectors!r}: give a whole number of bins")
         centre = (detectors - 1) / 2 if centre is None else float(centre)
         if not 0 <= centre <= detectors - 1:
@@ -187,7 +188,7 @@ class Tomography(LinearPhysics):
 
 
 def _degrees(angles, turn: float) -> tuple[float, ...]:
-    if isinstance(angles, int):
+    if isinstance(angles, numbers.Integral):  # also numpy's, of which one view would be made below
         if angles < 1:
             raise UsageError(f"angles={angles}: give at least one view")
         return tuple(turn * k / angles for k in range(angles))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from torch import Tensor
+import torch
 
 from .card import Card, Facts, shape_of
 from .structure import Node, describe, render, summary
@@ -67,6 +67,6 @@ def card(model: Any) -> Card:
 def conditioned(view: Any) -> Card:
     """Of a flow whose condition is fixed."""
     c, found = view.c, card(view.flow)
-    fixed = f"c = {c:g}" if isinstance(c, (int, float)) else f"c of {shape_of(Tensor(c))}"
+    fixed = f"c = {c:g}" if isinstance(c, (int, float)) else f"c of {shape_of(torch.as_tensor(c))}"
     found.title, found.blocks = type(view).__name__, [Facts({"fixed": fixed}), *found.blocks]
     return found

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..physics import Denoising
-from ..protocols import Density, noise_range
+from ..protocols import has_density, noise_range
 from .coverage import Coverage, as_given, coverage
 from .posterior_mean import knows_posterior_mean
 from .problem import Problem
@@ -78,8 +78,8 @@ def _ranked(problem: Problem, prior: object) -> list[Choice]:
         return [Choice("amortised", "the model was trained to answer measurements")]
     if not problem.physics.linear:
         return _of_any_operator(prior)
-    if not isinstance(prior, Density):
-        first = Choice("latent", "the prior is a generator without a density")
+    if not has_density(prior):
+        first = Choice("latent", "the prior is a generator without a density of all images")
         return [first, Choice("adaptive", ""), *tv]
     others = [Choice("map", ""), Choice("latent", ""), Choice("constrained", ""),
               Choice("adaptive", ""), *tv]  # fmt: skip
@@ -101,7 +101,7 @@ def _of_any_operator(prior: object) -> list[Choice]:
     if prior is None:
         return [decoder]
     ways = [Choice("latent", "the operator is not linear"), Choice("adaptive", ""), decoder]
-    if isinstance(prior, Density):
+    if has_density(prior):
         ways.insert(0, Choice("map", "the operator is not linear"))
     return ways
 

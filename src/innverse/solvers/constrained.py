@@ -17,6 +17,7 @@ from ..optim import lbfgs
 from ..options import LEVEL, array, real, whole
 from ..protocols import Density, multiple_of
 from .levels import priors_at
+from .needs import check_density
 from .problem import Problem
 from .reconstruction import Reconstruction
 from .watch import Watch
@@ -38,8 +39,7 @@ class Constrained(Method):
     init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
 
     def solve(self, problem: Problem, prior: Density) -> Reconstruction:
-        if not isinstance(prior, Density):
-            raise UsageError("method 'constrained' needs a flow: the prior has no log_prob")
+        check_density("constrained", prior)
         prior = priors_at(prior, self.sigma)[-1]
         physics = problem.physics
         multiple = multiple_of(prior)

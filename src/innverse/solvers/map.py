@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ..catalog import Method
-from ..errors import UsageError
 from ..flows.padding import pad_to_multiple
 from ..optim import lbfgs
 from ..options import LEVEL, array, choice, real, switch, whole
@@ -27,6 +26,7 @@ from .coverage import coverage
 from .curvature import inverse_curvature
 from .latent import latent_guess
 from .levels import SHARP, levels_of, map_level, priors_at
+from .needs import check_density
 from .problem import Problem
 from .reconstruction import Reconstruction
 from .watch import Watch
@@ -63,8 +63,7 @@ class MAP(Method):
     init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
 
     def solve(self, problem: Problem, prior: Density) -> Reconstruction:
-        if not isinstance(prior, Density):
-            raise UsageError("method 'map' needs a flow: the prior has no log_prob")
+        check_density("map", prior)
         start, sigma, steps = self.start, self.sigma, self.steps
         if start is None or sigma is None:
             cover = coverage(problem)

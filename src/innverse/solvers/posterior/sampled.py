@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...flows.padding import pad_to_multiple
-from ...protocols import multiple_of
+from ...protocols import has_density, multiple_of
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 from .clean import CleanMoments
@@ -93,8 +93,10 @@ class Sampled:
             moments = CleanMoments(level, chains)
             moments.sums = self.moments
             x, std = (v.to(samples) for v in moments.result(len(samples)))
-        with torch.no_grad():
-            log_prob = density.log_prob(pad_to_multiple(x, multiple_of(prior)))
+        log_prob = None  # the mean of points of a manifold is none
+        if has_density(prior):
+            with torch.no_grad():
+                log_prob = density.log_prob(pad_to_multiple(x, multiple_of(prior)))
         for row, verdict in zip(self.notes, verdicts, strict=True):
             row += verdict.bad_chains
         status = [v.status for v in verdicts]

@@ -22,8 +22,9 @@ from ...fitting.interrupt import stop_requests
 from ...flows.padding import pad_to_multiple
 from ...metrics.chains import r_hat
 from ...options import LEVEL, SEEDS, array, choice, folder, real, whole
-from ...protocols import Encoder, Generator, multiple_of, noise_range
+from ...protocols import Encoder, Generator, is_of_codes, multiple_of, noise_range
 from ..levels import priors_at
+from ..needs import check_density, check_noise
 from ..problem import Problem
 from ..reconstruction import Reconstruction
 from .adapt import ROUND, first_step
@@ -37,7 +38,6 @@ from .likelihood import likelihood_of
 from .many import PAIR, by_workers
 from .memory import check_memory
 from .metric import Flat, Kinetic, metric_for, scale_of
-from .needs import check_density, check_noise
 from .randomness import Streams
 from .sampled import Sampled
 from .start import begin, levels, reconstruction
@@ -92,9 +92,13 @@ class PosteriorDraws(Method):
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
-        check_density("posterior", prior)
+        check_density("posterior", prior, codes=True)
         check_noise("posterior", problem)
-        if self.space == "latent" and not _has_latents(prior):
+        if self.space == "image" and is_of_codes(prior):
+            raise UsageError(
+                f"space='image': {type(prior).__name__} has a density of its codes only"
+            )
+        if (self.space == "latent" or is_of_codes(prior)) and not _has_latents(prior):
             raise UsageError(f"space='latent': {type(prior).__name__} has no encode and decode")
         options = {name: getattr(self, name) for name in self.declared}
         if self.sigma is None and self.of == "clean":
@@ -132,7 +136,7 @@ class _Run:
         self.ladder = levels(prior, self.level, self.annealed)
         # without levels, once trajectories have had the time to grow
         self.measured = self.annealed if len(set(self.ladder)) > 1 else options.warmup // 4
-        self.in_latents = False
+        self.in_latents = self.of_codes = is_of_codes(prior)
         self.notes: list[list[str]] = [[] for _ in range(problem.batch)]
         likelihood = likelihood_of(self.problem, self.items)
         physics = self.problem.physics.select(self.items)
@@ -167,17 +171,25 @@ class _Run:
             start = self.options.init
             start = reconstruction(self.problem, self.prior) if start is None else start
             self.start = pad_to_multiple(start, multiple_of(self.prior)).to(like)
-            scale = scale_of(self.density, self.level, self.start)
+            scale = (
+                like.new_ones(self.problem.batch)
+                if self.of_codes
+                else scale_of(self.density, self.level, self.start)
+            )
             self.scale = scale.repeat_interleave(self.chains)
             self.curvature = like.new_full((self.problem.batch, 2), torch.nan)
         start = self.start[self.items]
-        at_start = self._for_metric(self._at(self.density))
-        self._metric: Callable[[Target, Tensor], Kinetic] = metric_for(at_start, like)
+        self._metric: Callable[[Target, Tensor], Kinetic] = lambda *_: Flat()
+        if self.of_codes:
+            with torch.no_grad():
+                start = self.density.encode(start)
+        else:
+            self._metric = metric_for(self._for_metric(self._at(self.density)), like)
         k = 0 if found is None else found.step
         target, metric = self._rung(self._level(max(k - 1, 0)))
         if found is None:
-            of_start = self.streams.normal(tuple(like.shape[1:]), 0, "start")
-            apart = self._scale_of_rung.view(-1, 1, 1, 1) * of_start
+            of_start = self.streams.normal(tuple(start.shape[1:]), 0, "start")
+            apart = self._scale_of_rung.view(-1, *[1] * (start.dim() - 1)) * of_start
             point = begin(target, start, apart)
         else:
             point = target.at(point_u)
@@ -267,7 +279,7 @@ class _Run:
     def _measure(self) -> None:
         """The conditioning, which says where chains move on."""
         state, space = self.state, self.options.space
-        of_image = self.streams.normal(self.shape, 0, "Lanczos image")
+        of_image = self.streams.normal(tuple(state.point.u.shape[1:]), 0, "Lanczos image")
         of_data = self.streams.normal(tuple(self.target.y.shape[1:]), 0, "Lanczos data")
 
         def measured(target: Target, metric: Kinetic, u: Tensor) -> Tensor:
@@ -277,7 +289,10 @@ class _Run:
 
         self.curvature = measured(self.target, self.metric, state.point.u)
         step, time = state.steps.final, state.lengths.final
-        if space != "image" and _has_latents(self.density):
+        if self.of_codes:
+            time = torch.full_like(time, ROUND)
+            step = first_step(state.point.u) * self.curvature[:, 1].clamp_min(1.0).rsqrt()
+        elif space != "image" and _has_latents(self.density):
             with torch.no_grad():
                 z = self.density.encode(state.point.u)
             target, metric = LatentTarget.of(self.target), Flat()

@@ -7,8 +7,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from ...protocols import noise_range
+from ...protocols import is_of_codes, noise_range
 from ..choose import choose
+from ..latent import Latent
 from ..levels import SHARP
 from ..map import MAP
 from ..pnp import PlugAndPlay
@@ -23,6 +24,8 @@ _DARK = 0.02  # an intensity at which photons may be counted
 def reconstruction(problem: Problem, prior) -> Tensor:
     """An image to start from: what ``method="auto"`` takes of plug-and-play and MAP."""
     quiet = dataclasses.replace(problem, progress=lambda *_: None)
+    if is_of_codes(prior):
+        return Latent().solve(quiet, prior).x
     if not problem.physics.linear:
         return MAP(start="data", sigma=SHARP).solve(quiet, prior).x
     if noise_range(prior) is None:

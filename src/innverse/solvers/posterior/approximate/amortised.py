@@ -17,7 +17,7 @@ from ....errors import ShapeError, UsageError
 from ....metrics.importance import Importance
 from ....options import SEEDS, anything, whole
 from ....physics.as_images import as_images
-from ....protocols import Density, multiple_of
+from ....protocols import has_density, multiple_of
 from ....showing.shown import Shown
 from ...coverage import as_given
 from ...levels import priors_at
@@ -166,8 +166,8 @@ class Amortised(Method):
             from ....zoo import load
 
             prior = load(prior)
-        if prior is not None and not isinstance(prior, Density):
-            raise UsageError(f"against={prior!r}: give a density, its name or its folder")
+        if prior is not None and not has_density(prior):
+            raise UsageError(f"against={prior!r}: give a density of images, its name or its folder")
         return prior
 
     def _weights(self, problem, prior, u: Tensor, log_q: Tensor, sigma: float) -> list[Importance]:

@@ -24,11 +24,11 @@ from ....flows.padding import pad_to_multiple
 from ....options import LEVEL, SEEDS, real, whole
 from ....protocols import multiple_of, noise_range
 from ...levels import priors_at
+from ...needs import check_density, check_noise
 from ...problem import Problem
 from ...reconstruction import Reconstruction
 from ..hmc import leapfrog
 from ..metric import Metric, steepest_scale
-from ..needs import check_density, check_noise
 from ..randomness import Streams
 from .side_by_side import repeated, side_by_side, summary
 

@@ -28,10 +28,10 @@ from ....protocols import Encoder, Generator, multiple_of, noise_range
 from ....seeding import seeded
 from ...levels import priors_at
 from ...map import MAP
+from ...needs import check_density, check_noise
 from ...pnp import PlugAndPlay
 from ...problem import Problem
 from ...reconstruction import Reconstruction
-from ..needs import check_density, check_noise
 from ..randomness import Streams
 from ..target import Target
 from .side_by_side import side_by_side, summary, weighed

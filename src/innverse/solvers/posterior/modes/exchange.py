@@ -20,12 +20,12 @@ from ....flows.padding import pad_to_multiple
 from ....options import LEVEL, SEEDS, array, real, whole
 from ....protocols import multiple_of, noise_range
 from ...levels import SHARP
+from ...needs import check_noise
 from ...problem import Problem
 from ...reconstruction import Reconstruction
 from ..adapt import DualAveraging, first_step
 from ..chains import transition
 from ..metric import metric_for
-from ..needs import check_noise
 from ..randomness import Streams
 from ..start import begin, reconstruction
 from ..target import Point, Target

@@ -23,9 +23,10 @@ from ....flows.padding import pad_to_multiple
 from ....metrics.chains import effective_size, r_hat
 from ....physics import LinearPhysics, as_physics
 from ....progress import Report
-from ....protocols import Density, multiple_of
+from ....protocols import multiple_of
 from ....showing.shown import Shown
 from ...levels import priors_at
+from ...needs import check_density
 from ...problem import Problem
 from ...reconstruction import Reconstruction
 from ..adapt import DualAveraging, first_step
@@ -141,8 +142,7 @@ def joint_posterior(
         from ....zoo import load
 
         prior = load(prior)
-    if not isinstance(prior, Density):
-        raise UsageError(f"{type(prior).__name__} has no log_prob: choose a flow")
+    check_density("joint_posterior", prior)
     levels = _bounds("noise", noise if isinstance(noise, Sequence) else (noise, noise))
     widths = None if parameter is None else _bounds("parameter", parameter)
     if widths is None and levels[0] == levels[1]:

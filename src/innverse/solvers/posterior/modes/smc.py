@@ -16,12 +16,12 @@ import torch
 from ....catalog import Method
 from ....errors import UsageError
 from ....options import LEVEL, SEEDS, real, whole
-from ....protocols import Density, Generator, multiple_of
+from ....protocols import Generator, multiple_of
 from ...levels import priors_at
+from ...needs import check_density, check_noise
 from ...problem import Problem
 from ...reconstruction import Reconstruction
 from ..metric import scale_of
-from ..needs import check_noise
 from ..randomness import Streams
 from .constant import log_constant
 from .particles import Particles
@@ -57,10 +57,10 @@ class TemperedSMC(Method):
     seed: int = whole(0, "Of random numbers.", *SEEDS)
 
     def solve(self, problem: Problem, prior) -> Reconstruction:
-        if not isinstance(prior, Density) or not isinstance(prior, Generator):
+        check_density("smc", prior)
+        if not isinstance(prior, Generator):
             raise UsageError(
-                f"method 'smc' needs a density that it can draw from: {type(prior).__name__} lacks "
-                "log_prob or decode; choose a flow"
+                f"method 'smc' draws from the prior: {type(prior).__name__} has no decode"
             )
         check_noise("smc", problem)
         if self.draws < 4 * self.runs:
