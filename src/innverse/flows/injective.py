@@ -42,6 +42,7 @@ from .volume import Volume, gram
 _FAR = 3.0  # times the usual distance from the manifold
 _ROUNDING = 1e3  # of a way there and back, in units of the last bit
 _SEARCH = 50  # steps to the most probable code
+_DRAWS = 256  # from which a search may begin too
 _SEED = 0
 TRAININGS = ("both", "manifold", "density", "joint")
 
@@ -139,10 +140,13 @@ class InjectiveFlow(Shown, Pretrained, nn.Module):
 
         With ``steps`` = 0 it is G(encode(x)). That left inverse projects orthogonally in the space of
         v; in that of x it does where the tail is an isometry, and is near it where the tail has been
-        trained to reconstruct. So many ``steps`` of L-BFGS in u lead from there to the nearest point.
+        trained to reconstruct. So many ``steps`` of L-BFGS in u lead from there to the nearest point,
+        or from the nearest of 256 draws, where that is nearer: another turn of a roll may be.
         """
         x = self._items(x)
-        u = nearest(self._point, x, self._coordinates(x)[0], steps)
+        u = self._coordinates(x)[0]
+        if steps:
+            u = nearest(self._point, x, self._beginning(x, u), steps)
         on_it = self._point(u)
         return on_it, (x - on_it).flatten(1).norm(dim=1)
 
@@ -315,6 +319,16 @@ class InjectiveFlow(Shown, Pretrained, nn.Module):
         return total - math.log(samples)
 
     @torch.no_grad()
+    def _beginning(self, x: Tensor, u: Tensor) -> Tensor:
+        """The coordinates u of x, or those of the nearest of some draws, where that is nearer to x."""
+        g = torch.Generator().manual_seed(_SEED)
+        draws = self.core.inverse(torch.randn(_DRAWS, u.shape[1], generator=g).to(u))[0]
+        distances = torch.cdist(x.flatten(1), self._point(draws).flatten(1))
+        least, which = distances.min(1)
+        nearer = least < (x - self._point(u)).flatten(1).norm(dim=1)
+        return torch.where(nearer[:, None], draws[which], u)
+
+    @torch.no_grad()
     def _posterior(self, x: Tensor, noise: float) -> tuple[Tensor, Tensor]:
         """Of N(z; 0, I) N(x; G(z), noise^2 I): its mode (B, k), and the Cholesky factor (B, k, k) of
         I + J^T J / noise^2 there, J = dG/dz; NaN for items that are not finite."""
@@ -323,7 +337,8 @@ class InjectiveFlow(Shown, Pretrained, nn.Module):
             off = (x[items] - self._made(z)).flatten(1).square().sum(1)
             return 0.5 * z.square().sum(1) + 0.5 * off / noise**2
 
-        mode = lbfgs.minimize(energy, self.encode(x), max_iter=_SEARCH).z
+        begin = self.core(self._beginning(x, self._coordinates(x)[0]))[0]
+        mode = lbfgs.minimize(energy, begin, max_iter=_SEARCH).z
         # in float64, where rounding leaves it positive definite at any noise
         precision = gram(self._made, mode, torch.float64) / noise**2
         precision.diagonal(dim1=1, dim2=2).add_(1)
