@@ -65,12 +65,15 @@ def run(setting: Setting) -> dict:
         if not setting.wants(name):
             continue
         operator.noise = physics.GaussianNoise(noise)
-        result["tasks"][name] = _task(setting, name, prior, operator, noise, (side, items))
-        setting.save(result)
+        told = result["tasks"][name] = {}
+        for sampler, found in _task(setting, name, prior, operator, noise, (side, items)):
+            told[sampler] = found
+            setting.save(result)
     return result | {"ahead": _ahead(result["tasks"])}
 
 
-def _task(setting: Setting, name: str, prior, operator, noise: float, size) -> dict[str, dict]:
+def _task(setting: Setting, name: str, prior, operator, noise: float, size):
+    """(sampler, what is told of it) of each."""
     side, items = size
     density = prior.at(SIGMA)
     # M = A^T A / s^2 + I / sigma0^2 is at most this: the steps of Langevin's are shares of its inverse
@@ -92,8 +95,9 @@ def _task(setting: Setting, name: str, prior, operator, noise: float, size) -> d
         seconds = time.process_time() - started
         return _judge(u, found.by_chain, seconds, int(found.evaluations.max()))
 
-    told = {"innverse": setting.part(f"{name}/innverse", given | OPTIONS, ours)}
-    budget = told["innverse"]["evaluations"]
+    mine = setting.part(f"{name}/innverse", given | OPTIONS, ours)
+    budget = mine["evaluations"]
+    yield "innverse", mine
     for peer, shares in SHARES.items():
         sampler = (
             _deepinv.dps(prior, operator, noise, SIGMA, 5 if setting.quick else DPS_STEPS)
@@ -122,12 +126,12 @@ def _task(setting: Setting, name: str, prior, operator, noise: float, size) -> d
 
         settings = given | {"shares": shares, "budget": budget}
         tuned = setting.part(f"{name}/{peer}/tuning", settings, tune)
-        told[peer] = setting.part(
+        found = setting.part(
             f"{name}/{peer}",
             settings | {"step": tuned["best"]},
             lambda chains=chains, step=tuned["best"]: _judge(*chains("test", items, step, budget)),
-        ) | {"step": tuned["best"]}  # fmt: skip
-    return told
+        )
+        yield peer, found | {"step": tuned["best"]}
 
 
 def _judge(u: Tensor, draws: Tensor, seconds: float, evaluations: int) -> dict:
@@ -163,17 +167,23 @@ def _crps(draws: Tensor, u: Tensor) -> float:
 
 
 def _ahead(tasks: dict) -> dict[str, dict[str, float | None]]:
-    """How many times our effective draws a second are those of a peer; None where its chains had not
-    met (R-hat above 1.05), so that they have no effective size to speak of."""
-    found: dict = {}
-    for name, told in tasks.items():
-        mine = told["innverse"]["effective draws a second"]
-        found[name] = {}
-        for peer in SHARES:
-            theirs = told[peer]
-            met = not theirs.get("diverged") and (theirs["R-hat of 99 %"] or 1.0) <= 1.05
-            found[name][peer] = mine / theirs["effective draws a second"] if met else None
-    return found
+    """How many times our effective draws a second are those of a peer; None where chains, ours or its
+    own, had not met (R-hat above 1.05), so that there is no effective size to speak of."""
+
+    def met(told: dict) -> bool:
+        return not told.get("diverged") and (told["R-hat of 99 %"] or 1.0) <= 1.05
+
+    rate = "effective draws a second"
+    return {
+        name: {
+            peer: told["innverse"][rate] / theirs[rate]
+            if met(told["innverse"]) and met(theirs)
+            else None
+            for peer, theirs in told.items()
+            if peer != "innverse"
+        }
+        for name, told in tasks.items()
+    }
 
 
 def table(result: dict) -> str:
