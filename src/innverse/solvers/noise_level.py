@@ -155,7 +155,7 @@ def contradictions(problem: Problem, prior: object = None, scale: float = 1.0) -
 def has_one_level(problem: Problem) -> bool:
     """Whether the noise is one number per item: white, and the same for all pixels."""
     noise = problem.noise
-    if noise is None or isinstance(problem.model, PoissonNoise):
+    if noise is None or (problem.model is not None and problem.model.depends_on_signal):
         return False
     if type(problem.physics).__name__ == "Whitened":
         return False

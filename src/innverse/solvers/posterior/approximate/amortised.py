@@ -16,7 +16,6 @@ from ....catalog import OPERATORS, Method
 from ....errors import ShapeError, UsageError
 from ....metrics.importance import Importance
 from ....options import SEEDS, anything, whole
-from ....physics import PoissonNoise
 from ....physics.as_images import as_images
 from ....protocols import Density, multiple_of
 from ....showing.shown import Shown
@@ -133,8 +132,8 @@ class Amortised(Method):
     def solve(self, problem: Problem, prior) -> Reconstruction:
         exact = self._exact()
         y, physics = as_given(problem)
-        known = has_one_level(problem) and not isinstance(problem.model, PoissonNoise)
-        level = problem.noise_level() * problem.scale if known else None
+        known = has_one_level(problem)
+        level = problem.deviation() * problem.scale if known else None
         posterior = AmortisedPosterior(prior, physics, level)
         shape = (prior.shape[0], *problem.padded_shape(multiple_of(prior))[1:])
         z = Streams(problem.y, self.draws, self.seed).normal(shape, 0, "draws")
