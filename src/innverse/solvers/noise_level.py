@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError, UsageError
-from ..physics import Blur, Denoising, Downsampling, Inpainting, PoissonNoise, Tomography
+from ..physics import Blur, Denoising, Downsampling, Inpainting, Tomography
 from ..physics.base import name_of
 from ..physics.fourier import KSpace
 from ..protocols import noise_range

@@ -21,7 +21,7 @@ from ..physics.base import GREY
 from ..physics.checks import check_items, is_own
 from ..physics.foreign_noise import as_noise
 from ..physics.levenberg import levenberg_marquardt
-from ..physics.noise import GaussianNoise, NoiseModel
+from ..physics.noise import GaussianNoise, NoiseModel, PoissonNoise
 from ..physics.real_numbers import in_real_numbers
 from ..physics.whitened import divide
 from ..progress import Report
@@ -81,6 +81,7 @@ class Problem:
         model = as_noise(physics.noise if noise is None else noise)
         model = model.of(y) if isinstance(model, GaussianNoise) else model
         y = _without_missing(physics.keep_measured(y), model)
+        _check_counts(y, model)
         check_measurement(y)
         one = _serves_one(physics, back[:1])
         if not one and isinstance(physics, CallablePhysics):
@@ -210,6 +211,19 @@ def _without_missing(y: Tensor, model) -> Tensor:
     if not isinstance(model.sigma, Tensor) or not bool(model.sigma.isinf().any()):
         return y
     return torch.where(model.std(y).isinf(), 0, y)
+
+
+def _check_counts(y: Tensor, model) -> None:
+    """Photons are counted from 0 on."""
+    if type(model) is not PoissonNoise or y.is_complex():
+        return
+    negative = int((y < -0.5 * model.gain).sum())
+    if negative:
+        raise InputError(
+            f"{negative} of {y.numel()} photon counts are negative, down to {float(y.min()):.3g}: give "
+            "them as they were counted, or PoissonGaussianNoise(gain, sigma) where they were read with "
+            "noise"
+        )
 
 
 def _check_prior(prior: object, shape: tuple[int, ...]) -> None:

@@ -304,7 +304,7 @@ def test_many_photons_are_told_apart_in_single_precision(noise):
     near = u + 1e-4 * torch.randn(u.shape, generator=g, dtype=torch.float64)
 
     def difference(dtype):
-        y, operator = u.to(dtype), physics.Denoising()
+        y = u.to(dtype)
         if noise == "transmission":
             model = physics.TransmissionNoise(1 / gain, 0.7)
             return (model.log_likelihood(near.to(dtype), y) - model.log_likelihood(y, y)).double()

@@ -1,5 +1,5 @@
-"""log p(y | u) as it is sampled is that of the noise that was given: whatever its law, its level and the
-scale of the images."""
+"""log p(y | u) as it is sampled is that of the noise that was given, whatever its law, its level and
+the scale of the images."""
 
 from __future__ import annotations
 
@@ -65,6 +65,13 @@ def test_photons_are_counted_on_any_scale_of_the_images(units, gain):
     k = torch.where(torch.minimum(rate, other) > 1e-20, k, 0)
     found = told(gain * k, P.Denoising(noise=P.PoissonNoise(gain)), units=units)
     torch.testing.assert_close(found, photons(k, rate, other))
+
+
+def test_negative_counts_are_one_line():
+    with pytest.raises(innverse.errors.InputError, match="3 of 32 photon counts are negative"):
+        y = 10 * X.clone()
+        y[0, 0, 0, :3] = -4.0
+        Problem.build(y, P.Denoising(noise=P.PoissonNoise(1.0)), None)
 
 
 def test_photons_that_get_through_are_counted_on_any_scale_of_the_images():

@@ -51,7 +51,9 @@ def through_noisy(problem: Problem, sigma0: float) -> Problem:
         UsageError: noise below sigma0 ||A||, or an operator whose A A^T has no simple form.
     """
     if has_own_law(problem):
-        raise UsageError("of='clean' needs Gaussian noise: take of='noisy' for counted photons and rounded values")
+        raise UsageError(
+            "of='clean' needs Gaussian noise: take of='noisy' for counted photons and rounded values"
+        )
     s = problem.deviation()
     norm = problem.physics.norms_squared((1, *problem.shape)).to(s).sqrt()
     if not bool((s >= _MARGIN * sigma0 * norm).all()):
