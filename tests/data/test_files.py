@@ -108,6 +108,52 @@ def test_values_go_in_and_come_out_as_they_were(kind, tmp_path):
     assert written.name == "result" + "".join(path.suffixes)
 
 
+def test_pages_that_were_written_one_by_one_are_all_read(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    with tifffile.TiffWriter(tmp_path / "pages.tif") as file:
+        for page in COUNTS:
+            file.write(page, contiguous=False)
+    stack = read_stack(tmp_path / "pages.tif")
+    np.testing.assert_array_equal(stack.values[:, 0], COUNTS)
+    written = write_stack(tmp_path / "out", stack, stack.values.astype(float))
+    np.testing.assert_array_equal(tifffile.imread(written), COUNTS)
+
+
+def test_a_tiff_whose_lowest_value_is_white_is_read_the_right_way_round_and_stays_one(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "film.tif", 65535 - COUNTS, photometric="miniswhite")
+    stack = read_stack(tmp_path / "film.tif")
+    np.testing.assert_array_equal(stack.values[:, 0], COUNTS)
+    written = write_stack(tmp_path / "out", stack, stack.values.astype(float))
+    np.testing.assert_array_equal(tifffile.imread(written), 65535 - COUNTS)
+    np.testing.assert_array_equal(read_stack(written).values[:, 0], COUNTS)
+    spread = np.full(stack.values.shape, 3.0)
+    assert (tifffile.imread(write_stack(tmp_path / "std", stack, spread, spread=True)) == 3).all()
+
+
+def test_colours_in_planes_of_their_own_are_one_picture(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    how = {"photometric": "rgb", "planarconfig": "separate"}
+    tifffile.imwrite(tmp_path / "planes.tif", COUNTS[:3], **how)
+    stack = read_stack(tmp_path / "planes.tif")
+    np.testing.assert_array_equal(stack.values, COUNTS[None, :3])
+    written = write_stack(tmp_path / "out", stack, stack.values.astype(float))
+    np.testing.assert_array_equal(read_stack(written).values, stack.values)
+
+
+def test_an_ome_file_keeps_the_size_of_its_pixels(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    about = {"axes": "ZYX", "PhysicalSizeX": 0.3, "PhysicalSizeXUnit": "um", "PhysicalSizeZ": 2.0}
+    tifffile.imwrite(tmp_path / "a.ome.tif", COUNTS, metadata=about)
+    stack = read_stack(tmp_path / "a.ome.tif")
+    half = write_stack(tmp_path / "half", stack, stack.values[..., ::2].astype(float))
+    with tifffile.TiffFile(half) as file:
+        pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
+        assert file.series[0].axes == "ZYX"
+    assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeXUnit"]) == (0.6, "um")
+    assert pixels["PhysicalSizeZ"] == 2.0 and pixels["SizeZ"] == len(COUNTS)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_deviations_keep_their_digits(kind, tmp_path):
     stack = read_stack(make(kind, tmp_path)[0])

@@ -78,6 +78,13 @@ def test_error_bars_are_in_the_units_of_the_file(tmp_path):
         np.testing.assert_allclose(files["high"] - files["low"], 2 * exact, atol=0.01)
 
 
+def test_methods_beside_are_judged_in_the_units_of_the_file(tmp_path):
+    np.save(tmp_path / "ct.npy", volume())
+    given = {"noise": 20.0, "method": "tv", "simulate": True, "beside": ("tv",)}
+    for one in restore(tmp_path / "ct.npy", "denoising", **given):
+        assert one.summary["beside"]["tv"]["psnr"] == pytest.approx(one.summary["result"]["psnr"])
+
+
 def test_files_are_mapped_as_the_prior_was_trained(tmp_path):
     flow = flows.build("glow", (1, 8, 8), levels=1, steps=1, hidden=4, noise=(0.01, 0.4))
     initialize(flow, torch.rand(8, 1, 8, 8), 0.1)

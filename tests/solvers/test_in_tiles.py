@@ -98,6 +98,24 @@ def test_progress_covers_all_tiles_and_the_noise_is_estimated_once():
     assert any(note.startswith("tile 9 of 9") for _, _, note in seen)
 
 
+class Independent:
+    """Pixels from N(1/2, .3^2), each alone."""
+
+    def log_prob(self, x):
+        return -0.5 * ((x - 0.5) / 0.3).square().flatten(1).sum(1)
+
+
+def test_error_bars_of_tiles_are_put_together():
+    options = {"draws": 60, "chains": 2, "warmup": 10, "steps": 4}
+    y, s = picture(), 0.1
+    found = solve_in_tiles(y, Denoising(), Independent(), "posterior", side=64, noise=s, **options)
+    w = 0.3**2 / (0.3**2 + s**2)  # what a pixel is believed
+    assert (found.x - (0.5 + w * (y - 0.5))).square().mean().sqrt() < 0.04
+    assert float(found.std.mean()) == pytest.approx(w**0.5 * s, rel=0.1)
+    assert found.std.min() > 0 and any("draws of its own" in note for note in found.notes[0])
+    assert found.diagnostics["sigma"] is None and found.samples is None
+
+
 def test_an_operator_of_the_whole_image_is_refused():
     physics = CompressedSensing(20, (1, 96, 96))
     with pytest.raises(UsageError, match="whole image"):

@@ -81,6 +81,7 @@ class GaussianNoise(NoiseModel):
         sigma: standard deviation on the scale of the measurement, >= 0: one number, one per item
             (B,), or a map that broadcasts against the measurement, such as (B, 1, H, W) or
             (H, W). In a map, Inf marks values that were not measured.
+        per_item: whether the first axis of a map is that of the items; by default that of four axes is.
 
     Example:
         >>> y = GaussianNoise(0.1)(torch.zeros(1, 1, 64, 64))
@@ -88,7 +89,7 @@ class GaussianNoise(NoiseModel):
         0.1
     """
 
-    def __init__(self, sigma: float | Tensor):
+    def __init__(self, sigma: float | Tensor, per_item: bool | None = None):
         super().__init__()
         level = tensor_of(sigma, "noise sigma must be a number or a tensor", torch.float64)
         if not bool((level >= 0).all()) or level.numel() == 0:
@@ -97,6 +98,7 @@ class GaussianNoise(NoiseModel):
             )
         if level.ndim < 2 and bool(level.isinf().any()):
             raise UsageError("noise sigma is infinite: give a finite number")
+        self.per_item = level.ndim in (1, 4) if per_item is None else per_item
         if level.ndim == 0:
             self.sigma = float(level)
         else:
@@ -127,9 +129,12 @@ class GaussianNoise(NoiseModel):
         return value.reshape(*[1] * (clean.ndim - value.ndim), *value.shape)
 
     def select(self, idx: Tensor) -> GaussianNoise:
-        each = isinstance(self.sigma, Tensor) and self.sigma.shape[0] > 1
-        # a map with fewer axes, such as (C, H, W), is one for all items
-        return GaussianNoise(self.sigma[idx]) if each and self.sigma.ndim in (1, 4) else self
+        each = isinstance(self.sigma, Tensor) and len(self.sigma) > 1 and self.per_item
+        return GaussianNoise(self.sigma[idx], True) if each else self
+
+    def of(self, y: Tensor) -> GaussianNoise:
+        """The same noise, a map with the axes of the measurement y."""
+        return GaussianNoise(self.std(y), True) if self.is_map else self
 
     @property
     def is_map(self) -> bool:

@@ -56,5 +56,5 @@ def in_real_numbers(
     """A complex measurement, its operator and its noise, all in real and imaginary parts."""
     if isinstance(noise, GaussianNoise) and noise.is_map:
         std = noise.std(y).expand(y.shape)[..., None]
-        noise = GaussianNoise(std.expand(*y.shape, 2))
+        noise = GaussianNoise(std.expand(*y.shape, 2), True)
     return parts(y), RealMeasurements(physics, noise), noise

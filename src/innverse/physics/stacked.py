@@ -125,6 +125,13 @@ class StackedNoise(NoiseModel):
     def models(self) -> list[NoiseModel]:
         return [as_noise(p.noise) for p in self._stack[0].parts]
 
+    def split(self, y: Tensor) -> list[Tensor]:
+        """The measurements of the parts."""
+        return self._stack[0].split(y)
+
+    def select(self, idx: Tensor) -> NoiseModel:
+        return self._stack[0].select(idx).noise
+
     @property
     def depends_on_signal(self) -> bool:
         return any(m.depends_on_signal for m in self.models)
@@ -142,13 +149,13 @@ class StackedNoise(NoiseModel):
         return float(torch.stack([k.double() for k in known]).square().mean().sqrt())
 
     def std(self, clean: Tensor) -> Tensor:
-        parts = zip(self.models, self._stack[0].split(clean), strict=True)
+        parts = zip(self.models, self.split(clean), strict=True)
         levels = [(model.std(m).to(m.real.dtype).expand(m.shape), m) for model, m in parts]
         flat = [_flat(torch.complex(s, s) if m.is_complex() else s) for s, m in levels]
         return torch.cat(flat, 1)
 
     def forward(self, y: Tensor, generator=None) -> Tensor:
-        parts = zip(self.models, self._stack[0].split(y), strict=True)
+        parts = zip(self.models, self.split(y), strict=True)
         return torch.cat([_flat(model(m, generator)) for model, m in parts], 1)
 
 

@@ -131,7 +131,8 @@ def keep_slice(found: Restored, measured: Measured, source: Slice) -> None:
 def compare(found: Restored, measured: Measured, other: Reconstruction) -> None:
     """Put what another method found beside a result."""
     x = measured.image(other.x.detach().float().cpu())
-    quality = {} if measured.clean is None else _quality(_unit(x, measured), measured.clean)
+    clean = measured.clean
+    quality = {} if clean is None else _quality(_unit(x, measured), measured.unit(clean))
     found.beside[other.method] = x[0]
     told = {"seconds": other.seconds, "status": "; ".join(dict.fromkeys(other.status))}
     found.summary.setdefault("beside", {})[other.method] = quality | told

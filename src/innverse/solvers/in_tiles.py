@@ -29,6 +29,10 @@ from .windows import reach_of, unit_of, window
 MARGIN = 32  # pixels of a tile on each side, besides what the operator reaches
 
 
+_OF_ALL = ("sigma", "of", "approximate")  # diagnostics that are the same for all tiles
+_NO_DRAWS = "each tile has draws of its own: only their means and deviations are put together"
+
+
 def solve_in_tiles(
     y: Tensor,
     physics,
@@ -76,6 +80,7 @@ def solve_in_tiles(
     if noise is not None:
         physics = physics._copy(noise=as_noise(noise))
     x = torch.zeros(problem.batch, *problem.shape, dtype=y.dtype, device=y.device)
+    std = torch.zeros_like(x)
     spans = [_spans(n, side, physics) for n in problem.shape[1:]]
     boxes = list(itertools.product(*spans))
     done = torch.ones(problem.batch, dtype=torch.bool)
@@ -96,7 +101,10 @@ def solve_in_tiles(
             x_range=x_range,
             **given,
         )
-        x[..., rows, columns] += down.fade(y)[:, None] * across.fade(y) * found.x
+        share = down.fade(y)[:, None] * across.fade(y)
+        x[..., rows, columns] += share * found.x
+        if found.std is not None:
+            std[..., rows, columns] += share * found.std
         done &= found.converged.cpu()
         evaluations = torch.maximum(evaluations, found.evaluations.cpu())
         for i, (word, doubts) in enumerate(zip(found.status, found.notes, strict=True)):
@@ -110,6 +118,10 @@ def solve_in_tiles(
     )  # fmt: skip
     judge(problem, result)
     result.notes = [list(row) for row in notes]
+    if found.std is not None:
+        result.std = std
+        result.diagnostics = {k: v for k, v in found.diagnostics.items() if k in _OF_ALL}
+        result.notes = [[*row, _NO_DRAWS] for row in result.notes]
     result.reason, result.options, result.noise = found.reason, found.options, found.noise
     result.seconds = seconds
     return result

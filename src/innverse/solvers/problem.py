@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from ..physics.base import GREY
 from ..physics.checks import check_items, is_own
 from ..physics.foreign_noise import as_noise
 from ..physics.levenberg import levenberg_marquardt
-from ..physics.noise import NoiseModel
+from ..physics.noise import GaussianNoise, NoiseModel, PoissonNoise
 from ..physics.real_numbers import in_real_numbers
 from ..physics.whitened import divide
 from ..progress import Report
@@ -79,7 +79,9 @@ class Problem:
                 f"images ({len(y)}, C, H, W)"
             )
         model = as_noise(physics.noise if noise is None else noise)
+        model = model.of(y) if isinstance(model, GaussianNoise) else model
         y = _without_missing(physics.keep_measured(y), model)
+        _check_counts(y, model)
         check_measurement(y)
         one = _serves_one(physics, back[:1])
         if not one and isinstance(physics, CallablePhysics):
@@ -102,25 +104,35 @@ class Problem:
         channels, height, width = back.shape[1:]
         shape = channels, height, width
         _check_prior(prior, shape)
-        given = y, physics
-        y, physics = whiten(y, physics, model)
-        scale = _scale(given[1], sample) if physics.linear else 1.0
-        if scale != 1:
-            y, physics = divide(y, physics, scale)
-        progress = progress or (lambda *_: None)
-        return cls(y, physics, prior, physics.sigma, shape, progress, scale, given, model)
+        scale = _scale(physics, sample) if physics.linear else 1.0
+        told = progress or (lambda *_: None)
+        found = cls(y, physics, prior, None, shape, told, scale, (y, physics), model)
+        return found.measured_by(y, physics, model)
+
+    def measured_by(self, y: Tensor, physics: LinearPhysics, model: NoiseModel | None) -> Problem:
+        """The same problem with another measurement, by an operator of the same norm."""
+        white, operator = whiten(y, physics, model)
+        if self.scale != 1:
+            white, operator = divide(white, operator, self.scale)
+        return replace(
+            self, y=white, physics=operator, noise=operator.sigma, given=(y, physics), model=model
+        )
 
     @property
     def batch(self) -> int:
         return len(self.y)
 
-    def noise_level(self) -> Tensor:
-        """Standard deviation of the noise of each item (B,); a small floor if there is none."""
+    def deviation(self) -> Tensor:
+        """Standard deviation of the noise of each item (B,); `NOISELESS` where there is none."""
         level = torch.as_tensor(0.0 if self.noise is None else self.noise)
         level = level.to(self.y).expand(self.batch)
         if not bool((level >= 0).all()):
             raise InputError(f"the noise level must be >= 0, got {float(level.min()):g}")
-        return level.clamp_min(NOISELESS)
+        return torch.where(level > 0, level, NOISELESS)
+
+    def noise_level(self) -> Tensor:
+        """`deviation`, but no less than searches resolve."""
+        return self.deviation().clamp_min(NOISELESS)
 
     def residual(self, x: Tensor) -> Tensor:
         """||A x - y|| / ||y|| of each item, of the measurement as it was given."""
@@ -199,6 +211,19 @@ def _without_missing(y: Tensor, model) -> Tensor:
     if not isinstance(model.sigma, Tensor) or not bool(model.sigma.isinf().any()):
         return y
     return torch.where(model.std(y).isinf(), 0, y)
+
+
+def _check_counts(y: Tensor, model) -> None:
+    """Photons are counted from 0 on."""
+    if type(model) is not PoissonNoise or y.is_complex():
+        return
+    negative = int((y < -0.5 * model.gain).sum())
+    if negative:
+        raise InputError(
+            f"{negative} of {y.numel()} photon counts are negative, down to {float(y.min()):.3g}: give "
+            "them as they were counted, or PoissonGaussianNoise(gain, sigma) where they were read with "
+            "noise"
+        )
 
 
 def _check_prior(prior: object, shape: tuple[int, ...]) -> None:

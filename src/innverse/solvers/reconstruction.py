@@ -132,7 +132,7 @@ class Reconstruction(Shown):
         """What ``samples`` are draws of: "x", or with a noise-conditional prior "u = x + 0.02 e", the
         image plus noise N(0, I) of its level."""
         level = self.diagnostics.get("sigma")
-        return "x" if self.samples is None or level is None else f"u = x + {level:g} e"
+        return "x" if level is None else f"u = x + {level:g} e"
 
     @property
     def quantity_of_mean(self) -> str:

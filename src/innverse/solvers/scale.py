@@ -6,13 +6,13 @@ With y = A x + n the unknown u is measured by (y - A(low 1)) / (high - low) = A 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError, UsageError
 from ..physics import Blur, Denoising, Downsampling, Inpainting
+from ..physics.rescaled import OnUnit, rescaled
 from ..protocols import Generator, noise_range
 from ..shapes import wide
 from .coverage import as_given
@@ -48,14 +48,13 @@ def onto_unit(problem: Problem, x_range: tuple[float, float]) -> Problem:
     """The same problem for u in [0, 1]."""
     low, high = x_range
     span = high - low
-    black = problem.y.real.new_full((problem.batch, *problem.shape), low)
-    noise = problem.noise
-    if noise is not None:
-        noise = noise / span
-    y, physics = problem.given
-    given = (y - physics.A(black)) / span, physics
-    y = (problem.y - problem.physics.A(black)) / span
-    return replace(problem, y=y, noise=noise, model=None, given=given)
+    (y, physics), model = problem.given, problem.model
+    if not physics.linear:
+        return problem.measured_by(y, OnUnit(physics, low, span), model)
+    offset = physics.A(y.real.new_full((problem.batch, *problem.shape), low))
+    if model is not None:
+        model = rescaled(model, offset, span)
+    return problem.measured_by((y - offset) / span, physics, model)
 
 
 @torch.no_grad()
@@ -68,7 +67,7 @@ def back(result: Reconstruction, x_range: tuple[float, float], problem: Problem)
         result.samples = low + span * result.samples
     if result.std is not None:
         result.std = span * result.std
-    if result.noise is not None:
+    if result.noise is not None and problem.physics.linear:
         result.noise = span * result.noise
     if result.diagnostics.get("sigma") is not None:
         result.diagnostics["sigma"] *= span

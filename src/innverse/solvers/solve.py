@@ -24,7 +24,7 @@ from .coverage import as_given
 from .judge import SLACK, judge
 from .latent import latent_shape
 from .noise_level import contradictions, estimate_noise, has_one_level, photon_gain
-from .problem import Problem
+from .problem import NOISELESS, Problem
 from .reconstruction import Measured, Reconstruction, SolveWarning
 from .scale import back, checked_range, misfits_scale, onto_unit
 
@@ -32,6 +32,7 @@ __all__ = ["METHODS", "Reconstruction", "options", "solve"]
 
 
 AUTO = "auto"
+_EXACT_DATA = f"draws need noise: a level of 0 was taken as {NOISELESS:g} of the operator's norm"
 COUNTS = "counts"  # noise of photons, whose gain is estimated
 
 
@@ -143,8 +144,11 @@ def solve(
         for row in notes:
             row += doubts(problem, prior, choice.method)
             row += suspicions
-        _warn(notes, told)
         kind = METHODS[choice.method]
+        if "draws" in kind.declared and problem.noise is not None:
+            for row, level in zip(notes, _levels(problem), strict=True):
+                row += [] if level > 0 else [_EXACT_DATA]
+        _warn(notes, told)
         if kind.uses_prior and choice.method != "amortised" and _answers(prior):
             raise UsageError(
                 f"method {choice.method!r} needs a prior, and this model answers measurements itself: "
@@ -187,6 +191,10 @@ def _check_init(problem: Problem, prior, latent: bool, init: Tensor | None) -> N
         raise ShapeError(f"init has shape {tuple(init.shape)}: expected {what} {shape}")
 
 
+def _levels(problem: Problem) -> list[float]:
+    return torch.as_tensor(problem.noise).expand(problem.batch).tolist()
+
+
 def _as_counts(y):
     """Whole numbers as they are, where nothing is to be guessed of their scale."""
     kind = getattr(y, "dtype", None)
@@ -210,6 +218,7 @@ def _noise(problem: Problem, prior: object, notes, estimate: bool, x_range) -> s
     if estimate:
         found, how = estimate_noise(problem, prior)
         problem.noise = found / getattr(problem, "scale", 1.0)
+        problem.model = as_noise(found)
         for row, level in zip(notes, found.tolist(), strict=True):
             row.append(f"the noise was estimated as {span * level:.3g}, by {how}")
             told.add(row[-1])

@@ -83,7 +83,7 @@ def photons(n: int, seed: int = 0):
     u = prior.sample(n, g)
     y = physics.PoissonNoise(GAIN)(operator.A(u), g)
     level = torch.full((n,), (0.4 * GAIN) ** 0.5, dtype=torch.float64)
-    target = Target(prior, operator, y, level, likelihood=poisson(operator, y, GAIN))
+    target = Target(prior, operator, y, level, likelihood=poisson(y, GAIN))
     return u, target, Metric(target, torch.full((n,), SIGMA, dtype=torch.float64)), g
 
 
@@ -304,14 +304,14 @@ def test_many_photons_are_told_apart_in_single_precision(noise):
     near = u + 1e-4 * torch.randn(u.shape, generator=g, dtype=torch.float64)
 
     def difference(dtype):
-        y, operator = u.to(dtype), physics.Denoising()
+        y = u.to(dtype)
         if noise == "transmission":
             model = physics.TransmissionNoise(1 / gain, 0.7)
             return (model.log_likelihood(near.to(dtype), y) - model.log_likelihood(y, y)).double()
         if noise == "counts":
-            likelihood = poisson(operator, y, gain)
+            likelihood = poisson(y, gain)
         else:
-            likelihood = poisson_gaussian(operator, y, gain, 2 * gain)
+            likelihood = poisson_gaussian(y, gain, 2 * gain)
         return (likelihood(near.to(dtype)) - likelihood(y)).double()
 
     assert torch.allclose(difference(torch.float32), difference(torch.float64), atol=0.1)
@@ -328,12 +328,12 @@ def test_photons_read_with_noise_have_the_likelihood_of_both(sigma):
     log_p = torch.distributions.Poisson(rate).log_prob(k)
     log_p = log_p + torch.distributions.Normal(GAIN * k, sigma).log_prob(y[..., None])
     want = log_p.logsumexp(-1).flatten(1).sum(1)
-    found = poisson_gaussian(physics.Denoising(), y, GAIN, sigma)(u)
+    found = poisson_gaussian(y, GAIN, sigma)(u)
     offset = want - found  # constants of y alone are left out: the same for other images
     v = 0.5 * u + 0.1
     rate = (v / GAIN)[..., None]
     log_p = torch.distributions.Poisson(rate).log_prob(k)
     log_p = log_p + torch.distributions.Normal(GAIN * k, sigma).log_prob(y[..., None])
     other = log_p.logsumexp(-1).flatten(1).sum(1)
-    close = poisson_gaussian(physics.Denoising(), y, GAIN, sigma)(v)
+    close = poisson_gaussian(y, GAIN, sigma)(v)
     assert torch.allclose(other - close, offset, rtol=1e-3, atol=1e-6 if sigma < 1 else 0.02)

@@ -11,7 +11,7 @@ from ...errors import InnverseError, InputError, ShapeError
 from ...reading import open_regular
 from ..atomic import atomic_path
 from ..expansion import check_expansion, file_size
-from ..stack import Stack, as_type, found_range, from_slices, to_slices, unused_range
+from ..stack import Range, Stack, as_type, found_range, from_slices, to_slices, unused_range
 
 # Tags that say how pixels are stored, those written by themselves, and places in the old file
 _STRUCTURE = {
@@ -42,6 +42,7 @@ def read(path: Path, name: str | None) -> Stack:
     values, kept = _load(path, name)
     slices = to_slices(values, str(path))
     x_range, white = found_range(slices, str(path))
+    slices = _turned(slices, kept[1], x_range)
     notes = unused_range(slices, x_range)
     return Stack(slices, str(path), x_range, white, notes=notes, kept=kept)
 
@@ -51,20 +52,29 @@ def write(path: Path, stack: Stack, values: np.ndarray, spread: bool) -> Path:
 
     shape, options, tags = stack.kept
     dtype = np.dtype(np.float32) if spread else stack.values.dtype
-    colour = values.shape[1] == 3
+    (h, w), (height, width) = stack.size, values.shape[-2:]
+    options = options | {"photometric": "rgb" if values.shape[1] == 3 else options["photometric"]}
     if (resolution := options.get("resolution")) is not None:  # pixels per unit of length
-        (h, w), (height, width) = stack.size, values.shape[-2:]
-        options = options | {"resolution": (resolution[0] * width / w, resolution[1] * height / h)}
+        options |= {"resolution": (resolution[0] * width / w, resolution[1] * height / h)}
+    if options.get("ome"):
+        ratios = {"PhysicalSizeX": w / width, "PhysicalSizeY": h / height}
+        known = options["metadata"].items()
+        options |= {"metadata": {k: v * ratios[k] if k in ratios else v for k, v in known}}
+    values = values if spread else _turned(values, options, stack.x_range)
+    array = as_type(from_slices(values, shape), dtype)
     with atomic_path(path) as temporary:
-        tifffile.imwrite(
-            temporary, as_type(from_slices(values, shape), dtype), extratags=tags,
-            photometric="rgb" if colour else "minisblack", **options,
-        )  # fmt: skip
+        tifffile.imwrite(temporary, array, extratags=tags, **options)
     return path
 
 
+def _turned(values: np.ndarray, options: dict[str, Any], x_range: Range) -> np.ndarray:
+    """Values whose lowest is white, as those whose highest is, and back."""
+    turned = options["photometric"] == "miniswhite"
+    return (sum(x_range) - values).astype(values.dtype) if turned else values
+
+
 def _load(path: Path, name: str | None) -> tuple[np.ndarray, Any]:
-    """The pixels of the first series, and (shape, options, tags) to write them again."""
+    """The pixels of all pages, and (shape, options, tags) to write them again."""
     try:
         import tifffile
     except ImportError:
@@ -81,12 +91,11 @@ def _load(path: Path, name: str | None) -> tuple[np.ndarray, Any]:
                     f"{path} is a stack of mixed sizes, {words} (HxW): save those of one size "
                     "in a file of their own"
                 )
-            series = file.series[0]
-            check_expansion(str(path), series.nbytes, file_size(path))
-            if series.axes.endswith("S") and series.shape[-1] != 3:
-                raise ShapeError(f"{path} has {series.shape[-1]} samples a pixel: save gray or RGB")
-            values = series.asarray()
-            kept = series.shape, *_tags(file)
+            check_expansion(str(path), sum(s.nbytes for s in file.series), file_size(path))
+            series = [_in_colour(s.asarray(), s.axes, path) for s in file.series]
+            # pages that were written one by one are a series each
+            values = series[0] if len(series) == 1 else np.concatenate([_paged(s) for s in series])
+            kept = values.shape, *_tags(file)
     except InputError:
         raise
     except Exception as error:  # of damaged files tifffile raises almost anything
@@ -95,10 +104,30 @@ def _load(path: Path, name: str | None) -> tuple[np.ndarray, Any]:
     return values.astype(values.dtype.newbyteorder("="), copy=False), kept
 
 
+def _in_colour(values: np.ndarray, axes: str, path: Path) -> np.ndarray:
+    """Samples of a pixel last."""
+    if "S" not in axes:
+        return values
+    values = np.moveaxis(values, axes.index("S"), -1)
+    if values.shape[-1] != 3:
+        raise ShapeError(f"{path} has {values.shape[-1]} samples a pixel: save gray or RGB")
+    return values
+
+
+def _paged(values: np.ndarray) -> np.ndarray:
+    """(N, H, W) or (N, H, W, 3)."""
+    axes = 3 if values.ndim > 2 and values.shape[-1] == 3 else 2
+    return values.reshape(-1, *values.shape[-axes:])
+
+
 def _tags(file: Any) -> tuple[dict[str, Any], list[tuple]]:
     """Options of `tifffile.imwrite` and tags beside them that say what the file said."""
     page = file.pages[0]
-    options: dict[str, Any] = {"software": "innverse"}
+    white = str(getattr(page.photometric, "name", "")).lower() == "miniswhite"
+    options: dict[str, Any] = {
+        "software": "innverse",
+        "photometric": "miniswhite" if white else "minisblack",
+    }
     if "XResolution" in page.tags and "YResolution" in page.tags:
         x, y = (page.tags[name].value for name in ("XResolution", "YResolution"))
         if x[1] and y[1]:
@@ -111,6 +140,8 @@ def _tags(file: Any) -> tuple[dict[str, Any], list[tuple]]:
     if file.is_imagej:
         metadata = {k: v for k, v in (file.imagej_metadata or {}).items() if _simple(v)}
         options |= {"imagej": True, "metadata": metadata | {"axes": file.series[0].axes}}
+    elif file.is_ome and len(file.series) == 1:
+        options |= {"ome": True, "metadata": _of_microscope(file)}
     elif page.description and not file.is_ome and not file.is_shaped:
         options |= {"description": page.description, "metadata": None}
     tags = [
@@ -119,6 +150,18 @@ def _tags(file: Any) -> tuple[dict[str, Any], list[tuple]]:
         if tag.code not in _STRUCTURE and not (file.is_imagej and tag.code >= 50000)
     ]
     return options, tags
+
+
+def _of_microscope(file: Any) -> dict[str, Any]:
+    """Axes of an OME file, and the sizes of its pixels with their units."""
+    import tifffile
+
+    found: Any = tifffile.xml2dict(file.ome_metadata).get("OME", {}).get("Image", {})
+    image = found[0] if isinstance(found, list) else found
+    sizes = {k: v for k, v in image.get("Pixels", {}).items() if k.startswith("PhysicalSize")}
+    axes = file.series[0].axes
+    axes = axes.replace("S", "") + "S" if "S" in axes else axes  # as `_in_colour` has them
+    return {"axes": axes} | ({"Name": image["Name"]} if "Name" in image else {}) | sizes
 
 
 def _simple(value: Any) -> bool:

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
-from ...physics import Blur, LinearPhysics, MatrixPhysics, Whitened, whiten
+from ...physics import Blur, GaussianNoise, LinearPhysics, MatrixPhysics, Whitened, whiten
 from ...physics.base import TightFrame
 from ...protocols import noise_range
-from ..noise_level import depends_on_signal
 from ..problem import Problem
+from .likelihood import of_noise
 from .metric import gram_matrix
 from .target import Point, Target
 
@@ -36,9 +36,9 @@ def highest_level(problem: Problem, prior) -> float | None:
     The law of x does not depend on it, but the smoother the density is, the faster chains mix.
     """
     span = noise_range(prior)
-    if span is None or depends_on_signal(problem):
+    if span is None or has_own_law(problem):
         return None
-    s = problem.noise_level()
+    s = problem.deviation()
     norm = problem.physics.norms_squared((1, *problem.shape)).to(s).sqrt()
     return min(max(float((s / norm).min()) / _AMPLE, span[0]), span[1])
 
@@ -50,9 +50,11 @@ def through_noisy(problem: Problem, sigma0: float) -> Problem:
     Raises:
         UsageError: noise below sigma0 ||A||, or an operator whose A A^T has no simple form.
     """
-    if depends_on_signal(problem):
-        raise UsageError("of='clean' needs Gaussian noise: take of='noisy' for counted photons")
-    s = problem.noise_level()
+    if has_own_law(problem):
+        raise UsageError(
+            "of='clean' needs Gaussian noise: take of='noisy' for counted photons and rounded values"
+        )
+    s = problem.deviation()
     norm = problem.physics.norms_squared((1, *problem.shape)).to(s).sqrt()
     if not bool((s >= _MARGIN * sigma0 * norm).all()):
         most = float((s / norm).min()) / _MARGIN
@@ -61,7 +63,15 @@ def through_noisy(problem: Problem, sigma0: float) -> Problem:
             "(if the prior knows it), or of='noisy'"
         )
     y, physics = _left_over(problem.y, problem.physics, s, sigma0, problem.shape)
-    return dataclasses.replace(problem, y=y, physics=physics, noise=physics.sigma)
+    return dataclasses.replace(problem, y=y, physics=physics, noise=physics.sigma, model=None)
+
+
+def has_own_law(problem: Problem) -> bool:
+    """Whether the noise is not Gaussian: photons, values that were rounded."""
+    model = problem.model
+    if model is None or isinstance(model, GaussianNoise):
+        return False
+    return model.depends_on_signal or of_noise(model, problem.given[0]) is not None
 
 
 def _left_over(y: Tensor, physics: LinearPhysics, s: Tensor, sigma0: float, shape):

@@ -9,17 +9,21 @@ import torch
 from torch import Tensor
 
 from ...physics import (
-    NoNoise,
+    GaussianNoise,
     PoissonGaussianNoise,
     PoissonNoise,
     QuantisationNoise,
     TransmissionNoise,
 )
+from ...physics.noise import NoiseModel
+from ...physics.rescaled import RescaledNoise
+from ...physics.stacked import StackedNoise
 from ..problem import Problem
 
 _MOST_COUNTS = 32  # on either side of what was read
 
 Likelihood = Callable[[Tensor], Tensor]  # images (N, C, H, W) -> nats (N,)
+OfClean = Callable[[Tensor], Tensor]  # noiseless measurements (N, ...) -> nats (N,)
 
 
 def gaussian(physics, y: Tensor, noise: Tensor) -> Likelihood:
@@ -32,7 +36,15 @@ def gaussian(physics, y: Tensor, noise: Tensor) -> Likelihood:
     return log_likelihood
 
 
-def poisson(physics, y: Tensor, gain: float) -> Likelihood:
+def independent(y: Tensor, std: Tensor) -> OfClean:
+    """Gaussian noise of the deviation ``std`` of each value; where that is infinite, nothing was
+    measured."""
+    weight = 1 / std.to(y)
+    known = torch.where(weight > 0, y, 0)
+    return lambda clean: -0.5 * (weight * (clean - known)).flatten(1).square().sum(1)
+
+
+def poisson(y: Tensor, gain: float) -> OfClean:
     """Photon counts k = y / gain at the rates r = A u / gain: the sum of k log(r / k) + k - r.
 
     That is against r = k, of which single precision keeps the differences. A negative intensity counts
@@ -41,8 +53,8 @@ def poisson(physics, y: Tensor, gain: float) -> Likelihood:
     """
     counts = y / gain
 
-    def log_likelihood(u: Tensor) -> Tensor:
-        rate = physics.A(u).clamp_min(0) / gain
+    def log_likelihood(clean: Tensor) -> Tensor:
+        rate = clean.clamp_min(0) / gain
         seen = counts > 0
         excess = torch.where(seen, rate / torch.where(seen, counts, 1.0) - 1, 0.0)  # r / k - 1
         each = torch.where(seen, counts * (excess.log1p() - excess), -rate)
@@ -51,7 +63,7 @@ def poisson(physics, y: Tensor, gain: float) -> Likelihood:
     return log_likelihood
 
 
-def poisson_gaussian(physics, y: Tensor, gain: float, sigma: float) -> Likelihood:
+def poisson_gaussian(y: Tensor, gain: float, sigma: float) -> OfClean:
     """Photon counts read with Gaussian noise: y = gain k + sigma e, k ~ Poisson(A u / gain).
 
     The sum over k runs over all counts within 8 sigma of y. Where those are many (the noise of the
@@ -60,8 +72,8 @@ def poisson_gaussian(physics, y: Tensor, gain: float, sigma: float) -> Likelihoo
     """
     reach = reach_of(gain, sigma)
 
-    def by_counts(u: Tensor) -> Tensor:
-        rate = (physics.A(u) / gain).clamp_min(1e-30)
+    def by_counts(clean: Tensor) -> Tensor:
+        rate = (clean / gain).clamp_min(1e-30)
         terms = []
         for k, alone in zip(counts, of_k, strict=True):
             excess = rate / k.clamp_min(1) - 1
@@ -69,8 +81,7 @@ def poisson_gaussian(physics, y: Tensor, gain: float, sigma: float) -> Likelihoo
             terms.append(given_k + alone)
         return torch.stack(terms).logsumexp(0).flatten(1).sum(1)
 
-    def by_variance(u: Tensor) -> Tensor:
-        clean = physics.A(u)
+    def by_variance(clean: Tensor) -> Tensor:
         variance = gain * clean.clamp_min(0) + sigma**2
         return -0.5 * ((y - clean).square() / variance + variance.log()).flatten(1).sum(1)
 
@@ -101,27 +112,55 @@ def reach_of(gain: float, sigma: float) -> int | None:
     return reach if reach <= _MOST_COUNTS else None
 
 
-def quantised(physics, y: Tensor, noise: QuantisationNoise) -> Likelihood:
-    """The probability of the cell that each value of y was rounded in."""
-    if noise.basis is not None:
-        y, physics = noise.basis.A(y), noise.basis @ physics._copy(noise=NoNoise())
-    return lambda u: noise.log_likelihood(physics.A(u), y)
+def of_noise(model: NoiseModel | None, y: Tensor) -> OfClean | None:
+    """log p(y | noiseless measurement) of a noise model, without its constant; None of Gaussian noise
+    of one level, and of noise whose law is not known."""
+    if isinstance(model, RescaledNoise):
+        given = of_noise(model.model, model.given(y))
+        return given and (lambda clean: given(model.given(clean)))
+    if isinstance(model, StackedNoise):
+        return _of_stack(model, y)
+    if isinstance(model, TransmissionNoise):
+        return lambda clean: model.log_likelihood(clean, y)
+    if isinstance(model, QuantisationNoise):
+        if (basis := model.basis) is None:
+            return lambda clean: model.log_likelihood(clean, y)
+        there = basis.A(y)
+        return lambda clean: model.log_likelihood(basis.A(clean), there)
+    if isinstance(model, PoissonGaussianNoise) and model.read_sigma > 0:
+        return poisson_gaussian(y, model.gain, model.read_sigma)
+    if isinstance(model, PoissonNoise):
+        return poisson(y, model.gain)
+    if isinstance(model, GaussianNoise) and model.is_map and bool((model.std(y) > 0).all()):
+        return independent(y, model.std(y))
+    return None
+
+
+def _of_stack(model: StackedNoise, y: Tensor) -> OfClean | None:
+    """The sum over the parts of a stack, if the law of each is known and not all are Gaussian of the
+    levels that the problem was divided by."""
+    parts = [*zip(model.models, model.split(y), strict=True)]
+    found = [of_noise(part, m) for part, m in parts]
+    if all(one is None for one in found):
+        return None
+    for k, (part, m) in enumerate(parts):
+        if found[k] is None:
+            if not isinstance(part, GaussianNoise) or not bool((part.std(m) > 0).all()):
+                return None
+            found[k] = independent(m, part.std(m))
+
+    def of_clean(clean: Tensor) -> Tensor:
+        each = zip(found, model.split(clean), strict=True)
+        return torch.stack([one(m) for one, m in each if one is not None]).sum(0)
+
+    return of_clean
 
 
 def likelihood_of(problem: Problem, items: Tensor) -> Likelihood | None:
-    """What the noise of a problem says, for chains of ``items`` (N,); None for Gaussian noise."""
-    model = problem.model
-    if problem.given is None:
+    """What the noise of a problem says, for chains of ``items`` (N,); None for Gaussian noise of one
+    level an item."""
+    if problem.model is None or problem.given is None:
         return None
-    given, operator = problem.given
-    if isinstance(model, TransmissionNoise):
-        y, physics, model = given[items], operator.select(items), model.select(items)
-        return lambda u: model.log_likelihood(physics.A(u), y)
-    if not isinstance(model, (PoissonNoise, QuantisationNoise)):
-        return None
-    y, physics = given[items], operator.select(items)
-    if isinstance(model, QuantisationNoise):
-        return quantised(physics, y, model)
-    if isinstance(model, PoissonGaussianNoise) and model.read_sigma > 0:
-        return poisson_gaussian(physics, y, model.gain, model.read_sigma)
-    return poisson(physics, y, model.gain)
+    y, physics = problem.given[0][items], problem.given[1].select(items)
+    of_clean = of_noise(problem.model.select(items), y)
+    return of_clean and (lambda u: of_clean(physics.A(u)))

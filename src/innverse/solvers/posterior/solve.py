@@ -145,7 +145,7 @@ class _Run:
             density,
             physics,
             self.problem.y[self.items],
-            self.problem.noise_level()[self.items],
+            self.problem.deviation()[self.items],
             problem.crop,
             likelihood,
         )

@@ -132,7 +132,7 @@ class Amortised(Method):
     def solve(self, problem: Problem, prior) -> Reconstruction:
         exact = self._exact()
         y, physics = as_given(problem)
-        level = problem.noise_level() * problem.scale if has_one_level(problem) else None
+        level = problem.deviation() * problem.scale if has_one_level(problem) else None
         posterior = AmortisedPosterior(prior, physics, level)
         shape = (prior.shape[0], *problem.padded_shape(multiple_of(prior))[1:])
         z = Streams(problem.y, self.draws, self.seed).normal(shape, 0, "draws")

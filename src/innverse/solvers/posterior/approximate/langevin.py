@@ -55,7 +55,7 @@ class Langevin(Method):
         chains, densities = min(self.chains, self.draws), self._densities(prior)
         streams, items = Streams(problem.y, chains, self.seed), repeated(problem, chains)
         start = pad_to_multiple(problem.first_guess(_FIRST_SIGMA), multiple_of(prior))
-        noise, scales = problem.noise_level(), _scales(densities, prior, start)
+        noise, scales = problem.deviation(), _scales(densities, prior, start)
         shape, of_data = tuple(start.shape[1:]), tuple(problem.y.shape[1:])
         u = scales[0][items].view(-1, 1, 1, 1) * streams.normal(shape, 0, "start") + start[items]
         size = torch.full((len(u),), self.step).to(u)

@@ -16,7 +16,7 @@ from ..target import Target
 
 def side_by_side(problem: Problem, density, items: Tensor, noise: Tensor | None = None) -> Target:
     """The target of chains for these ``items`` of the batch, under Gaussian noise of their levels."""
-    level = (problem.noise_level() if noise is None else noise)[items]
+    level = (problem.deviation() if noise is None else noise)[items]
     return Target(density, problem.physics.select(items), problem.y[items], level, problem.crop)
 
 

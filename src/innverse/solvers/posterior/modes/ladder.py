@@ -107,7 +107,7 @@ class Ladder:
 def free_dimensions(problem: Problem, level: float) -> float:
     """Of an image known to within ``level``, those that the data leave free: tr (I + A^T A r)^-1
     with r = (level / noise)^2, the largest of all items, by one random probe (Hutchinson)."""
-    rho = (problem.noise_level() / level).square()
+    rho = (problem.deviation() / level).square()
     # one probe for all: what an item gets does not depend on those beside it
     probe = torch.randn(problem.shape, generator=torch.Generator().manual_seed(0)).sign()
     probe = probe.to(problem.y).expand(problem.batch, *problem.shape)

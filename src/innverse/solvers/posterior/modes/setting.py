@@ -14,7 +14,7 @@ from ..target import Target
 def target_of(problem: Problem, density, each: int) -> Target:
     """The posterior of ``each`` chains of every item, an item's side by side."""
     items = torch.arange(problem.batch, device=problem.y.device).repeat_interleave(each)
-    physics, y, level = problem.physics.select(items), problem.y[items], problem.noise_level()
+    physics, y, level = problem.physics.select(items), problem.y[items], problem.deviation()
     likelihood = likelihood_of(problem, items)
     return Target(density, physics, y, level[items], problem.crop, likelihood)
 

@@ -138,7 +138,8 @@ def _alone(problem: Problem, i: int) -> Problem:
         problem,
         y=problem.y[only],
         physics=problem.physics.select(only),
-        noise=noise[only] if noise.dim() else problem.noise,
+        noise=noise[only] if noise.numel() > 1 else problem.noise,
         progress=lambda done, _, note: problem.progress(i + done, problem.batch, note),
         given=None if given is None else (given[0][only], given[1].select(only)),
+        model=None if problem.model is None else problem.model.select(only),
     )
