@@ -7,12 +7,15 @@ very numbers the uninterrupted one would have drawn.
 from __future__ import annotations
 
 import hashlib
+import numbers
 import random
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+from .errors import UsageError
 
 
 @contextmanager
@@ -27,7 +30,14 @@ def seeded(
         threads: of torch, within.
         flush_denormals: round denormal numbers to zero within (vanishing gradients make them, and
             they cost a hundred times as much).
+
+    Raises:
+        UsageError: a seed that is no whole number of 64 bits.
     """
+    if seed is not None:
+        if not (isinstance(seed, numbers.Integral) and -(2**63) <= seed < 2**64):
+            raise UsageError(f"seed={seed!r}: give a whole number, 0 to {2**63 - 1}")
+        seed = int(seed)
     threads_before, flushed = torch.get_num_threads(), _flushes()
     of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
