@@ -268,7 +268,7 @@ def test_a_density_without_draws_is_refused_and_items_must_match():
             return -x.square().flatten(1).sum(1)
 
     y = measured(physics.Denoising(), 0.2)
-    with pytest.raises(UsageError, match="lacks log_prob or decode"):
+    with pytest.raises(UsageError, match="draws from the prior"):
         innverse.solve(y, physics.Denoising(), DensityOnly(), "smc", noise=0.2)
     one = Evidence(torch.zeros(1), torch.zeros(1), None)
     with pytest.raises(ShapeError, match="1 and 2 items"):
