@@ -7,6 +7,7 @@ import functools
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from innverse.accelerate.native import spline as native
 from innverse.accelerate.native.memory import dense
 from innverse.bijections import Affine, Coupling, RationalQuadraticSpline
 from innverse.errors import UsageError
+from innverse.nets import MLP, ConvNet
 
 SHAPES = {"rows of 32": (64, 32), "odd": (7, 5), "images": (3, 2, 5, 7), "one": (1, 1)}
 
@@ -182,8 +184,6 @@ def test_a_network_is_its_formula(library, case, activation, bf16, threads):
 
 def coupling(shape, map, swap, **options):
     """A coupling away from its start, and an input."""
-    from innverse.nets import MLP, ConvNet
-
     torch.manual_seed(2)
     net = ConvNet if len(shape) == 4 else MLP
     layer = Coupling.build(shape[1], lambda i, o: net(i, o, 12, **options), map, swap=swap)
@@ -336,3 +336,51 @@ def test_the_trial_runs_anywhere_and_once(library, shape):
         first = bfloat16.is_faster(kind, shape, sizes, 1)
     assert isinstance(first, bool) and bfloat16.is_faster(kind, shape, sizes, 1) is first
     assert torch.equal(state, torch.get_rng_state())
+
+
+def stepped(coupling):
+    optimizer = torch.optim.Adam(coupling.parameters(), lr=0.1, fused=True)
+    coupling(torch.ones(2, 8))[0].sum().backward()
+    optimizer.step()
+    return coupling
+
+
+def loaded(coupling):
+    coupling.load_state_dict({k: v + 1 for k, v in coupling.state_dict().items()})
+    return coupling
+
+
+def given_other_data(coupling):
+    for p in coupling.parameters():  # matrices that are not dense either
+        p.data = (p.data + 1).mT.contiguous().mT if p.dim() == 2 else p.data + 1
+    return coupling
+
+
+def edited(coupling):
+    with torch.no_grad():
+        torch._foreach_add_([*coupling.parameters()], 1.0)
+    return coupling
+
+
+def copied(coupling):
+    return edited(copy.deepcopy(coupling))
+
+
+CHANGES = [stepped, loaded, given_other_data, edited, copied]
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("change", CHANGES)
+def test_weights_that_change_are_seen_at_once(library, change, grad):
+    torch.manual_seed(0)
+    coupling, x = Coupling.build(8, lambda i, o: MLP(i, o, 8), Affine()), torch.randn(5, 8)
+    with torch.set_grad_enabled(grad):
+        before = edited(coupling)(x)
+    coupling = change(coupling)
+    with torch.set_grad_enabled(grad), ThreadPoolExecutor(3) as pool:
+        assert Fused.find(coupling, x, None) is not None
+        found = [coupling(x), *pool.map(lambda _: coupling(x), range(6))]
+    exact = copy.deepcopy(coupling).double()(x.double())
+    assert (before[0] - exact[0]).abs().max() > 1e-2
+    for z, logdet in found:
+        torch.testing.assert_close((z.double(), logdet.double()), exact, rtol=1e-4, atol=1e-4)

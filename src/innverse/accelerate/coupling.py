@@ -65,7 +65,8 @@ class Fused:
         weights: perceptron.Weights | None,  # the tensors as the kernel takes them
     ):
         self.split, self.transform, self.kind = split, transform, kind
-        self.tensors, self.condition, self.weights = tensors, condition, weights
+        self.tensors, self.condition = tensors, condition
+        self.weights: Any = weights  # None only without tensors
 
     @classmethod
     def find(cls, coupling: Any, x: Tensor, c: Tensor | None) -> Fused | None:

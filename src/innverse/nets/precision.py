@@ -90,7 +90,9 @@ class ConditionerNet(Part, nn.Module):
         if asked not in (None, torch.bfloat16):
             return None
         found = self.plain(x, c)
-        return found and found._replace(kind=found.kind._replace(bf16=bf16 or asked is not None))
+        if found is None or not (bf16 or asked):
+            return found
+        return found._replace(kind=found.kind._replace(bf16=True))
 
     def plain(self, x: Tensor, c: Tensor | None) -> Plain | None:
         """`as_plain` where everything is in float32; by default no network is."""

@@ -23,6 +23,7 @@ constexpr int LANES = 16, REGISTERS = 32, WIDEST = 4;
 #else
 constexpr int LANES = 8, REGISTERS = 16, WIDEST = 2;
 #endif
+constexpr int AHEAD = 4;
 typedef float Vec __attribute__((vector_size(4 * LANES)));
 typedef float Unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
@@ -191,13 +192,18 @@ void pack_panel(int64_t j, int64_t depth, int64_t n, bool transposed, Row row, W
     if (transposed && columns == width)
         for (; k + LANES <= depth; k += LANES, to += LANES * width)
             for (int i = 0; i < width; i += LANES) {
+                for (int r = i; r < i + LANES; ++r) __builtin_prefetch(rows[r] + AHEAD * LANES);
                 transpose(rows + i, to + i, width);
                 for (int r = i; r < i + LANES; ++r) rows[r] += LANES;
             }
     const int64_t done = k;
     for (; k < depth; ++k, to += width) {
         if (transposed) for (int i = 0; i < columns; ++i) to[i] = rows[i][k - done];
-        else std::memcpy(to, row(k) + first, sizeof(Word) * columns);
+        else {
+            if (k + 2 * AHEAD < depth)
+                for (int i = 0; i < columns; i += LANES) __builtin_prefetch(row(k + 2 * AHEAD) + first + i);
+            std::memcpy(to, row(k) + first, sizeof(Word) * columns);
+        }
         for (int i = columns; i < width; ++i) to[i] = {};
     }
 }
