@@ -85,7 +85,8 @@ def test_it_says_when_it_is_ready_and_lets_no_other_site_in(client):
     ],
 )
 def test_it_answers_to_its_own_names_alone(client, host, status):
-    assert client.get("/health", headers={"Host": host}).status_code == status
+    answer = client.get("/health", headers={"Host": host})
+    assert answer.status_code == status and answer.json().keys() & {"status", "error"}
 
 
 def test_whatever_goes_wrong_is_said_in_a_sentence_with_the_same_headers(monkeypatch):

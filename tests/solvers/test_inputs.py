@@ -56,6 +56,7 @@ Y = BLUR.A(X)
         lambda y: y.requires_grad_(),
         lambda y: (y * 255).round().to(torch.uint8),
         lambda y: (y * 255).round().numpy().astype(np.uint8),
+        lambda y: (y * 65535).round().numpy().astype(np.uint16),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -63,6 +64,12 @@ def test_measurements_of_every_type(as_type, dtype):
     found = images(as_type(Y.clone()), BLUR, Images(dtype), steps=40)
     assert found.dtype == dtype
     torch.testing.assert_close(found.float(), X, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16])
+def test_whole_numbers_with_a_range_are_values_in_it(dtype):
+    x = solve((200 * Y).round().to(dtype), BLUR, method="tv", lam=1e-3, x_range=(0, 200)).x
+    assert (x / 200 - solve(Y, BLUR, method="tv", lam=1e-3).x).abs().max() < 0.02
 
 
 def test_without_a_prior_float64_stays():
@@ -85,6 +92,7 @@ def test_a_single_vector():
     ("y", "physics"),
     [
         (torch.randint(0, 1000, (1, 1, 8, 8)), BLUR),
+        (torch.randint(0, 1000, (1, 1, 8, 8)).to(torch.uint32), BLUR),
         (torch.randint(2, 255, (1, 64), dtype=torch.uint8), P.MatrixPhysics(torch.eye(64))),
         (np.array([["a"]]), BLUR),
         (np.array([object()]), BLUR),

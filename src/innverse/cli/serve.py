@@ -70,9 +70,12 @@ def serve(
     number = socket.getsockname()[1]
     limits = Limits(waiting=waiting, seconds=seconds, keep=keep)
     app = create(limits, secret, LOOPBACK if local else ("*",))
-    shown = f"[{host}]" if ":" in host else host
+    everywhere = host in ("0.0.0.0", "::")  # which is no address to open
+    shown = "localhost" if everywhere else f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{number}/" + (f"?token={secret}" if secret else "")
     note(f"innverse serve: {address} (Ctrl-C stops it)", False)
+    if everywhere:
+        note("from other machines: the same with the name of this one instead of localhost", False)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False,
         limit_concurrency=500, timeout_graceful_shutdown=5,

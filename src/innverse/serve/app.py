@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import hmac
 import logging
+import re
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 
 from fastapi import Depends, FastAPI, Request, Response
-from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
@@ -98,12 +98,11 @@ def create(
     app = FastAPI(title="innverse", version=__version__, lifespan=lifespan,
                   docs_url=None, redoc_url=None, openapi_url=None)  # fmt: skip
     app.state.jobs, app.state.uploads = jobs, uploads
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts], www_redirect=False)
 
     @app.middleware("http")
     async def guard(request: Request, call_next):
         try:
-            answer = _entry(request, token) or await call_next(request)
+            answer = _entry(request, token, hosts) or await call_next(request)
         except ClientDisconnect:  # nobody is there to read it
             answer = Response(status_code=400)
         except Exception as why:
@@ -228,8 +227,11 @@ def _static(name: str, media: str):
     return answer
 
 
-def _entry(request: Request, token: str | None) -> Response | None:
+def _entry(request: Request, token: str | None, hosts: tuple[str, ...]) -> Response | None:
     """A refusal, or nothing: other sites, and visitors without the token, stay outside."""
+    name = re.sub(r":\d+$", "", request.headers.get("host", ""))
+    if "*" not in hosts and name not in hosts:
+        return JSONResponse({"error": "this server has other names: open the one it printed"}, 400)
     origin = request.headers.get("origin")
     if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
         return JSONResponse({"error": "requests of other sites are refused"}, 403)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from ..physics import CallablePhysics, LinearPhysics, MatrixPhysics, Stacked, as
 from ..physics.base import name_of
 from ..physics.callables import in_one_line
 from ..shapes import dtype_name
+
+_WHITE = {torch.uint8: 255, torch.uint16: 65535}  # of pictures of these types
 
 
 def operator_for(obj, y, prior: object = None, image_shape=None) -> LinearPhysics:
@@ -78,8 +81,9 @@ def tensor_for(y, physics: LinearPhysics, prior: object = None) -> Tensor:
     """A measurement as a tensor (B, ...) in the precision of the prior and on its device.
 
     Arrays and lists of numbers are converted; float16 and bfloat16 become float32; of integers,
-    zeros and ones are taken as they are, and 8-bit pictures are divided by 255. A single
-    measurement without the axis of items gets one. A stack takes a list, one entry a part.
+    zeros and ones are taken as they are, and pictures of 8 and 16 bits (unsigned) are divided by
+    255 and 65535. A single measurement without the axis of items gets one. A stack takes a list, one
+    entry a part.
 
     Raises:
         InputError: what cannot be converted without guessing. UsageError: operator and prior live
@@ -115,8 +119,9 @@ def _tensor(y) -> Tensor:
             return torch.from_numpy(np.asarray(y))
     except (TypeError, ValueError):
         pass
+    files = "; innverse.restore reads files" if isinstance(y, (str, os.PathLike)) else ""
     raise InputError(
-        f"the measurement is {_kind(y)}: give a tensor or an array of numbers (B, ...)"
+        f"the measurement is {_kind(y)}: give a tensor or an array of numbers (B, ...){files}"
     )
 
 
@@ -126,12 +131,12 @@ def floating(y: Tensor, physics: LinearPhysics) -> Tensor:
         return y
     if y.dtype == torch.bool or y.numel() == 0 or bool(((y == 0) | (y == 1)).all()):
         return y.float()
-    if y.dtype == torch.uint8 and physics.measures_images:
-        return y.float() / 255
+    if y.dtype in _WHITE and physics.measures_images:
+        return y.float() / _WHITE[y.dtype]
     raise InputError(
-        f"the measurement holds integers ({dtype_name(y.dtype)}, up to "
-        f"{int(y.max())}): give floating-point numbers on the scale of A x with x in [0, 1], for "
-        f"8-bit pictures y / 255"
+        f"the measurement holds integers ({dtype_name(y.dtype)}, up to {y.double().max():.0f}): give "
+        "floating-point numbers on the scale of A x with x in [0, 1], for 8-bit pictures y / 255, or "
+        "the values of black and white as x_range=(low, high)"
     )
 
 

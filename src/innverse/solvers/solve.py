@@ -57,8 +57,8 @@ def solve(
 
     Args:
         y: measurements (B, ...), whatever shape the operator gives: a tensor or array of any
-            floating-point type, real or complex; 8-bit pictures are divided by 255. A list of
-            operators takes a list of measurements.
+            floating-point type, real or complex; pictures of 8 and 16 bits (unsigned) are divided
+            by 255 and 65535. A list of operators takes a list of measurements.
         physics: the operator: one of `innverse.physics`, a deepinv physics, a scipy
             LinearOperator, a matrix, a pair of callables, a differentiable function, a list of
             operators; see `innverse.physics.as_physics`.
@@ -109,8 +109,10 @@ def solve(
         prior = load(prior)
     started = time.perf_counter()
     gain = None
+    if x_range is not None:
+        y = _whole_numbers(y)
     if isinstance(noise, str) and noise == COUNTS:
-        y = _as_counts(y)
+        y = _whole_numbers(y)
         gain = photon_gain(Problem.build(y, physics, prior, NoNoise(), image_shape))
         noise = PoissonNoise(gain)
     problem = Problem.build(y, physics, prior, None if estimate else noise, image_shape, progress)
@@ -195,7 +197,7 @@ def _levels(problem: Problem) -> list[float]:
     return torch.as_tensor(problem.noise).expand(problem.batch).tolist()
 
 
-def _as_counts(y):
+def _whole_numbers(y):
     """Whole numbers as they are, where nothing is to be guessed of their scale."""
     kind = getattr(y, "dtype", None)
     if isinstance(y, Tensor):
