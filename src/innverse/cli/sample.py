@@ -107,11 +107,7 @@ def sample(
         _check_out(out)
 
     target = start(device)
-    import torch
-
-    from ..data import atomic_write, write_image
-    from ..data.stack import from_unit
-    from ..report import grid as draw_grid
+    from ..data import write_image
     from .pictures import is_of_images
 
     flow = load_model(model, target)
@@ -128,38 +124,12 @@ def sample(
         raise UsageError(f"{model} is no model of images: give --out FILE.npy")
     if not images and neighbours is not None:
         raise UsageError(f"{model} is no model of images: leave out --neighbours")
-    if asked is not None and (len(flow.shape) != 3 or any(s % flow.multiple for s in asked)):
-        raise UsageError(
-            f"--size {size}: this model "
-            + (
-                f"needs sides that divide by {flow.multiple}"
-                if len(flow.shape) == 3
-                else "draws vectors; leave it out"
-            )
-        )
-    if asked not in (None, flow.shape[1:]) and flow.latent_shape != flow.shape:
-        raise UsageError(f"--size {size}: this model makes {flow.shape[1]}x{flow.shape[2]} only")
+    _check_size(flow, size, asked)
     level = noise_level(flow, level_asked)
     if denoise and level is None:
         raise UsageError("--denoise: this model knows no noise level; leave it out")
-    pixels = (asked or flow.shape[-2:])[0] * (asked or flow.shape[-2:])[-1] if images else 1
     check_memory(n * math.prod((flow.shape[0], *asked) if asked else flow.shape), f"--n {n}")
-    step = max(1, min(n, _BATCH_PIXELS // pixels if images else 4096))
-    generator = torch.Generator(target).manual_seed(seed)
-    parts = []
-    with Progress("sampling", n, unit="draw", quiet=quiet) as report:
-        for first in range(0, n, step):
-            some = flow.sample(
-                min(step, n - first),
-                level,
-                temperature,
-                truncation=truncation,
-                size=asked,
-                generator=generator,
-            )
-            parts.append((flow.denoise(some, level, 4) if denoise else some).float().cpu())
-            report(min(first + step, n), n)
-    x = torch.cat(parts)
+    x = _drawn(flow, n, level, temperature, truncation, asked, denoise, seed, quiet)
 
     # before anything is written: the training images may be unreadable
     near = None
@@ -168,20 +138,7 @@ def sample(
             near = _neighbours(x, flow, neighbours, subset)
     columns = None if rows_columns is None else rows_columns[1]
     kind = out.suffix.lower()
-    if kind == ".npy":
-        import numpy as np
-
-        values = from_unit(x, getattr(flow, "x_range", None)).numpy()
-        written = [atomic_write(out, lambda file: np.save(file, values))]
-    elif kind:
-        written = [write_image(out, draw_grid(x, columns))]
-    else:
-        digits = len(str(n - 1))
-        written = [
-            write_image(out / f"sample-{i:0{digits}d}.png", image) for i, image in enumerate(x)
-        ]
-        if grid:
-            written.append(write_image(out / "grid.png", draw_grid(x, columns)))
+    written = _written(x, flow, out, columns)
     result: dict[str, Any] = {
         "model": model, "n": n, "shape": list(x.shape[1:]), "temperature": temperature,
         "truncation": truncation, "sigma": level, "denoised": denoise, "seed": seed,
@@ -203,6 +160,54 @@ def sample(
             quiet,
         )
     return 0
+
+
+def _check_size(flow, size: str | None, asked: tuple[int, int] | None) -> None:
+    """Raise UsageError unless the model makes images of the size that is ``asked`` for."""
+    if asked is None:
+        return
+    if len(flow.shape) != 3:
+        raise UsageError(f"--size {size}: this model draws vectors; leave it out")
+    if any(s % flow.multiple for s in asked):
+        raise UsageError(f"--size {size}: this model needs sides that divide by {flow.multiple}")
+    if asked != flow.shape[1:] and flow.latent_shape != flow.shape:
+        raise UsageError(f"--size {size}: this model makes {flow.shape[1]}x{flow.shape[2]} only")
+
+
+def _drawn(flow, n, level, temperature, truncation, size, denoise, seed, quiet) -> Tensor:
+    """``n`` draws on the CPU, a few at a time."""
+    import torch
+
+    pixels = math.prod(size or flow.shape[1:])
+    step = max(1, min(n, _BATCH_PIXELS // pixels if len(flow.shape) == 3 else 4096))
+    generator = torch.Generator(next(flow.parameters()).device).manual_seed(seed)
+    options = {"truncation": truncation, "size": size, "generator": generator}
+    parts = []
+    with Progress("sampling", n, unit="draw", quiet=quiet) as report:
+        for first in range(0, n, step):
+            some = flow.sample(min(step, n - first), level, temperature, **options)
+            parts.append((flow.denoise(some, level, 4) if denoise else some).float().cpu())
+            report(min(first + step, n), n)
+    return torch.cat(parts)
+
+
+def _written(x: Tensor, flow, out: Path, columns: int | None) -> list[Path]:
+    """The files of draws: an array, a picture, or a folder of them and, given ``columns``, a grid."""
+    from ..data import atomic_write, write_image
+    from ..data.stack import from_unit
+    from ..report import grid
+
+    kind = out.suffix.lower()
+    if kind == ".npy":
+        import numpy as np
+
+        values = from_unit(x, getattr(flow, "x_range", None)).numpy()
+        return [atomic_write(out, lambda file: np.save(file, values))]
+    if kind:
+        return [write_image(out, grid(x, columns))]
+    digits = len(str(len(x) - 1))
+    files = [write_image(out / f"sample-{i:0{digits}d}.png", image) for i, image in enumerate(x)]
+    return files if columns is None else [*files, write_image(out / "grid.png", grid(x, columns))]
 
 
 def _neighbours(x: Tensor, model, data: str, subset: str | None):
