@@ -127,6 +127,8 @@ def test_cluster_without_dask_names_what_to_install(monkeypatch):
     [
         ("local", {}, "local:4"),
         ("local:0", {}, "local:4"),
+        ("tcp://127.0.0.1:1x", {}, "local:4"),
+        ("tcp://127.0.0.1:99999", {}, "local:4"),
         ("local:many", {}, "local:4"),
         ("scheduler", {}, "tcp://host:8786"),
         ("http://scheduler:8787", {}, "tcp://host:8786"),

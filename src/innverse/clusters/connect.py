@@ -112,7 +112,9 @@ def _target(address: str, memory: str | int | None, security: Any) -> Any:
         raise UsageError(f"memory is that of local workers: give {address} its limit with them")
     if address.endswith(".json"):
         return {"scheduler_file": address}
-    if not re.fullmatch(r"(tcp|tls|ws|wss|ucx)://.+", address):
+    host = r"(?:tcp|tls|wss?|ucx)://(?:\[[^\]]+\]|[^:/\s]+)"
+    found = re.fullmatch(host + r"(?::(\d+))?(?:/.*)?", address)
+    if found is None or int(found[1] or 0) >= 2**16:
         raise UsageError(
             f"cluster {address}: give local:4, the address of a scheduler (tcp://host:8786, "
             "tls://host:8786), or its scheduler file (.json)"

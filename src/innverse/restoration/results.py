@@ -165,19 +165,21 @@ def write(found: Restored, job: Job, measured: Measured, setting: Setting, folde
 
 
 def _pictures(found: Restored, measured: Measured, x: Tensor) -> list[tuple]:
-    """What the panel shows: of a posterior also its error bar, and if the truth is known its error."""
+    """What the panel shows: of a posterior also its error bar, and if the truth is known its error.
+
+    No times: the same work leaves the same picture.
+    """
     seen, summary = measured.seen(), found.summary
-    quality = _caption(summary["result"]) or f"{summary['seconds']:.1f} s"
     name = "result" if found.std is None else "mean of the draws"
     first = "input" if measured.physics.measures_images else "without a prior"
     truth = "clean" if measured.scan is None else "all data, without a prior"
     pictures = [
         (first, _caption(summary["degraded"]), _enlarge(seen, x)[0]),
-        (name, quality, x[0]),
+        (name, _caption(summary["result"]), x[0]),
     ]
     for other, picture in found.beside.items():
         told = summary["beside"][other]
-        quality = _caption(told if "psnr" in told else None) or f"{told['seconds']:.1f} s"
+        quality = _caption(told if "psnr" in told else None)
         pictures.insert(-1, (other, quality, _unit(picture[None], measured)[0]))
     bar = None if found.std is None else Heat(found.std)
     if bar is not None:

@@ -19,8 +19,8 @@ def check_density(method: str, prior, *, codes: bool = False) -> None:
     if is_of_codes(prior) and not codes:
         k = math.prod(getattr(prior, "latent_shape"))  # noqa: B009
         raise UsageError(
-            f"method {method!r} needs a density of images, and {type(prior).__name__} has one on the "
-            f"manifold of its {k} latents: take 'latent' or 'posterior', which move there"
+            f"method {method!r} needs a density of images, and {type(prior).__name__} has one on a "
+            f"manifold of {k} dimensions: take 'latent' or 'posterior', which move there"
         )
 
 

@@ -55,7 +55,7 @@ def test_who_needs_a_density_of_images_says_so(method):
     flow = plane()
     _, physics, y = measured(flow)
     assert is_of_codes(flow) and not has_density(flow)
-    with pytest.raises(UsageError, match="manifold of its 3 latents: take 'latent' or 'posterior'"):
+    with pytest.raises(UsageError, match="manifold of 3 dimensions: take 'latent' or 'posterior'"):
         solve(y, physics, flow, method, noise=NOISE)
     with pytest.raises(UsageError, match="space='image'"):
         solve(y, physics, flow, "posterior", noise=NOISE, space="image")
