@@ -359,3 +359,10 @@ def test_every_filter_is_pillows_up_to_the_edges(name, by, factor):
     theirs = Image.fromarray(x.numpy()).resize((4, 6), Image.Resampling[by])
     ours = P.Downsampling(factor, filter=name, boundary="renormalised").A(x[None, None])[0, 0]
     assert np.allclose(ours.numpy(), np.asarray(theirs), atol=1e-6)
+
+
+def test_a_last_block_whose_one_pixel_lies_beyond_the_border_is_seen_by_its_nearest():
+    physics = P.Downsampling(3, (1, 4, 7), "none", "renormalised")
+    x = torch.arange(28.0).view(1, 1, 4, 7)
+    assert torch.equal(physics.A(x), x[:, :, [1, 3]][..., [1, 4, 6]])
+    assert float(physics.norms_squared(x.shape)) == pytest.approx(1.0)

@@ -112,6 +112,8 @@ class Downsampling(LinearPhysics):
             matrix.scatter_add_(1, torch.where(index < 0, n, index), w.expand(out, k))
             matrix = matrix[:, :n]
             if self.boundary == _OWN:
+                # a block of which all that counts lies beyond is seen by its nearest pixel
+                matrix[(matrix == 0).all(1), -1] = 1
                 matrix = matrix / matrix.sum(1, keepdim=True)
             return matrix.to(like).contiguous()
 

@@ -277,3 +277,33 @@ def test_methods_that_need_adjoints_refuse_an_operator_that_is_not_linear():
         UsageError, match="needs a linear operator: latent, map, posterior, .* take"
     ):
         innverse.solve(y, operator, Levels(), method="pnp")
+
+
+def test_chains_in_latent_space_stay_in_the_precision_of_the_measurement():
+    """Operators of others may know no double precision."""
+
+    class Round:
+        shape = latent_shape = (1, 4, 4)
+
+        def log_prob(self, x):
+            return -0.5 * ((x - 0.5) / 0.3).square().flatten(1).sum(1)
+
+        def decode(self, z):
+            return 0.5 + 0.3 * z
+
+        def encode(self, x):
+            return (x - 0.5) / 0.3
+
+        def sample(self, n):
+            return self.decode(torch.randn(n, *self.shape))
+
+    kinds = set()
+
+    def single(v):
+        kinds.add(v.dtype)
+        return v
+
+    physics = innverse.physics.as_physics((single, single), Round.shape, 0.3)
+    y, few = torch.rand(1, *Round.shape), {"draws": 8, "chains": 2, "warmup": 4, "steps": 1}
+    found = innverse.solve(y, physics, Round(), "posterior", space="latent", **few)
+    assert found.diagnostics["space"] == "latent" and kinds == {torch.float32}

@@ -69,7 +69,7 @@ def curvatures(target: Target, metric: Kinetic, u: Tensor, p: Tensor) -> Tensor:
         return change / (2 * move)
 
     values = ritz(curvature, metric, p)
-    return torch.stack((values.amin(1), values.amax(1)), 1)
+    return torch.stack((values.amin(1), values.amax(1)), 1).to(u)
 
 
 def condition(extremes: Tensor, time: Tensor) -> Tensor:
