@@ -40,7 +40,7 @@ from innverse.studies.compare.contestants import Contestant
 SECONDS, BATCH = 60.0, 512  # of processor time of a training
 NOISE = 0.01  # around the manifold
 OFF = 0.1  # from the learned surface: a tenth of the way to the next turn of the roll
-STEPS = (25, 50, 100)  # of the plain search
+STEPS = (50, 100)  # of the plain search
 LAST = 0.01  # the noise level of the prior where it ends
 
 
@@ -190,7 +190,7 @@ def coarse(args) -> dict | None:
 
     for steps in (2,) if args.quick else STEPS:
         row("map", solve(y, physics, prior, "map", steps=steps, noise=NOISE), steps=steps)
-    many, few = (2, 2) if args.quick else (16, 12)
+    many, few = (2, 2) if args.quick else (36, 12)
     for scales in (2,) if args.quick else (1, 2):
         generator = prior.at(0.02).coarse(scales)
         first = solve(y, physics, generator, "latent", steps=few, noise=NOISE)

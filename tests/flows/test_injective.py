@@ -240,6 +240,18 @@ def test_the_nearest_point_is_orthogonal_to_the_manifold():
     assert float(along.abs().max()) < 1e-3
 
 
+def test_the_nearest_point_is_found_where_the_code_is_no_way_to_it():
+    """On the axis of a bowl, c = r^2 / 4: at h = 5 the vertex is a saddle, and r^2 = 12 the nearest."""
+    flow = build()
+    flow.embedding = Embedding(2, 3, learned=False)
+    flow.tail = Chain(Coupling(3, Bowl(), Additive(), keep=2))
+    axis = torch.tensor([[0.0, 0.0, 5.0]]).double()
+    torch.testing.assert_close(flow.project(axis)[1], torch.tensor([5.0]).double())
+    on_it, distance = flow.project(axis, steps=100)
+    torch.testing.assert_close(distance, torch.tensor([4.0]).double())
+    torch.testing.assert_close(on_it[:, 2], torch.tensor([3.0]).double(), atol=1e-4, rtol=0)
+
+
 def test_coarse_scales_alone_are_made():
     flow = build((1, 8, 8), 5, levels=2, coarse=1)
     z = torch.randn(3, 5).double()
