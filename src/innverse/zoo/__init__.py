@@ -16,7 +16,6 @@ __all__ = ["card", "folder", "load", "missing", "names", "training"]
 
 _HOME = Path(__file__).parent
 _PACKAGES = {"innverse_faces": ("faces64", "faces64-gan", "faces64-vae")}
-_IN_A_CHECKOUT = {"innverse_faces": "./release/faces"}
 
 
 def _shipped() -> dict[str, Path]:
@@ -34,7 +33,8 @@ def missing() -> dict[str, str]:
         set()
     """
     return {
-        name: f"pip install {package.replace('_', '-')}, or {_IN_A_CHECKOUT[package]} in a checkout"
+        name: f"pip install {package.replace('_', '-')}, or "
+        f"./release/{package.removeprefix('innverse_')} in a checkout"
         for package, members in _PACKAGES.items()
         for name in members
         if name not in _shipped()
