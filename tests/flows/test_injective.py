@@ -361,7 +361,7 @@ def test_what_is_wrong_is_said():
             build().project(torch.zeros(1, 3).double(), steps=steps)
     with pytest.raises(UsageError, match="temperature=-1"):
         build().sample(1, temperature=-1.0)
-    with pytest.raises(UsageError, match="halved 0 times"):
+    with pytest.raises(UsageError, match="halve 0 times"):
         build((1, 5, 6))
     with pytest.raises(InputError, match="float16"):
         build().half().log_prob(torch.zeros(1, 3))
