@@ -95,15 +95,16 @@ def misfits_scale(problem: Problem, prior: object, method: str) -> list[str | No
     unlikely = (level < lowest - _NEAR * width - chance) | (
         level > highest + _NEAR * width + chance
     )
-    unlikely |= _values_outside(problem, lowest, highest)
+    outside = _values_outside(problem, lowest, highest)
     far = (level < lowest - _FAR * width - chance) | (level > highest + (_FAR - 1) * width + chance)
     found: list[str | None] = []
-    for i, (odd, c) in enumerate(zip(unlikely.tolist(), level.tolist(), strict=True)):
-        if not odd:
+    for i, c in enumerate(level.tolist()):
+        if not (unlikely[i] or outside[i]):
             found.append(None)
             continue
+        odd = f"with a mean of {c:.3g}" if unlikely[i] else "with many values beyond"
         words = (
-            f"the data look like images with a mean of {c:.3g}, but the prior's images lie in "
+            f"the data look like images {odd}, but the prior's images lie in "
             f"{lowest:.2g} to {highest:.2g}: give the values of black and white as x_range=(low, "
             "high), such as (0, 255)"
         )
