@@ -321,6 +321,8 @@ class InjectiveFlow(Shown, Pretrained, nn.Module):
     @torch.no_grad()
     def _beginning(self, x: Tensor, u: Tensor) -> Tensor:
         """The coordinates u of x, or those of the nearest of some draws, where that is nearer to x."""
+        if not applies():  # under torch.func, where the search itself says that it cannot
+            return u
         g = torch.Generator().manual_seed(_SEED)
         draws = self.core.inverse(torch.randn(_DRAWS, u.shape[1], generator=g).to(u))[0]
         distances = torch.cdist(x.flatten(1), self._point(draws).flatten(1))
