@@ -100,6 +100,8 @@ def _run(func, args, kwargs):
     if on_gpu and func not in _MOVES:
         # a tensor of no axes goes to kernels as a number, and the CPU's may be indices
         apart = [t for t in given if not isinstance(t, _There) and t.dim()]
+        if any(t.is_meta for t in apart):
+            raise Mixed(f"{func}: an index that is a list has no values here: make it a tensor")
         if apart and func is not _aten.index.Tensor:
             raise Mixed(f"{func}: {tuple(apart[0].shape)} is on the CPU")
     there = on_gpu if asked is None else torch.device(asked).type == GPU.type

@@ -133,10 +133,12 @@ class _Run:
                 restart.append(i)
 
         if better:
-            self.grad_lo[self._index([active[r] for r in better])] = grads[better]
+            rows = torch.tensor(better, device=self.device)
+            self.grad_lo[self._index([active[r] for r in better])] = grads[rows]
         if accepted:
             items = [active[r] for r in accepted]
-            self._move(items, trial[accepted], grads[accepted])
+            rows = torch.tensor(accepted, device=self.device)
+            self._move(items, trial[rows], grads[rows])
         if settled:
             items = self._index(settled)
             lo = torch.tensor([self.search[i].lo[0] for i in settled], dtype=torch.float64)
@@ -198,7 +200,8 @@ class _Run:
         uphill = [r for r, (slope, _) in enumerate(numbers) if not slope < 0]
         if uphill:
             self.memory.forget([items[r] for r in uphill])
-            direction[uphill] = -grad[uphill]
+            turned = torch.tensor(uphill, device=self.device)
+            direction[turned] = -grad[turned]
         self.direction[idx] = direction
         for row, (i, (slope, norm)) in enumerate(zip(items, numbers, strict=True)):
             if row in uphill:
@@ -267,8 +270,10 @@ class _Memory:
         slots = [self.count[i] % self.size for i in kept]
         self._grow(max(slots) + 1)
         where = (torch.tensor(kept, device=s.device), torch.tensor(slots, device=s.device))
-        self.s[where], self.y[where], self.sy[where] = s[rows], y[rows], sy[rows]
-        self.scale[where[0]] = sy[rows] / yy[rows]
+        good_ones = torch.tensor(rows, device=s.device)
+        s, y, sy, yy = (t[good_ones] for t in (s, y, sy, yy))
+        self.s[where], self.y[where], self.sy[where] = s, y, sy
+        self.scale[where[0]] = sy / yy
         for i in kept:
             self.count[i] += 1
 
