@@ -155,12 +155,9 @@ def metric_for(target: Target, like: Tensor) -> Callable[[Target, Tensor], Kinet
     if physics.direct:
         return Metric
     plain = physics.physics if isinstance(physics, Whitened) else physics
-    if m <= _MOST_DATA and _serves_all(plain):
-        several = len(_kinds(target, target.noise)[0])  # each takes a matrix of its own
-        few = several * m**2 <= _MOST_DATA**2
-    else:
-        few = False
-    if few:
+    few = m <= _MOST_DATA and _serves_all(plain)
+    # weights are compared only where data are few; each kind of them takes a matrix of its own
+    if few and len(_kinds(target, target.noise)[0]) * m**2 <= _MOST_DATA**2:
         first = torch.zeros(1, dtype=torch.long, device=like.device)
         gram = gram_matrix(plain.select(first), target.y[:1])
         return lambda target, scale: FewData(target, scale, gram)
