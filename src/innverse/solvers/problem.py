@@ -247,12 +247,9 @@ def _filled(model: NoiseModel | None, y: Tensor, level: float) -> NoiseModel | N
 
 
 def _is_exact(model: NoiseModel) -> bool:
-    return type(model) is NoNoise or (
-        isinstance(model, GaussianNoise)
-        and model.sigma is not None
-        and not isinstance(model.sigma, Tensor)
-        and model.sigma == 0
-    )
+    if isinstance(model, GaussianNoise):
+        return not isinstance(model.sigma, Tensor) and model.sigma == 0
+    return isinstance(model, NoNoise)
 
 
 def _check_counts(y: Tensor, model) -> None:
