@@ -155,6 +155,11 @@ def joint_posterior(
         raise UsageError(
             f"parameter={parameter!r}: its bounds are equal; leave it out if it is known"
         )
+    if widths is not None and (isinstance(physics, torch.nn.Module) or not callable(physics)):
+        raise UsageError(
+            f"with parameter= physics is a function of it that makes an operator, got "
+            f"{type(physics).__name__}"
+        )
     if widths is not None and torch.as_tensor(y).is_complex():
         raise UsageError(
             "with parameter= measurements are real: give y and the operator in two channels"
