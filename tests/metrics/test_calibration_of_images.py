@@ -245,3 +245,30 @@ def test_bad_quantities_are_one_line():
         calibration.coverage(SimpleNamespace(samples=None), u)  # of a method that does not draw
     with pytest.raises(InputError, match="NaN"):
         calibration.stein_discrepancy(draws[:, 0], draws[:, 0] * math.nan)
+
+
+NOISE = torch.randn(10, 30, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda c: c.sbc(torch.zeros(9, 0, 2), torch.zeros(0, 2)), "there are none"),
+        (lambda c: c.tarp(NOISE[:9], NOISE[9], references=torch.zeros(3)), "do not fit"),
+        (lambda c: c.tarp(NOISE[:9], NOISE[9], bins=0), "bins=0"),
+        (lambda c: c.patches(torch.rand(1, 1, 4, 4), 5), "do not fit"),
+        (lambda c: c.kolmogorov_p(torch.zeros(0)), "there are none"),
+        (lambda c: c.counts_p(torch.tensor([[500]]), 99, 20), r"0\.\.99"),
+        (lambda c: c.ecdf_band(0, 9), "at least one"),
+        (lambda c: c.rank_test(NOISE[0], lambda u: u, lambda u: u, length=1), "length=1"),
+        (lambda c: c.recalibrate(NOISE[:9], NOISE[9]).samples(NOISE[:9, :, :2]), "3 parameters"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:a repair learned")
+def test_what_cannot_be_judged_is_said_in_one_line(ask, words):
+    from innverse.errors import InnverseError
+    from innverse.metrics import calibration
+
+    with pytest.raises(InnverseError, match=words) as caught:
+        ask(calibration)
+    assert "\n" not in str(caught.value)

@@ -19,6 +19,11 @@ CASES = [
     (-0.5, 60, 3, 0.0, (0.995139273963414, 405.9490509185951, 175.85106382978717)),
     (0.3, 40, 4, 1.0, (1.6296204825483998, 8.16394750101639, 89.1432783721964)),
     (0.95, 300, 4, 0.2, (1.1470351267438452, 23.002304253929555, 100.03325513327822)),
+    # few draws: ties about the median, tails that hold all or none
+    (-0.9, 4, 3, 0.0, (0.8233982195230872, 12.9501749525715, 12.9501749525715)),
+    (0.0, 5, 4, 0.0, (0.8702199239030647, 19.265919722494797, 16.0)),
+    (0.0, 7, 2, 0.0, (1.0192184834598306, 12.9501749525715, 12.0)),
+    (-0.9, 9, 2, 0.0, (1.7793871763793632, 19.265919722494797, 16.0)),
 ]
 
 
@@ -58,7 +63,21 @@ def test_ties_monotone_maps_and_shift():
     assert r_hat(wide) > 1.1  # same place, another spread
 
 
+def test_nan_is_told():
+    draws = torch.randn(4, 20, 2, generator=torch.Generator().manual_seed(0))
+    draws[1, 3, 1] = torch.nan
+    for f in (r_hat, effective_size, effective_size_of_tails):
+        assert f(draws).isfinite().tolist() == [True, False]
+
+
+def test_many_draws_of_many_quantities():
+    draws = torch.zeros(2, 2050, 4096)  # more numbers than torch.quantile takes
+    assert effective_size_of_tails(draws).shape == (4096,)
+
+
 def test_what_never_moves_has_no_diagnosis():
+    for f in (effective_size, effective_size_of_tails):  # as many as there are, as arviz-stats says
+        assert float(f(torch.ones(4, 20))) == 80
     assert math.isnan(float(r_hat(torch.ones(4, 20))))
     with pytest.raises(ShapeError, match="n >= 4"):
         r_hat(torch.randn(4, 3))

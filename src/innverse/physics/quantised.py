@@ -114,6 +114,14 @@ class QuantisationNoise(NoiseModel):
             )
         return self._with_sigma(noise.sigma)
 
+    def select(self, idx: Tensor) -> QuantisationNoise:
+        step, offset = (
+            t[idx] if t.ndim == 4 and len(t) > 1 else t for t in (self.step, self.offset)
+        )
+        if step is self.step and offset is self.offset:
+            return self
+        return QuantisationNoise(step, self.read_sigma, self.limits, offset)
+
     def _with_sigma(self, sigma: float) -> QuantisationNoise:
         return QuantisationNoise(self.step, sigma, self.limits, self.offset)
 

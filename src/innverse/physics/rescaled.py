@@ -83,6 +83,8 @@ class RescaledNoise(NoiseModel):
 def rescaled(model: NoiseModel, offset: Tensor, span: float) -> NoiseModel:
     """The noise of (y - offset) / span: Gaussian noise stays such."""
     if isinstance(model, GaussianNoise):
-        return GaussianNoise(torch.as_tensor(model.sigma) / span, model.per_item)
+        return GaussianNoise(
+            torch.as_tensor(model.sigma, dtype=torch.float64) / span, model.per_item
+        )
     own_law = model.depends_on_signal or model.sigma is not None
     return RescaledNoise(model, offset, span) if own_law else model

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import ShapeError, UsageError
 from .base import LinearPhysics
 from .foreign_noise import as_noise
-from .noise import NoiseModel
+from .noise import GaussianNoise, NoiseModel
 from .real_numbers import parts as real_parts
 from .real_numbers import whole
 
@@ -131,6 +131,17 @@ class StackedNoise(NoiseModel):
 
     def select(self, idx: Tensor) -> NoiseModel:
         return self._stack[0].select(idx).noise
+
+    def of(self, y: Tensor) -> NoiseModel:
+        """The same noise, its maps with the axes of the measurements of the parts."""
+        found = zip(self.models, self.split(y), strict=True)
+        return self.by([m.of(part) if isinstance(m, GaussianNoise) else m for m, part in found])
+
+    def by(self, models: Sequence[NoiseModel]) -> NoiseModel:
+        """That of the same parts with other noise."""
+        stack = self._stack[0]
+        parts = zip(stack.parts, models, strict=True)
+        return stack._with([p._copy(noise=m) for p, m in parts]).noise
 
     @property
     def depends_on_signal(self) -> bool:

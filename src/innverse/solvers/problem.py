@@ -21,8 +21,10 @@ from ..physics.base import GREY
 from ..physics.checks import check_items, is_own
 from ..physics.foreign_noise import as_noise
 from ..physics.levenberg import levenberg_marquardt
-from ..physics.noise import GaussianNoise, NoiseModel, PoissonNoise
+from ..physics.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
 from ..physics.real_numbers import in_real_numbers
+from ..physics.rescaled import RescaledNoise
+from ..physics.stacked import StackedNoise
 from ..physics.whitened import divide
 from ..progress import Report
 from .measurement import differentiable, operator_for, safely, tensor_for
@@ -51,6 +53,7 @@ class Problem:
             lam / scale^2.
         given: the measurement and the operator before anything was divided.
         model: the noise of what was given.
+        unit: of the given y, in units of the caller's: not 1 where images have a scale of their own.
     """
 
     y: Tensor
@@ -62,6 +65,7 @@ class Problem:
     scale: float
     given: tuple[Tensor, LinearPhysics]
     model: NoiseModel | None
+    unit: float = 1.0
 
     @classmethod
     def build(
@@ -79,7 +83,7 @@ class Problem:
                 f"images ({len(y)}, C, H, W)"
             )
         model = as_noise(physics.noise if noise is None else noise)
-        model = model.of(y) if isinstance(model, GaussianNoise) else model
+        model = model.of(y) if isinstance(model, (GaussianNoise, StackedNoise)) else model
         y = _without_missing(physics.keep_measured(y), model)
         _check_counts(y, model)
         check_measurement(y)
@@ -117,6 +121,15 @@ class Problem:
         return replace(
             self, y=white, physics=operator, noise=operator.sigma, given=(y, physics), model=model
         )
+
+    def without_exact(self) -> tuple[Problem, Tensor]:
+        """The problem with `NOISELESS` for single values whose noise is 0, and who has such (B,)."""
+        y, physics = self.given
+        filled = _filled(self.model, y, NOISELESS * self.scale)
+        if filled is None or self.model is None:
+            return self, torch.zeros(self.batch, dtype=torch.bool)
+        found = (self.model.std(y).expand(y.shape) == 0).flatten(1).any(1)
+        return self.measured_by(y, physics, filled), found
 
     @property
     def batch(self) -> int:
@@ -211,6 +224,32 @@ def _without_missing(y: Tensor, model) -> Tensor:
     if not isinstance(model.sigma, Tensor) or not bool(model.sigma.isinf().any()):
         return y
     return torch.where(model.std(y).isinf(), 0, y)
+
+
+def _filled(model: NoiseModel | None, y: Tensor, level: float) -> NoiseModel | None:
+    """The noise with ``level`` where single values have none; None where there are no such."""
+    if isinstance(model, RescaledNoise):
+        filled = _filled(model.model, model.given(y), level * model.span)
+        return filled and RescaledNoise(filled, model.offset, model.span)
+    if isinstance(model, StackedNoise):
+        given = [*zip(model.models, model.split(y), strict=True)]
+        found = [
+            GaussianNoise(level) if _is_exact(part) else _filled(part, m, level)
+            for part, m in given
+        ]
+        if all(f is None for f in found):
+            return None
+        return model.by([f or part for f, (part, _) in zip(found, given, strict=True)])
+    if not isinstance(model, GaussianNoise) or not model.is_map:
+        return None
+    std = model.std(y)
+    return GaussianNoise(torch.where(std > 0, std, level), True) if bool((std == 0).any()) else None
+
+
+def _is_exact(model: NoiseModel) -> bool:
+    if isinstance(model, GaussianNoise):
+        return not isinstance(model.sigma, Tensor) and model.sigma == 0
+    return isinstance(model, NoNoise)
 
 
 def _check_counts(y: Tensor, model) -> None:

@@ -6,6 +6,7 @@ With y = A x + n the unknown u is measured by (y - A(low 1)) / (high - low) = A 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def onto_unit(problem: Problem, x_range: tuple[float, float]) -> Problem:
     offset = physics.A(y.real.new_full((problem.batch, *problem.shape), low))
     if model is not None:
         model = rescaled(model, offset, span)
-    return problem.measured_by((y - offset) / span, physics, model)
+    return replace(problem, unit=span).measured_by((y - offset) / span, physics, model)
 
 
 @torch.no_grad()

@@ -148,8 +148,9 @@ def solve(
             row += suspicions
         kind = METHODS[choice.method]
         if "draws" in kind.declared and problem.noise is not None:
-            for row, level in zip(notes, _levels(problem), strict=True):
-                row += [] if level > 0 else [_EXACT_DATA]
+            problem, exact = problem.without_exact()
+            for row, level, one in zip(notes, _levels(problem), exact.tolist(), strict=True):
+                row += [] if level > 0 and not one else [_EXACT_DATA]
         _warn(notes, told)
         if kind.uses_prior and choice.method != "amortised" and _answers(prior):
             raise UsageError(
@@ -159,10 +160,14 @@ def solve(
         if not kind.uses_prior:
             prior = None
         run = kind(**(choice.options | given))
-        _check_init(problem, prior, kind.latent_init, given.get("init"))
+        check_init(problem, prior, kind.latent_init, given.get("init"))
         result = run.solve(problem, prior)
     judge(problem, result, slack=SLACK * max(1.0, given.get("beta", 1.0)) ** 0.5)
     own = result.notes or [[] for _ in notes]
+    asked = getattr(run, "draws", None)
+    if asked and result.samples is not None and len(result.samples) > asked:
+        words = f"draws={asked} was rounded up to {len(result.samples)}: chains keep equally many"
+        own = [[*row, words] for row in own]
     result.notes = [before + after for before, after in zip(notes, own, strict=True)]
     words = result.diagnostics.get("approximate")
     result.reason = choice.reason if words is None else f"{choice.reason}; approximate: {words}"
@@ -184,7 +189,7 @@ def _answers(prior) -> bool:
     return getattr(prior, "measurement", None) is not None
 
 
-def _check_init(problem: Problem, prior, latent: bool, init: Tensor | None) -> None:
+def check_init(problem: Problem, prior, latent: bool, init: Tensor | None) -> None:
     if init is None:
         return
     shape = (problem.batch, *(latent_shape(problem, prior) if latent else problem.shape))

@@ -256,3 +256,10 @@ def test_another_scale_gives_the_same_draws_on_that_scale():
     assert far.std.mean() == pytest.approx(span * float(unit.std.mean()), rel=0.2)
     residual = (physics.mask * (far.x - other)).abs().max()
     assert residual < 4 * NOISE * span
+
+
+def test_fewer_draws_than_chains_of_langevin_stay_apart():
+    y = torch.rand(1, 1, 8, 8)
+    options = {"noise": S, "draws": 4, "chains": 16, "levels": 1, "steps": 1}
+    found = solve(y, Denoising(), gaussian_prior(), "langevin", **options)
+    assert found.by_chain.shape[:2] == (4, 1)

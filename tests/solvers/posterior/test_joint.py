@@ -182,3 +182,9 @@ def test_what_makes_no_sense_is_one_line(options, words):
     with pytest.raises(UsageError, match=words) as caught:
         joint_posterior(y, Denoising(), Gaussian(), init=y, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{"draws": 3}, {"chains": 0}, {"steps": 0}, {"warmup": -1}])
+def test_numbers_that_make_no_chains_are_refused(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        joint_posterior(torch.rand(1, *SHAPE), Denoising(), Gaussian(), **wrong)

@@ -105,6 +105,71 @@ def test_each_part_of_a_stack_has_its_own_law():
     torch.testing.assert_close(log_constant(Problem.build(y, both, None)), constant.double())
 
 
+def test_maps_of_every_item_go_with_their_chains():
+    std = torch.logspace(-2, 0, 32).double().view(2, 16)
+    both = P.stack(
+        P.Denoising(noise=0.3), P.MatrixPhysics(torch.eye(16).double(), SHAPE, noise=std),
+        image_shape=SHAPE,
+    )  # fmt: skip
+    y = both.flatten([X + 0.2, X.flatten(1) + std])
+    problem = Problem.build(y, both, None)
+    found = [
+        target_of(problem, None, 3).log_likelihood(u.repeat_interleave(3, 0)) for u in (X, NEAR)
+    ]
+    want = normal(X + 0.2, X, NEAR, 0.3) + normal(X + std.view(X.shape), X, NEAR, std.view(X.shape))
+    torch.testing.assert_close(found[0] - found[1], want.repeat_interleave(3))
+
+
+def test_cells_of_every_item_go_with_their_chains():
+    step = torch.tensor([0.1, 0.3]).double().view(-1, 1, 1, 1).expand(2, *SHAPE)
+    rounded = P.Denoising(P.QuantisationNoise(step, sigma=0.05))
+    problem = Problem.build(rounded.noise.rounded(X), rounded, None)
+    one, three = (
+        target_of(problem, None, n).log_likelihood(NEAR.repeat_interleave(n, 0)) for n in (1, 3)
+    )
+    torch.testing.assert_close(three, one.repeat_interleave(3))
+
+
+def test_single_values_without_noise_change_no_others():
+    std = torch.full((2, *SHAPE), 0.2).double()
+    std[0, 0, 0, 0], std[0, 0, 0, 1] = 0, 1e-4
+    problem, exact = Problem.build(X + std, P.Denoising(), None, std).without_exact()
+    target = target_of(problem, None, 1)
+    found = target.log_likelihood(X) - target.log_likelihood(NEAR)
+    assert exact.tolist() == [True, False]
+    torch.testing.assert_close(found, normal(X + std, X, NEAR, torch.where(std > 0, std, 0.002)))
+    parts = P.Inpainting(torch.eye(4)), P.Denoising(noise=0.3)
+    both = P.stack(*parts, image_shape=SHAPE)
+    problem, exact = Problem.build(both.A(X), both, None).without_exact()
+    assert exact.all() and sorted(set(problem.model.std(both.A(X)).unique().tolist())) == [
+        0.002,
+        0.3,
+    ]
+
+
+def test_a_single_value_without_noise_is_noted():
+    std = torch.full((1, *SHAPE), 0.2).double()
+    std[..., 0, 0] = 0
+    options = {"draws": 8, "chains": 2, "warmup": 0, "steps": 1}
+    with pytest.warns(innverse.solvers.SolveWarning, match="level of 0"):
+        innverse.solve(X[:1], P.Denoising(), Gaussian(), "posterior", noise=std, **options)
+
+
+@pytest.mark.parametrize("noise", ["level", "map", "read"])
+def test_evidence_is_of_the_data_in_their_own_units(noise):
+    """The same data and model, told in images of 0 to 1 and of 0 to 255."""
+    made = {
+        "level": lambda unit: 0.1 * unit,
+        "map": lambda unit: unit * torch.linspace(0.1, 0.2, 16).double().view(1, *SHAPE),
+        "read": lambda unit: P.PoissonGaussianNoise(0.05 * unit, 0.03 * unit),
+    }[noise]
+    plain, scaled = Problem.build(X, P.Denoising(), None, made(1)), 255 * X
+    other = onto_unit(Problem.build(scaled, P.Denoising(), None, made(255)), (0.0, 255.0))
+    told = [target_of(p, None, 1).log_likelihood(NEAR) + log_constant(p) for p in (plain, other)]
+    want = told[0] - 16 * torch.tensor(255.0).double().log()
+    torch.testing.assert_close(told[1], want, rtol=1e-5, atol=1e-4)
+
+
 def test_the_clean_picture_of_rounded_values_is_refused():
     rounded = P.Denoising(noise=P.QuantisationNoise(0.25))
     with pytest.raises(innverse.errors.UsageError, match="Gaussian noise"):

@@ -164,3 +164,12 @@ def test_a_sampler_in_the_manners_of_deepinv():
         innverse.solvers.DeepinvSampler(Gaussian(), mean_only=True, **options)(y, operator, seed=3),
         mean,
     )
+
+
+def test_an_event_answers_yes_or_no(result):
+    with pytest.raises(UsageError, match="booleans"):
+        result.probability(lambda x: x.mean((1, 2, 3)))
+    with pytest.raises(UsageError, match="function"):
+        result.probability("bright")
+    yes = result.probability(lambda x: (x.mean((1, 2, 3)) > -9).numpy())
+    assert bool((yes == 1).all())

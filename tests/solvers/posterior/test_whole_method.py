@@ -148,6 +148,29 @@ def test_a_checkpoint_of_another_run_is_refused_in_one_line(tmp_path, what):
     assert "\n" not in str(caught.value)
 
 
+def test_more_draws_than_asked_are_noted():
+    operator, y, _ = measured()
+    found = innverse.solve(y, operator, Levels(), **(FEW | {"draws": 25}))
+    assert len(found.samples) == 27 and "draws=25 was rounded up to 27" in found.notes[0][-1]
+    assert not innverse.solve(y, operator, Levels(), **FEW).notes[0]
+
+
+def test_one_level_is_sampled():
+    operator, y, _ = measured()
+    with pytest.raises(UsageError, match="sigma"):
+        innverse.solve(y, operator, Levels(), **(FEW | {"sigma": [0.3, 0.1]}))
+
+
+def test_a_folder_that_cannot_be_is_said_at_once(tmp_path):
+    operator, y, _ = measured()
+    (tmp_path / "file").touch()
+    calls = []
+    with pytest.raises(innverse.errors.InnverseError, match="cannot write"):
+        innverse.solve(y, operator, Levels(), checkpoint=str(tmp_path / "file" / "in"),
+                       progress=lambda *a: calls.append(a), **FEW)  # fmt: skip
+    assert not calls
+
+
 def test_items_adapt_on_their_own():
     operator, y, _ = measured()
     both = torch.cat((y, 3 * y))  # the second lies far from where the prior expects it

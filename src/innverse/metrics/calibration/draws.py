@@ -24,6 +24,8 @@ def truth_and_draws(
     theta = theta.unsqueeze(1) if theta.dim() == 1 else theta
     samples = drawn(source, x, draws, generator)
     samples = samples.unsqueeze(2) if samples.dim() == 2 else samples
+    if not theta.numel() or not samples.numel():
+        raise InputError("calibration needs true values and draws: there are none")
     if flat(samples, 2).shape[1:] != flat(theta, 1).shape:
         raise ShapeError(
             f"draws {tuple(samples.shape)} do not fit theta {tuple(theta.shape)}: draws are "

@@ -17,7 +17,9 @@ def patches(images: Tensor, size: int = 4) -> Tensor:
         >>> patches(torch.ones(2, 1, 8, 8)).shape
         torch.Size([2, 4])
     """
-    return F.avg_pool2d(_checked(images), size).flatten(1)
+    if not 1 <= size <= min(_checked(images).shape[-2:]):
+        raise ShapeError(f"patches of {size} pixels do not fit images {tuple(images.shape)}")
+    return F.avg_pool2d(images, size).flatten(1)
 
 
 def haar(images: Tensor, levels: int = 3) -> Tensor:

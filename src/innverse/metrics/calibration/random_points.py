@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...errors import ShapeError, UsageError
 from .draws import Quantity, own, truth_and_draws
 from .uniform import kolmogorov_p
 
@@ -42,13 +43,18 @@ def tarp(
     the posterior is exact. Distances are Euclidean, with theta (or what ``of`` says of it) scaled to
     [0, 1]; references (N, D) are uniform over the range of theta unless given.
     """
+    if bins < 2:
+        raise UsageError(f"bins={bins}: give at least 2")
     theta, samples = truth_and_draws(source, theta, x, draws, generator, of)
     g = own(generator)
     low, high = theta.amin(0), theta.amax(0)
     span = (high - low).clamp_min(1e-300)
     if references is None:
         references = low + span * torch.rand(theta.shape, generator=g, dtype=torch.float64)
-    references = torch.as_tensor(references).double().reshape(theta.shape)
+    references = torch.as_tensor(references).double()
+    if references.numel() != theta.numel():
+        raise ShapeError(f"references {tuple(references.shape)} do not fit {tuple(theta.shape)}")
+    references = references.reshape(theta.shape)
     far = ((theta - references) / span).norm(dim=1)
     share = (((samples - references) / span).norm(dim=2) < far).double().mean(0)
     levels = torch.linspace(0, 1, bins + 1, dtype=torch.float64)

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ...errors import UsageError
 from .draws import Quantity, own, truth_and_draws, values
 from .uniform import ecdf, ecdf_band, kolmogorov_p
 
@@ -100,6 +101,8 @@ def rank_test(
         >>> right.ranks.shape, bool(right.p_values > 0.01)
         (torch.Size([1000, 1]), True)
     """
+    if length < 2:
+        raise UsageError(f"length={length}: give chains of at least 2 states")
     g = own(generator)
     truth = _rows(of(start))
     ahead = torch.randint(length, (len(truth),), generator=g)  # transitions forwards, then back

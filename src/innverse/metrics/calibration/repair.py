@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...errors import InputError, warn
+from ...errors import InputError, ShapeError, warn
 from .credible import central_intervals
 from .draws import LEVELS, checked_levels, drawn, flat, tensor, truth_and_draws
 
@@ -51,7 +51,7 @@ class Recalibration:
         """Repaired central intervals, ends (levels, N, D), for a posterior and measurements x, or
         for draws (L, N, D)."""
         wanted = checked_levels(levels)
-        samples = flat(drawn(source, x, draws, generator), 2)
+        samples = self._fitting(flat(drawn(source, x, draws, generator), 2))
         low, high = central_intervals(samples, wanted)
         middle = samples.median(0).values
         f = self.factors_at(wanted).unsqueeze(1)
@@ -63,7 +63,7 @@ class Recalibration:
         Each parameter keeps the order of its draws, so their dependence stays as it was.
         """
         given = torch.as_tensor(samples)
-        moved = flat(given, 2).double()
+        moved = self._fitting(flat(given, 2)).double()
         n = len(moved)
         ordered, order = moved.sort(0)
         middle = moved.median(0).values
@@ -72,6 +72,14 @@ class Recalibration:
         ends = middle + self.factors_at(level).unsqueeze(1) * (ordered - middle)
         ends = ends.sort(0).values
         return torch.empty_like(moved).scatter_(0, order, ends).reshape(given.shape).to(given.dtype)
+
+    def _fitting(self, samples: Tensor) -> Tensor:
+        if self.factors.shape[1] not in (1, samples.shape[2]):
+            raise ShapeError(
+                f"the repair is that of {self.factors.shape[1]} parameters, and the draws have "
+                f"{samples.shape[2]}"
+            )
+        return samples
 
     def to_json(self) -> dict:
         """Numbers for a file; `from_json` makes the same again."""

@@ -19,6 +19,8 @@ def kolmogorov_p(u: Tensor) -> float:
         1.0
     """
     n = len(u)
+    if n == 0:
+        raise InputError("a test of uniformity needs values: there are none")
     u = u.double().sort().values
     steps = torch.arange(n + 1, dtype=torch.float64) / n
     d = float(torch.maximum(steps[1:] - u, u - steps[:-1]).max())
@@ -42,6 +44,8 @@ def counts_p(ranks: Tensor, draws: int, bins: int) -> Tensor:
     """
     if (draws + 1) % bins:
         raise UsageError(f"bins={bins} does not divide the {draws + 1} ranks: take a divisor")
+    if not ranks.numel() or not bool(((ranks >= 0) & (ranks <= draws)).all()):
+        raise InputError(f"ranks lie on 0..{draws}")
     place = ranks.reshape(len(ranks), -1) * bins // (draws + 1)
     counts = torch.stack([torch.bincount(column, minlength=bins) for column in place.T]).double()
     expected = len(ranks) / bins
@@ -89,6 +93,8 @@ def ecdf_band(n: int, draws: int, level: float = 0.95) -> tuple[Tensor, Tensor]:
     """
     if not 0 < level < 1:
         raise UsageError(f"level={level!r}: give a probability between 0 and 1")
+    if n < 1:
+        raise InputError("a band is that of at least one rank")
     table = _binomial(n, _points(draws))
     low, high = math.log(1e-12), 0.0
     for _ in range(25):

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...data.atomic import write_error
 from ...errors import InputError, UsageError
 from ...fitting.checkpoint import (
     Checkpoint,
@@ -34,6 +35,11 @@ class Keeper:
         self._saved = time.monotonic()
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"checkpoint={folder}: is a file; give a folder for the checkpoints")
+        if self.folder is not None:  # now, not after hours of work
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise write_error(self.folder, error) from None
 
     def load(self) -> Checkpoint | None:
         """The newest checkpoint, if there is one.

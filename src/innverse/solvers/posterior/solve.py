@@ -8,7 +8,7 @@ that adapt to each item (see `adapt`); all chains of all items in one batch.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from collections.abc import Generator as Generating
 from typing import Any
 
@@ -56,14 +56,15 @@ class PosteriorDraws(Method):
 
     any_operator = True
 
-    sigma: float | Sequence[float] | None = real(
+    sigma: float | None = real(
         None,
         LEVEL,
         above=0,
-        several=True,
         auto="0.02, or of the clean image what the noise allows, or the nearest that the prior knows",
     )
-    draws: int = whole(400, "Draws that are kept, of all chains together.", 8)
+    draws: int = whole(
+        400, "Draws that are kept, of all chains together; rounded up to equally many of each.", 8
+    )
     chains: int = whole(4, "Chains that make them.", 2, 4096)
     warmup: int = whole(
         100,

@@ -52,7 +52,8 @@ class Langevin(Method):
     def solve(self, problem: Problem, prior) -> Reconstruction:
         check_density("langevin", prior)
         check_noise("langevin", problem)
-        chains, densities = min(self.chains, self.draws), self._densities(prior)
+        self.chains = chains = min(self.chains, self.draws)
+        densities = self._densities(prior)
         streams, items = Streams(problem.y, chains, self.seed), repeated(problem, chains)
         start = pad_to_multiple(problem.first_guess(_FIRST_SIGMA), multiple_of(prior))
         noise, scales = problem.deviation(), _scales(densities, prior, start)

@@ -26,7 +26,10 @@ _OF_REGION = ("mean", "max", "min")
 
 def quantiles(draws: Tensor, q: float | Tensor) -> Tensor:
     """Of draws (S, B, ...), at one q in [0, 1] (B, ...) or at several (Q, B, ...)."""
-    at = torch.as_tensor(q, dtype=draws.dtype, device=draws.device)
+    try:
+        at = torch.as_tensor(q, dtype=draws.dtype, device=draws.device)
+    except (TypeError, ValueError):
+        raise UsageError(f"q={q!r}: quantiles lie between 0 and 1") from None
     if at.dim() > 1 or not bool(((at >= 0) & (at <= 1)).all()):
         raise UsageError(f"q={q!r}: quantiles lie between 0 and 1")
     return _between_ranks(draws, at * (len(draws) - 1))
@@ -70,12 +73,16 @@ def probability(draws: Tensor, event: Callable[[Tensor], Tensor]) -> Tensor:
     ``event`` takes images (N, C, H, W) and answers with (N,) booleans: "is the mean of this region
     above .5?".
     """
-    answers = event(draws.flatten(0, 1))
+    if not callable(event):
+        raise UsageError(f"event={event!r}: give a function of images, or a region")
+    answers = torch.as_tensor(event(draws.flatten(0, 1)))
     if answers.shape != (draws.shape[0] * draws.shape[1],):
         raise ShapeError(
             f"event must answer with one boolean an image, {(draws.shape[0] * draws.shape[1],)}, "
             f"got {tuple(answers.shape)}"
         )
+    if not bool(((answers == 0) | (answers == 1)).all()):
+        raise UsageError("event must answer with booleans, such as images.mean((1, 2, 3)) > 0.5")
     return share(answers.view(draws.shape[:2]))
 
 

@@ -26,16 +26,20 @@ from ..likelihood import log_of_count, of_noise, reach_of
 def log_constant(problem: Problem) -> Tensor:
     """What `Target.log_likelihood` leaves out of log p(y | u), nats of each item (B,) in float64.
 
-    Of the measurement as it was given, before anything was divided out of it; values that depend on
-    no pixel and are zero were not measured. Photon counts have probabilities, not densities.
+    Of the measurement in units of the caller, before anything was divided out of it; values that
+    depend on no pixel and are zero were not measured. Photon counts have probabilities, not densities.
     """
     y, physics = problem.given
     model = problem.model
     if model is not None and of_noise(model, y) is not None:
         y = y.double()
+        if isinstance(model, GaussianNoise):
+            level = torch.as_tensor(model.sigma, dtype=torch.float64)
+            model = GaussianNoise(problem.unit * level, model.per_item)
         return _of_model(model, y, measured(physics, y, problem.shape)).flatten(1).sum(1)
     weight = problem.physics.weight if isinstance(problem.physics, Whitened) else 1.0
-    std = problem.deviation().double().view(-1, *[1] * (problem.y.dim() - 1)) / weight
+    std = problem.unit * problem.deviation().double()
+    std = std.view(-1, *[1] * (problem.y.dim() - 1)) / weight
     each = -(std.log() + HALF_LOG_2PI).expand(problem.y.shape)
     return each.where(measured(problem.physics, problem.y, problem.shape), 0.0).flatten(1).sum(1)
 

@@ -57,8 +57,8 @@ def evidence(y: Tensor, physics, prior, *, noise=None, **options) -> Evidence:
 
     Args:
         y, physics, prior, noise: as in `innverse.solve`.
-        options: of the method "smc" and of `innverse.solve`; with ``x_range``, the evidence is of
-            y on the prior's scale.
+        options: of the method "smc" and of `innverse.solve`; the density is that of y in its own
+            units, also with ``x_range``.
 
     Raises:
         UsageError: no noise level, or a prior without a density or draws. Otherwise as `solve`.

@@ -54,7 +54,9 @@ class ReplicaExchange(Method):
     levels: int | None = whole(
         None, "Noise levels of the ladder.", 2, 1024, auto="what the dimension of the gaps needs"
     )
-    draws: int = whole(400, "Draws that are kept, of all chains together.", 8)
+    draws: int = whole(
+        400, "Draws that are kept, of all chains together; rounded up to equally many of each.", 8
+    )
     chains: int = whole(4, "Chains that make them, each with all levels.", 2, 4096)
     warmup: int = whole(150, "Transitions before, which adapt step sizes and levels.", 0)
     steps: int = whole(15, "Leapfrog steps of a transition, on average.")

@@ -29,6 +29,7 @@ from ...levels import priors_at
 from ...needs import check_density
 from ...problem import Problem
 from ...reconstruction import Reconstruction
+from ...solve import check_init, checked
 from ..adapt import DualAveraging, first_step
 from ..chains import transition
 from ..metric import Metric, scale_of
@@ -143,6 +144,9 @@ def joint_posterior(
 
         prior = load(prior)
     check_density("joint_posterior", prior)
+    numbers = {"draws": draws, "chains": chains, "warmup": warmup, "steps": steps, "seed": seed}
+    found = checked("posterior", numbers | {"init": init, "sigma": sigma})
+    draws, chains, warmup, steps, seed = (found[name] for name in numbers)
     levels = _bounds("noise", noise if isinstance(noise, Sequence) else (noise, noise))
     widths = None if parameter is None else _bounds("parameter", parameter)
     if widths is None and levels[0] == levels[1]:
@@ -151,7 +155,12 @@ def joint_posterior(
         raise UsageError(
             f"parameter={parameter!r}: its bounds are equal; leave it out if it is known"
         )
-    if widths is not None and y.is_complex():
+    if widths is not None and (isinstance(physics, torch.nn.Module) or not callable(physics)):
+        raise UsageError(
+            f"with parameter= physics is a function of it that makes an operator, got "
+            f"{type(physics).__name__}"
+        )
+    if widths is not None and torch.as_tensor(y).is_complex():
         raise UsageError(
             "with parameter= measurements are real: give y and the operator in two channels"
         )
@@ -170,6 +179,7 @@ def joint_posterior(
             measurement = Measurement(problem, chains, levels)
         else:
             measurement = Parametrised(problem, chains, levels, widths, make)
+        check_init(problem, prior, False, init)
         return _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed)
 
 
