@@ -305,7 +305,10 @@ class NamedTomography(Operator):
         None, "Fan beam: pixels from the axis of rotation to the detector.", low=0, auto="0"
     )
     every: int = whole(1, "Of a file only every so many-th view; all of them are the reference.")
-    binning: int = whole(1, "Bins of a file's detector that are counted together.")
+    binning: int = whole(
+        1, "Bins of a file's detector that are counted together; centre and lengths stay those of the "
+        "file's bins.",
+    )  # fmt: skip
     slice: int | None = whole(None, "Of a file with several, from 0.", low=0, auto="the middle")
     unit: float | None = real(
         None,
@@ -332,11 +335,14 @@ class NamedTomography(Operator):
         at = chosen_slice(self.slice, len(file.counts), path)
         frames = [file.counts[at], file.flat[:, at], 0.0 if file.dark is None else file.dark[:, at]]
         y, noise = line_integrals(*(self._binned(frame) for frame in frames))
-        angles = torch.tensor(file.angles) if self.angles is None else torch.tensor(self._views())
+        if self.angles is None and file.angles is None:
+            raise OptionError("", f"{path} has no exchange/theta: give ", "angles")
+        angles = torch.tensor(file.angles if self.angles is None else self._views())
         if len(angles) != len(y):
             raise OptionError("angles", f": {len(angles)} for the {len(y)} views of {path}")
         y, bins = y[None, None], y.shape[-1]
-        fan = {"source": self.source, "detector": self.detector}
+        lengths = {"source": self.source, "detector": self.detector}
+        fan = {name: far and far / self.binning for name, far in lengths.items()}
         centre, notes = self.centre, []
         if centre is not None:
             centre = (centre + 0.5) / self.binning - 0.5
@@ -372,6 +378,10 @@ class NamedTomography(Operator):
         if self.binning == 1 or not frame.ndim:
             return frame * self.binning
         whole = frame.shape[-1] // self.binning * self.binning
+        if not whole:
+            raise OptionError(
+                "binning", f" {self.binning}: the detector has {frame.shape[-1]} bins"
+            )
         return frame[..., :whole].unflatten(-1, (-1, self.binning)).sum(-1)
 
     def _views(self) -> tuple[float, ...]:
