@@ -106,6 +106,7 @@ def test_flats_may_be_one_frame_or_all_the_same(sinogram):
     for frames in (flat, flat[0], flat[:1]):
         scan = NamedTomography().scan(sinogram(data_white=frames))
         assert float(scan.physics.noise.photons.mean()) == pytest.approx(2e4)
+        assert "a count is taken for a photon" in scan.notes[0]
 
 
 def test_angles_may_be_told_and_lengths_are_those_of_the_file(sinogram):

@@ -1,6 +1,7 @@
 """MATLAB: a numeric variable of a .mat file, of version 5 (scipy) or 7.3 (which is HDF5).
 
-Pictures are H x W, H x W x 3 or H x W x N there; three slices of a measured quantity are no colours. The arrays of a cell are named as in MATLAB,
+Pictures are H x W, H x W x 3 or H x W x N there; three slices of a measured quantity are no
+colours. The arrays of a cell are named as in MATLAB,
 ``kernels{1}`` the first. Objects and functions are refused.
 """
 
