@@ -145,7 +145,8 @@ def test_colours_in_planes_of_their_own_are_one_picture(tmp_path):
 @pytest.mark.parametrize("dtype", ["i2", "f4"])
 def test_three_slices_of_a_quantity_are_no_colours(dtype, tmp_path):
     tifffile = pytest.importorskip("tifffile")
-    tifffile.imwrite(tmp_path / "three.tif", HU[:3].astype(dtype))  # which it calls RGB in planes
+    how = {"photometric": "rgb", "planarconfig": "separate"}  # what it calls any three slices
+    tifffile.imwrite(tmp_path / "three.tif", HU[:3].astype(dtype), **how)
     pytest.importorskip("scipy.io").savemat(
         tmp_path / "three.mat", {"image": np.moveaxis(HU[:3].astype(dtype), 0, -1)}
     )
