@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -116,3 +117,14 @@ def test_auto_takes_the_model_and_combinations_are_rows(run, models, photos):
     assert code == 0
     found = [(r["kernel"], r["noise"], r["method"]) for r in out["results"]]
     assert found == [(f"gaussian:{w}", n, "pnp") for w in (1, 2) for n in (0.01, 0.05)]
+
+
+def test_pictures_smaller_than_the_window_of_ssim_have_none(run):
+    given = ["--data", "digits", "--method", "tv", "--steps", 1, "--quiet"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "innverse.data.sources.arrays.digits", lambda: np.full((2, 1, 8, 8), 99, np.uint8)
+        )
+        code, out, _ = run("eval", "denoise", "--sigma", 25, *given, "--json")
+        assert code == 0 and out["ssim"] is None and out["psnr"] > 10
+        assert run("eval", "denoise", "--sigma", 25, *given, "--compare", "tv")[0] == 0

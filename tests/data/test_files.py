@@ -8,6 +8,7 @@ import zlib
 from types import SimpleNamespace
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -141,6 +142,48 @@ def test_colours_in_planes_of_their_own_are_one_picture(tmp_path):
     np.testing.assert_array_equal(read_stack(written).values, stack.values)
 
 
+@pytest.mark.parametrize("dtype", ["i2", "f4"])
+def test_three_slices_of_a_quantity_are_no_colours(dtype, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    how = {"photometric": "rgb", "planarconfig": "separate"}  # what it calls any three slices
+    tifffile.imwrite(tmp_path / "three.tif", HU[:3].astype(dtype), **how)
+    pytest.importorskip("scipy.io").savemat(
+        tmp_path / "three.mat", {"image": np.moveaxis(HU[:3].astype(dtype), 0, -1)}
+    )
+    for name in ("three.tif", "three.mat"):
+        stack = read_stack(tmp_path / name)
+        np.testing.assert_array_equal(stack.values, HU[:3, None])
+        written = write_stack(tmp_path / "out", stack, stack.values.astype(float))
+        np.testing.assert_array_equal(read_array(written), read_array(tmp_path / name))
+
+
+def test_three_channels_of_imagej_are_slices(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    cells = COUNTS[None, :3].repeat(2, 0)
+    tifffile.imwrite(tmp_path / "cells.tif", cells, imagej=True, metadata={"axes": "ZCYX"})
+    stack = read_stack(tmp_path / "cells.tif")
+    np.testing.assert_array_equal(stack.values, cells.reshape(6, 1, *COUNTS.shape[1:]))
+    written = write_stack(tmp_path / "out", stack, stack.values.astype(float))
+    np.testing.assert_array_equal(tifffile.imread(written), cells)
+
+
+@pytest.mark.parametrize("values", [COUNTS[0], COUNTS[0].astype(np.float32) / 4000])
+def test_pages_that_are_packed_by_lzw_are_read(values, tmp_path):
+    pytest.importorskip("tifffile")
+    PIL.Image.fromarray(values).save(tmp_path / "lzw.tif", compression="tiff_lzw")
+    stack = read_stack(tmp_path / "lzw.tif")
+    assert stack.values.dtype == values.dtype
+    np.testing.assert_array_equal(stack.values[0, 0], values)
+
+
+def test_small_numbers_are_a_quantity_and_no_black_picture(tmp_path):
+    np.save(tmp_path / "mu.npy", (1e-5 * COUNTS).astype(np.float32))
+    stack = read_stack(tmp_path / "mu.npy")
+    assert not stack.white and stack.x_range[1] == pytest.approx(1e-5 * COUNTS.max())
+    np.save(tmp_path / "black.npy", np.zeros((2, 8, 8)))
+    assert read_stack(tmp_path / "black.npy").x_range == (0, 1)
+
+
 def test_an_ome_file_keeps_the_size_of_its_pixels(tmp_path):
     tifffile = pytest.importorskip("tifffile")
     about = {"axes": "ZYX", "PhysicalSizeX": 0.3, "PhysicalSizeXUnit": "um", "PhysicalSizeZ": 2.0}
@@ -182,6 +225,14 @@ def test_attributes_of_hdf5_are_kept(tmp_path):
         assert file["scan/image"].attrs["units"] == "HU" and file["scan"].attrs["voltage"] == 120
 
 
+@pytest.mark.parametrize("units", [b"HU", np.bytes_("HU"), np.array([b"HU"]), "HU"])
+def test_units_are_read_whichever_way_they_are_held(units, tmp_path):
+    with pytest.importorskip("h5py").File(tmp_path / "a.h5", "w") as file:
+        file["image"] = HU
+        file["image"].attrs["units"] = units
+    assert read_stack(tmp_path / "a.h5").units == "HU"
+
+
 def test_the_place_of_a_volume_is_kept_when_its_pixels_grow(tmp_path):
     """The corner of the field of view, half a pixel before the first centre, stays."""
     nibabel = pytest.importorskip("nibabel")
@@ -220,6 +271,79 @@ def test_padding_around_the_field_of_view_is_air(tmp_path):
     stack = read_stack(tmp_path / "b.dcm")
     assert (stack.values[0, 0, 0, :4] == -1024).all() and "padding" in stack.notes[0]
     assert read_stack(tmp_path / "a.dcm").notes == ()
+
+
+def frames(path, scales, of_all=None, **more):
+    """A file of as many frames of 1000 as there are (slope, intercept), or one of all."""
+    pytest.importorskip("pydicom")
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    def group(slope, intercept):
+        scale, outer = Dataset(), Dataset()
+        scale.RescaleSlope, scale.RescaleIntercept = slope, intercept
+        outer.PixelValueTransformationSequence = Sequence([scale])
+        return outer
+
+    more["PerFrameFunctionalGroupsSequence"] = Sequence([group(*s) for s in scales])
+    if of_all:
+        more["SharedFunctionalGroupsSequence"] = Sequence([group(*of_all)])
+    stored = np.full((2, 12, 16), 1000, "<u2").tobytes()
+    dicom(path, slope=None, NumberOfFrames=2, PixelData=stored, **more)
+
+
+def test_frames_have_scales_of_their_own(tmp_path):
+    frames(tmp_path / "a.dcm", [(1, -1024), (2, -1000)])
+    frames(tmp_path / "pet.dcm", [(1, 0), (3, 0)], Modality="PT")
+    stack = read_stack(tmp_path / "a.dcm")
+    assert (stack.values[0] == -24).all() and (stack.values[1] == 1000).all()
+    assert read_stack(tmp_path / "pet.dcm").values.max() == 3000
+    again = read_stack(write_stack(tmp_path / "r", stack, stack.values + 2))
+    np.testing.assert_array_equal(again.values, stack.values + 2)
+    frames(tmp_path / "b.dcm", [], of_all=(1, -1024))
+    for name in ("a.dcm", "b.dcm"):
+        stack = read_stack(tmp_path / name)
+        assert stack.values[0, 0, 0, 0] == -24
+        spread = np.full(stack.values.shape, 3.37)
+        again = read_stack(write_stack(tmp_path / "std", stack, spread, spread=True))
+        np.testing.assert_allclose(again.values, spread, atol=1e-4)
+
+
+def test_what_scales_a_file_cannot_be_overlooked(tmp_path):
+    pydicom = dicom(tmp_path / "mr.dcm", slope=2.5, Modality="MR")
+    file = pydicom.dcmread(tmp_path / "mr.dcm")
+    del file.RescaleIntercept
+    file.save_as(tmp_path / "mr.dcm")
+    np.testing.assert_array_equal(read_stack(tmp_path / "mr.dcm").values[0, 0], 2.5 * COUNTS[0])
+    table = pydicom.Dataset()
+    table.LUTDescriptor, table.LUTData = [2, 0, 16], b"\0\0\1\0"
+    dicom(tmp_path / "t.dcm", slope=None, Modality="MR", ModalityLUTSequence=[table])
+    with pytest.raises(InputError, match="table of values"):
+        read_stack(tmp_path / "t.dcm")
+
+
+def test_an_x_ray_whose_lowest_value_is_white_is_turned_and_stays_one(tmp_path):
+    pydicom = dicom(
+        tmp_path / "x.dcm", slope=None, Modality="DX", PhotometricInterpretation="MONOCHROME1"
+    )
+    stack = read_stack(tmp_path / "x.dcm")
+    np.testing.assert_array_equal(stack.values[0, 0], 4095 - COUNTS[0])
+    written = write_stack(tmp_path / "r", stack, stack.values.astype(float))
+    np.testing.assert_array_equal(pydicom.dcmread(written).pixel_array, COUNTS[0])
+    spread = write_stack(tmp_path / "std", stack, np.full(stack.values.shape, 3.5), spread=True)
+    np.testing.assert_allclose(read_stack(spread).values, 3.5, atol=1e-4)
+
+
+def test_bytes_in_the_other_order_are_read_and_written(tmp_path):
+    pydicom = dicom(tmp_path / "a.dcm")
+    file = pydicom.dcmread(tmp_path / "a.dcm")
+    file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+    file.PixelData = COUNTS[0].astype(">u2").tobytes()
+    pydicom.dcmwrite(tmp_path / "b.dcm", file, implicit_vr=False, little_endian=False)
+    stack = read_stack(tmp_path / "b.dcm")
+    np.testing.assert_array_equal(stack.values[0, 0], HU[0])
+    again = read_stack(write_stack(tmp_path / "r", stack, stack.values + 1))
+    np.testing.assert_array_equal(again.values[0, 0], HU[0] + 1)
 
 
 def test_other_modalities_need_no_rescale(tmp_path):

@@ -118,7 +118,7 @@ COUNTS = torch.full((4, 10), 250.0)
         (lambda: line_integrals(COUNTS, torch.ones(3, 9)), "9 bins, but the scan has 10"),
         (lambda: line_integrals(COUNTS * math.nan, 500.0), "NaN"),
         (lambda: line_integrals(COUNTS, 100.0, 500.0), "exchanged"),
-        (lambda: line_integrals(COUNTS, torch.full((3, 10), 500.0)), "gain=0"),
+        (lambda: line_integrals(COUNTS, 500.0, gain=0.0), "gain=0"),
         (lambda: TransmissionNoise(-1.0), ">= 0"),
         (lambda: TransmissionNoise(0.0), "nothing was measured"),
         (lambda: TransmissionNoise(1.0, 0.0), "absorption=0"),

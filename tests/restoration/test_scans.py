@@ -47,7 +47,8 @@ def sinogram(tmp_path):
             for key, values in parts.items():
                 if values is not None:
                     file[f"exchange/{key}"] = np.asarray(values)
-            file["exchange/theta"].attrs["units"] = units
+            if parts["theta"] is not None:
+                file["exchange/theta"].attrs["units"] = units
         return tmp_path / name
 
     return make
@@ -91,9 +92,39 @@ def test_a_sinogram_in_one_command(sinogram, tmp_path):
     assert any("axis of rotation" in note for note in told["notes"])
 
 
+@pytest.mark.parametrize("units", [np.bytes_("rad"), np.array([b"radians"]), "Radians"])
+def test_units_of_angles_are_read_whichever_way_they_are_held(sinogram, units):
+    path = sinogram(units="radians")
+    with h5py.File(path, "r+") as file:
+        del file["exchange/theta"].attrs["units"]
+        file["exchange/theta"].attrs["units"] = units
+    assert read_sinogram(path).angles[1] == pytest.approx(4.5)
+
+
+def test_flats_may_be_one_frame_or_all_the_same(sinogram):
+    flat = np.full((20, 1, 36), 2e4 + 50)
+    for frames in (flat, flat[0], flat[:1]):
+        scan = NamedTomography().scan(sinogram(data_white=frames))
+        assert float(scan.physics.noise.photons.mean()) == pytest.approx(2e4)
+        assert "a count is taken for a photon" in scan.notes[0]
+
+
+def test_angles_may_be_told_and_lengths_are_those_of_the_file(sinogram):
+    path = sinogram()
+    with h5py.File(path, "r+") as file:
+        del file["exchange/theta"]
+    told = NamedTomography(angles=40).scan(path)
+    assert torch.equal(told.y, NamedTomography().scan(sinogram()).y)
+    fan = NamedTomography(source=60.0, detector=20.0, binning=2).scan(sinogram())
+    assert (fan.physics.geometry.source, fan.physics.geometry.detector) == (30, 10)
+
+
 @pytest.mark.parametrize(
     ("options", "changed", "words"),
     [
+        ({}, {"theta": None}, "no exchange/theta: give angles"),
+        ({}, {"theta": np.full(40, np.nan)}, "NaN or Inf"),
+        ({"binning": 50}, {}, "the detector has 36 bins"),
         ({}, {"data_white": None}, "no frames of the open beam"),
         ({}, {"data_white": np.ones((4, 1, 30))}, "does not fit the detector"),
         ({}, {"data": -np.ones((40, 1, 36))}, "are negative"),
@@ -169,6 +200,58 @@ def test_one_scan_in_four_layouts(tmp_path):
     assert np.allclose(read_kspace(tmp_path / "d.h5").values, k[None], atol=1e-4)
 
 
+def test_one_of_several_arrays_is_called_kspace_or_named(tmp_path):
+    k = measured()
+    parts = {"kspace": np.moveaxis(k, 0, -1), "maps": 2 * np.moveaxis(k, 0, -1), "one": k[0]}
+    pytest.importorskip("scipy.io").savemat(tmp_path / "a.mat", parts)
+    write_kspace(tmp_path / "a.h5", k, other=2 * k[None])
+    np.save(tmp_path / "a.npy", k)
+    for name, factor in (("a.mat", 1), ("a.mat:maps", 2), ("a.h5:other", 2), ("a.npy", 1)):
+        assert np.allclose(read_kspace(tmp_path / name).values, factor * k[None]), name
+    assert np.allclose(read_kspace(tmp_path / "a.mat:one").values, k[None, :1])
+    for name in ("a.mat:maps", "a.npy"):
+        (found,) = restore(tmp_path / name, "mri", method="tv", steps=2)
+        assert found.image.shape == (1, H, W)
+    with pytest.raises(InnverseError, match="behind it is 1x32x28, not 1x8x8"):
+        restore(tmp_path / "a.npy", "mri", method="tv", image_shape=(1, 8, 8))
+
+
+def test_a_mask_that_is_not_that_of_the_k_space_is_doubted(tmp_path):
+    right = np.zeros((H, W), np.float32)
+    right[:, 10:18] = 1
+    for k in (measured(slice(10, 18))[:1], measured()[:1]):
+        np.save(tmp_path / "k.npy", k / 40)
+        for mask, doubted in ((right, k[0, 0, 0] != 0), (None, True)):
+            (found,) = restore(
+                tmp_path / "k.npy", "fourier", mask=mask, method="tv", steps=2, noise=0.01,
+                image_shape=(1, H, W),
+            )  # fmt: skip
+            assert any("mask is not that" in note for note in found.notes) == doubted
+
+
+def test_lines_of_ismrmrd_lie_where_the_middle_is_said_to_be(tmp_path):
+    k = measured(slice(4, None))
+    write_ismrmrd(tmp_path / "part.h5", k, first=4, middle=W // 2 - 4)
+    assert np.allclose(read_kspace(tmp_path / "part.h5").values, k[None], atol=1e-4)
+
+
+def test_what_tells_pictures_apart_in_ismrmrd_is_not_averaged(tmp_path):
+    k = measured()
+    write_ismrmrd(tmp_path / "two.h5", k, index="repetition")
+    values = read_kspace(tmp_path / "two.h5").values
+    assert np.allclose(values, np.stack((k, 2 * k)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [({"index": "kspace_encode_step_2"}, "three directions"), ({"flags": 1 << 21}, "backwards")],
+)
+def test_other_scans_of_ismrmrd_are_refused(tmp_path, more, words):
+    write_ismrmrd(tmp_path / "a.h5", measured(), **more)
+    with pytest.raises(InnverseError, match=words):
+        read_kspace(tmp_path / "a.h5")
+
+
 def test_what_is_read_out_beyond_the_picture_is_cut_off(tmp_path):
     k = torch.from_numpy(measured(slice(2, 26)))
     image = torch.zeros(COILS, 2 * H, W, dtype=k.dtype)
@@ -194,6 +277,7 @@ def test_sensitivities_may_be_given(tmp_path):
     ("k", "words"),
     [
         (lambda: measured(slice(0, None, 4)), "calibration lines around the middle"),
+        (lambda: np.fft.ifftshift(measured(), (-2, -1)), "lie in the corners"),
         (lambda: 0 * measured(), "nothing but zeros"),
         (lambda: measured().real, "must be complex"),
     ],
@@ -225,25 +309,36 @@ def test_files_of_other_kinds_are_refused_in_one_line(tmp_path):
 _XML = """<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding>
 <encodedSpace><matrixSize><x>{h}</x><y>{w}</y><z>1</z></matrixSize></encodedSpace>
 <reconSpace><matrixSize><x>{h}</x><y>{w}</y><z>1</z></matrixSize></reconSpace>
+<encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>{last}</maximum>
+<center>{middle}</center></kspace_encoding_step_1></encodingLimits>
 <trajectory>{kind}</trajectory></encoding></ismrmrdHeader>"""
 
 
-def write_ismrmrd(path, k, kind="cartesian") -> None:
-    """The parts of the layout that hold lines: every one measured twice, and a scan of noise alone."""
-    index = np.dtype([("kspace_encode_step_1", "u2"), ("slice", "u2")])
+def write_ismrmrd(
+    path, k, kind="cartesian", first=0, middle=W // 2, index="slice", flags=0
+) -> None:
+    """The parts of the layout that hold lines: every one measured twice, and a scan of noise alone.
+
+    Steps count from the line ``first`` on; with an ``index`` the second time is another picture, of
+    twice the values.
+    """
+    names = ["kspace_encode_step_1", *dict.fromkeys(("slice", index))]
     head = np.dtype(
         [("flags", "u8"), ("number_of_samples", "u2"), ("active_channels", "u2"),
-         ("center_sample", "u2"), ("idx", index)]
+         ("center_sample", "u2"), ("idx", np.dtype([(name, "u2") for name in names]))]
     )  # fmt: skip
     line = np.dtype([("head", head), ("data", h5py.vlen_dtype(np.float32))])
-    steps = [*range(W), *range(W), 0]
+    once = range(W - first)
+    steps = [*once, *once, 0]
     rows = np.empty(len(steps), line)
     for i, step in enumerate(steps):
-        noise = i == len(steps) - 1
-        rows[i]["head"] = (1 << 18 if noise else 0, H, COILS, H // 2, (step, 0))
-        values = np.ascontiguousarray(k[:, :, step], np.complex64).ravel()
-        rows[i]["data"] = values.view(np.float32) * (99 if noise else 1)
+        noise, other = i == len(steps) - 1, index != "slice" and i >= len(once)
+        at = (step, *(other if name == index else 0 for name in names[1:]))
+        rows[i]["head"] = (1 << 18 if noise else flags, H, COILS, H // 2, at)
+        values = np.ascontiguousarray(k[:, :, first + step], np.complex64).ravel()
+        rows[i]["data"] = values.view(np.float32) * (99 if noise else 1 + other)
     with h5py.File(path, "w") as file:
         group = file.create_group("dataset")
         group.create_dataset("data", data=rows, dtype=line)
-        group["xml"] = [_XML.format(h=H, w=W, kind=kind).encode()]
+        xml = _XML.format(h=H, w=W, kind=kind, middle=middle, last=len(once) - 1)
+        group["xml"] = [xml.encode()]

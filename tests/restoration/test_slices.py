@@ -140,3 +140,22 @@ def test_the_noise_of_slices_differs():
     results = restore(folder + "/flat.npy", "denoising", noise=20, simulate=True, **TV)
     first, *rest = [r.image for r in results]
     assert all(not torch.allclose(first, x, atol=0.1) for x in rest)
+
+
+@pytest.mark.parametrize("shape", [(24, 20), (1, 24, 20), (3, 24, 20), (2, 1, 24, 20)])
+def test_arrays_in_units_come_back_in_them(shape, tmp_path):
+    values = np.rint(volume(4)[: int(np.prod(shape[:-2]))].reshape(shape)).astype(np.int16)
+    np.save(tmp_path / "ct.npy", values)
+    results = restore(tmp_path / "ct.npy", "denoising", noise=1, out=tmp_path / "out", **TV)
+    written = np.load(tmp_path / "out" / "result.npy")
+    assert written.dtype == np.int16 and written.shape == shape
+    assert all(r.x_range == (values.min(), values.max()) for r in results)
+    assert np.abs(written - values.astype(float)).max() < 12
+
+
+def test_whole_numbers_on_a_given_range_are_values_of_it():
+    values = np.rint(100 + 0.05 * volume(1)).astype(np.uint8)
+    (one,) = restore(values, "denoising", noise=1, x_range=(0, 255), **TV)
+    assert np.abs(one.image.numpy() - values).max() < 4
+    (one,) = restore(257 * values.astype(np.uint16), "denoising", noise=1e-3, **TV)
+    assert np.abs(255 * one.image.numpy() - values).max() < 4

@@ -275,7 +275,11 @@ def _scores(task: "Task", source, restore: Callable[..., dict], device, flags: C
                 found = restore(y, physics, progress.part(k, k + 1, name))
             row: dict[str, Any] = {"name": name}
             for label, result in found.items():
-                score = {"psnr": float(psnr8(result.x, x)), "ssim": float(ssim(result.x, x))}
+                small = min(x.shape[-2:]) < 11  # SSIM's window
+                score: dict[str, Any] = {
+                    "psnr": float(psnr8(result.x, x)),
+                    "ssim": None if small else float(ssim(result.x, x)),
+                }
                 row |= {label: score} if label else score | {"converged": bool(result.converged)}
                 seconds[label] = seconds.get(label, 0.0) + result.seconds
             rows.append(row)
@@ -289,8 +293,9 @@ def _scores(task: "Task", source, restore: Callable[..., dict], device, flags: C
     }
 
 
-def _means(rows: list[dict]) -> dict[str, float]:
-    return {key: math.fsum(r[key] for r in rows) / len(rows) for key in ("psnr", "ssim")}
+def _means(rows: list[dict]) -> dict[str, float | None]:
+    known = {key: [r[key] for r in rows if r[key] is not None] for key in ("psnr", "ssim")}
+    return {key: math.fsum(v) / len(v) if v else None for key, v in known.items()}
 
 
 def _show(results: list[dict], levels: list[str], title: str) -> None:
@@ -301,9 +306,13 @@ def _show(results: list[dict], levels: list[str], title: str) -> None:
     table = Table([*levels, "images", "method", "PSNR", "SSIM", "seconds", *heads], title=title)
     for r in results:
         level = [f"{r[k]:g}" if isinstance(r[k], float) else str(r[k]) for k in levels]
-        row = [*level, r["n"], r["method"], r["psnr"], f"{r['ssim']:.3f}", round(r["seconds"], 1)]
+        row = [*level, r["n"], r["method"], r["psnr"], _share(r), round(r["seconds"], 1)]
         for rival in rivals:
             score = r[rival]
-            row += [score["psnr"], f"{score['ssim']:.3f}", round(score["seconds"], 1)]
+            row += [score["psnr"], _share(score), round(score["seconds"], 1)]
         table.add(*row)
     table.print()
+
+
+def _share(score: dict) -> str | None:
+    return None if score["ssim"] is None else f"{score['ssim']:.3f}"

@@ -11,14 +11,19 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..errors import InputError
+from .files import read_array, split_name
 from .formats import hdf5, matlab
 
 SINOGRAMS = (".h5", ".hdf5", ".hdf", ".nxs")
-KSPACES = (".h5", ".hdf5", ".mat")
+KSPACES = (".h5", ".hdf5", ".mat", ".npy")
 
 _NO_SINOGRAM = "exchange/data, data_white, data_dark and theta (Data Exchange)"
 _NO_KSPACE = "kspace (fastMRI), dataset/data (ISMRMRD), or in a .mat one complex array with coils"
-_NOISE_SCAN = 1 << 18  # flag of an acquisition in ISMRMRD that holds no image
+# Flags of acquisitions in ISMRMRD that hold no image: noise, navigators, phase correction, feedback,
+# dummies, correction of the surface coil
+_NO_IMAGE = sum(1 << (bit - 1) for bit in (19, 23, 24, 26, 27, 28, 29))
+_BACKWARDS = 1 << 21
+_PICTURES = ("slice", "contrast", "phase", "repetition", "set")  # indices that tell pictures apart
 
 
 @dataclass
@@ -29,13 +34,13 @@ class Sinogram:
         counts: (slices, views, detectors).
         flat, dark: of the open beam, and without a beam, (frames, slices, detectors); None where
             the file has none.
-        angles: of the views in degrees.
+        angles: of the views in degrees; None where the file has none.
     """
 
     counts: np.ndarray
     flat: np.ndarray | None
     dark: np.ndarray | None
-    angles: np.ndarray
+    angles: np.ndarray | None
 
 
 @dataclass
@@ -62,21 +67,24 @@ def read_sinogram(path: str | Path) -> Sinogram:
     path = Path(path)
     with hdf5.opened(path) as file:
         group = file.get("exchange", {})
-        if "data" not in group or "theta" not in group:
+        if "data" not in group:
             raise _other_layout(path, file, _NO_SINOGRAM)
 
         def load(name: str) -> np.ndarray:
             return hdf5.load(file, f"exchange/{name}", path).astype(np.float64)
 
-        counts, angles = load("data"), load("theta").ravel()
+        counts = load("data")
+        angles = load("theta").ravel() if "theta" in group else None
         flat, dark = (load(n) if n in group else None for n in ("data_white", "data_dark"))
-        units = str(group["theta"].attrs.get("units", ""))
-    angles = _degrees(path, angles, units)
-    if counts.ndim != 3 or len(counts) != len(angles):
+        units = "" if angles is None else hdf5.text(group["theta"].attrs.get("units", ""))
+    angles = None if angles is None else _degrees(path, angles, units.lower())
+    if counts.ndim != 3 or len(counts) != len(counts if angles is None else angles):
+        views = "" if angles is None else f" {len(angles)} angles: it"
         raise InputError(
-            f"{path}: exchange/data of shape {counts.shape} does not fit {len(angles)} angles: it must "
-            "be (views, slices, detectors)"
+            f"{path}: exchange/data of shape {counts.shape} does not fit{views} must be (views, "
+            "slices, detectors)"
         )
+    flat, dark = (t[None] if t is not None and t.ndim == 2 else t for t in (flat, dark))
     for name, frames in (("data_white", flat), ("data_dark", dark)):
         if frames is not None and frames.shape[1:] != counts.shape[1:]:
             raise InputError(
@@ -88,6 +96,8 @@ def read_sinogram(path: str | Path) -> Sinogram:
 
 def _degrees(path: Path, angles: np.ndarray, units: str) -> np.ndarray:
     """Angles in ``units``, where they can be meant so."""
+    if not np.isfinite(angles).all():
+        raise InputError(f"{path}: exchange/theta holds NaN or Inf: give the option angles")
     turn, most = 2 * np.pi + 1e-6, float(np.abs(angles).max(initial=0))
     if units.startswith("rad"):
         if most > 10 * turn:
@@ -107,21 +117,29 @@ def _degrees(path: Path, angles: np.ndarray, units: str) -> np.ndarray:
 def read_kspace(path: str | Path) -> KSpace:
     """k-space of several coils: HDF5 as fastMRI or ISMRMRD lays it out, or a MATLAB array.
 
-    In a .mat the shortest axis is taken for that of the coils.
+    In a .mat the shortest axis is taken for that of the coils, in a .npy the one before (H, W). One of
+    several arrays is named as ``file.mat:name``, or called kspace. Of ISMRMRD every contrast, phase,
+    repetition and set counts as a slice.
 
     Raises:
         InputError: unreadable, or another layout.
         InnverseError: h5py or scipy is missing.
     """
-    path = Path(path)
-    if path.suffix.lower() == ".mat":
-        return KSpace(_of_matlab(path))
+    path, name = split_name(path)
+    suffix, size = path.suffix.lower(), None
+    if suffix == ".mat":
+        return KSpace(_of_matlab(path, name))
+    if suffix == ".npy":
+        values = read_array(path)
+        values = values.reshape(-1, *values.shape[-3:]) if values.ndim < 4 else values
+        return KSpace(_complex(path, values if values.ndim > 2 else values[None, None]))
     with hdf5.opened(path) as file:
-        if "kspace" in file:
-            values = hdf5.load(file, "kspace", path)
+        if name is not None and name.strip("/") not in file:
+            raise _other_layout(path, file, name)
+        if name is not None or "kspace" in file:
+            values = hdf5.load(file, name or "kspace", path)
             if values.ndim == 3:  # of a single coil
                 values = values[:, None]
-            size = None
             for target in ("reconstruction_rss", "reconstruction_esc"):
                 if target in file:
                     height, width = file[target].shape[-2:]
@@ -130,25 +148,34 @@ def read_kspace(path: str | Path) -> KSpace:
             values, size = _of_ismrmrd(path, file["dataset"])
         else:
             raise _other_layout(path, file, _NO_KSPACE)
+    return KSpace(_complex(path, values), size)
+
+
+def _complex(path: Path, values: np.ndarray) -> np.ndarray:
     if values.ndim != 4 or values.dtype.kind != "c":
         raise InputError(
             f"{path}: k-space must be complex, (slices, coils, H, W), got {values.dtype} "
             f"{values.shape}"
         )
-    return KSpace(values.astype(np.complex64), size)
+    return values.astype(np.complex64)
 
 
-def _of_matlab(path: Path) -> np.ndarray:
+def _of_matlab(path: Path, name: str | None) -> np.ndarray:
     found = matlab.arrays(path)
-    stacks = [v for v in found.values() if np.iscomplexobj(v) and v.ndim == 3]
-    if len(stacks) != 1:
-        raise _other_layout(path, found, _NO_KSPACE)
-    (values,) = stacks
+    stacks = {n: v for n, v in found.items() if np.iscomplexobj(v) and min(v.shape) > 1}
+    stacks = {n: v for n, v in stacks.items() if v.ndim in (2, 3)}
+    called = name or next((n for n in stacks if n.lower() in ("kspace", "ksp", "k")), None)
+    if called is None and len(stacks) == 1:
+        (called,) = stacks
+    if called not in stacks:
+        several = f"one complex array with coils, named as {path}:NAME" if stacks else _NO_KSPACE
+        raise _other_layout(path, found, name or several)
+    values = stacks[called] if stacks[called].ndim == 3 else stacks[called][..., None]
     return np.moveaxis(values, int(np.argmin(values.shape)), 0)[None].astype(np.complex64)
 
 
 def _of_ismrmrd(path: Path, group: Any) -> tuple[np.ndarray, tuple[int, int] | None]:
-    """Lines of a Cartesian scan, each at its place; repeated ones are averaged."""
+    """Lines of a Cartesian scan, each at its place; those of one place are averaged."""
     try:
         text = group["xml"][0]
         header = ElementTree.fromstring(text if isinstance(text, bytes) else str(text))
@@ -161,22 +188,37 @@ def _of_ismrmrd(path: Path, group: Any) -> tuple[np.ndarray, tuple[int, int] | N
 
         (columns, rows), picture = matrix("encodedSpace"), matrix("reconSpace")
         kind = header.findtext("x:encoding/x:trajectory", "cartesian", space)
-        lines = [a for a in group["data"][()] if not int(a["head"]["flags"]) & _NOISE_SCAN]
+        limits = "x:encoding/x:encodingLimits/x:kspace_encoding_step_1/x:center"
+        first_row = rows // 2 - int(header.findtext(limits, f"{rows // 2}", space))
+        lines = [a for a in group["data"][()] if not int(a["head"]["flags"]) & _NO_IMAGE]
         heads = [a["head"] for a in lines]
-        at = [(int(h["idx"]["slice"]), int(h["idx"]["kspace_encode_step_1"])) for h in heads]
+        known = heads[0]["idx"].dtype.names
+        kinds = [tuple(int(h["idx"][key]) for key in _PICTURES if key in known) for h in heads]
+        pictures = {kind: k for k, kind in enumerate(sorted(set(kinds)))}
+        steps = [first_row + int(h["idx"]["kspace_encode_step_1"]) for h in heads]
+        thick = {
+            int(h["idx"][key]) for h in heads for key in known if key == "kspace_encode_step_2"
+        }
         coils = int(heads[0]["active_channels"])
-        slices = 1 + max(s for s, _ in at)
     except (KeyError, IndexError, ValueError, ElementTree.ParseError) as error:
         raise InputError(f"{path}: dataset is not as ISMRMRD has it ({error})") from None
     if kind != "cartesian":
         raise InputError(f"{path}: its trajectory is {kind}; only Cartesian lines are read")
-    values = np.zeros((slices, coils, columns, rows), np.complex64)
-    count = np.zeros((slices, rows))
-    for line, head, (where, step) in zip(lines, heads, at, strict=True):
+    if len(thick) > 1:
+        raise InputError(f"{path} is encoded in three directions; only slices are read")
+    if any(int(h["flags"]) & _BACKWARDS for h in heads):
+        raise InputError(
+            f"{path} has lines that were read backwards (EPI), which need a correction of their phase "
+            "first"
+        )
+    values = np.zeros((len(pictures), coils, columns, rows), np.complex64)
+    count = np.zeros((len(pictures), rows))
+    for line, head, kind_of, step in zip(lines, heads, kinds, steps, strict=True):
+        where = pictures[kind_of]
         samples = np.asarray(line["data"], np.float32).view(np.complex64)
         n = int(head["number_of_samples"])
         first = columns // 2 - int(head["center_sample"])
-        if samples.size != coils * n or not 0 <= first <= columns - n or not step < rows:
+        if samples.size != coils * n or not 0 <= first <= columns - n or not 0 <= step < rows:
             raise InputError(
                 f"{path}: a line of {samples.size} samples at step {step} does not fit {coils} "
                 f"coils and a matrix of {columns}x{rows}"

@@ -12,6 +12,7 @@ from ..errors import InputError, ShapeError
 
 Range = tuple[float, float]
 _NEAR = (-1.0, 2.0)  # floats within: pictures on [0, 1], and their noise
+_DARK = 0.1  # floats below: a quantity in small numbers, such as attenuation
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Stack:
 def found_range(values: np.ndarray, label: str) -> tuple[Range, bool]:
     """The values that stand for 0 and 1, and whether they are black and white of a picture.
 
-    Those of the type for unsigned integers of 8 and 16 bits, (0, 1) for floats about there, else the
-    smallest and the largest value.
+    Those of the type for unsigned integers of 8 and 16 bits, (0, 1) for floats that reach about there,
+    else the smallest and the largest value.
 
     Raises:
         InputError: no real finite numbers.
@@ -85,7 +86,8 @@ def found_range(values: np.ndarray, label: str) -> tuple[Range, bool]:
     if values.dtype in (np.uint8, np.uint16):
         return (0.0, float(np.iinfo(values.dtype).max)), True
     low, high = float(values.min()), float(values.max())
-    if values.dtype.kind == "f" and _NEAR[0] <= low and high <= _NEAR[1]:
+    near = _NEAR[0] <= low and high <= _NEAR[1] and (max(-low, high) >= _DARK or low == high)
+    if values.dtype.kind == "f" and near:
         return (0.0, 1.0), True
     return spanned(low, high), False
 

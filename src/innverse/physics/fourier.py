@@ -39,6 +39,22 @@ class KSpace(Masked):
     """Fourier coefficients where the mask is not zero, of real images or with ``complex_image`` of
     complex ones; complex numbers are pairs of channels."""
 
+    def doubts(self, y: Tensor) -> list[str]:
+        """Whether whole lines of the mask hold exact zeros beside noise, or much lies beyond it."""
+        sigma = self.sigma
+        if sigma is None or not bool((torch.as_tensor(sigma) > 0).all()):
+            return []
+        mask, power = self.mask.ne(0).flatten(0, 1).any(0), y.square().sum((0, 1))
+        empty = max(int((mask.any(d) & ~(mask & (power > 0)).any(d)).sum()) for d in (0, 1))
+        noise = y.shape[0] * y.shape[1] * float(torch.as_tensor(sigma).square().mean())
+        beyond = float(power[~mask].sum()) > 4 * noise * int((~mask).sum())
+        if not empty and not beyond:
+            return []
+        what = (
+            f"{empty} lines of the mask hold zeros alone" if empty else "much lies beyond the mask"
+        )
+        return [f"the mask is not that of this k-space ({what}): give its mask"]
+
     def _to_complex(self, x: Tensor) -> Tensor:
         return as_complex(x) if self.complex_image else torch.complex(x, torch.zeros_like(x))
 

@@ -211,6 +211,7 @@ class NamedMRI(NamedFourier):
         k = torch.from_numpy(file.values[chosen_slice(self.slice, len(file.values), path)])
         k = k if file.size is None else _without_oversampling(k, file.size[0])
         coils, height, width = k.shape
+        _check_middle(k, path)
         lines = (k != 0).any(0).any(0)
         if not bool(lines.any()):
             raise InputError(f"{path} holds nothing but zeros")
@@ -285,6 +286,22 @@ def _unexplained(physics: MRI, kspace: Tensor) -> Tensor:
     x = physics.solve_normal(like, 1e-3, tol=1e-2, max_iter=100)
     rest = as_complex(y - physics.A(x))[0].abs().square().sum((1, 2))
     return (rest * physics.coils / (count * free)).sqrt()
+
+
+def _check_middle(k: Tensor, path: Path) -> None:
+    """
+    Raises:
+        InputError: k-space (coils, H, W) whose low frequencies lie in the corners.
+    """
+    power = k.abs().square().sum(0)
+    (height, width), total = power.shape, float(power.sum())
+    box = slice(3 * height // 8, -(3 * height // 8)), slice(3 * width // 8, -(3 * width // 8))
+    middle, corners = float(power[box].sum()), float(torch.fft.fftshift(power)[box].sum())
+    if corners > 4 * middle and corners > 0.5 * total:
+        raise InputError(
+            f"{path}: the low frequencies of its k-space lie in the corners: shift them into the "
+            "middle (fftshift)"
+        )
 
 
 def _thinned(lines: Tensor, every: int, calibration: int) -> Tensor:

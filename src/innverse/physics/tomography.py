@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -305,7 +306,10 @@ class NamedTomography(Operator):
         None, "Fan beam: pixels from the axis of rotation to the detector.", low=0, auto="0"
     )
     every: int = whole(1, "Of a file only every so many-th view; all of them are the reference.")
-    binning: int = whole(1, "Bins of a file's detector that are counted together.")
+    binning: int = whole(
+        1, "Bins of a file's detector that are counted together; centre and lengths stay those of the "
+        "file's bins.",
+    )  # fmt: skip
     slice: int | None = whole(None, "Of a file with several, from 0.", low=0, auto="the middle")
     unit: float | None = real(
         None,
@@ -329,15 +333,20 @@ class NamedTomography(Operator):
         file = read_sinogram(path)
         if file.flat is None:
             raise InputError(f"{path} has no frames of the open beam (exchange/data_white)")
-        at = chosen_slice(self.slice, len(file.counts), path)
+        at, notes = chosen_slice(self.slice, len(file.counts), path), []
         frames = [file.counts[at], file.flat[:, at], 0.0 if file.dark is None else file.dark[:, at]]
         y, noise = line_integrals(*(self._binned(frame) for frame in frames))
-        angles = torch.tensor(file.angles) if self.angles is None else torch.tensor(self._views())
+        if self.angles is None and file.angles is None:
+            raise OptionError("", f"{path} has no exchange/theta: give ", "angles")
+        if len(file.flat) < 2 or not np.ptp(file.flat[:, at], axis=0).any():
+            notes.append("a count is taken for a photon: frames of the open beam alike do not tell")
+        angles = torch.tensor(file.angles if self.angles is None else self._views())
         if len(angles) != len(y):
             raise OptionError("angles", f": {len(angles)} for the {len(y)} views of {path}")
         y, bins = y[None, None], y.shape[-1]
-        fan = {"source": self.source, "detector": self.detector}
-        centre, notes = self.centre, []
+        lengths = {"source": self.source, "detector": self.detector}
+        fan = {name: far and far / self.binning for name, far in lengths.items()}
+        centre = self.centre
         if centre is not None:
             centre = (centre + 0.5) / self.binning - 0.5
         elif self.source is None:
@@ -372,6 +381,10 @@ class NamedTomography(Operator):
         if self.binning == 1 or not frame.ndim:
             return frame * self.binning
         whole = frame.shape[-1] // self.binning * self.binning
+        if not whole:
+            raise OptionError(
+                "binning", f" {self.binning}: the detector has {frame.shape[-1]} bins"
+            )
         return frame[..., :whole].unflatten(-1, (-1, self.binning)).sum(-1)
 
     def _views(self) -> tuple[float, ...]:

@@ -123,7 +123,7 @@ def line_integrals(
             number.
         dark: the same without a beam.
         gain: counts of one photon; None takes it from the spread of the frames of ``flat``, or 1 where
-            there is one only.
+            there is one only, or all are the same.
         absorption: of a pixel of value 1, see `TransmissionNoise`.
 
     Returns:
@@ -162,11 +162,9 @@ def line_integrals(
         if flat.ndim > 1 and len(flat) > 1:  # of neighbours in time: beams drift
             seen = beam > 0
             spread = 0.5 * flat.diff(dim=0).square().mean(0)[seen] / beam[seen]
-            gain = float(spread[spread <= _BAD * spread.median()].mean())
+            gain = float(spread[spread <= _BAD * spread.median()].mean()) or 1.0
     if not gain > 0:
-        raise InputError(
-            f"gain={gain:g}: the frames of flat do not differ; give the counts of a photon"
-        )
+        raise InputError(f"gain={gain:g}: the counts of a photon are above 0")
     photons = beam.clamp_min(0) / gain
     noise = TransmissionNoise(photons, absorption)
     return noise.log((counts - no_beam) / gain, photons), noise

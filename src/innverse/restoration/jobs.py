@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..data import Image, Stack, read_array, read_image
-from ..data.files import format_of, is_stack, read_files, split_name, stack_files
+from ..data.files import format_of, is_stack, read_files, read_stack, split_name, stack_files
 from ..data.npy import array_shapes
 from ..data.sources import image_files
 from ..data.stack import check_units, to_unit
@@ -163,15 +163,15 @@ def _from_path(
 
 
 def _is_slices(path: Path, setting: Setting) -> bool:
-    """Whether a file is read as slices: all with units, and arrays of numpy that are no picture
-    (H, W) or (C, H, W)."""
+    """Whether a file is read as slices: all with units, and arrays of numpy but colours (3, H, W)."""
     file, array = split_name(path)
     if format_of(file) != "npy":
         return is_stack(file)
     if setting.image_shape:
         return False
     shape = array_shapes(file).get("", None)
-    return shape is None or array is not None or (len(shape) == 3 and shape[0] not in (1, 3))
+    colour = array is None and shape is not None and len(shape) == 3 and shape[0] == 3
+    return not (colour and read_stack(file).white)
 
 
 def _tensor(given: Any) -> Tensor:
@@ -203,8 +203,13 @@ def prepare(job: Job, setting: Setting, choose: Choose, model_of: ModelOf) -> Me
         InnverseError: whatever is wrong with it.
     """
     source, picture, x_range = job.source, None, setting.x_range
-    if isinstance(source, Path) and source.suffix.lower() in setting.reads:
+    if isinstance(source, Path) and _is_scan(source, setting):
         scan = setting.scan(source)
+        if setting.image_shape not in (None, scan.physics.known_shape):
+            shapes = (
+                "x".join(map(str, s)) for s in (scan.physics.known_shape, setting.image_shape)
+            )
+            raise ShapeError(f"{job.label}: the image behind it is {{}}, not {{}}".format(*shapes))
         name, known = choose(scan.physics.known_shape[0])
         _planes(job, scan.physics.A_adjoint(scan.y), name, known)  # does the prior fit?
         return Measured(scan.y, scan.physics, name, scan.full, x_range=setting.x_range, scan=scan)
@@ -231,7 +236,7 @@ def prepare(job: Job, setting: Setting, choose: Choose, model_of: ModelOf) -> Me
             source = _tensor(read_array(source))
         if not setting.simulate and (setting.image_shape or not setting.measures_images):
             return _measurement(job, source, setting, choose, model_of)
-        values = _picture(job, source)
+        values = _picture(job, source, x_range)
         if isinstance(job.source, Path) and source.dtype != torch.uint8:  # in the prior's units
             x_range = x_range or getattr(model_of(choose(values.shape[1])[0]), "x_range", None)
     name, known = choose(values.shape[1])
@@ -248,6 +253,14 @@ def prepare(job: Job, setting: Setting, choose: Choose, model_of: ModelOf) -> Me
         return Measured(y, physics, name, values, picture, x_range)
     physics = setting.physics(setting.behind(_image_shape(planes)))
     return Measured(physics.keep_measured(planes), physics, name, None, picture, x_range)
+
+
+def _is_scan(path: Path, setting: Setting) -> bool:
+    """Whether a file is read as that of a scanner: of arrays of numpy those of complex numbers."""
+    suffix = split_name(path)[0].suffix.lower()
+    if suffix not in setting.reads or suffix != ".npy":
+        return suffix in setting.reads
+    return bool(np.iscomplexobj(read_array(path)))
 
 
 def _check_scale_of_noise(setting: Setting, label: str, white: float) -> None:
@@ -314,10 +327,10 @@ def _measured_shape(physics: LinearPhysics, shape: tuple[int, ...]) -> tuple[int
     return tuple(physics.A(torch.zeros(1, *shape)).shape[1:])
 
 
-def _picture(job: Job, array: Tensor) -> Tensor:
+def _picture(job: Job, array: Tensor, x_range: tuple[float, float] | None) -> Tensor:
     """(1, C, H, W) of an array that is a picture, on the scale of its images."""
-    if array.dtype == torch.uint8:
-        array = array / 255
+    if x_range is None and array.dtype in (torch.uint8, torch.uint16):
+        array = array.float() / torch.iinfo(array.dtype).max
     if array.ndim == 2:
         array = array[None]
     if array.ndim == 4 and len(array) == 1:

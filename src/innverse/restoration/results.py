@@ -157,7 +157,8 @@ def write(found: Restored, job: Job, measured: Measured, setting: Setting, folde
     found.files.append(write_image(folder / "result.png", x, bits=16 if deep else 8))
     found.files.append(write_image(folder / "panel.png", panel(pictures)))
     unit = 1.0 if measured.scan is None else measured.scan.unit
-    if measured.x_range is not None or unit != 1:
+    kept = folder / "result.npy" in found.files
+    if (measured.x_range is not None or unit != 1) and not kept:
         values = unit * image.numpy()
         found.files.append(atomic_write(folder / "result.npy", lambda file: np.save(file, values)))
     # last: its presence says that all is there

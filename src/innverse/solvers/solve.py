@@ -124,7 +124,9 @@ def solve(
         problem = onto_unit(problem, x_range)
         if "init" in given and not METHODS[method].latent_init:
             given["init"] = (given["init"] - x_range[0]) / (x_range[1] - x_range[0])
-    suspicions = original.given[1].doubts(original.given[0])
+    seen, operator = original.given
+    whole = isinstance(y, Tensor) and y.is_floating_point() and y.shape == seen.shape
+    suspicions = operator.doubts(y.to(seen) if whole else seen)  # also of what a mask leaves out
     notes: list[list[str]] = [[] for _ in range(problem.batch)]
     # "adaptive" trains the generator
     with contextlib.nullcontext() if method == "adaptive" else constant_parameters():

@@ -19,6 +19,8 @@ from ..stack import Stack, as_type, spanned
 
 AIR, DENSE = -1024.0, 3071.0
 """Hounsfield units that 12 bits hold: no tissue lies below, metal alone above."""
+_SCALE = "PixelValueTransformationSequence"
+_NEGATIVE = "MONOCHROME1"
 
 
 def is_dicom(path: Path) -> bool:
@@ -110,6 +112,7 @@ def _encoded(
 ) -> bytes:
     """The bytes of a file with these frames; ``top`` is the largest of values without a sign that
     get a scale of their own."""
+    import pydicom
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
     new = copy.deepcopy(template)
@@ -130,11 +133,18 @@ def _encoded(
         for key in ("WindowCenter", "WindowWidth"):
             if key in new:
                 delattr(new, key)
+        for group in _groups(new):
+            if _SCALE in group:
+                delattr(group, _SCALE)
+        if new.PhotometricInterpretation == _NEGATIVE:
+            new.PhotometricInterpretation = "MONOCHROME2"
     new.HighBit = new.BitsStored - 1
-    slope, intercept = _rescale(new) or (1.0, 0.0)
+    scale = _rescale(new, len(values))
+    slope, intercept = (1.0, 0.0) if scale is None else scale
     signed, bits = bool(new.PixelRepresentation), int(new.BitsStored)
     low = -(2 ** (bits - 1)) if signed else 0
     stored = np.rint((values.astype(np.float64) - intercept) / slope).clip(low, low + 2**bits - 1)
+    stored = _upright(stored, new, scale)
     kind = np.dtype(f"<{'i' if signed else 'u'}{new.BitsAllocated // 8}")
     pixels = as_type(np.moveaxis(stored, 1, -1), kind).tobytes()
     if int(new.get("SamplesPerPixel", 1)) == 3:
@@ -145,7 +155,10 @@ def _encoded(
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        new.save_as(buffer, enforce_file_format=True)
+        for _ in new.iterall():  # what was read in another order of bytes is numbers then
+            pass
+        order = {"implicit_vr": False, "little_endian": True}
+        pydicom.dcmwrite(buffer, new, enforce_file_format=True, **order)
     return buffer.getvalue()
 
 
@@ -187,17 +200,19 @@ def _frames(dataset: Any, path: Path) -> np.ndarray:
     colour = str(dataset.get("PhotometricInterpretation", ""))
     if colour == "PALETTE COLOR":
         raise InputError(f"{path} has a palette of colours: save it as gray or RGB")
-    rescale = _rescale(dataset)
+    if "ModalityLUTSequence" in dataset:
+        raise InputError(
+            f"{path} has a table of values (ModalityLUTSequence): export it with a slope"
+        )
+    n = int(dataset.get("NumberOfFrames", 1) or 1)
+    rescale = _rescale(dataset, n)
     if str(dataset.get("Modality", "")) == "CT" and rescale is None:
         raise InputError(
             f"{path} is a CT slice without RescaleSlope and RescaleIntercept, so that its values are "
             "no Hounsfield units: export it with them"
         )
     try:
-        n, samples = (
-            int(dataset.get("NumberOfFrames", 1) or 1),
-            int(dataset.get("SamplesPerPixel", 1)),
-        )
+        samples = int(dataset.get("SamplesPerPixel", 1))
         size = (
             n * samples * int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
         )
@@ -214,24 +229,48 @@ def _frames(dataset: Any, path: Path) -> np.ndarray:
     stored = np.moveaxis(stored, -1, 1) if samples == 3 else stored[:, None]
     if colour.startswith("YBR") and samples == 3:
         raise InputError(f"{path} has colours as {colour}: save it as gray or RGB")
-    if rescale in (None, (1.0, 0.0)):
+    stored = _upright(stored, dataset, rescale)
+    if rescale is None or _is_plain(rescale):
         return stored
     slope, intercept = rescale
-    if slope == 0 or not np.isfinite(rescale).all():
+    if len(slope) not in (1, n) or not (slope * np.isfinite(rescale).all()).all():
         raise InputError(
-            f"{path}: RescaleSlope {slope:g} and RescaleIntercept {intercept:g} give no units"
+            f"{path}: RescaleSlope {slope.flat[0]:g} and RescaleIntercept {intercept.flat[0]:g}, given "
+            f"{len(slope)} times for {n} frames, give no units"
         )
     return (stored * slope + intercept).astype(np.float32)
 
 
-def _rescale(dataset: Any) -> tuple[float, float] | None:
-    """Slope and intercept, of the file or of all its frames; None where it has none."""
-    holder = dataset
-    for group in dataset.get("SharedFunctionalGroupsSequence", None) or ():
-        for found in group.get("PixelValueTransformationSequence", None) or ():
-            holder = found
-    slope, intercept = holder.get("RescaleSlope", None), holder.get("RescaleIntercept", None)
-    return None if slope is None or intercept is None else (float(slope), float(intercept))
+def _groups(dataset: Any) -> list[Any]:
+    """What a file of many frames says of each, or else of all."""
+    names = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
+    return [group for name in names for group in dataset.get(name, None) or ()]
+
+
+def _rescale(dataset: Any, frames: int) -> np.ndarray | None:
+    """Slope and intercept (2, 1 or frames, 1, 1, 1); None where the file has none, or a CT one only."""
+    found = [scale for group in _groups(dataset) for scale in group.get(_SCALE, None) or ()]
+    holders = found if len(found) == frames else found or [dataset]
+    pairs = [(h.get("RescaleSlope", None), h.get("RescaleIntercept", None)) for h in holders]
+    needed = any if str(dataset.get("Modality", "")) == "CT" else all
+    if any(needed(v is None for v in pair) for pair in pairs):
+        return None
+    full = [(1.0 if a is None else float(a), 0.0 if b is None else float(b)) for a, b in pairs]
+    return np.array(full).T[..., None, None, None]
+
+
+def _is_plain(rescale: np.ndarray) -> bool:
+    return bool((rescale[0] == 1).all() and (rescale[1] == 0).all())
+
+
+def _upright(stored: np.ndarray, dataset: Any, rescale: np.ndarray | None) -> np.ndarray:
+    """Pictures whose lowest value is white, as those whose highest is, and back; measured quantities
+    as they are."""
+    picture = rescale is None or _is_plain(rescale)
+    if dataset.get("PhotometricInterpretation", "") != _NEGATIVE or not picture:
+        return stored
+    highest = -1 if dataset.PixelRepresentation else 2 ** int(dataset.BitsStored) - 1
+    return (highest - stored.astype(np.float64)).astype(stored.dtype)
 
 
 def _place(dataset: Any, path: Path) -> tuple:

@@ -69,6 +69,12 @@ def load(file: Any, name: str, path: Path) -> np.ndarray:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
+def text(attribute: Any) -> str:
+    """An attribute in words, whichever way a file holds it: bytes, or an array of one."""
+    first = next(iter(np.asarray(attribute).ravel()), "")
+    return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
+
+
 def array(path: Path, name: str | None, choose: Choose = chosen) -> np.ndarray:
     """A data set by name, or the one that ``choose`` takes."""
     with opened(path) as file:
@@ -82,8 +88,7 @@ def read(path: Path, name: str | None) -> Stack:
     label = f"{path}:{name}"
     slices = to_slices(values, label)
     x_range, white = found_range(slices, label)
-    units = attributes.get(name, {}).get("units", "")
-    units = units.decode(errors="replace") if isinstance(units, bytes) else str(units)
+    units = text(attributes.get(name, {}).get("units", ""))
     return Stack(slices, label, x_range, white, units, kept=(name, values.shape, attributes))
 
 

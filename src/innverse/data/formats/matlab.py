@@ -1,6 +1,7 @@
 """MATLAB: a numeric variable of a .mat file, of version 5 (scipy) or 7.3 (which is HDF5).
 
-Pictures are H x W, H x W x 3 or H x W x N there. The arrays of a cell are named as in MATLAB,
+Pictures are H x W, H x W x 3 or H x W x N there; three slices of a measured quantity are no
+colours. The arrays of a cell are named as in MATLAB,
 ``kernels{1}`` the first. Objects and functions are refused.
 """
 
@@ -42,7 +43,7 @@ def array(path: Path, name: str | None) -> np.ndarray:
 def read(path: Path, name: str | None) -> Stack:
     name, values, modern = _load(path, name)
     label = f"{path}:{name}"
-    colour = values.ndim == 3 and values.shape[2] == 3
+    colour = values.ndim == 3 and values.shape[2] == 3 and found_range(values, label)[1]
     turned = values if colour or values.ndim < 2 else np.moveaxis(values, (0, 1), (-2, -1))
     slices = to_slices(turned, label)
     x_range, white = found_range(slices, label)

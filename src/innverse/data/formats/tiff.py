@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
+import PIL.ImageSequence
 
 from ...errors import InnverseError, InputError, ShapeError
 from ...reading import open_regular
@@ -40,8 +42,11 @@ def array(path: Path, name: str | None) -> np.ndarray:
 
 def read(path: Path, name: str | None) -> Stack:
     values, kept = _load(path, name)
-    slices = to_slices(values, str(path))
-    x_range, white = found_range(slices, str(path))
+    x_range, white = found_range(values, str(path))
+    colour = kept[1]["photometric"] == "rgb"
+    if colour and not white and "planarconfig" in kept[1]:  # tifffile calls any three slices that
+        values, colour = np.moveaxis(values, -1, -3), False
+    slices = to_slices(values if colour else values.reshape(-1, *values.shape[-2:]), str(path))
     slices = _turned(slices, kept[1], x_range)
     notes = unused_range(slices, x_range)
     return Stack(slices, str(path), x_range, white, notes=notes, kept=kept)
@@ -53,7 +58,6 @@ def write(path: Path, stack: Stack, values: np.ndarray, spread: bool) -> Path:
     shape, options, tags = stack.kept
     dtype = np.dtype(np.float32) if spread else stack.values.dtype
     (h, w), (height, width) = stack.size, values.shape[-2:]
-    options = options | {"photometric": "rgb" if values.shape[1] == 3 else options["photometric"]}
     if (resolution := options.get("resolution")) is not None:  # pixels per unit of length
         options |= {"resolution": (resolution[0] * width / w, resolution[1] * height / h)}
     if options.get("ome"):
@@ -61,7 +65,13 @@ def write(path: Path, stack: Stack, values: np.ndarray, spread: bool) -> Path:
         known = options["metadata"].items()
         options |= {"metadata": {k: v * ratios[k] if k in ratios else v for k, v in known}}
     values = values if spread else _turned(values, options, stack.x_range)
-    array = as_type(from_slices(values, shape), dtype)
+    planes = "planarconfig" in options
+    if planes and values.shape[1] == 1:
+        array = values.reshape(*shape[:-3], 3, height, width)
+    else:
+        array = from_slices(values, shape)
+        array = np.moveaxis(array, -1, -3) if planes else array
+    array = as_type(array, dtype)
     with atomic_path(path) as temporary:
         tifffile.imwrite(temporary, array, extratags=tags, **options)
     return path
@@ -92,16 +102,36 @@ def _load(path: Path, name: str | None) -> tuple[np.ndarray, Any]:
                     "in a file of their own"
                 )
             check_expansion(str(path), sum(s.nbytes for s in file.series), file_size(path))
-            series = [_in_colour(s.asarray(), s.axes, path) for s in file.series]
+            series = _series(file, path)
             # pages that were written one by one are a series each
             values = series[0] if len(series) == 1 else np.concatenate([_paged(s) for s in series])
             kept = values.shape, *_tags(file)
-    except InputError:
+    except InnverseError:
         raise
     except Exception as error:  # of damaged files tifffile raises almost anything
         reason = " ".join(str(error).split())[:100]
         raise InputError(f"{path} is damaged or no TIFF ({reason})") from None
     return values.astype(values.dtype.newbyteorder("="), copy=False), kept
+
+
+def _series(file: Any, path: Path) -> list[np.ndarray]:
+    """The pixels of each series; what tifffile cannot unpack by itself, such as LZW, by Pillow."""
+    try:
+        return [_in_colour(s.asarray(), s.axes, path) for s in file.series]
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+    page, axes = file.pages[0], file.series[0].axes
+    try:
+        with PIL.Image.open(path) as image:
+            frames = [np.array(frame) for frame in PIL.ImageSequence.Iterator(image)]
+        values = np.stack(frames).astype(page.dtype, casting="safe")
+        plain = "S" not in axes and not _low_is_white(page) and len(file.series) == 1
+        if plain and values.size == file.series[0].size:
+            return [values.reshape(file.series[0].shape)]
+    except Exception:  # Pillow raises almost anything; what is missing is said below
+        pass
+    raise InnverseError(f"{path} is packed as {page.compression.name}: pip install imagecodecs")
 
 
 def _in_colour(values: np.ndarray, axes: str, path: Path) -> np.ndarray:
@@ -123,10 +153,10 @@ def _paged(values: np.ndarray) -> np.ndarray:
 def _tags(file: Any) -> tuple[dict[str, Any], list[tuple]]:
     """Options of `tifffile.imwrite` and tags beside them that say what the file said."""
     page = file.pages[0]
-    white = str(getattr(page.photometric, "name", "")).lower() == "miniswhite"
+    gray = "miniswhite" if _low_is_white(page) else "minisblack"
     options: dict[str, Any] = {
         "software": "innverse",
-        "photometric": "miniswhite" if white else "minisblack",
+        "photometric": "rgb" if "S" in file.series[0].axes else gray,
     }
     if "XResolution" in page.tags and "YResolution" in page.tags:
         x, y = (page.tags[name].value for name in ("XResolution", "YResolution"))
@@ -142,6 +172,8 @@ def _tags(file: Any) -> tuple[dict[str, Any], list[tuple]]:
         options |= {"imagej": True, "metadata": metadata | {"axes": file.series[0].axes}}
     elif file.is_ome and len(file.series) == 1:
         options |= {"ome": True, "metadata": _of_microscope(file)}
+    elif int(page.planarconfig) == 2 and not file.is_ome and options["photometric"] == "rgb":
+        options |= {"planarconfig": "separate"}
     elif page.description and not file.is_ome and not file.is_shaped:
         options |= {"description": page.description, "metadata": None}
     tags = [
@@ -150,6 +182,10 @@ def _tags(file: Any) -> tuple[dict[str, Any], list[tuple]]:
         if tag.code not in _STRUCTURE and not (file.is_imagej and tag.code >= 50000)
     ]
     return options, tags
+
+
+def _low_is_white(page: Any) -> bool:
+    return str(getattr(page.photometric, "name", "")).lower() == "miniswhite"
 
 
 def _of_microscope(file: Any) -> dict[str, Any]:
