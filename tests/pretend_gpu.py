@@ -43,6 +43,13 @@ _CONVOLUTIONS = {_aten.convolution.default: 2, _aten.convolution_backward.defaul
 _PRODUCTS = {_aten.mm.default, _aten.bmm.default, _aten.addmm.default, _aten.baddbmm.default}
 
 
+# operations within one of a subclass do not see that a view is the conjugate
+_MADE = {
+    _aten._conj.default: _aten._conj_physical.default,
+    _aten._neg_view.default: _aten.neg.default,
+}
+
+
 class Mixed(RuntimeError):
     """Tensors on different devices."""
 
@@ -78,6 +85,11 @@ class _There(torch.Tensor):
 
     @staticmethod
     def __new__(cls, values: torch.Tensor):
+        if values.layout != torch.strided:
+            shape = values.shape
+            return torch.Tensor._make_wrapper_subclass(
+                cls, shape, dtype=values.dtype, device="meta"
+            )
         return torch.Tensor._make_wrapper_subclass(
             cls,
             values.shape,
@@ -187,6 +199,7 @@ def _waits(func, args, kwargs, given, there: bool) -> bool:
 
 def _execute(func, args, kwargs):
     """On the CPU what the GPU would do."""
+    func = _MADE.get(func, func)
     if func in _CONVOLUTIONS and torch.backends.cudnn.allow_tf32:
         n = _CONVOLUTIONS[func]
         args = (*map(_ten_bits, args[:n]), *args[n:])
@@ -369,7 +382,10 @@ def pretended(*, least: int = 1):
         for owner, changes in (
             (torch.cuda, _CUDA),
             (torch, makers | {"Generator": _AnyGenerator}),
-            (torch.Tensor, {"pin_memory": _pinned, "to": _to, "cuda": lambda t, *_, **__: _to(t, GPU)}),
+            (
+                torch.Tensor,
+                {"pin_memory": _pinned, "to": _to, "cuda": lambda t, *_, **__: _to(t, GPU)},
+            ),
             (regions, own),
             (torch_private, {"modes_of_dispatch": lambda: outside() - 1}),
         ):
