@@ -35,11 +35,12 @@ def mask():
 
 INPAINTING = lambda: physics.Inpainting(mask())  # noqa: E731
 # every method, with few steps
-FEW = {"draws": 8, "warmup": 2, "chains": 2, "steps": 2}
+FEW = {"draws": 9, "warmup": 2, "chains": 3, "steps": 2}
 METHODS = {
     "map": {"steps": 3}, "latent": {"steps": 3}, "constrained": {"steps": 3}, "pnp": {"steps": 3},
     "adaptive": {"steps": 2}, "deep_decoder": {"steps": 3, "doublings": 1}, "tv": {}, "lasso": {},
-    "exchange": FEW | {"levels": 2}, "posterior": FEW, "langevin": {"draws": 2}, "smc": {"draws": 32, "steps": 2},
+    "exchange": FEW | {"levels": 2}, "posterior": FEW, "langevin": {"draws": 2},
+    "smc": {"draws": 32, "steps": 2},
     "variational": {"steps": 3},
 }  # fmt: skip
 
