@@ -4,8 +4,8 @@
 training), all that innverse does for CUDA alone included: graphs are recorded and replayed, regions are
 what a compiler would be given, convolutions keep 10 bits (TF32), the device has random numbers of its
 own. What raises on a GPU raises here: tensors of the GPU with tensors of the CPU, generators of the
-CPU, NumPy, and within a record all that waits or copies. PyTorch's C++ takes the tensors for ones of the
-meta device, which needs no driver.
+CPU, NumPy, and within a record all that waits or copies. PyTorch's C++ takes the tensors for ones of
+the meta device, which needs no driver.
 """
 
 from __future__ import annotations
