@@ -387,10 +387,14 @@ def parity(run: Run) -> None:
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
     """Kernels that round alike every time."""
-    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
-    yield
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = before
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    # containers of NVIDIA may switch TF32 on for products, too
+    before = cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32 = True, False, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 @contextlib.contextmanager

@@ -121,6 +121,8 @@ class RecordedOnCpu:
 
 
 class _Recording(_Mode):
+    run = staticmethod(lambda func, args, kwargs: func(*args, **kwargs))
+
     def __init__(self):
         super().__init__()
         self.steps: list[tuple] = []
@@ -135,7 +137,7 @@ class _Recording(_Mode):
         for t in _written(func, args, kwargs):
             if _storage(t) not in self.made and id(t) not in self.before:
                 self.before[id(t)] = t, t.detach().clone()
-        results = func(*args, **kwargs)
+        results = self.run(func, args, kwargs)
         old = {_storage(t) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
         new = [t for t in tree_leaves(results) if isinstance(t, torch.Tensor)]
         new = [t for t in new if _storage(t) not in old]
@@ -153,7 +155,7 @@ class _Recording(_Mode):
     def replay(self) -> None:
         for func, args, kwargs, results, new in self.steps:
             for place, value in zip(
-                tree_leaves(results), tree_leaves(func(*args, **kwargs)), strict=True
+                tree_leaves(results), tree_leaves(self.run(func, args, kwargs)), strict=True
             ):
                 if id(place) in new:
                     place.data.copy_(value)

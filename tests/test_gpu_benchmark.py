@@ -52,6 +52,37 @@ def test_training_parity_is_checked(gpu):
     assert (run.good, run.bad) == (4, [])
 
 
+def test_exact_means_products_too(gpu):
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, True
+    try:
+        with gpu.exact():
+            assert not matmul.allow_tf32
+        assert matmul.allow_tf32
+    finally:
+        matmul.allow_tf32 = before
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("part", ["checks", "parity", "uses", "steps", "recovery"])
+def test_a_quick_run_on_the_pretended_gpu(gpu, monkeypatch, part):
+    from pretend_gpu import pretended
+
+    monkeypatch.setattr(gpu, "counted", lambda run, step: {})  # the profiler needs a GPU
+    monkeypatch.syspath_prepend(str(FOLDER.parent / "tests" / "flows"))
+    import every
+
+    # PyTorch's own vmap of jvp crashes on tensors that only say where they are
+    for name in [name for name in every.EVERY if name.startswith("flow_matching")]:
+        monkeypatch.delitem(every.EVERY, name)
+    with pretended() as graphs:
+        run = gpu.Run("cuda", quick=True)
+        gpu.PARTS[part](run)
+        assert run.bad == [] and graphs.made and graphs.replays
+        assert not [row for row in run.rows if "error" in row]
+
+
 @pytest.mark.slow
 def test_a_quick_run_of_all_of_it(tmp_path):
     done = subprocess.run(

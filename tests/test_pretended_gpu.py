@@ -1,15 +1,17 @@
-"""Whole calls with everything on a GPU and not another word: nothing meets a tensor of the CPU."""
+"""Whole calls with everything on a GPU and not another word: nothing meets a tensor of the CPU, graphs
+are recorded, and what is found is what a processor finds."""
 
 from __future__ import annotations
 
 import copy
-import importlib
 
 import pytest
 import torch
 
 import innverse
 from innverse import amortized, fit, flows, physics
+from innverse.accelerate.captured import Captured
+from innverse.seeding import seeded
 from innverse.train import Trainer, load_config
 from innverse.train.sources import TrainingImages
 from pretend_gpu import GPU, Mixed, pretended
@@ -31,35 +33,16 @@ def mask():
     return (torch.rand(1, 1, SIZE, SIZE, generator=g) > 0.3).float()
 
 
-OPERATORS = {
-    "denoising": physics.Denoising,
-    "inpainting": lambda: physics.Inpainting(mask()),
-    "blur": lambda: physics.Blur(torch.ones(3, 3) / 9),
-    "compressed sensing": lambda: physics.CompressedSensing(30, (1, SIZE, SIZE)),
-    "downsampling": lambda: physics.Downsampling(2),
-    "fourier": lambda: physics.SubsampledFourier(mask()),
-}
-QUICK = {
-    "map": {"steps": 3},
-    "latent": {"steps": 3},
-    "constrained": {"steps": 3},
-    "deep_decoder": {"steps": 3, "doublings": 1},
-    "tv": {},
-    "lasso": {},
-}
-FEW = {"draws": 8, "warmup": 2, "chains": 2, "steps": 2}
-SLOW = {
-    "posterior": FEW,
-    "langevin": {"draws": 2},
+INPAINTING = lambda: physics.Inpainting(mask())  # noqa: E731
+# every method, with few steps
+FEW = {"draws": 9, "warmup": 2, "chains": 3, "steps": 2}
+METHODS = {
+    "map": {"steps": 3}, "latent": {"steps": 3}, "constrained": {"steps": 3}, "pnp": {"steps": 3},
+    "adaptive": {"steps": 2}, "deep_decoder": {"steps": 3, "doublings": 1}, "tv": {}, "lasso": {},
+    "exchange": FEW | {"levels": 2}, "posterior": FEW, "langevin": {"draws": 2},
     "smc": {"draws": 32, "steps": 2},
     "variational": {"steps": 3},
-}
-CASES = [pytest.param(name, "inpainting", options, id=name) for name, options in QUICK.items()]
-CASES += [pytest.param("pnp", name, {"steps": 3}, id=f"pnp {name}") for name in OPERATORS]
-CASES += [
-    pytest.param(name, "inpainting", options, id=name, marks=pytest.mark.slow)
-    for name, options in SLOW.items()
-]
+}  # fmt: skip
 
 
 def test_what_mixes_devices_raises():
@@ -70,61 +53,109 @@ def test_what_mixes_devices_raises():
             x + torch.ones(3)
         with pytest.raises(Mixed):
             torch.rand(3, device=GPU, generator=torch.Generator())
+        with pytest.raises(TypeError):
+            x.numpy()
+
+
+def test_records_refuse_what_waits_and_draw_by_the_seed():
+    with pretended() as graphs:
+        x = torch.ones(3).to(GPU)
+        drawn = Captured(lambda x: x + torch.rand(3, device=GPU))
+        for seed in (1, 2, 1, 1, 2):
+            torch.manual_seed(seed)
+            found = drawn(x)
+            torch.manual_seed(seed)
+            assert torch.equal(found, x + torch.rand(3, device=GPU))
+        assert (graphs.made, graphs.replays) == (1, 3)
+        with pytest.warns(UserWarning, match="without a CUDA graph.*synchronizing"):
+            waits = Captured(lambda x: x * x.sum().item())
+            assert [waits(x).tolist() for _ in range(4)] == [[3.0] * 3] * 4
+        assert graphs.made == 1
+
+
+def solved(prior, operator, method, options, device):
+    g = torch.Generator().manual_seed(2)
+    prior, operator = copy.deepcopy(prior).to(device), operator.to(device)
+    x = 0.5 + 0.3 * torch.linspace(-1, 1, SIZE).sin().expand(1, 1, SIZE, SIZE)
+    y = operator.A(x.to(device))
+    level = 0.05 * float(y.abs().square().mean().sqrt().clamp_min(0.1))
+    y = y + level * torch.randn(y.shape, generator=g).to(y)
+    return innverse.solve(y, operator, prior, method=method, noise=level, **options)
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("method", "name", "options"), CASES)
-def test_a_solve_stays_there(prior, method, name, options):
-    with pretended():
-        there, operator = copy.deepcopy(prior).to(GPU), OPERATORS[name]().to(GPU)
-        x = 0.5 + 0.3 * torch.linspace(-1, 1, SIZE).sin().expand(1, 1, SIZE, SIZE)
-        y = operator.A(x.to(GPU))
-        found = innverse.solve(y, operator, there, method=method, noise=0.05, **options)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_stays_there(prior, method):
+    with pretended(least=2**15):
+        found = solved(prior, INPAINTING(), method, METHODS[method], GPU)
         assert found.x.device == GPU and found.x.cpu().isfinite().all()
+        if found.samples is not None:
+            assert found.samples.device in (GPU, torch.device("cpu"))
 
 
-@pytest.fixture
-def chosen(monkeypatch):
-    """The device called "cuda" is the pretended one."""
-    for name in ("innverse.fitting.fit", "innverse.amortized.fit"):
-        module = importlib.import_module(name)
-        if hasattr(module, "choose_device"):
-            monkeypatch.setattr(module, "choose_device", lambda name: GPU)
+def test_every_method_is_tried():
+    assert {*METHODS} >= {*innverse.solvers.METHODS} - {"amortised"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", physics.names())
+def test_an_operator_stays_there(prior, name):
+    """Its pictures, and what pnp makes of them, are those of the processor."""
+    operator = physics.build(name, (1, SIZE, SIZE))
+    method = ("pnp", {"steps": 3, "churn": 0.0}) if operator.linear else ("map", {"steps": 3})
+    right = solved(prior, copy.deepcopy(operator), *method, "cpu")
+    with pretended(least=2**15):
+        found = solved(prior, operator, *method, GPU)
+        assert found.x.device == GPU
+        torch.testing.assert_close(found.x.cpu(), right.x, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize("name", ["nsf", "maf"])
-def test_a_fit_stays_there(chosen, name):
+def test_a_fit_stays_there(name):
     options = {"max_epochs": 2, "batch_size": 50, "progress": False}
-    with pretended():
+    with pretended() as graphs:
         flow = flows.build(name, (2,), condition=1, layers=1, width=4)
         history = fit(flow, torch.randn(200, 2), torch.randn(200, 1), device="cuda", **options)
         assert history.epochs == 2 and next(flow.parameters()).device == GPU
+        assert graphs.made and graphs.replays
         x, c = torch.randn(5, 2).to(GPU), torch.randn(5, 1).to(GPU)
         assert flow.log_prob(x, c).device == GPU and flow.sample(3, c[0]).device == GPU
 
 
-def test_an_amortised_posterior_is_trained_there(chosen):
+def test_an_amortised_posterior_is_trained_there():
     options = {"max_epochs": 1, "progress": False, "device": "cuda"}
     theta = torch.rand(200, 2)
     with pretended():
         posterior = amortized.fit(theta, theta + 0.1 * torch.randn(200, 2), **options)
         assert posterior.sample((4,), x=[0.5, 0.5]).shape == (4, 2)
+        assert posterior.log_prob(theta[:3], x=[0.5, 0.5]).shape == (3,)
+
+
+def test_a_seed_seeds_the_device():
+    with pretended():
+        with seeded(3):
+            first = torch.rand(3, device=GPU)
+        after = torch.rand(3, device=GPU)
+        with seeded(3):
+            assert torch.equal(torch.rand(3, device=GPU), first)
+        assert not torch.equal(torch.rand(3, device=GPU), after)
 
 
 @pytest.mark.parametrize("noise", [None, [0.02, 0.4]], ids=["plain", "noisy"])
 def test_a_training_stays_there(noise):
     settings = {
         "data.path": "digits", "model.levels": 1, "model.steps": 1, "model.hidden": 4,
-        "train.batch_size": 4, "train.eval_images": 4, "train.steps": 4,
+        "train.batch_size": 4, "train.eval_images": 4, "train.steps": 8,
     }  # fmt: skip
     if noise:
         settings |= {"model.noise": noise, "train.score_matching": 1.0}
     config = load_config(overrides=settings)
-    with pretended():
+    with pretended() as graphs:
         data = TrainingImages(config)
         trainer = Trainer(data.config, data, device=GPU)
         trainer.initialize()
-        trainer.read([trainer.step() for _ in range(2)])
+        trainer.read([trainer.step() for _ in range(4)])
+        assert graphs.made and graphs.replays
         saved = trainer.checkpoint()
         again = Trainer(data.config, data, device=GPU)
         again.restore(saved)

@@ -49,6 +49,8 @@ def seeded(
                 torch.set_flush_denormal(True)
             if seed is not None:
                 torch.default_generator.manual_seed(seed)
+                if devices:
+                    torch.cuda.manual_seed_all(seed)
                 np.random.seed(seed % 2**32)  # noqa: NPY002 - simulators of others use it
                 random.seed(seed)
             yield

@@ -104,7 +104,8 @@ def _apart(draws: Tensor, log_p: Tensor, r: Tensor) -> list[str]:
     without = []
     for c in range(chains):
         others = [i for i in range(chains) if i != c]
-        without.append(_most(_by_pixels(r_hat, draws[others])))
+        kept = draws[torch.tensor(others, device=draws.device)]
+        without.append(_most(_by_pixels(r_hat, kept)))
     worst = min(range(chains), key=without.__getitem__)
     # of all chains but one that disagree no less, none is to blame
     if without[worst] - 1 > 0.5 * (_most(r) - 1):
