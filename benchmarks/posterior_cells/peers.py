@@ -37,7 +37,7 @@ SHARES = {
 }
 DPS_STEPS = 100  # evaluations of one of its draws
 DPS_COUNTS = 2  # evaluations for each of its own: it differentiates the denoiser, too
-OPTIONS = {"draws": 160, "chains": CHAINS, "warmup": 40}
+OPTIONS = {"draws": 1200, "chains": CHAINS, "warmup": 80}
 QUICK = {"draws": 16, "chains": CHAINS, "warmup": 4, "steps": 4}
 
 

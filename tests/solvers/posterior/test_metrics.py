@@ -11,6 +11,8 @@ from innverse.solvers.posterior.adapt import ROUND, Lengths
 from innverse.solvers.posterior.conditioning import condition, curvatures
 from innverse.solvers.posterior.hmc import leapfrog, move
 from innverse.solvers.posterior.metric import FewData, Flat, Metric, Spectral, diagonal, metric_for
+from innverse.solvers.posterior.randomness import Streams
+from innverse.solvers.posterior.start import apart
 from innverse.solvers.posterior.target import Target
 
 from .levels import SHAPE
@@ -149,3 +151,19 @@ def test_chains_whose_trajectory_is_over_stand_still():
     for i in (0, 1):
         alone, r = leapfrog(target, metric, target.at(u), p, step, int(n[i]))
         assert torch.allclose(end.u[i], alone.u[i], atol=1e-12) and torch.allclose(q[i], r[i])
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_chains_begin_within_the_noise_of_the_data(name):
+    """Not sigma0 apart along what is measured, from where the noise is 1e-4 energies of 1e6 fall."""
+    operator, noise, energy = OPERATORS[name], 1e-4, []
+    target = target_of(operator)
+    target.noise = torch.full((2,), noise, dtype=torch.float64)
+    like = torch.zeros(2, *SHAPE, dtype=torch.float64)
+    metric = metric_for(target, like)(target, scales())
+    for seed in range(32):
+        moved = apart(metric, Streams(target.y[:1], 2, seed), target.y, like)
+        of_data = (operator.A(moved) / noise).square().flatten(1).sum(1)
+        energy.append(of_data + (moved / SIGMA).square().flatten(1).sum(1))
+    energy = torch.stack(energy)  # chi^2 of 16 pixels
+    assert 12 < energy.mean() < 20 and energy.max() < 60

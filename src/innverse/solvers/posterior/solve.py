@@ -40,7 +40,7 @@ from .memory import check_memory
 from .metric import Flat, Kinetic, metric_for, scale_of
 from .randomness import Streams
 from .sampled import Sampled
-from .start import begin, levels, reconstruction
+from .start import apart, begin, levels, reconstruction
 from .target import Target
 
 _MUCH_BETTER = 2.0  # times a smaller condition number, for which latent space is taken
@@ -189,9 +189,7 @@ class _Run:
         k = 0 if found is None else found.step
         target, metric = self._rung(self._level(max(k - 1, 0)))
         if found is None:
-            of_start = self.streams.normal(tuple(start.shape[1:]), 0, "start")
-            apart = self._scale_of_rung.view(-1, *[1] * (start.dim() - 1)) * of_start
-            point = begin(target, start, apart)
+            point = begin(target, start, apart(metric, self.streams, target.y, start))
         else:
             point = target.at(point_u)
             known = found.tensors["log_p"].to(point.log_p)
@@ -225,7 +223,6 @@ class _Run:
         if level is not None and level != self.level:
             density, scale = self.prior.at(level), torch.full_like(scale, level)
         target = self._at(density)
-        self._scale_of_rung = scale
         if self.in_latents:
             return LatentTarget.of(target), Flat()
         return target, self._metric(self._for_metric(target), scale)

@@ -14,6 +14,8 @@ from ..levels import SHARP
 from ..map import MAP
 from ..pnp import PlugAndPlay
 from ..problem import Problem
+from .metric import Kinetic
+from .randomness import Streams
 from .target import Point, Target
 
 _FIRST = 0.3  # level at which images are little more than noise and chains move freely
@@ -47,6 +49,14 @@ def levels(prior, last: float | None, transitions: int) -> list[float | None]:
     rungs = min(_RUNGS, transitions)
     ladder = [first * (last / first) ** (i / rungs) for i in range(rungs)]
     return [ladder[k * rungs // transitions] for k in range(transitions)]
+
+
+def apart(metric: Kinetic, streams: Streams, y: Tensor, like: Tensor) -> Tensor:
+    """From N(0, M^-1): as far as the level lets chains be, but along what is measured no further than
+    its noise, from where they would fall with energies that no step survives."""
+    of_data = streams.normal(tuple(y.shape[1:]), 0, "start data")
+    of_image = streams.normal(tuple(like.shape[1:]), 0, "start")
+    return metric.velocity(metric.momenta(of_data, of_image))
 
 
 def begin(target: Target, start: Tensor, apart: Tensor) -> Point:
