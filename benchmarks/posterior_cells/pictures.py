@@ -242,9 +242,9 @@ def judged(tests: list[dict], others: list[dict]) -> dict:
 
 
 def over_pictures(shares: Tensor) -> dict:
-    """Of shares (N, levels)."""
-    error = shares.std(0) / len(shares) ** 0.5
-    return {"share": shares.mean(0).tolist(), "standard_error": error.tolist()}
+    """Of shares (N, levels); one picture alone has no standard error."""
+    error = (shares.std(0) / len(shares) ** 0.5).tolist() if len(shares) > 1 else None
+    return {"share": shares.mean(0).tolist(), "standard_error": error}
 
 
 def short(test: dict) -> dict:

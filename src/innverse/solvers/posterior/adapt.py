@@ -58,9 +58,9 @@ class Lengths:
     is where the elasticity d log D / d log T, 2 for short trajectories and 0 where they turn back, is
     1/2. In many dimensions one trajectory measures it well, so that few chains suffice.
 
-    That leads to nearly the opposite end: pixels forget their sign, and not how far out they were. Their
-    spread, which R-hat judges too, mixes best at a quarter of the period; three quarters of the time
-    that is learned serve both.
+    That leads to nearly the opposite end: pixels forget their sign, and not how far out they were.
+    Their spread, which R-hat judges too, mixes best at a quarter of the period; three quarters of the
+    time that is learned serve both.
     """
 
     def __init__(self, first: Tensor):
