@@ -2,11 +2,10 @@
 
     python benchmarks/big_picture.py [--megapixels 12] [--picture FILE] [--threads 2]
 
-Without --picture a photograph of scikit-image, mirrored side by side up to the size, such that no crease
-lies where tiles meet. The prior is
-natural-gray, the method "pnp" with its defaults, and a faster setting. Memory is the peak of the whole
-process, which is a fresh one for each cell. A seam would be an error that is larger next to the edges
-of tiles than elsewhere: their ratio is told.
+Without --picture a photograph of scikit-image, mirrored side by side up to the size, no crease where
+tiles meet. The prior is natural-gray, the method "pnp" with its defaults, and a faster setting. Memory
+is the peak of the whole process, which is a fresh one for each cell. A seam would be an error that is
+larger next to the edges of tiles than elsewhere: their ratio is told.
 """
 
 from __future__ import annotations
