@@ -5,10 +5,10 @@
 The file has ``hu`` (N, 512, 512) in Hounsfield units and ``patient`` (N,). 40 slices of the patients
 for training (`innverse.studies.ct_slices`), 256x256 and 12 bits, are written as a scanner writes them,
 and one slice of a patient for tests with noise of 30 HU. The first command trains a prior for
---minutes, the second removes the noise, the third draws from the posterior with its defaults. Told are
+--minutes, the second removes the noise, the third draws from the posterior of the clean slice. Told are
 the seconds of each as a whole process, decibels where 0 to 1 is -1000 to 2000 HU, and how much of the
-slice lies in the intervals of 90 %, which are of the slice plus noise at the level of the prior.
-Training continues where --work has some of it. Needs the extra [io].
+slice lies in the intervals of 90 %. Training continues where --work has some of it. Needs the extra
+[io].
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def main() -> None:
     commands = [
         ["train", "slices", "--minutes", f"{minutes:g}"],
         [*solve, "--out", "clean"],
-        [*solve, "--method", "posterior", "--out", "sure", *few],
+        [*solve, "--method", "posterior", "--of", "clean", "--out", "sure", *few],
     ]
     threads = str(args.threads)
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
