@@ -94,7 +94,10 @@ def test_a_method_stays_there(prior, method):
 
 
 def test_every_method_is_tried():
-    assert {*METHODS} >= {*innverse.solvers.METHODS} - {"amortised"}
+    registered = innverse.solvers.METHODS
+    # tests of the docs register methods of their own
+    ours = {n for n in registered if registered[n].__module__.startswith("innverse.")}
+    assert {*METHODS} >= ours - {"amortised"} and len(ours) > 10
 
 
 @pytest.mark.filterwarnings("ignore")
