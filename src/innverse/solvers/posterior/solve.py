@@ -40,7 +40,7 @@ from .memory import check_memory
 from .metric import Flat, Kinetic, metric_for, scale_of
 from .randomness import Streams
 from .sampled import Sampled
-from .start import apart, begin, levels, reconstruction
+from .start import begin, levels, reconstruction
 from .target import Target
 
 _MUCH_BETTER = 2.0  # times a smaller condition number, for which latent space is taken
@@ -189,7 +189,7 @@ class _Run:
         k = 0 if found is None else found.step
         target, metric = self._rung(self._level(max(k - 1, 0)))
         if found is None:
-            point = begin(target, start, apart(metric, self.streams, target.y, start))
+            point = begin(target, metric, self.streams, start)
         else:
             point = target.at(point_u)
             known = found.tensors["log_p"].to(point.log_p)

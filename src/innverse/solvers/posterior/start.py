@@ -59,10 +59,10 @@ def apart(metric: Kinetic, streams: Streams, y: Tensor, like: Tensor) -> Tensor:
     return metric.velocity(metric.momenta(of_data, of_image))
 
 
-def begin(target: Target, start: Tensor, apart: Tensor) -> Point:
-    """Chains around ``start``; brighter and together where that has no likelihood (photons were
+def begin(target: Target, metric: Kinetic, streams: Streams, start: Tensor) -> Point:
+    """Chains `apart` around ``start``; brighter and together where that has no likelihood (photons were
     counted where the image is not positive)."""
-    point = target.at(start + apart)
+    point = target.at(start + apart(metric, streams, target.y, start))
     possible = torch.isfinite(point.log_p)
     if bool(possible.all()):
         return point

@@ -83,8 +83,7 @@ class ReplicaExchange(Method):
         target, scale = _at(problem, prior, ladder)
         metric_of = metric_for(target, start)
         metric = metric_of(target, scale)
-        of_start = streams.normal(tuple(start.shape[1:]), 0, "start")
-        point = begin(target, start, scale.view(-1, 1, 1, 1) * of_start)
+        point = begin(target, metric, streams, start)
         first = torch.full((problem.batch * ladder.count,), first_step(start))
         adapt = DualAveraging(first.to(problem.y))
         spacing = {round(share * self.warmup) for share in _ADAPT} - {0}

@@ -191,8 +191,8 @@ def _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed
     scale = scale_of(density, level, start).repeat_interleave(chains)
     streams = Streams(problem.y, chains, seed)
     target = measurement.target(density, problem.crop)
-    apart = scale.view(-1, 1, 1, 1) * streams.normal(tuple(start.shape[1:]), 0, "start")
-    point = begin(target, start.repeat_interleave(chains, 0), apart)
+    start = start.repeat_interleave(chains, 0)
+    point = begin(target, Metric(target, scale), streams, start)
     adapt = DualAveraging(torch.full((problem.batch,), first_step(start)).to(problem.y))
     kept: list[Tensor] = []
     others: dict[str, list[Tensor]] = {name: [] for name in measurement.unknown}
