@@ -154,6 +154,21 @@ def test_another_scale_gives_the_same_image_on_that_scale(prior, method, low_hig
     assert r.converged.tolist() == unit.converged.tolist()
 
 
+@pytest.mark.parametrize("method", ["pnp", "auto"])
+def test_signed_images_are_not_cut_off_at_black(prior, method):
+    """An operator may know the range of its images, real parts of magnetic resonance for example."""
+    physics = P.Inpainting(torch.ones(SHAPE[1:]), noise=0.01, image_shape=SHAPE)
+    x = 2 * pictures() - 1
+    y = physics(x, torch.Generator().manual_seed(0))
+    physics.image_range = (-1.0, 1.0)
+    r = solve(y, physics, prior, method)
+    assert float((r.x - x).abs().max()) < 0.1 < -float(r.x.min())
+    given = solve(
+        y, P.Inpainting(torch.ones(SHAPE[1:]), noise=0.01), prior, method, x_range=(-1, 1)
+    )
+    assert torch.equal(r.x, given.x)
+
+
 def test_the_offset_goes_through_the_operator(prior):
     """A sees sums of pixels: its measurement of the black level is not the black level."""
     x = pictures()
@@ -409,6 +424,7 @@ ABSURD = {
     "penalty": ["l3", 2],
     "optimizer": ["sgd", 1],
     "basis": ["sine", 1],
+    "consistent": ["yes", 2],
     "logdet": ["yes", 2],
     "of": ["dirty", 1],
     "space": ["outer", 1],

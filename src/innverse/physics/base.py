@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from .noise import GaussianNoise, NoiseModel, NoNoise
 GREY = (
     0.5  # at which images are taken back to, by operators that are not linear, before any is known
 )
+
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class LinearPhysics(Shown, nn.Module):
@@ -41,6 +45,10 @@ class LinearPhysics(Shown, nn.Module):
             the same way.
         is_diagonal: whether A multiplies each pixel by a number, see `diagonal`.
         linear: whether A is (all are but `Nonlinear`, and what is made of one).
+        image_range: what a prior of images on [0, 1] sees as black and white, where images are
+            signed: `innverse.solve` takes it for ``x_range``. None: 0 and 1.
+        advice: options of "pnp" that ``method="auto"`` takes, of operators that were estimated from
+            a measurement: how much stronger than the noise alone asks for the prior is held.
         items: of how many items its masks or kernels are; 1 serves any batch.
 
     Example:
@@ -62,6 +70,8 @@ class LinearPhysics(Shown, nn.Module):
     acts_per_channel = False
     is_diagonal = False
     linear = True
+    image_range: tuple[float, float] | None = None
+    advice: Mapping[str, Any] = _NONE
     items = 1
 
     def __init__(self, image_shape=None, noise=None):

@@ -164,6 +164,11 @@ def _box(planes: Tensor, side: int) -> Tensor:
 
 
 WALSH, ESPIRIT = "walsh", "espirit"  # ways to estimate sensitivities
+# In units of a white pixel. The phase is that of the middle of k-space: where it turns faster, the real
+# image is negative.
+_OF_REAL_IMAGES, _OF_PARTS = (-0.5, 1.5), (-1.5, 1.5)
+# of a head (benchmarks/restoration.py --only mri --tune)
+_ADVICE = {"strength": 10.0, "consistent": True}
 _LEAST = 8  # lines around the middle, below which sensitivities cannot be told
 
 
@@ -177,7 +182,7 @@ class NamedMRI(NamedFourier):
     sensitivities: str | Tensor | None = anything(
         None, "Of the coils: a .npy (coils, H, W), complex; or walsh or espirit, by which those of a "
         "file are estimated from its middle.",
-        auto="simulated; of a file, walsh",
+        auto="simulated; of a file, the way that explains more of it",
     )  # fmt: skip
     calibration: int = whole(
         24,
@@ -219,28 +224,21 @@ class NamedMRI(NamedFourier):
         mask = (kept & (k != 0).any(0)).to(torch.float32)
         thin = k * mask
         s = self._sensitivities()
-        if s is None:
-            rows, columns = calibration_size(mask)
-            block = min(rows, self.calibration), min(columns, self.calibration)
-            if min(block) < _LEAST:
-                raise InputError(
-                    f"{path}: only {min(block)} calibration lines around the middle of k-space were "
-                    f"measured, too few to estimate how the coils see: it takes {_LEAST}, or the "
-                    "option sensitivities"
-                )
-            real = not self.complex_image
-            if self.sensitivities == ESPIRIT:
-                s, _ = espirit_maps(thin, block, phase=real)
-            else:
-                s = estimate_sensitivities(thin, block, phase=real)
-        if s.shape != k.shape:
+        found = self._estimated(thin, mask, path) if s is None else [s]
+        if found[0].shape != k.shape:
             raise ShapeError(
-                f"the sensitivities {tuple(s.shape)} do not fit the k-space of {path}, {coils} coils "
-                f"of {height}x{width}"
+                f"the sensitivities {tuple(found[0].shape)} do not fit the k-space of {path}, "
+                f"{coils} coils of {height}x{width}"
             )
         unit = self.unit or float(root_sum_of_squares(thin[None]).flatten().quantile(0.999))
-        physics = MRI(s, mask, self.complex_image)
-        sigma = torch.maximum(_noise_of_coils(thin), _unexplained(physics, thin))
+        ways = [MRI(s, mask, self.complex_image) for s in found]
+        unexplained, physics = min(
+            ((_unexplained(way, thin), way) for way in ways), key=lambda pair: pair[0].norm()
+        )
+        physics.image_range = _OF_PARTS if self.complex_image else _OF_REAL_IMAGES
+        physics.advice = _ADVICE
+        s = torch.view_as_complex(physics.sensitivities)
+        sigma = torch.maximum(_noise_of_coils(thin), unexplained)
         physics.noise = GaussianNoise(torch.cat((sigma, sigma)).view(-1, 1, 1) / unit)
         everything = MRI(s, (k != 0).any(0), self.complex_image)
         full = everything.classical(as_channels(k[None] / unit)) if self.every > 1 else None
@@ -248,6 +246,24 @@ class NamedMRI(NamedFourier):
             f"{int(mask.any(0).sum())} of {width} lines are used, of {int(lines.sum())} measured"
         ]
         return Scan(as_channels(thin[None] / unit), physics, unit, full, notes)
+
+    def _estimated(self, kspace: Tensor, mask: Tensor, path: Path) -> list[Tensor]:
+        """Sensitivities by the way that is asked for, or by each."""
+        rows, columns = calibration_size(mask)
+        block = min(rows, self.calibration), min(columns, self.calibration)
+        if min(block) < _LEAST:
+            raise InputError(
+                f"{path}: only {min(block)} calibration lines around the middle of k-space were "
+                f"measured, too few to estimate how the coils see: it takes {_LEAST}, or the "
+                "option sensitivities"
+            )
+        real, found = not self.complex_image, []
+        if self.sensitivities != ESPIRIT:
+            found.append(estimate_sensitivities(kspace, block, phase=real))
+        if self.sensitivities != WALSH:
+            # what no coil saw would be made up by a prior: there the maps go on
+            found.append(espirit_maps(kspace, block, phase=real, crop=0.0)[0])
+        return found
 
     def _sensitivities(self) -> Tensor | None:
         given = self.sensitivities

@@ -250,6 +250,7 @@ class _Sparse(torch.autograd.Function):
         return _Sparse.apply(grads[0], ctx.pair, not ctx.back), None, None
 
 
+_ADVICE = {"strength": 1.0}  # of a tooth (benchmarks/restoration.py --only ct)
 _PAIRS = Kept(2**30)
 
 
@@ -371,7 +372,7 @@ class NamedTomography(Operator):
                 f"{path} shows no body: its line integrals are {float(y.mean()):.2g} on average"
             )
         full = tomography(1).classical(y / unit) if self.every > 1 else None
-        physics.noise = TransmissionNoise(noise.photons, unit)
+        physics.noise, physics.advice = TransmissionNoise(noise.photons, unit), _ADVICE
         return Scan(
             (thin / unit).float(), physics, unit, None if full is None else full.float(), notes
         )

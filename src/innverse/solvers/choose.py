@@ -10,7 +10,8 @@ The rules are those that won on held-out training pictures with the shipped prio
   and solves compressed sensing, where "pnp" leaves a smear (16 pixels across: 8 dB apart in the hole);
   of Fourier coefficients of one coil, x4, "map" is ahead too (24.6 to 21.7 dB, two faces);
 - scans that show what is smooth (`shown`: tomography, several coils) are for "pnp" under any prior: of
-  two faces 28.4 to 28.0 dB at 20 views, 33.6 to 33.1 at 60, noise .2, in half the time.
+  two faces 28.4 to 28.0 dB at 20 views, 33.6 to 33.1 at 60, noise .2, in half the time;
+- scans read from files have operators that were estimated: `LinearPhysics.advice`.
 """
 
 from __future__ import annotations
@@ -111,6 +112,10 @@ def _with_levels(problem: Problem, prior: object, cover: Coverage) -> Choice:
     whole = knows_places(problem, prior)
     if pixels > _MOST_PIXELS:
         return Choice("pnp", f"{pixels / 1e6:.1f} megapixels, which pnp solves tile by tile")
+    if advice := as_given(problem)[1].advice:
+        # what an estimated operator does not see at all is no gap, but lies outside of the body
+        words = "the operator was estimated from the measurement: the prior is held strongly"
+        return Choice("pnp", words, dict(advice))
     if whole and cover.global_ and not shown(problem):
         words = (
             "every measurement depends on the whole image, and the prior knows what stands where"
@@ -156,7 +161,8 @@ def knows_places(problem: Problem, prior: object) -> bool:
 
 def doubts(problem: Problem, prior: object, method: str) -> list[str]:
     """What a reader of the result should know about regions that nothing was measured of."""
-    if isinstance(as_given(problem)[1], Denoising):
+    physics = as_given(problem)[1]
+    if isinstance(physics, Denoising) or physics.advice:
         return []
     cover = coverage(problem)
     if not cover.holes:

@@ -75,7 +75,8 @@ def solve(
             physics says. ``"auto"`` estimates it from y, see `estimate_noise`; ``"counts"`` takes
             y for counted photons, whose number per unit it estimates, see `photon_gain`.
         x_range: the values of x that stand for black and white, where they are not 0 and 1: (0, 255)
-            or (-1000, 1000). The results are on this scale.
+            or (-1000, 1000). The results are on this scale. Operators read from a file may have theirs
+            (`LinearPhysics.image_range`).
         image_shape: (C, H, W), for operators that do not know it (scipy).
         progress: called as progress(done, total, note).
         given: options of the method, see `options`. One that is None is left at its default.
@@ -120,6 +121,8 @@ def solve(
         others = ", ".join(name for name in METHODS if METHODS[name].any_operator)
         raise UsageError(f"method {method!r} needs a linear operator: {others} take any")
     original = problem
+    if x_range is None and prior is not None:
+        x_range = as_given(problem)[1].image_range
     if x_range is not None:
         problem = onto_unit(problem, x_range)
         if "init" in given and not METHODS[method].latent_init:
