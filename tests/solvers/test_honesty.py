@@ -14,7 +14,7 @@ from innverse import physics as P
 from innverse.bijections import initialize
 from innverse.errors import InputError, UsageError
 from innverse.physics.foreign_noise import take_over
-from innverse.solvers import METHODS, SolveWarning, options, solve
+from innverse.solvers import METHODS, EachChannel, SolveWarning, options, solve
 from innverse.solvers.coverage import coverage
 from innverse.solvers.judge import noise_ratio
 from innverse.solvers.noise_level import estimate_noise
@@ -167,6 +167,13 @@ def test_signed_images_are_not_cut_off_at_black(prior, method):
         y, P.Inpainting(torch.ones(SHAPE[1:]), noise=0.01), prior, method, x_range=(-1, 1)
     )
     assert torch.equal(r.x, given.x)
+
+
+def test_parts_of_complex_images_are_not_cut_off_at_zero(prior):
+    x = torch.cat((pictures()[:1] - 1, pictures()[1:2] - 0.5), 1)  # real parts are all negative
+    physics = P.SubsampledFourier(torch.ones(SHAPE[1:]), complex_image=True, noise=0.01)
+    found = solve(physics.A(x), physics, EachChannel(prior, 2), "pnp")
+    assert float((found.x - x).abs().max()) < 0.1 < -float(x.max() - 1)
 
 
 def test_the_offset_goes_through_the_operator(prior):

@@ -10,7 +10,7 @@ from .adapt import as_physics
 from .base import LinearPhysics, Wrapper
 from .callables import CallablePhysics
 from .checks import is_own
-from .fourier import KSpace, as_channels, as_complex
+from .fourier import OF_PARTS, KSpace, as_channels, as_complex
 from .matrix import MatrixPhysics
 from .stacked import Stacked
 
@@ -88,6 +88,7 @@ class ComplexAsChannels(Wrapper):
         shape = inner.image_shape if image_shape is None else image_shape
         doubled = None if shape is None else (2 * shape[0], *shape[1:])
         super().__init__(inner, doubled, inner.noise if noise is None else noise)
+        self.image_range = OF_PARTS
 
     def A(self, x):
         self.check_image(x)

@@ -18,6 +18,12 @@ def as_channels(k: Tensor) -> Tensor:
     return torch.cat((k.real, k.imag), 1)
 
 
+OF_PARTS = (
+    -1.0,
+    1.0,
+)  # the range of real and imaginary parts of images whose magnitude is at most 1
+
+
 def as_complex(y: Tensor) -> Tensor:
     """The inverse of `as_channels`."""
     return torch.complex(*(part.contiguous() for part in y.chunk(2, 1)))
@@ -102,7 +108,7 @@ class SubsampledFourier(KSpace):
                 f"the mask {tuple(mask.shape[-2:])} does not fit images of {tuple(image_shape)}"
             )
         super().__init__(image_shape, noise)
-        self.complex_image = complex_image
+        self.complex_image, self.image_range = complex_image, OF_PARTS if complex_image else None
         self.register_buffer("mask", mask)
 
     def A(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ..errors import InputError, ShapeError, UsageError
 from ..options import anything, real, switch, whole
 from .calibration import calibration_images, calibration_region, calibration_size, with_phase
 from .espirit import espirit_maps
-from .fourier import KSpace, NamedFourier, as_channels, as_complex, fft, ifft
+from .fourier import OF_PARTS, KSpace, NamedFourier, as_channels, as_complex, fft, ifft
 from .noise import GaussianNoise
 from .scan import Scan, chosen_slice
 
@@ -67,7 +67,7 @@ class MRI(KSpace):
         if not bool(torch.isfinite(torch.view_as_real(s)).all() & torch.isfinite(mask).all()):
             raise InputError("the sensitivities or the mask contain NaN or Inf")
         super().__init__(((2 if complex_image else 1) * sets, *size), noise)
-        self.complex_image = complex_image
+        self.complex_image, self.image_range = complex_image, OF_PARTS if complex_image else None
         # real parts and imaginary parts: a module moves and casts them like its other buffers
         self.register_buffer("sensitivities", torch.view_as_real(s.resolve_conj()).clone())
         self.register_buffer("mask", mask[None, None])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InnverseError, InputError, ShapeError, UsageError
 from .base import LinearPhysics
-from .fourier import as_channels, as_complex
+from .fourier import OF_PARTS, as_channels, as_complex
 
 
 class NonCartesianMRI(LinearPhysics):
@@ -60,7 +60,7 @@ class NonCartesianMRI(LinearPhysics):
                 f"frequencies up to {largest:.3g} look like cycles a pixel: give radians, 2 pi each"
             )
         super().__init__((2 if complex_image else 1, *s.shape[1:]), noise)
-        self.complex_image = complex_image
+        self.complex_image, self.image_range = complex_image, OF_PARTS if complex_image else None
         self.register_buffer("sensitivities", torch.view_as_real(s.resolve_conj()).clone())
         self.register_buffer("frequencies", k)
 

@@ -13,8 +13,9 @@ from ..protocols import Generator
 class EachChannel(nn.Module):
     """A prior of gray images (1, H, W) as one of images (channels, H, W), channels independent.
 
-    Serves wherever `innverse.solve` takes a flow. The parts of complex numbers, which may be
-    negative, are best brought to [0, 1] first: the prior knows such images only.
+    Serves wherever `innverse.solve` takes a flow. The parts of complex numbers may be negative, which
+    the prior never saw: operators on complex images have -1 and 1 for its black and white
+    (`LinearPhysics.image_range`).
 
     Args:
         prior: a flow or generator of images with one channel.
