@@ -9,9 +9,9 @@ likewise.
 
 The strength of the prior on the head was chosen without that picture (`tune`): lines that were kept
 are left out, the rest is reconstructed, and its k-space is compared with theirs; in the mean over both
-tasks, with the coils of ESPIRiT. The weight of total variation was chosen on this head. That magnitudes
-are compared was decided on it, and so was to give the data the last word, since the picture of all
-lines has their noise.
+tasks, with the coils of ESPIRiT. Total variation has its usual weight. That magnitudes are compared was
+decided on this head, and so was to give the data the last word, since the picture of all lines has
+their noise.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ class LinearPhysics(Shown, nn.Module):
         linear: whether A is (all are but `Nonlinear`, and what is made of one).
         image_range: what a prior of images on [0, 1] sees as black and white, where images are
             signed: `innverse.solve` takes it for ``x_range``. None: 0 and 1.
-        advice: options of "pnp" that ``method="auto"`` takes, of operators that were estimated from
-            a measurement: how much stronger than the noise alone asks for the prior is held.
+        advice: options of "pnp" that ``method="auto"`` takes, of operators that a scanner's file gave,
+            estimated or idealised: how much stronger than for the noise alone the prior is held.
         items: of how many items its masks or kernels are; 1 serves any batch.
 
     Example:

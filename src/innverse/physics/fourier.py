@@ -18,10 +18,8 @@ def as_channels(k: Tensor) -> Tensor:
     return torch.cat((k.real, k.imag), 1)
 
 
-OF_PARTS = (
-    -1.0,
-    1.0,
-)  # the range of real and imaginary parts of images whose magnitude is at most 1
+# The range of the parts of complex images whose magnitude is at most 1
+OF_PARTS = (-1.0, 1.0)
 
 
 def as_complex(y: Tensor) -> Tensor:

@@ -166,7 +166,7 @@ def _box(planes: Tensor, side: int) -> Tensor:
 WALSH, ESPIRIT = "walsh", "espirit"  # ways to estimate sensitivities
 # In units of a white pixel. The phase is that of the middle of k-space: where it turns faster, the real
 # image is negative.
-_OF_REAL_IMAGES, _OF_PARTS = (-0.5, 1.5), (-1.5, 1.5)
+_REAL_IMAGES, _COMPLEX_IMAGES = (-0.5, 1.5), (-1.5, 1.5)
 # of a head (benchmarks/restoration.py --only mri --tune)
 _ADVICE = {"strength": 10.0, "consistent": True}
 _LEAST = 8  # lines around the middle, below which sensitivities cannot be told
@@ -235,7 +235,7 @@ class NamedMRI(NamedFourier):
         unexplained, physics = min(
             ((_unexplained(way, thin), way) for way in ways), key=lambda pair: pair[0].norm()
         )
-        physics.image_range = _OF_PARTS if self.complex_image else _OF_REAL_IMAGES
+        physics.image_range = _COMPLEX_IMAGES if self.complex_image else _REAL_IMAGES
         physics.advice = _ADVICE
         s = torch.view_as_complex(physics.sensitivities)
         sigma = torch.maximum(_noise_of_coils(thin), unexplained)

@@ -11,7 +11,7 @@ The rules are those that won on held-out training pictures with the shipped prio
   of Fourier coefficients of one coil, x4, "map" is ahead too (24.6 to 21.7 dB, two faces);
 - scans that show what is smooth (`shown`: tomography, several coils) are for "pnp" under any prior: of
   two faces 28.4 to 28.0 dB at 20 views, 33.6 to 33.1 at 60, noise .2, in half the time;
-- scans read from files have operators that were estimated: `LinearPhysics.advice`.
+- operators of scans read from files say how strongly the prior is held: `LinearPhysics.advice`.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def _with_levels(problem: Problem, prior: object, cover: Coverage) -> Choice:
     if pixels > _MOST_PIXELS:
         return Choice("pnp", f"{pixels / 1e6:.1f} megapixels, which pnp solves tile by tile")
     if advice := as_given(problem)[1].advice:
-        # what an estimated operator does not see at all is no gap, but lies outside of the body
-        words = "the operator was estimated from the measurement: the prior is held strongly"
+        # what such an operator does not see at all is no gap, but lies outside of the body
+        words = "a scanner's operator is estimated or idealised: the prior is held strongly"
         return Choice("pnp", words, dict(advice))
     if whole and cover.global_ and not shown(problem):
         words = (

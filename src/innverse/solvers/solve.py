@@ -75,8 +75,8 @@ def solve(
             physics says. ``"auto"`` estimates it from y, see `estimate_noise`; ``"counts"`` takes
             y for counted photons, whose number per unit it estimates, see `photon_gain`.
         x_range: the values of x that stand for black and white, where they are not 0 and 1: (0, 255)
-            or (-1000, 1000). The results are on this scale. Operators read from a file may have theirs
-            (`LinearPhysics.image_range`).
+            or (-1000, 1000). The results are on this scale. Operators of signed images, as of complex
+            ones, have theirs (`LinearPhysics.image_range`).
         image_shape: (C, H, W), for operators that do not know it (scipy).
         progress: called as progress(done, total, note).
         given: options of the method, see `options`. One that is None is left at its default.
