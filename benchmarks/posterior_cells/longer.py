@@ -15,12 +15,11 @@ from innverse.metrics.chains import effective_size, r_hat
 
 from .pictures import CHUNK, GROUPS, SAMPLER, TASKS, pictures
 
-SAMPLED = SAMPLER | {"draws": 800}
 WINDOWS = ((0, 100), (0, 200), (100, 200), (200, 200), (0, 400))  # thrown away, kept of each chain
 
 
 def run(setting) -> dict:
-    options = SAMPLED | ({"draws": 40, "warmup": 4, "steps": 3} if setting.quick else {})
+    options = SAMPLER | ({"draws": 40, "warmup": 4, "steps": 3} if setting.quick else {})
     return {"sampler": options} | setting.part(
         "photographs-half_05", options, lambda: one(setting, options)
     )

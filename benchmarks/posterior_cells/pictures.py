@@ -31,7 +31,7 @@ from innverse.metrics.calibration import LEVELS, central_intervals, shared_facto
 from ._setting import Setting
 
 PEERS = ("latent", "map", "pnp")
-SAMPLER = {"draws": 500, "chains": 2, "warmup": 100}
+SAMPLER = {"draws": 800, "chains": 2, "warmup": 100}
 CHUNK = 6  # pictures that are measured together
 TAUGHT = 12  # pictures that a repair is learned from
 SHARES = torch.linspace(0, 1, 401, dtype=torch.float64)  # at which the pixels of a picture are kept
