@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from innverse.solvers.posterior.adapt import DualAveraging
+from innverse.solvers.posterior.choose_metric import metric_for
 from innverse.solvers.posterior.hmc import move
 from innverse.solvers.posterior.likelihood import likelihood_of
-from innverse.solvers.posterior.metric import metric_for
 from innverse.solvers.posterior.target import Point, Target
 from innverse.solvers.problem import Problem
 

@@ -12,17 +12,13 @@ from torch import Tensor
 from innverse import physics
 from innverse.metrics.calibration import SBC, counts_p, haar, holm, rank_test
 from innverse.solvers.posterior.adapt import TARGET, DualAveraging
+from innverse.solvers.posterior.few_data import FewData, gram_matrix
 from innverse.solvers.posterior.hmc import leapfrog, move
 from innverse.solvers.posterior.latent import LatentTarget
 from innverse.solvers.posterior.likelihood import log_of_count, poisson, poisson_gaussian
-from innverse.solvers.posterior.metric import (
-    FewData,
-    Flat,
-    Metric,
-    Spectral,
-    diagonal,
-    gram_matrix,
-)
+from innverse.solvers.posterior.metric import Flat, Metric
+from innverse.solvers.posterior.prior_spectrum import filtered
+from innverse.solvers.posterior.spectral import Spectral, diagonal
 from innverse.solvers.posterior.target import Point, Target
 
 from .levels import SHAPE, Levels
@@ -221,8 +217,15 @@ def spectral(target: Target, scale: Tensor, basis: str = "frequencies") -> Spect
     return Spectral(target, scale, a, basis)
 
 
-def few_data(target: Target, scale: Tensor) -> FewData:
-    return FewData(target, scale, gram_matrix(target.physics, target.y[:1]))
+def few_data(target: Target, scale: Tensor, spectrum: Tensor | None = None) -> FewData:
+    def spread(x: Tensor) -> Tensor:
+        return x if spectrum is None else filtered(x, 1 / spectrum)
+
+    physics = getattr(target.physics, "physics", target.physics)  # without weights of items
+    return FewData(target, scale, gram_matrix(physics, target.y[:1], spread), spectrum)
+
+
+SPECTRUM = torch.tensor([[0.2, 0.5, 1.0], [0.5, 0.6, 0.9], [1.0, 0.8, 0.9], [0.5, 0.6, 0.9]])
 
 
 def latent(n: int, seed: int = 0):
@@ -252,6 +255,11 @@ MADE = {
     "photons": photons,
     "blur in frequencies": functools.partial(with_metric, BLUR, spectral),
     "few data": functools.partial(with_metric, OPERATORS["matrix"], few_data),
+    "few data, by frequency": functools.partial(
+        with_metric,
+        OPERATORS["matrix"],
+        functools.partial(few_data, spectrum=SPECTRUM.double()[None]),
+    ),
     "latent space": latent,
     "not linear": saturated,
 }

@@ -6,17 +6,23 @@ import pytest
 import torch
 from torch import Tensor
 
+from gaussian_prior import S as WIDTH
+from gaussian_prior import gaussian_prior
 from innverse import physics
 from innverse.solvers.posterior.adapt import ROUND, Lengths
+from innverse.solvers.posterior.choose_metric import metric_for
 from innverse.solvers.posterior.conditioning import condition, curvatures
+from innverse.solvers.posterior.few_data import FewData
 from innverse.solvers.posterior.hmc import leapfrog, move
-from innverse.solvers.posterior.metric import FewData, Flat, Metric, Spectral, diagonal, metric_for
+from innverse.solvers.posterior.metric import Flat, Metric
+from innverse.solvers.posterior.prior_spectrum import filtered, prior_spectrum
 from innverse.solvers.posterior.randomness import Streams
+from innverse.solvers.posterior.spectral import Spectral, diagonal
 from innverse.solvers.posterior.start import apart
 from innverse.solvers.posterior.target import Target
 
 from .levels import SHAPE
-from .test_hmc import SIGMA, Gaussian, matrix_of, problem
+from .test_hmc import SIGMA, SPECTRUM, Gaussian, few_data, matrix_of, problem
 
 S = 0.2
 
@@ -52,6 +58,7 @@ def kinds(operator):
     yield metric_for(target, like)(target, scales())
     for basis in ("frequencies", "pixels"):
         yield Spectral(target, scales(), diagonal(target, like, basis), basis)
+    yield few_data(target, scales(), SPECTRUM.double()[None])
     yield Metric(target, scales())
 
 
@@ -92,8 +99,40 @@ def test_few_data_and_closed_forms_are_the_metric_itself():
         assert torch.allclose(chosen.velocity(p), exact.velocity(p), rtol=1e-4, atol=1e-7)
 
 
+def test_few_data_know_the_curvature_of_the_prior_by_frequency():
+    target, p = target_of(OPERATORS["matrix"]), torch.randn(2, *SHAPE).double()
+    spectrum = SPECTRUM.double()[None]
+    a = matrix_of(lambda e: target.physics.A(e.view(1, *SHAPE)).flatten(), 16)
+    prior = matrix_of(lambda e: filtered(e.view(1, *SHAPE), spectrum).flatten(), 16)
+    want = torch.linalg.solve(a.T @ a / S**2 + prior / SIGMA**2, p.flatten(1).T).T
+    found = few_data(target, scales(), spectrum).velocity(p)
+    assert torch.allclose(found.flatten(1), want, rtol=1e-6, atol=1e-9)
+
+
+def test_curvature_of_the_prior_by_frequency():
+    prior, like = gaussian_prior(), torch.zeros(2, 1, 16, 12)
+    spectrum = prior_spectrum(prior.at(0.4), like)
+    assert spectrum.shape == (1, 16, 7)
+    want = 0.4**2 / (0.4**2 + WIDTH**2)  # that of N(0, 0.4^2) alone is 1
+    assert float(spectrum.mean()) == pytest.approx(want, rel=0.1)
+    assert (spectrum / want - 1).abs().max() < 0.6  # of 16 draws, and 9 frequencies
+    assert prior_spectrum(gaussian_prior(noise_conditional=False), like) is None
+    assert prior_spectrum(prior.at(torch.tensor([[0.1], [0.2]])), like) is None
+
+
+def test_few_data_take_the_curvature_of_the_prior_at_each_level():
+    prior, like = gaussian_prior(), torch.zeros(2, 1, 8, 8)
+    operator = physics.MatrixPhysics(torch.eye(6, 64), (1, 8, 8))
+    y, s = torch.zeros(2, 6), torch.full((2,), S)
+    make = metric_for(Target(prior.at(0.4), operator, y, s), like)
+    for level in (0.4, 0.1):
+        metric = make(Target(prior.at(level), operator, y, s), torch.full((2,), level))
+        want = level**2 / (level**2 + WIDTH**2)
+        assert float(metric.spectrum.mean()) == pytest.approx(want, rel=0.2)
+
+
 def test_many_data_take_a_diagonal_that_is_near(monkeypatch):
-    monkeypatch.setattr("innverse.solvers.posterior.metric._MOST_DATA", 0)
+    monkeypatch.setattr("innverse.solvers.posterior.few_data._MOST_DATA", 0)
     like = torch.zeros(2, *SHAPE, dtype=torch.float64)
     for name in ("blur", "a mask by functions"):
         target = target_of(OPERATORS[name])

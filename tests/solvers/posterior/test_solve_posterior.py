@@ -49,7 +49,7 @@ def test_an_item_gets_the_same_draws_alone_and_in_a_batch():
 
 
 def test_the_scale_of_a_density_without_levels_is_its_steepest():
-    from innverse.solvers.posterior.metric import steepest_scale
+    from innverse.solvers.posterior.choose_metric import steepest_scale
 
     prior = Gaussian()
     u = prior.sample(2, torch.Generator().manual_seed(0))

@@ -22,8 +22,8 @@ from ...physics import Blur, GaussianNoise, LinearPhysics, MatrixPhysics, Whiten
 from ...physics.base import TightFrame
 from ...protocols import noise_range
 from ..problem import Problem
+from .few_data import gram_matrix
 from .likelihood import of_noise
-from .metric import gram_matrix
 from .target import Point, Target
 
 _MARGIN = 1.01  # of s over sigma0 ||A||: the noise that is left must not vanish

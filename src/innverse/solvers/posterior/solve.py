@@ -30,6 +30,7 @@ from ..reconstruction import Reconstruction
 from .adapt import ROUND, first_step
 from .chains import Chains
 from .checkpoint import Keeper
+from .choose_metric import metric_for, scale_of
 from .clean import CleanMoments, highest_level, through_noisy
 from .conditioning import STEPS, condition, curvatures
 from .hmc import Move
@@ -37,7 +38,7 @@ from .latent import LatentTarget
 from .likelihood import likelihood_of
 from .many import PAIR, by_workers
 from .memory import check_memory
-from .metric import Flat, Kinetic, metric_for, scale_of
+from .metric import Flat, Kinetic
 from .randomness import Streams
 from .sampled import Sampled
 from .start import begin, levels, reconstruction

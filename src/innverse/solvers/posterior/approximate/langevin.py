@@ -27,8 +27,9 @@ from ...levels import priors_at
 from ...needs import check_density, check_noise
 from ...problem import Problem
 from ...reconstruction import Reconstruction
+from ..choose_metric import steepest_scale
 from ..hmc import leapfrog
-from ..metric import Metric, steepest_scale
+from ..metric import Metric
 from ..randomness import Streams
 from .side_by_side import repeated, side_by_side, summary
 

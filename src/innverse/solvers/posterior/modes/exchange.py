@@ -25,7 +25,7 @@ from ...problem import Problem
 from ...reconstruction import Reconstruction
 from ..adapt import DualAveraging, first_step
 from ..chains import transition
-from ..metric import metric_for
+from ..choose_metric import metric_for
 from ..randomness import Streams
 from ..start import begin, reconstruction
 from ..target import Point, Target

@@ -32,7 +32,8 @@ from ...reconstruction import Reconstruction
 from ...solve import check_init, checked
 from ..adapt import DualAveraging, first_step
 from ..chains import transition
-from ..metric import Metric, scale_of
+from ..choose_metric import scale_of
+from ..metric import Metric
 from ..randomness import Streams
 from ..start import begin, reconstruction
 from ..verdict import ALIKE

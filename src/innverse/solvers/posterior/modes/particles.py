@@ -10,7 +10,7 @@ from torch import Tensor
 from ....errors import InputError
 from ..adapt import TARGET
 from ..chains import transition
-from ..metric import metric_for
+from ..choose_metric import metric_for
 from ..randomness import Streams
 from ..target import Target
 from .setting import length

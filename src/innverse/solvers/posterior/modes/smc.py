@@ -21,7 +21,7 @@ from ...levels import priors_at
 from ...needs import check_density, check_noise
 from ...problem import Problem
 from ...reconstruction import Reconstruction
-from ..metric import scale_of
+from ..choose_metric import scale_of
 from ..randomness import Streams
 from .constant import log_constant
 from .particles import Particles
