@@ -121,6 +121,44 @@ def test_several_sets_have_an_exact_adjoint(complex_image):
     assert float((one - other).abs()) < 1e-10 * float(physics.A(x).norm() * y.norm())
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_scan_of_a_body_that_folds_gets_two_sets(tmp_path, every):
+    h5py = pytest.importorskip("h5py")
+    g = torch.Generator().manual_seed(0)
+    for name, k in (("wide", folded()), ("inside", noisy(0))):
+        noise = 1e-2 * torch.randn(k.shape, dtype=k.dtype, generator=g)
+        with h5py.File(tmp_path / name, "w") as file:
+            file["kspace"] = (k + noise).to(torch.complex64)[None].numpy()
+    wide, inside = (NamedMRI(every=every).scan(tmp_path / n) for n in ("wide", "inside"))
+    assert wide.physics.image_shape == (4, H, W) and "folds" in wide.notes[-1]
+    assert inside.physics.image_shape == (2, H, W) and len(inside.notes) == 1
+    one = NamedMRI(every=every, sets=1, complex_image=False).scan(tmp_path / "wide")
+    assert one.physics.image_shape == (1, H, W) and one.physics.advice["strength"] == 10
+    with pytest.raises(InnverseError, match="sets=2: only espirit"):
+        NamedMRI(sets=2, sensitivities="walsh").scan(tmp_path / "wide")
+
+
+def test_half_of_k_space_is_completed_by_a_real_image(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["kspace"] = (noisy(1e-2) * (torch.arange(W) < 28)).to(torch.complex64)[None].numpy()
+    scan = NamedMRI(calibration=12).scan(tmp_path / "part.h5")
+    assert scan.physics.image_shape[0] in (1, 2) and not scan.physics.complex_image
+
+
+def test_pictures_are_what_coils_see_of_all_sets():
+    g = torch.Generator().manual_seed(0)
+    maps, _ = espirit_maps(folded(), 24, phase=True, sets=2)
+    for complex_image, channels in ((False, 2), (True, 4)):
+        physics = MRI(maps, torch.ones(H, W), complex_image)
+        x = torch.randn(3, channels, H, W, generator=g, dtype=torch.float64)
+        want = physics.coil_images(x).abs().square().sum(1, keepdim=True).sqrt()
+        torch.testing.assert_close(physics.as_picture(x), want)
+    one = MRI(maps[0], torch.ones(H, W))
+    x = torch.randn(3, 1, H, W, generator=g, dtype=torch.float64)
+    assert torch.equal(one.as_picture(x), x)  # real ones may be negative
+
+
 def test_the_command_takes_them_by_name(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "head.h5", "w") as file:

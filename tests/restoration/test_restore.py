@@ -136,9 +136,25 @@ def test_colour_under_a_gray_prior_is_solved_channel_by_channel(prior):
         steps=40,
     )  # fmt: skip
     assert s.image.shape == x.shape and (s.image - x).square().mean() < 1e-2
-    with pytest.raises(ShapeError, match="3 channels but the prior knows 1"):
-        y = physics.build("fourier", (3, 16, 16)).A(x[None])
-        restore(y, "fourier", image_shape=(3, 16, 16), prior=prior)
+    # operators that see all channels together are solved for all together
+    fourier = physics.build("fourier", (3, 16, 16))
+    y = fourier.A(x[None])
+    (t,) = restore(y, "fourier", image_shape=(3, 16, 16), prior=prior, method="map", steps=40)
+    assert t.image.shape == x.shape
+    assert (fourier.A(t.image[None]) - y).square().mean() < 1e-3 * y.square().mean()
+
+
+def test_a_complex_image_under_a_gray_prior(prior, tmp_path):
+    """Its parts are solved together, and what is looked at is its magnitude."""
+    op = physics.SubsampledFourier(torch.ones(16, 16), complex_image=True, noise=0.01)
+    x = torch.cat((picture(), 0.5 * picture() - 0.4))
+    restored = restore(op(x[None]), op, prior=prior, method="map", steps=40, out=tmp_path)[0]
+    assert (restored.image - x).square().mean() < 1e-3
+    shown = np.asarray(PIL.Image.open(tmp_path / "result.png")) / 255
+    assert np.allclose(shown, x.norm(dim=0).clamp(0, 1), atol=0.08)
+    colour = flows.build("glow", (3, 16, 16), levels=1, steps=1, hidden=4, noise=(0.01, 0.4))
+    with pytest.raises(ShapeError, match="2 channels but the prior knows 3"):
+        restore(op(x[None]), op, prior=colour.eval())
 
 
 def kept_median(r):

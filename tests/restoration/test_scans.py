@@ -211,8 +211,8 @@ def test_one_of_several_arrays_is_called_kspace_or_named(tmp_path):
     assert np.allclose(read_kspace(tmp_path / "a.mat:one").values, k[None, :1])
     for name in ("a.mat:maps", "a.npy"):
         (found,) = restore(tmp_path / name, "mri", method="tv", steps=2)
-        assert found.image.shape == (1, H, W)
-    with pytest.raises(InnverseError, match="behind it is 1x32x28, not 1x8x8"):
+        assert found.image.shape == (2, H, W)
+    with pytest.raises(InnverseError, match="behind it is 2x32x28, not 1x8x8"):
         restore(tmp_path / "a.npy", "mri", method="tv", image_shape=(1, 8, 8))
 
 
@@ -258,7 +258,7 @@ def test_what_is_read_out_beyond_the_picture_is_cut_off(tmp_path):
     image[:, H // 2 : H // 2 + H] = ifft(k)
     write_kspace(tmp_path / "wide.h5", fft(image).numpy(), reconstruction_rss=np.zeros((1, H, W)))
     scan = NamedMRI(calibration=12).scan(tmp_path / "wide.h5")
-    assert scan.physics.image_shape == (1, H, W)
+    assert scan.physics.image_shape == (2, H, W)
     assert torch.allclose(scan.unit * as_complex(scan.y)[0], k, atol=1e-4)
 
 

@@ -438,7 +438,7 @@ ABSURD = {
     "penalty": ["l3", 2],
     "optimizer": ["sgd", 1],
     "basis": ["sine", 1],
-    "consistent": ["yes", 2],
+    "consistency": [-1.0, float("inf"), "much"],
     "logdet": ["yes", 2],
     "of": ["dirty", 1],
     "space": ["outer", 1],

@@ -34,7 +34,7 @@ def test_thirty_steps_end_where_many_more_do():
     assert (solved(physics, 30, churn=0.0) - many).abs().max() < 5e-3
 
 
-def test_the_data_may_have_the_last_word():
+def test_the_data_may_be_averaged_in():
     """As if the denoised picture v were measured as well, with twice the noise of the data."""
     mask = (torch.arange(64).view(1, 1, 8, 8) % 2).float()
     physics = P.Inpainting(mask, noise=0.02)
@@ -42,7 +42,7 @@ def test_the_data_may_have_the_last_word():
     y = physics(x, torch.Generator().manual_seed(1))
     v = solve(y, physics, gaussian_prior(), "pnp")
     assert (v.noise_ratio <= 1).all()  # else the data had a say already
-    found = solve(y, physics, gaussian_prior(), "pnp", consistent=True).x
+    found = solve(y, physics, gaussian_prior(), "pnp", consistency=4.0).x
     torch.testing.assert_close(found, (mask * y + v.x / 4) / (mask + 1 / 4), atol=1e-5, rtol=0)
 
 
@@ -50,11 +50,11 @@ def test_an_estimated_operator_says_how_strongly_the_prior_is_held():
     physics = P.Blur(P.gaussian_kernel(1.0), noise=0.01, image_shape=(1, 8, 8))
     y = physics(torch.full((1, 1, 8, 8), 0.5), torch.Generator().manual_seed(0))
     plain = solve(y, physics, gaussian_prior())
-    assert "estimated" not in plain.reason and not plain.options["consistent"]
-    physics.advice = {"strength": 3.0, "consistent": True}
+    assert "estimated" not in plain.reason and not plain.options["consistency"]
+    physics.advice = {"strength": 3.0, "consistency": 2.0}
     found = solve(y, physics, gaussian_prior())
     assert found.method == "pnp" and "estimated" in found.reason
-    assert (found.options["strength"], found.options["consistent"]) == (3.0, True)
+    assert (found.options["strength"], found.options["consistency"]) == (3.0, 2.0)
     assert solve(y, physics, gaussian_prior(), strength=1.0).options["strength"] == 1.0
 
 

@@ -114,6 +114,12 @@ class LinearPhysics(Shown, nn.Module):
         """The picture that one looks at without a prior; `A_dagger` where there is nothing usual."""
         return self.A_dagger(y)
 
+    def as_picture(self, x: Tensor) -> Tensor:
+        """What one looks at of images (B, C, H, W): themselves, or the magnitude of complex ones, real
+        parts first, (B, 1, H, W)."""
+        is_complex = getattr(self, "complex_image", False)
+        return torch.linalg.vector_norm(x, dim=1, keepdim=True) if is_complex else x
+
     def doubts(self, y: Tensor) -> list[str]:
         """What in a measurement speaks against this operator, in words."""
         return []

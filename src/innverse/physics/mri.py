@@ -100,6 +100,17 @@ class MRI(KSpace):
         """The coils put together, what was not measured taken for zero."""
         return self.A_adjoint(y)
 
+    def as_picture(self, x: Tensor) -> Tensor:
+        """Real images; of others what the coils see of them, as their root sum of squares."""
+        if self.known_shape[0] == 1:
+            return x
+        s = self._coils(x)
+        s = s if s.ndim == 4 else s[None]
+        among_sets = torch.einsum("ajhw, bjhw -> abhw", s.conj(), s)  # instead of all coil images
+        image = as_complex(x) if self.complex_image else x.to(s.dtype)
+        power = torch.einsum("nahw, abhw, nbhw -> nhw", image.conj(), among_sets, image)
+        return power.real.clamp_min(0).sqrt()[:, None]
+
     def _coils(self, like: Tensor) -> Tensor:
         return torch.view_as_complex(self.sensitivities.to(like.dtype))
 
@@ -167,8 +178,11 @@ WALSH, ESPIRIT = "walsh", "espirit"  # ways to estimate sensitivities
 # In units of a white pixel. The phase is that of the middle of k-space: where it turns faster, the real
 # image is negative.
 _REAL_IMAGES, _COMPLEX_IMAGES = (-0.5, 1.5), (-1.5, 1.5)
-# of a head (benchmarks/restoration.py --only mri --tune)
-_ADVICE = {"strength": 10.0, "consistent": True}
+# Of a head (benchmarks/restoration.py --only mri --tune): what real images do not tell of it is more
+# than the noise, and the prior is held stronger for it.
+_ADVICE_REAL, _ADVICE_COMPLEX = {"strength": 10.0, "consistency": 4.0}, {"consistency": 1.0}
+_FAINT = 0.025  # noise of a coil, of a white pixel, below which the data are worth this consistency
+_FOLDED = 0.8  # second eigenvalue, from which a place is one of two that share a pixel
 _LEAST = 8  # lines around the middle, below which sensitivities cannot be told
 
 
@@ -193,10 +207,16 @@ class NamedMRI(NamedFourier):
         1,
         "Of a file only every so many-th measured line, besides the middle; all are the reference.",
     )
+    sets: int | None = whole(
+        None, "Of sensitivities by espirit; 2 of a body wider than the field of view, which folds.",
+        1, 2,
+        auto="what explains more of a file",
+    )  # fmt: skip
     slice: int | None = whole(None, "Of a file with several, from 0.", low=0, auto="the middle")
-    complex_image: bool = switch(
-        False, "Images have a phase of their own, two channels, instead of that of the middle."
-    )
+    complex_image: bool | None = switch(
+        None, "Images have a phase of their own, two channels, besides that of the middle.",
+        auto="of a file whose lines lie on both sides of the middle",
+    )  # fmt: skip
     unit: float | None = real(
         None, "Magnitude of a pixel that is shown white, of a file.", above=0, auto="its brightest"
     )
@@ -223,28 +243,34 @@ class NamedMRI(NamedFourier):
         kept = _thinned(lines, self.every, self.calibration)
         mask = (kept & (k != 0).any(0)).to(torch.float32)
         thin = k * mask
-        s = self._sensitivities()
-        found = self._estimated(thin, mask, path) if s is None else [s]
-        if found[0].shape != k.shape:
+        given = self._sensitivities()
+        found = self._estimated(thin, mask, path) if given is None else [given]
+        if found[0].shape[-3:] != k.shape:
             raise ShapeError(
                 f"the sensitivities {tuple(found[0].shape)} do not fit the k-space of {path}, "
                 f"{coils} coils of {height}x{width}"
             )
+        # of complex images too much may be open to tell
+        s = min(found, key=lambda s: float(_unexplained(MRI(s, mask), thin).norm()))
+        parts = self.complex_image
+        parts = _on_both_sides(lines) if parts is None else parts
         unit = self.unit or float(root_sum_of_squares(thin[None]).flatten().quantile(0.999))
-        ways = [MRI(s, mask, self.complex_image) for s in found]
-        unexplained, physics = min(
-            ((_unexplained(way, thin), way) for way in ways), key=lambda pair: pair[0].norm()
-        )
-        physics.image_range = _COMPLEX_IMAGES if self.complex_image else _REAL_IMAGES
-        physics.advice = _ADVICE
-        s = torch.view_as_complex(physics.sensitivities)
-        sigma = torch.maximum(_noise_of_coils(thin), unexplained)
-        physics.noise = GaussianNoise(torch.cat((sigma, sigma)).view(-1, 1, 1) / unit)
-        everything = MRI(s, (k != 0).any(0), self.complex_image)
+        physics = MRI(s, mask, parts)
+        physics.image_range = _COMPLEX_IMAGES if parts else _REAL_IMAGES
+        sigma = torch.maximum(_noise_of_coils(thin), _unexplained(physics, thin)) / unit
+        physics.noise = GaussianNoise(torch.cat((sigma, sigma)).view(-1, 1, 1))
+        faint = bool(sigma.mean() < _FAINT)
+        physics.advice = (_ADVICE_COMPLEX if faint else {}) if parts else _ADVICE_REAL
+        everything = MRI(s, (k != 0).any(0), parts)
         full = everything.classical(as_channels(k[None] / unit)) if self.every > 1 else None
         notes = [
             f"{int(mask.any(0).sum())} of {width} lines are used, of {int(lines.sum())} measured"
         ]
+        if s.ndim == 4 and given is None:
+            notes.append(
+                "the body is wider than the field of view and folds: two images, each with coils of "
+                "its own (sets=2), of which the picture is the root sum of squares"
+            )
         return Scan(as_channels(thin[None] / unit), physics, unit, full, notes)
 
     def _estimated(self, kspace: Tensor, mask: Tensor, path: Path) -> list[Tensor]:
@@ -257,12 +283,17 @@ class NamedMRI(NamedFourier):
                 f"measured, too few to estimate how the coils see: it takes {_LEAST}, or the "
                 "option sensitivities"
             )
-        real, found = not self.complex_image, []
-        if self.sensitivities != ESPIRIT:
-            found.append(estimate_sensitivities(kspace, block, phase=real))
+        if self.sets == 2 and self.sensitivities == WALSH:
+            raise UsageError("sets=2: only espirit tells two sets of sensitivities apart")
+        found = []  # with the phase of the middle: what complex images have besides is smooth
+        if self.sensitivities != ESPIRIT and self.sets != 2:
+            found.append(estimate_sensitivities(kspace, block, phase=True))
         if self.sensitivities != WALSH:
-            # what no coil saw would be made up by a prior: there the maps go on
-            found.append(espirit_maps(kspace, block, phase=real, crop=0.0)[0])
+            maps, eigenvalues = espirit_maps(kspace, block, phase=True, crop=0.0, sets=2)
+            # what no coil saw would be made up by a prior: there the first set goes on
+            second = torch.where(eigenvalues[1] >= _FOLDED, maps[1], 0)
+            both = maps[0], torch.stack((maps[0], second))
+            found += both if self.sets is None else [both[self.sets - 1]]
         return found
 
     def _sensitivities(self) -> Tensor | None:
@@ -302,6 +333,14 @@ def _unexplained(physics: MRI, kspace: Tensor) -> Tensor:
     x = physics.solve_normal(like, 1e-3, tol=1e-2, max_iter=100)
     rest = as_complex(y - physics.A(x))[0].abs().square().sum((1, 2))
     return (rest * physics.coils / (count * free)).sqrt()
+
+
+def _on_both_sides(lines: Tensor) -> bool:
+    """Whether the measured ``lines`` (W,) reach about as far before the middle as behind. What lies on
+    one side only is completed by the other, if images are real."""
+    at = lines.nonzero().flatten() - len(lines) // 2
+    before, behind = -int(at[0]), int(at[-1]) + 1
+    return min(before, behind) > 0.8 * max(before, behind)
 
 
 def _check_middle(k: Tensor, path: Path) -> None:

@@ -63,8 +63,8 @@ class Measured:
         return self.unit(self.image(y))
 
     def unit(self, x: Tensor) -> Tensor:
-        """Values as black and white at 0 and 1."""
-        return to_unit(x, self.x_range)
+        """The picture of images (N, C, H, W), black and white at 0 and 1."""
+        return to_unit(self.physics.as_picture(x), self.x_range)
 
 
 @dataclass
@@ -298,12 +298,12 @@ def _measurement(
         )
     y = y.reshape(1, *want)
     check_measurement(y)
-    if known != shape[0]:
-        if not physics.acts_per_channel:
-            raise ShapeError(
-                f"{job.label}: the image has {shape[0]} channels but the prior knows {known}; "
-                "give another prior"
-            )
+    if known not in (1, shape[0]):
+        raise ShapeError(
+            f"{job.label}: the image has {shape[0]} channels but the prior knows {known}; "
+            "give another prior"
+        )
+    if known != shape[0] and physics.acts_per_channel:
         y = _planes(job, y, name, known)
         physics = setting.physics((1, *shape[1:]))
     x_range = setting.x_range

@@ -8,7 +8,9 @@ import torch
 
 from ..errors import UsageError
 from ..options import OptionError
+from ..solvers import EachChannel
 from ..zoo import load, names
+from .jobs import Measured
 
 _GRAY, _COLOR = "natural-gray", "natural-color"
 
@@ -46,6 +48,14 @@ class Priors:
         if len(shape) != 3:
             raise OptionError("prior", f" {name} is no model of images; choose another")
         return name, shape[0]
+
+    def of(self, measured: Measured) -> Any:
+        """The model for a measurement: one of gray images for every channel, where images have several
+        that are solved together, as the parts of complex numbers are. None without priors."""
+        model, shape = self.loaded.get(measured.prior), measured.physics.image_shape
+        if model is None or shape is None or model.shape[0] != 1 or shape[0] == 1:
+            return model
+        return EachChannel(model, shape[0])
 
     def _default(self, channels: int) -> str:
         for name in (_COLOR, _GRAY) if channels == 3 else (_GRAY,):

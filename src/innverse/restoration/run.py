@@ -238,7 +238,7 @@ def _other(
     name: str, measured: Measured, priors: Priors, call: dict[str, Any], device, progress
 ) -> Reconstruction:
     """What another method finds, with its usual options."""
-    prior = priors.loaded.get(measured.prior) if METHODS[name].uses_prior else None
+    prior = priors.of(measured) if METHODS[name].uses_prior else None
     shared = {key: call[key] for key in ("noise", "x_range") if key in call}
     seed = {"seed": call["seed"]} if "seed" in call and "seed" in METHODS[name].declared else {}
     with warnings.catch_warnings():
@@ -267,7 +267,7 @@ def _batches(
             groups.setdefault(key, []).append(job)
     batches: list[tuple[list[Job], str]] = []
     for (name, _, shape, *_), members in groups.items():
-        flow = priors.loaded.get(name)
+        flow = priors.of(members[0].known)
         way = _way(members[0], flow, asked) if method == AUTO else method
         plane = shape[-2] * shape[-1]
         if plane > _MOST_PIXELS and not _tiles(members[0], way):
@@ -325,8 +325,7 @@ def _solve(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SolveWarning)  # they are in the notes
-            prior = priors.loaded.get(measured[0].prior)
-            result = by(y, measured[0].physics.to(device), prior, **call)
+            result = by(y, measured[0].physics.to(device), priors.of(measured[0]), **call)
     except UsageError:
         raise
     except (InnverseError, MemoryError, RuntimeError) as error:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..catalog import Method
 from ..errors import UsageError
-from ..options import LEVEL, array, real, switch, whole
+from ..options import LEVEL, array, real, whole
 from ..physics.noise import randn
 from ..protocols import noise_range
 from ..shapes import wide
@@ -32,7 +32,6 @@ from .tiling import code_untiled, denoise_tiled
 
 FIRST_SIGMA = 0.3
 MOMENTUM = 0.4
-TWICE_THE_NOISE = 1 / 4  # weight of a picture with twice the noise of the data, beside these
 # Of conjugate gradients, at the first and the last step: noise that is added next hides more than that.
 ROUGH, FINE = 1e-4, 1e-6
 
@@ -57,10 +56,12 @@ class PlugAndPlay(Method):
         high=10,
     )
     views: int = whole(4, "Views that the last denoising averages.", 1, 16)
-    consistent: bool = switch(
-        False,
-        "The data have the last word: the denoised picture counts as one with twice their noise. "
-        "What comes out agrees more with them, and has more of their noise.",
+    consistency: float = real(
+        0.0,
+        "Weight of the data against the denoised picture when both are averaged in the end. What comes "
+        "out agrees more with the data, and has more of their noise.",
+        low=0,
+        high=1e6,
     )
     init: Tensor | None = array(None, "Latents (B, ...) or images (B, C, H, W) to begin with.")
     tile: int | str | None = whole(
@@ -79,7 +80,7 @@ class PlugAndPlay(Method):
         """Whether nothing asks for the iteration where one step would do."""
         usual = all(
             getattr(self, name) == self.declared[name].default
-            for name in ("strength", "churn", "consistent")
+            for name in ("strength", "churn", "consistency")
         )
         return self.sigma is None and self.init is None and usual
 
@@ -133,9 +134,9 @@ class PlugAndPlay(Method):
             change = (new - v).flatten(1).norm(dim=1) / new.flatten(1).norm(dim=1).clamp_min(1e-12)
             v = new
             trace.append({"sigma": level, "change": change, "residual": problem.residual(v)})
-        if self.consistent:
+        if self.consistency:
             with torch.no_grad():
-                v = _nearest(problem, aty, v, torch.full_like(noise, TWICE_THE_NOISE))
+                v = _nearest(problem, aty, v, torch.full_like(noise, 1 / self.consistency))
         v = _agree_with_data(problem, v, noise, level, self.strength)
         v = _as_near_as_the_noise(problem, v, noise, level, self.strength)
         calm = change < 0.05
