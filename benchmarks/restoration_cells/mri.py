@@ -29,7 +29,7 @@ from torch import Tensor
 
 from innverse.physics import MRI
 from innverse.physics.fourier import as_complex
-from innverse.physics.mri import NamedMRI
+from innverse.physics.mri import ADVICE_COMPLEX, ADVICE_REAL, NamedMRI
 from innverse.physics.scan import Scan
 from innverse.studies import tasks
 
@@ -48,7 +48,7 @@ COILS = {
 TRUE = "head-complex-2"  # explains most of the data
 THINNED = {f"mri-every-{n}": n for n in (2, 4)}
 PNP, TV = "zoo prior, pnp", "total variation"
-STRENGTH, USUAL = 10.0, 0.25  # of real images, and of complex ones
+USUAL = 0.25  # strength, where nothing else is advised
 STRENGTHS = (0.1, 0.25, 1.0, 3.0, 10.0, 30.0)
 LEFT_OUT = slice(3, None, 6)  # of the kept lines beside the middle
 
@@ -64,9 +64,11 @@ WAYS = {
 }
 
 
-def advised(complex_image: bool, strength: float, steps: int = 30) -> Way:
-    """As the operator of a scan advises."""
-    return plug_and_play(ZOO, strength, steps, consistency=1.0 if complex_image else 4.0)
+def advised(complex_image: bool, strength: float | None = None, steps: int = 30) -> Way:
+    """As the operator of a scan with little noise advises."""
+    advice = dict(ADVICE_COMPLEX if complex_image else ADVICE_REAL)
+    usual = advice.pop("strength", USUAL)
+    return plug_and_play(ZOO, usual if strength is None else strength, steps, **advice)
 
 
 def rows(setting: Setting) -> Rows:
@@ -83,8 +85,7 @@ def rows(setting: Setting) -> Rows:
         )
     if setting.data is not None and (setting.data / HEAD).exists():
         for (task, every), (dataset, coils) in itertools.product(THINNED.items(), COILS.items()):
-            kind = coils["complex_image"]
-            ways = WAYS | {PNP: advised(kind, USUAL if kind else STRENGTH)}
+            ways = WAYS | {PNP: advised(coils["complex_image"])}
             ways = {name: _pictured(way) for name, way in ways.items()}
             head = functools.partial(_head, setting, every, coils)
             yield from rows_of(setting, task, dataset, ways, head)

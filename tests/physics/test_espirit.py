@@ -138,6 +138,17 @@ def test_a_scan_of_a_body_that_folds_gets_two_sets(tmp_path, every):
         NamedMRI(sets=2, sensitivities="walsh").scan(tmp_path / "wide")
 
 
+def test_data_of_a_noisy_scan_are_not_averaged_in(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    g = torch.Generator().manual_seed(0)
+    for sigma, consistency in ((1e-3, 1.0), (0.1, 0.0)):
+        k = noisy(0) + sigma * torch.randn(noisy(0).shape, dtype=torch.complex128, generator=g)
+        with h5py.File(tmp_path / f"{sigma}.h5", "w") as file:
+            file["kspace"] = k.to(torch.complex64)[None].numpy()
+        scan = NamedMRI().scan(tmp_path / f"{sigma}.h5")
+        assert scan.physics.advice == {"consistency": consistency}
+
+
 def test_half_of_k_space_is_completed_by_a_real_image(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "part.h5", "w") as file:

@@ -48,7 +48,8 @@ class LinearPhysics(Shown, nn.Module):
         image_range: what a prior of images on [0, 1] sees as black and white, where images are
             signed: `innverse.solve` takes it for ``x_range``. None: 0 and 1.
         advice: options of "pnp" that ``method="auto"`` takes, of operators that a scanner's file gave,
-            estimated or idealised: how much stronger than for the noise alone the prior is held.
+            estimated or idealised: how the prior is held. Where they are, what nothing was measured of
+            lies outside of the body.
         items: of how many items its masks or kernels are; 1 serves any batch.
 
     Example:
@@ -64,7 +65,7 @@ class LinearPhysics(Shown, nn.Module):
 
     image_shape: tuple[int, ...] | None = None
     noise: NoiseModel
-    complex_image: bool  # of operators that have complex images
+    complex_image = False
     direct = False
     measures_images = False
     acts_per_channel = False
@@ -117,8 +118,7 @@ class LinearPhysics(Shown, nn.Module):
     def as_picture(self, x: Tensor) -> Tensor:
         """What one looks at of images (B, C, H, W): themselves, or the magnitude of complex ones, real
         parts first, (B, 1, H, W)."""
-        is_complex = getattr(self, "complex_image", False)
-        return torch.linalg.vector_norm(x, dim=1, keepdim=True) if is_complex else x
+        return torch.linalg.vector_norm(x, dim=1, keepdim=True) if self.complex_image else x
 
     def doubts(self, y: Tensor) -> list[str]:
         """What in a measurement speaks against this operator, in words."""

@@ -32,7 +32,6 @@ class CallablePhysics(LinearPhysics):
         tensor(2.)
     """
 
-    complex_image = False
     guarded = False
 
     def __init__(self, forward, adjoint, image_shape=None, noise=None, name="operator"):

@@ -30,7 +30,6 @@ class MatrixPhysics(LinearPhysics):
     """
 
     matrix: Tensor
-    complex_image = False
 
     def __init__(self, matrix: Tensor, image_shape=None, noise=None):
         matrix = torch.as_tensor(matrix).detach()

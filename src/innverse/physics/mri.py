@@ -101,11 +101,10 @@ class MRI(KSpace):
         return self.A_adjoint(y)
 
     def as_picture(self, x: Tensor) -> Tensor:
-        """Real images; of others what the coils see of them, as their root sum of squares."""
-        if self.known_shape[0] == 1:
-            return x
+        """Of several sets what the coils see of all of them, as their root sum of squares."""
         s = self._coils(x)
-        s = s if s.ndim == 4 else s[None]
+        if s.ndim == 3:
+            return super().as_picture(x)
         among_sets = torch.einsum("ajhw, bjhw -> abhw", s.conj(), s)  # instead of all coil images
         image = as_complex(x) if self.complex_image else x.to(s.dtype)
         power = torch.einsum("nahw, abhw, nbhw -> nhw", image.conj(), among_sets, image)
@@ -180,8 +179,9 @@ WALSH, ESPIRIT = "walsh", "espirit"  # ways to estimate sensitivities
 _REAL_IMAGES, _COMPLEX_IMAGES = (-0.5, 1.5), (-1.5, 1.5)
 # Of a head (benchmarks/restoration.py --only mri --tune): what real images do not tell of it is more
 # than the noise, and the prior is held stronger for it.
-_ADVICE_REAL, _ADVICE_COMPLEX = {"strength": 10.0, "consistency": 4.0}, {"consistency": 1.0}
-_FAINT = 0.025  # noise of a coil, of a white pixel, below which the data are worth this consistency
+ADVICE_REAL, ADVICE_COMPLEX = {"strength": 10.0, "consistency": 4.0}, {"consistency": 1.0}
+ADVICE_NOISY = {"consistency": 0.0}  # of complex images
+_NOISY = 0.025  # of a white pixel, of a coil
 _FOLDED = 0.8  # second eigenvalue, from which a place is one of two that share a pixel
 _LEAST = 8  # lines around the middle, below which sensitivities cannot be told
 
@@ -259,8 +259,8 @@ class NamedMRI(NamedFourier):
         physics.image_range = _COMPLEX_IMAGES if parts else _REAL_IMAGES
         sigma = torch.maximum(_noise_of_coils(thin), _unexplained(physics, thin)) / unit
         physics.noise = GaussianNoise(torch.cat((sigma, sigma)).view(-1, 1, 1))
-        faint = bool(sigma.mean() < _FAINT)
-        physics.advice = (_ADVICE_COMPLEX if faint else {}) if parts else _ADVICE_REAL
+        of_complex = ADVICE_NOISY if float(sigma.mean()) >= _NOISY else ADVICE_COMPLEX
+        physics.advice = of_complex if parts else ADVICE_REAL
         everything = MRI(s, (k != 0).any(0), parts)
         full = everything.classical(as_channels(k[None] / unit)) if self.every > 1 else None
         notes = [

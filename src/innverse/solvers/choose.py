@@ -114,7 +114,7 @@ def _with_levels(problem: Problem, prior: object, cover: Coverage) -> Choice:
         return Choice("pnp", f"{pixels / 1e6:.1f} megapixels, which pnp solves tile by tile")
     if advice := as_given(problem)[1].advice:
         # what such an operator does not see at all is no gap, but lies outside of the body
-        words = "a scanner's operator is estimated or idealised: the prior is held strongly"
+        words = "a scanner's operator is estimated or idealised, and advises how the prior is held"
         return Choice("pnp", words, dict(advice))
     if whole and cover.global_ and not shown(problem):
         words = (

@@ -17,8 +17,7 @@ from innverse.solvers.posterior.hmc import leapfrog, move
 from innverse.solvers.posterior.latent import LatentTarget
 from innverse.solvers.posterior.likelihood import log_of_count, poisson, poisson_gaussian
 from innverse.solvers.posterior.metric import Flat, Metric
-from innverse.solvers.posterior.prior_spectrum import filtered
-from innverse.solvers.posterior.spectral import Spectral, diagonal
+from innverse.solvers.posterior.spectral import Spectral, diagonal, filtered
 from innverse.solvers.posterior.target import Point, Target
 
 from .levels import SHAPE, Levels

@@ -15,9 +15,9 @@ from innverse.solvers.posterior.conditioning import condition, curvatures
 from innverse.solvers.posterior.few_data import FewData
 from innverse.solvers.posterior.hmc import leapfrog, move
 from innverse.solvers.posterior.metric import Flat, Metric
-from innverse.solvers.posterior.prior_spectrum import filtered, prior_spectrum
+from innverse.solvers.posterior.prior_spectrum import prior_spectrum
 from innverse.solvers.posterior.randomness import Streams
-from innverse.solvers.posterior.spectral import Spectral, diagonal
+from innverse.solvers.posterior.spectral import Spectral, diagonal, filtered
 from innverse.solvers.posterior.start import apart
 from innverse.solvers.posterior.target import Target
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ...physics import LinearPhysics, Whitened
-from .metric import Metric, add_inside, beside, put_inside
-from .prior_spectrum import filtered, level_of, prior_spectrum
+from .metric import Metric, beside, put_inside
+from .prior_spectrum import level_of, prior_spectrum
+from .spectral import filtered
 from .target import Target
 
 _MOST_DATA = 4096  # values, beyond which a matrix of their products takes more than seconds
@@ -55,10 +56,7 @@ class FewData(Metric):
             mine = self._which == i
             solved[mine] = torch.cholesky_solve(rows[mine].T, factor).T
         back = physics.A_adjoint(solved.to(seen).view_as(seen))
-        if self.spectrum is None:
-            v = add_inside(v, -back)
-        else:
-            v = v - self._spread(put_inside(torch.zeros_like(p), back))
+        v = v - self._spread(put_inside(torch.zeros_like(p), back))
         return v * beside(self.scale, p).square()
 
     def _spread(self, p: Tensor) -> Tensor:

@@ -44,9 +44,3 @@ def prior_spectrum(density, like: Tensor) -> Tensor | None:
     around = F.avg_pool2d(F.pad(power[None], (1, 1, 1, 1), mode="circular"), 3, 1)[0]
     spectrum = (around * level**2 / _DRAWS).clamp_min(_LEAST)[..., : like.shape[3] // 2 + 1]
     return spectrum if bool(torch.isfinite(spectrum).all()) else None
-
-
-def filtered(x: Tensor, weights: Tensor) -> Tensor:
-    """Images (N, C, H, W) with their frequencies weighted (C, H, W // 2 + 1)."""
-    there = torch.fft.rfft2(x.contiguous(), norm="ortho")
-    return torch.fft.irfft2(weights * there, s=x.shape[-2:], norm="ortho")

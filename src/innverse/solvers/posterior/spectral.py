@@ -42,6 +42,12 @@ BASES: dict[str, tuple[Callable, Callable]] = {
 }
 
 
+def filtered(x: Tensor, weights: Tensor) -> Tensor:
+    """Images (N, C, H, W) with their frequencies weighted (C, H, W // 2 + 1)."""
+    to, back = BASES["frequencies"]
+    return back(weights * to(x), x.shape)
+
+
 @torch.no_grad()
 def diagonal(target: Target, like: Tensor, basis: str) -> Tensor:
     """The diagonal of F A^T A F^T (N, ...), >= 0, by ``_PROBES`` random images.
