@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 
@@ -24,6 +25,13 @@ THREADS = os.environ.get("OMP_NUM_THREADS") or "1"
 
 def pytest_configure():
     torch.set_num_threads(int(THREADS))
+    # what `nohup make test &` has its children ignore, tests send
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(autouse=True)
