@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from innverse import flows
-from innverse.accelerate.constant import constant_parameters, remember
+from innverse.accelerate.constant import constant_parameters, remember, varying_inputs
+from innverse.bijections import Chain, ConditionalScale
 
 
 def prior(**options):
@@ -56,6 +57,40 @@ def test_values_and_gradients_are_those_without_the_promise(options, frozen):
         for _ in range(2):
             for a, b in zip(results(), expected, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))
+
+
+def test_a_condition_that_all_items_share_is_folded_into_the_matrices():
+    flow = prior(noise=(0.01, 1.0))
+    chain = next(m for m in flow.modules() if isinstance(m, Chain))
+    one, two = torch.rand(1, 32), torch.rand(2, 32)
+    assert chain._steps.given(one) is chain._steps  # nothing is promised
+    with constant_parameters():
+        folded = chain._steps.given(one.expand(2, -1))
+        assert not any(isinstance(step, ConditionalScale) for step in folded.all)
+        assert len(folded.all) < len(chain._steps.all)
+        assert chain._steps.given(two) is chain._steps  # a level for each item
+        assert chain._steps.given(None) is chain._steps
+        assert chain._steps.given(one.requires_grad_()) is chain._steps
+        with varying_inputs():
+            assert chain._steps.given(one.detach()) is chain._steps
+
+
+def test_levels_of_each_item_and_their_gradients_within_the_promise():
+    flow = prior(noise=(0.01, 1.0)).double()
+    y = torch.rand(2, 3, 8, 8).double()
+
+    def results(levels):
+        sigma = levels.clone().requires_grad_()
+        found = flow.log_prob(y, sigma)
+        return found.detach(), *torch.autograd.grad(found.sum(), sigma)
+
+    for levels in (torch.tensor([0.1, 0.1]).double(), torch.tensor([0.02, 0.5]).double()):
+        expected = results(levels)
+        with constant_parameters(), torch.no_grad():
+            flow.log_prob(y, levels)
+            with torch.enable_grad():
+                for a, b in zip(results(levels), expected, strict=True):
+                    torch.testing.assert_close(a, b)
 
 
 def test_outside_a_change_is_seen():

@@ -59,13 +59,14 @@ def promised() -> bool:
 
 
 def remember(owner: object, given: tuple, make: Callable):
-    """``make()``, or what it gave when ``owner`` asked last with the very same ``given`` objects."""
+    """``make()``, or what it gave when ``owner`` asked last with the very same ``given`` objects, none
+    of which needs a gradient."""
     memory = None if torch.compiler.is_compiling() else _memory.get()
     if memory is None:
         return make()
     tensors = [g for g in given if isinstance(g, torch.Tensor)]
-    if tensors and _varying.get():
-        learning = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    learning = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if learning or (tensors and _varying.get()):  # what is kept has no gradient
         with torch.set_grad_enabled(learning):
             return make()
     found = memory.get(id(owner))

@@ -48,6 +48,11 @@ def _is_linear(layer: object) -> bool:
     return hasattr(layer, "inverse_matrix")
 
 
+def _is_linear_given(layer: object) -> bool:
+    """Whether it is for a condition that all items share: then ``layer.given(c)``."""
+    return hasattr(layer, "given")
+
+
 class Folded:
     """Neighbours run as one matrix; the layers stay who they are."""
 
@@ -77,6 +82,7 @@ class Steps:
         self.all = tuple(_fold(layers))
         self.linear = {i: s for i, s in enumerate(self.all) if _is_linear(s)}
         self._parts = [part for step in self.linear.values() for part in step.parts]
+        self._conditional = [layer for layer in layers if _is_linear_given(layer)]
         self._values: Tensor | None = None
         self._kept: tuple[ByStep, ByStep] | None = None
 
@@ -88,6 +94,20 @@ class Steps:
 
     def inverse(self) -> ByStep:
         return (self.kept() or self._both_ways())[1]
+
+    def given(self, c: Tensor | None) -> Steps:
+        """The steps where all items have the condition c, and it and the parameters are promised to
+        stay: what is linear given c is folded with its neighbours too. Else these."""
+        if not self._conditional or c is None or inputs_vary() or not promised():
+            return self
+        if not handwritten.applies() or c.requires_grad:
+            return self
+        return remember(self._conditional, (c,), lambda: self._of_one_condition(c))
+
+    def _of_one_condition(self, c: Tensor) -> Steps:
+        if c.dim() != 2 or not len(c) or not bool((c == c[:1]).all()):
+            return self
+        return Steps(tuple(l.given(c[:1]) if _is_linear_given(l) else l for l in self.layers))
 
     def kept(self) -> tuple[ByStep, ByStep] | None:
         """Both directions, or None where nothing may be kept."""

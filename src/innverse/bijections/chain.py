@@ -79,7 +79,7 @@ class Chain(Bijection):
         self, x: Tensor, c: Tensor | None, run=_call, tape: Tape | None = None
     ) -> tuple[Tensor, Tensor]:
         """The layers one after another, each by ``run(step, x, c)``."""
-        steps = self._steps
+        steps = self._steps if tape is not None else self._steps.given(c)
         matrices, logabsdet = self._matrices(steps)
         total = zero_logdet(x)
         if matrices:
@@ -99,7 +99,7 @@ class Chain(Bijection):
 
     @layer_by_layer()
     def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        steps = self._steps
+        steps = self._steps.given(c)
         matrices, logabsdet = self._inverse_matrices(steps)
         total = zero_logdet(z)
         if matrices:

@@ -32,8 +32,10 @@ struct Perceptron {
     }
     // Of a hidden layer, in bytes
     template <class Word> int64_t kept_row(int l) const {
-        return signs ? size[l] : words<Word>(size[l]) * sizeof(Word);
+        return signs ? size[l] : spread<Word>(size[l]) * sizeof(Word);
     }
+    // The widest rows that a thread has room for
+    int64_t room() const { return MOST_ROWS * (widest() + gemm::LANES); }
     // Two threads cost some microseconds, which small products do not take
     int useful_threads() const {
         int64_t work = 0;
@@ -77,8 +79,8 @@ template <class Word> struct Forward {
         const int64_t before = b.used;
         ring = b.take<float>(n.image() ? Contributions::ring_size(out) : 0);
         in = b.take<Word>(n.image() || n.half ? MOST_ROWS * words<Word>(n.n(0)) : 0);
-        for (auto& h : hidden) h = b.take<Word>(MOST_ROWS * words<Word>(n.widest()));
-        sums = b.take<float>(n.half ? MOST_ROWS * n.widest() : 0);
+        for (auto& h : hidden) h = b.take<Word>(n.room());
+        sums = b.take<float>(n.half ? n.room() : 0);
         per_thread = b.used - before;
         b.used += (n.threads - 1) * per_thread;
     }
@@ -101,11 +103,11 @@ template <class Word> struct Backward {
         edges = b.take<float>(n.image() ? Contributions::edges_size(input, n.threads) : 0);
         const int64_t before = b.used;
         ring = b.take<float>(n.image() ? Contributions::ring_size(input) : 0);
-        const int64_t most = MOST_ROWS * n.widest();
+        const int64_t most = n.room();
         for (int i = 0; i < 2; ++i) {
-            in[i] = b.take<Word>(n.image() || n.half ? words<Word>(most) + MOST_ROWS : 0);
-            h[i] = b.take<Word>(n.half ? words<Word>(most) + MOST_ROWS : 0);
-            g[i] = b.take<Word>(n.image() || n.half ? words<Word>(most) + MOST_ROWS : 0);
+            in[i] = b.take<Word>(n.image() || n.half ? most : 0);
+            h[i] = b.take<Word>(n.half ? most : 0);
+            g[i] = b.take<Word>(n.image() || n.half ? most : 0);
             g_hidden[i] = b.take<float>(most);
         }
         hidden = b.take<float>(n.silu ? most : 0);
@@ -151,7 +153,8 @@ void pack_plain(const Perceptron& n, int l, const float*, Pair* matrix, Pair* pa
     Pair* pairs = matrix + n.n(l) * words<Pair>(below);
     const Share some(n.n(l), 2);
     if (some.first < some.end)
-        operand(some.end - some.first, below, matrix + some.first * words<Pair>(below), pairs + some.first / 2 * below);
+        operand(some.end - some.first, below, matrix + some.first * words<Pair>(below), words<Pair>(below),
+                pairs + some.first / 2 * below, below);
 #pragma omp barrier
     pack(words<Pair>(n.n(l)), below, false, [&](int64_t i) { return (const Pair*)pairs + i * below; }, packed);
 }

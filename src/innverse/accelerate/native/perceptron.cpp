@@ -5,8 +5,8 @@
 // Images: a 3x3 - 1x1 - ... - 3x3 convolution network is a perceptron from the neighbourhood of a
 // pixel to contributions to the neighbourhoods of its result, which are then added up (images.h).
 //
-// What backward needs is kept by forward: h_l with ReLU, u_l with SiLU; (rows, size) in words, with
-// room for some more. If the weights need no gradient, ReLU's signs do: a byte for each number.
+// What backward needs is kept by forward: h_l with ReLU, u_l with SiLU; rows of words, `spread` apart,
+// with room for some more. If the weights need no gradient, ReLU's signs do: a byte for each number.
 // Word is float, or Pair: the products take bfloat16, everything else float32.
 
 #include <cstddef>
@@ -71,8 +71,8 @@ void through_signs(int64_t n, const uint8_t* positive, float* g) {
     for (int64_t i = 0; i < n; ++i) g[i] = positive[i] ? g[i] : 0;
 }
 
-void add_columns(int64_t m, int64_t n, const float* g, float* sum) {
-    for (int64_t i = 0; i < m; ++i, g += n)
+void add_columns(int64_t m, int64_t n, const float* g, int64_t apart, float* sum) {
+    for (int64_t i = 0; i < m; ++i, g += apart)
         for (int64_t j = 0; j < n; ++j) sum[j] += g[j];
 }
 
@@ -81,22 +81,25 @@ void add_to(int64_t count, const float* from, int64_t apart, bool first, float* 
     else for (int64_t i = 0; i < count; ++i) to[i] += from[i * apart];
 }
 
-// A hidden layer's activations in words from its sums u, which are kept or not: for float32 the sums
-// already lie where they are kept, and the product has taken ReLU of them
+// The activations of a hidden layer in words from its sums u, which are kept or not: for float32 the
+// sums already lie where they are kept, and the product has taken ReLU of them
 template <class Word>
 const Word* hidden_layer(const Perceptron& n, int64_t m, int64_t size, float* u, Word* kept,
                          uint8_t* signs, Word* hidden) {
-    for (int64_t i = 0; signs && i < m * size; ++i) signs[i] = u[i] > 0;
+    const int64_t from = spread<float>(size), apart = spread<Word>(size);
+    for (int64_t i = 0; signs && i < m; ++i)
+        for (int64_t j = 0; j < size; ++j) signs[i * size + j] = u[i * from + j] > 0;
     if constexpr (std::is_same_v<Word, float>) {
         if (!n.silu) return u;
-        activate(true, m * size, u, hidden);
+        for (int64_t i = 0; i < m; ++i) activate(true, size, u + i * from, hidden + i * apart);
         return hidden;
     } else {
-        const int64_t apart = words<Word>(size);
-        for (int64_t i = 0; kept && n.silu && i < m; ++i) narrow(size, u + i * size, kept + i * apart);
-        activate(n.silu, m * size, u, u);
+        for (int64_t i = 0; kept && n.silu && i < m; ++i) narrow(size, u + i * from, kept + i * apart);
         Word* to = kept && !n.silu ? kept : hidden;
-        for (int64_t i = 0; i < m; ++i) narrow(size, u + i * size, to + i * apart);
+        for (int64_t i = 0; i < m; ++i) {
+            activate(n.silu, size, u + i * from, u + i * from);
+            narrow(size, u + i * from, to + i * apart);
+        }
         return to;
     }
 }
@@ -149,11 +152,12 @@ void forward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, c
                     if (l < last) to = keep ? keep : hidden;
                 const bool biased = l < last || !n.image();  // else the contributions are, added up
                 const bool relu = std::is_same_v<Word, float> && l < last && !n.silu;
-                multiply<A::by_rows>(m, words<Word>(n.n(l - 1)), size, in, ld, work.packed[l], 0, to, size,
+                multiply<A::by_rows>(m, words<Word>(n.n(l - 1)), size, in, ld, work.packed[l], 0, to,
+                                     l < last ? spread<float>(size) : size,
                                      {biased ? work.bias[l] : nullptr, false, relu});
                 if (l == last) break;
                 in = hidden_layer(n, m, size, to, keep, n.signs ? (uint8_t*)row : nullptr, hidden);
-                ld = words<Word>(size);
+                ld = spread<Word>(size);
             }
         });
         if (n.image()) {
@@ -187,10 +191,8 @@ void backward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, 
             }
         }
         const int64_t offset = this_thread() * work.per_thread;
-        for (int l = 1; l <= last; ++l) {
-            if (g_w[l - 1]) std::memset(work.g_w[l] + offset, 0, sizeof(float) * n.n(l) * n.n(l - 1));
+        for (int l = 1; l <= last; ++l)
             if (g_b[l - 1]) std::memset(work.g_b[l] + offset, 0, sizeof(float) * n.size[l]);
-        }
 #pragma omp barrier
         for (int l = lowest; l <= last; ++l) pack_plain(n, l, w[l - 1], work.matrix[l], work.packed[l]);
 #pragma omp barrier
@@ -200,59 +202,64 @@ void backward(const Perceptron& n, float* scratch, const float* x, int64_t ldx, 
         const Share lines(n.image() ? n.batch() * n.height : 0);
         const Contributions contributions{n.images(0), lines, work.ring + offset, work.edges, nullptr,
                                           true, g_x, ldgx};
+        bool begun = false;  // this thread's gradients of weights, which the first block writes
         for_blocks(n, contributions, [&](int64_t r, int64_t m, float* contributed) {
             const int64_t pairs = words<Word>(m);
             const float* plain = g + r * n.size[last];
+            int64_t plain_apart = n.size[last];
             Operand<Word> from;
             if (n.image()) {
                 patches(n.images(last), r, m, work.g_bordered, g_words[0]);
-                from = operand(m, n.n(last), g_words[0], g_words[1]);
+                from = operand(m, n.n(last), g_words[0], words<Word>(n.n(last)), g_words[1], n.n(last));
             } else {
                 from = operand(m, n.n(last), plain, n.n(last), g_words[0], g_words[1]);
             }
             for (int l = last; l >= 1; --l) {
                 const int64_t size = n.n(l), below = n.n(l - 1);
-                if (g_b[l - 1]) add_columns(m, n.size[l], plain, work.g_b[l] + offset);
-                const int64_t apart = words<Word>(below);
+                if (g_b[l - 1]) add_columns(m, n.size[l], plain, plain_apart, work.g_b[l] + offset);
+                const int64_t apart = spread<Word>(below), plain_below = spread<float>(below);
                 const void* row = l > 1 ? (const char*)kept[l - 2] + r * n.kept_row<Word>(l - 1) : nullptr;
                 const Word* k = (const Word*)row;
                 if (g_w[l - 1] && l == 1) {  // as (input, hidden): the hidden layer fills the vectors
                     Operand<Word> h;
                     if (n.image()) {
                         patches(n.images(0), r, m, work.bordered, in[0]);
-                        h = operand(m, below, in[0], in[1]);
+                        h = operand(m, below, in[0], words<Word>(below), in[1], below);
                     } else {
                         h = operand(m, below, x + r * ldx, ldx, in[0], in[1]);
                     }
                     multiply<A::by_columns>(below, pairs, size, h.pairs, h.pairs_apart, from.pairs,
-                                            from.pairs_apart, work.g_w[1] + offset, size, {nullptr, true});
+                                            from.pairs_apart, work.g_w[1] + offset, size, {nullptr, begun});
                 } else if (g_w[l - 1]) {
                     Operand<Word> h;
                     if (n.silu) {
                         float* hidden = work.hidden + offset;
                         for (int64_t i = 0; i < m; ++i)
-                            activate(true, below, numbers(k + i * apart), hidden + i * below);
-                        h = operand(m, below, hidden, below, h_words[0], h_words[1]);
+                            activate(true, below, numbers(k + i * apart), hidden + i * plain_below);
+                        h = operand(m, below, hidden, plain_below, h_words[0], h_words[1]);
                     } else {
-                        h = operand(m, below, k, h_words[1]);
+                        h = operand(m, below, k, apart, h_words[1], plain_below);
                     }
                     multiply<A::by_columns>(size, pairs, below, from.pairs, from.pairs_apart, h.pairs,
-                                            h.pairs_apart, work.g_w[l] + offset, below, {nullptr, true});
+                                            h.pairs_apart, work.g_w[l] + offset, below, {nullptr, begun});
                 }
                 if (l < lowest) break;
                 const bool to_input = l == 1 && !n.image();
                 float* to = to_input ? g_x + r * ldgx
                           : l == 1 ? contributed : work.g_hidden[l % 2] + offset;
                 multiply<A::by_rows>(m, words<Word>(size), below, from.rows, from.rows_apart, work.packed[l],
-                                     0, to, to_input ? ldgx : below, {nullptr, to_input});
+                                     0, to, to_input ? ldgx : l == 1 ? below : plain_below, {nullptr, to_input});
                 if (l == 1) break;
-                if (n.signs) through_signs(m * below, (const uint8_t*)row, to);
-                for (int64_t i = 0; !n.signs && i < m; ++i)
-                    through_activation(n.silu, below, numbers(k + i * apart), to + i * below);
-                plain = to;
-                from = operand(m, below, plain, below, g_words[0], g_words[1]);
+                for (int64_t i = 0; i < m; ++i)
+                    if (n.signs) through_signs(below, (const uint8_t*)row + i * below, to + i * plain_below);
+                    else through_activation(n.silu, below, numbers(k + i * apart), to + i * plain_below);
+                plain = to, plain_apart = plain_below;
+                from = operand(m, below, plain, plain_apart, g_words[0], g_words[1]);
             }
+            begun = true;
         });
+        for (int l = 1; l <= last && !begun; ++l)
+            if (g_w[l - 1]) std::memset(work.g_w[l] + offset, 0, sizeof(float) * n.n(l) * n.n(l - 1));
 #pragma omp barrier
         if (g_x && n.image()) contributions.exchange();
         for (int l = 1; l <= last; ++l) {
@@ -314,6 +321,13 @@ int64_t perceptron_backward_scratch(const Perceptron* n) {
     Buffer b{nullptr};
     IN_WORDS(n->half, Backward<Word>(*n, b))
     return b.used;
+}
+
+// Numbers in float32 that forward keeps of a hidden layer, and some that its last row may be read beyond
+int64_t perceptron_kept(const Perceptron* n, int32_t layer) {
+    int64_t bytes = 0;
+    IN_WORDS(n->half, bytes = n->rows * n->kept_row<Word>(layer))
+    return (bytes + 3) / 4 + gemm::LANES;
 }
 
 // x: rows ldx apart; w[l - 1], b[l - 1]: of layer l; kept[l - 1]: what backward needs, or null;

@@ -26,7 +26,6 @@ from .memory import address, addresses, dense
 
 ACTIVATIONS = ("relu", "silu")
 _MOST = 8  # layers, as in perceptron.cpp
-_SPARE = 16  # numbers that the kernel may read beyond a row
 
 
 class _Settings(ctypes.Structure):
@@ -198,6 +197,8 @@ def _library() -> ctypes.CDLL | None:
     library = functions("perceptron", pointers)
     for name in pointers if library is not None else ():
         getattr(library, f"perceptron_{name}_scratch").restype = ctypes.c_int64
+    if library is not None:
+        library.perceptron_kept.restype = ctypes.c_int64
     return library
 
 
@@ -241,11 +242,10 @@ class _Call:
         self.run = library.perceptron_forward, library.perceptron_backward
         sizes = library.perceptron_forward_scratch, library.perceptron_backward_scratch
         self.scratch = [(size(self.settings),) for size in sizes]
-        # the shapes of what forward keeps for backward: a row for every hidden layer, and some to spare
-        each = 4 if settings.signs else 2 if kind.bf16 else 1  # numbers in a word
-        hidden = settings.size[1 : settings.layers]
-        self.kept = [(settings.rows * -(-n // each) + _SPARE,) for n in hidden]
-        self.nothing = addresses([None] * len(hidden), self.kept)
+        # the shapes of what forward keeps for backward of every hidden layer
+        layers = range(1, settings.layers)
+        self.kept = [(library.perceptron_kept(self.settings, ctypes.c_int32(l)),) for l in layers]
+        self.nothing = addresses([None] * len(self.kept), self.kept)
 
     def forward(self, like: Tensor, *arguments) -> None:
         self._run(0, like, *arguments)

@@ -41,6 +41,13 @@ template <class Word> constexpr int64_t words(int64_t n) {
     return sizeof(Number<Word>) == sizeof(Word) ? n : (n + 1) / 2;
 }
 
+// Words from the beginning of a row of n numbers to that of the next, in a block of rows of which
+// products read columns: at a distance of half kilobytes such words would all fall into a few sets of
+// the cache
+template <class Word> constexpr int64_t spread(int64_t n) {
+    return words<Word>(n) % 128 ? words<Word>(n) : words<Word>(n) + gemm::LANES;
+}
+
 // n numbers to words(n)
 template <class Word> void narrow(int64_t n, const float* from, Word* words) {
     auto to = (Number<Word>*)words;
@@ -57,25 +64,26 @@ template <class Word> struct Operand {
     int64_t pairs_apart;
 };
 
-// From m rows of n numbers in words, with room for (m + 1) / 2 pairs of rows
-inline Operand<float> operand(int64_t, int64_t n, const float* rows, float*) { return {rows, n, rows, n}; }
-inline Operand<Pair> operand(int64_t m, int64_t n, const Pair* rows, Pair* pairs) {
+// From m rows of n numbers in words, `apart` from each other, with room for (m + 1) / 2 pairs of rows
+inline Operand<float> operand(int64_t, int64_t, const float* rows, int64_t apart, float*, int64_t) {
+    return {rows, apart, rows, apart};
+}
+inline Operand<Pair> operand(int64_t m, int64_t n, const Pair* rows, int64_t apart, Pair* pairs, int64_t pairs_apart) {
     typedef uint32_t Both __attribute__((may_alias));
-    const int64_t apart = words<Pair>(n);
     for (int64_t i = 0; i < m; i += 2) {
         const auto *even = (const BFloat16*)(rows + i * apart), *odd = even + 2 * apart;
-        auto both = (Both*)(pairs + i / 2 * n);
+        auto both = (Both*)(pairs + i / 2 * pairs_apart);
         if (i + 1 < m) for (int64_t j = 0; j < n; ++j) both[j] = even[j].bits | (uint32_t)odd[j].bits << 16;
         else for (int64_t j = 0; j < n; ++j) both[j] = even[j].bits;
     }
-    return {rows, apart, pairs, n};
+    return {rows, apart, pairs, pairs_apart};
 }
 
-// From m rows of n numbers in float32, `apart` from each other
+// From m rows of n numbers in float32, with room for them in words and for their pairs
 inline Operand<float> operand(int64_t, int64_t, const float* from, int64_t apart, float*, float*) {
     return {from, apart, from, apart};
 }
 inline Operand<Pair> operand(int64_t m, int64_t n, const float* from, int64_t apart, Pair* rows, Pair* pairs) {
-    for (int64_t i = 0; i < m; ++i) narrow(n, from + i * apart, rows + i * words<Pair>(n));
-    return operand(m, n, rows, pairs);
+    for (int64_t i = 0; i < m; ++i) narrow(n, from + i * apart, rows + i * spread<Pair>(n));
+    return operand(m, n, rows, spread<Pair>(n), pairs, spread<float>(n));
 }
