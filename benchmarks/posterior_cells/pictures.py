@@ -3,12 +3,13 @@
 Faces (celebahq of faces_test.tar, faces64) and crops of photographs (set12 of restoration_test.tar,
 natural-gray) of 64x64 pixels: half the pixels missing at noise .05 and .02, a blur, and m/n = .2 at
 noise .002. For each: how many of the pixels (of those missing, if any are) lie in central intervals
-of 50, 68, 90 and 95 %, before and after a conformal repair learned from other pictures (of those held
-out of training); the mean beside the best single pictures; and whether the chains have met. What is
+of 50, 68, 90 and 95 %, before and after a conformal repair, learned from pictures of another set (of
+those held out of training) or, for each picture, from all others of the test; the mean beside the best
+single pictures; and whether the chains have met. What is
 covered is the clean picture x. Where the noise allows it, its own mean and deviation are asked for,
 and an interval is mean +- z deviations; else it is that of the draws, which are of x plus noise of the
-level sigma, and too wide before the repair. `--tasks faces/blur` is without a repair, `faces/blur*`
-with one.
+level sigma, and too wide before the repair. `--tasks faces/blur` is without pictures of another set,
+`faces/blur*` with them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ PEERS = ("latent", "map", "pnp")
 SAMPLER = {"draws": 800, "chains": 2, "warmup": 100}
 CHUNK = 6  # pictures that are measured together
 TAUGHT = 12  # pictures that a repair is learned from
+ENOUGH = 6  # of the test, for each to be repaired by the others
 SHARES = torch.linspace(0, 1, 401, dtype=torch.float64)  # at which the pixels of a picture are kept
 
 
@@ -216,10 +218,14 @@ def judged(tests: list[dict], others: list[dict]) -> dict:
     repair is learned from ``others``."""
     result: dict = {"pictures": len(tests), "levels": LEVELS}
     result["covered"] = over_pictures(torch.tensor([t["covered"] for t in tests]).double())
+    needed, taught = (torch.tensor([t["scores"] for t in n]).double() for n in (tests, others))
+    if len(tests) >= ENOUGH:
+        rest = [torch.cat((needed[:i], needed[i + 1 :])) for i in range(len(tests))]
+        inside = torch.stack([repaired(n, r) for n, r in zip(needed, rest, strict=True)])
+        result["covered_after_others"] = over_pictures(inside)
     if others:
-        needed, taught = (torch.tensor([t["scores"] for t in n]).double() for n in (tests, others))
         repair = shared_factors(taught.transpose(0, 1), LEVELS)
-        inside = (needed <= repair.factors).double().mean(2)
+        inside = repaired(needed, taught)
         result["covered_after"] = over_pictures(inside) | {
             "learned_from": len(others),
             "error_of_repair": repair.standard_error().tolist(),
@@ -241,6 +247,12 @@ def judged(tests: list[dict], others: list[dict]) -> dict:
     return result | {"chains_met": sum(met), "each": [short(t) for t in tests]}
 
 
+def repaired(needed: Tensor, taught: Tensor) -> Tensor:
+    """What a repair learned from ``taught`` (N, levels, D) makes of the shares inside intervals that
+    need factors (..., levels, D) to hold their pixels: (..., levels)."""
+    return (needed <= shared_factors(taught.transpose(0, 1), LEVELS).factors).double().mean(-1)
+
+
 def over_pictures(shares: Tensor) -> dict:
     """Of shares (N, levels); one picture alone has no standard error."""
     error = (shares.std(0) / len(shares) ** 0.5).tolist() if len(shares) > 1 else None
@@ -255,12 +267,21 @@ def table(result: dict) -> str:
     """Of each task: coverage before and after, gains in dB, chains."""
     rows, peers = [], PEERS
     for name, found in ((k, v) for k, v in result.items() if "/" in k):
-        both = found["covered"], found.get("covered_after", {"share": []})
-        shares = [" ".join(f"{100 * s:.0f}" for s in c["share"]) for c in both]
+        keys = "covered", "covered_after", "covered_after_others"
+        shares = [
+            " ".join(f"{100 * s:.0f}" for s in found.get(key, {"share": []})["share"])
+            for key in keys
+        ]
         gains = [f"{g['median']:+.2f} ({g['worst']:+.2f})" for g in found["gain"].values()]
         chains = [f"{found['r_hat']['median']:.2f}", f"{found['chains_met']}/{found['pictures']}"]
         rows.append([name, *shares, f"{found['db']['mean']:.2f}", *gains, *chains])
         peers = list(found["gain"])
-    head = ["task", "covered, % at 50 68 90 95", "after repair", "mean, dB"]
+    head = [
+        "task",
+        "covered, % at 50 68 90 95",
+        "repaired by another set",
+        "by the others of the set",
+    ]
+    head += ["mean, dB"]
     head += [f"over {p}: median (worst)" for p in peers]
     return harness.table([*head, "R-hat of 99 %", "met"], rows)
