@@ -268,9 +268,10 @@ def _check_counts(y: Tensor, model) -> None:
 def _check_prior(prior: object, shape: tuple[int, ...]) -> None:
     channels = getattr(prior, "shape", shape)[0]
     if shape[0] != channels:
+        one = f", or give innverse.solvers.EachChannel(prior, {shape[0]})" if channels == 1 else ""
         raise ShapeError(
             f"the images have {shape[0]} channels but the prior knows {channels}: choose "
-            f"a {'colour' if shape[0] == 3 else 'gray'} prior or convert the images"
+            f"a {'colour' if shape[0] == 3 else 'gray'} prior or convert the images{one}"
         )
     made = tuple(getattr(prior, "shape", shape))
     if made != tuple(getattr(prior, "latent_shape", made)) and made != shape:

@@ -188,3 +188,16 @@ def test_a_level_of_zero_is_said_to_be_taken_as_another():
     with pytest.warns(innverse.solvers.SolveWarning, match="level of 0"):
         found = innverse.solve(y, P.Denoising(), Gaussian(), "posterior", noise=0.0, **options)
     assert "level of 0" in found.notes[0][0]
+
+
+def test_a_law_that_is_not_known_is_said_to_be_taken_as_gaussian():
+    class LaplaceNoise(torch.nn.Module):
+        b = 0.05
+
+        def forward(self, y):
+            return y + torch.distributions.Laplace(0.0, self.b).sample(y.shape)
+
+    options = {"draws": 8, "chains": 2, "warmup": 2, "steps": 2}
+    for noise, said in ((LaplaceNoise(), True), (0.05, False)):
+        found = innverse.solve(NEAR, P.Denoising(), Levels(), "posterior", noise=noise, **options)
+        assert ("LaplaceNoise is taken as Gaussian" in str(found.notes)) is said

@@ -15,6 +15,7 @@ from ...physics import (
     QuantisationNoise,
     TransmissionNoise,
 )
+from ...physics.foreign_noise import ForeignNoise
 from ...physics.noise import NoiseModel
 from ...physics.rescaled import RescaledNoise
 from ...physics.stacked import StackedNoise
@@ -134,6 +135,13 @@ def of_noise(model: NoiseModel | None, y: Tensor) -> OfClean | None:
     if isinstance(model, GaussianNoise) and model.is_map and bool((model.std(y) > 0).all()):
         return independent(y, model.std(y))
     return None
+
+
+def taken_as_gaussian(model: NoiseModel | None) -> str | None:
+    """The name of a model of another library whose law is not known: only its deviation is."""
+    if isinstance(model, RescaledNoise):
+        return taken_as_gaussian(model.model)
+    return type(model.model).__name__ if isinstance(model, ForeignNoise) else None
 
 
 def _of_stack(model: StackedNoise, y: Tensor) -> OfClean | None:
