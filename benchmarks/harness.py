@@ -206,7 +206,7 @@ def median(results: list[dict], key: str) -> float | None:
 def machine(packages: tuple[str, ...], threads: int) -> dict:
     """What a reader needs to judge the numbers."""
     info: dict = {
-        "processor": _first_line("/proc/cpuinfo", "model name") or platform.processor(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": threads,
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
@@ -221,6 +221,16 @@ def machine(packages: tuple[str, ...], threads: int) -> dict:
         except metadata.PackageNotFoundError:
             info[name] = None
     return info
+
+
+def _processor() -> str:
+    """Its name, with family and model: virtual machines call several generations "AMD EPYC"."""
+    name, family, model = (
+        _first_line("/proc/cpuinfo", key) for key in ("model name", "cpu family", "model")
+    )
+    if name is None:
+        return platform.processor()
+    return name if None in (family, model) else f"{name} (family {family}, model {model})"
 
 
 def machine_text(info: dict, packages: tuple[str, ...], rounds: int) -> str:
