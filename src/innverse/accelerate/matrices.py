@@ -48,8 +48,9 @@ def _is_linear(layer: object) -> bool:
     return hasattr(layer, "inverse_matrix")
 
 
-def _is_linear_given(layer: object) -> bool:
-    """Whether it is for a condition that all items share: then ``layer.given(c)``."""
+def _is_diagonal_given(layer: object) -> bool:
+    """Whether it is z = s x + b for a condition that all items share, of which ``given(c)`` tells s, b
+    and log|det|."""
     return hasattr(layer, "given")
 
 
@@ -82,7 +83,9 @@ class Steps:
         self.all = tuple(_fold(layers))
         self.linear = {i: s for i, s in enumerate(self.all) if _is_linear(s)}
         self._parts = [part for step in self.linear.values() for part in step.parts]
-        self._conditional = [layer for layer in layers if _is_linear_given(layer)]
+        self._diagonal = [
+            i for i, s in enumerate(self.all) if i + 1 in self.linear and _is_diagonal_given(s)
+        ]
         self._values: Tensor | None = None
         self._kept: tuple[ByStep, ByStep] | None = None
 
@@ -95,19 +98,19 @@ class Steps:
     def inverse(self) -> ByStep:
         return (self.kept() or self._both_ways())[1]
 
-    def given(self, c: Tensor | None) -> Steps:
+    def given(self, c: Tensor | None) -> Steps | OfOneCondition:
         """The steps where all items have the condition c, and it and the parameters are promised to
-        stay: what is linear given c is folded with its neighbours too. Else these."""
-        if not self._conditional or c is None or inputs_vary() or not promised():
+        stay. Else these."""
+        if not self._diagonal or c is None or c.requires_grad or inputs_vary() or not promised():
             return self
-        if not handwritten.applies() or c.requires_grad:
+        kept = self.kept()
+        if kept is None:
             return self
-        return remember(self._conditional, (c,), lambda: self._of_one_condition(c))
+        return remember(self._diagonal, (c,), lambda: self._of_one_condition(c, *kept))
 
-    def _of_one_condition(self, c: Tensor) -> Steps:
-        if c.dim() != 2 or not len(c) or not bool((c == c[:1]).all()):
-            return self
-        return Steps(tuple(l.given(c[:1]) if _is_linear_given(l) else l for l in self.layers))
+    def _of_one_condition(self, c: Tensor, there: ByStep, back: ByStep) -> Steps | OfOneCondition:
+        alike = c.dim() == 2 and len(c) > 0 and bool((c == c[:1]).all())
+        return OfOneCondition(self, c[:1], there, back) if alike else self
 
     def kept(self) -> tuple[ByStep, ByStep] | None:
         """Both directions, or None where nothing may be kept."""
@@ -141,6 +144,40 @@ class Steps:
 
     def __setstate__(self, state):
         self.__init__(**state)
+
+
+class OfOneCondition:
+    """Steps of which those that are diagonal given c (1, k) are folded into the next matrices."""
+
+    def __init__(self, steps: Steps, c: Tensor, there: ByStep, back: ByStep):
+        self.all: list = []
+        self._there, self._back, self._logabsdet = {}, {}, there[1]
+        for i, step in enumerate(steps.all):
+            if i in steps._diagonal:
+                continue
+            if i in steps.linear:
+                pair = there[0][i], back[0][i]
+                if i - 1 in steps._diagonal:
+                    *diagonal, logabsdet = steps.all[i - 1].given(c)
+                    pair = _after(*diagonal, *pair)
+                    self._logabsdet = self._logabsdet + logabsdet
+                self._there[len(self.all)], self._back[len(self.all)] = pair
+            self.all.append(step)
+
+    def forward(self) -> ByStep:
+        return self._there, self._logabsdet
+
+    def inverse(self) -> ByStep:
+        return self._back, -self._logabsdet
+
+
+def _after(scale: Tensor, shift: Tensor, there: tuple, back: tuple) -> tuple:
+    """W, b and W^-1, -W^-1 b where x is scaled and shifted first."""
+    (w, b), (v, a) = there, back
+    a = (a - shift) / scale
+    if w.dim() == 1:
+        return (w * scale, w * shift + b), (v / scale, a)
+    return (w * scale, torch.addmv(b, w, shift)), (v / scale.unsqueeze(1), a)
 
 
 def _same(kept: Tensor | None, values: Tensor) -> bool:

@@ -105,13 +105,12 @@ class ConditionalScale(Bijection):
         check_channels(self, z, self.channels)
         return _scaled(z, self._kept(z, c), inverse=True)
 
-    def given(self, c: Tensor) -> ActNorm:
-        """What this is for the condition c (1, k) of all items, as it stands now."""
+    def given(self, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The scale, the shift and log|det| for the condition c (1, k) of all items."""
         c = c.to(self.linear.weight.dtype)
-        log_scale, shift = self._scale_and_shift(c, c)[0].detach().chunk(2)
-        layer = ActNorm(self.channels).eval().requires_grad_(False)
-        layer.log_scale.data, layer.shift.data = log_scale, shift
-        return layer
+        s, t = self._scale_and_shift(c, c)[0].chunk(2)
+        s = soft_bound(s, _LIMIT)
+        return s.exp(), t, s.sum()
 
     def _kept(self, x: Tensor, c: Tensor | None) -> Tensor:
         return remember(self, (c, x.dtype), lambda: self._scale_and_shift(x, c))
