@@ -28,7 +28,7 @@ PROBLEMS = {
     "digit": {"draws": 2048, "chains": 16, "warmup": 60},
     "face": {"draws": 1200, "chains": 4, "warmup": 120, "of": "clean"},
     "photograph": {"draws": 1200, "chains": 4, "warmup": 120, "of": "clean"},
-    "whole photograph": {"draws": 800, "chains": 2, "warmup": 100, "of": "clean"},
+    "whole photograph": {"draws": 240, "chains": 2, "warmup": 60, "of": "clean"},
 }
 
 
