@@ -27,7 +27,12 @@ from innverse import physics
 from innverse.data.resize import fit_all
 from innverse.data.sources import open_images, split
 from innverse.metrics import psnr
-from innverse.metrics.calibration import LEVELS, central_intervals, shared_factors
+from innverse.metrics.calibration import (
+    LEVELS,
+    Recalibration,
+    central_intervals,
+    shared_factors,
+)
 
 from ._setting import Setting
 
@@ -221,12 +226,12 @@ def judged(tests: list[dict], others: list[dict]) -> dict:
     needed, taught = (torch.tensor([t["scores"] for t in n]).double() for n in (tests, others))
     if len(tests) >= ENOUGH:
         rest = [torch.cat((needed[:i], needed[i + 1 :])) for i in range(len(tests))]
-        inside = torch.stack([repaired(n, r) for n, r in zip(needed, rest, strict=True)])
+        factors = [repair_of(r).factors for r in rest]
+        inside = torch.stack([within(n, f) for n, f in zip(needed, factors, strict=True)])
         result["covered_after_others"] = over_pictures(inside)
     if others:
-        repair = shared_factors(taught.transpose(0, 1), LEVELS)
-        inside = repaired(needed, taught)
-        result["covered_after"] = over_pictures(inside) | {
+        repair = repair_of(taught)
+        result["covered_after"] = over_pictures(within(needed, repair.factors)) | {
             "learned_from": len(others),
             "error_of_repair": repair.standard_error().tolist(),
             "factors": repair.factors[:, 0].tolist(),
@@ -247,10 +252,14 @@ def judged(tests: list[dict], others: list[dict]) -> dict:
     return result | {"chains_met": sum(met), "each": [short(t) for t in tests]}
 
 
-def repaired(needed: Tensor, taught: Tensor) -> Tensor:
-    """What a repair learned from ``taught`` (N, levels, D) makes of the shares inside intervals that
-    need factors (..., levels, D) to hold their pixels: (..., levels)."""
-    return (needed <= shared_factors(taught.transpose(0, 1), LEVELS).factors).double().mean(-1)
+def repair_of(taught: Tensor) -> Recalibration:
+    """Learned from the factors (N, levels, D) that intervals need to hold their pixels."""
+    return shared_factors(taught.transpose(0, 1), LEVELS)
+
+
+def within(needed: Tensor, factors: Tensor) -> Tensor:
+    """The shares (..., levels) of pixels that intervals hold once they are stretched by ``factors``."""
+    return (needed <= factors).double().mean(-1)
 
 
 def over_pictures(shares: Tensor) -> dict:
@@ -276,12 +285,7 @@ def table(result: dict) -> str:
         chains = [f"{found['r_hat']['median']:.2f}", f"{found['chains_met']}/{found['pictures']}"]
         rows.append([name, *shares, f"{found['db']['mean']:.2f}", *gains, *chains])
         peers = list(found["gain"])
-    head = [
-        "task",
-        "covered, % at 50 68 90 95",
-        "repaired by another set",
-        "by the others of the set",
-    ]
-    head += ["mean, dB"]
+    head = ["task", "covered, % at 50 68 90 95", "repaired by another set"]
+    head += ["by the others of the set", "mean, dB"]
     head += [f"over {p}: median (worst)" for p in peers]
     return harness.table([*head, "R-hat of 99 %", "met"], rows)

@@ -156,6 +156,11 @@ def solve(
             problem, exact = problem.without_exact()
             for row, level, one in zip(notes, _levels(problem), exact.tolist(), strict=True):
                 row += [] if level > 0 and not one else [_EXACT_DATA]
+            from .posterior.likelihood import taken_as_gaussian
+
+            if law := taken_as_gaussian(problem.model):
+                for row in notes:
+                    row.append(f"{law} is taken as Gaussian of its deviation")
         _warn(notes, told)
         if kind.uses_prior and choice.method != "amortised" and _answers(prior):
             raise UsageError(

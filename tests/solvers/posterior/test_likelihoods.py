@@ -197,7 +197,10 @@ def test_a_law_that_is_not_known_is_said_to_be_taken_as_gaussian():
         def forward(self, y):
             return y + torch.distributions.Laplace(0.0, self.b).sample(y.shape)
 
+    both = P.Denoising(noise=LaplaceNoise()), P.Denoising(noise=0.05)
+    stacked = P.stack(*both, image_shape=SHAPE)
     options = {"draws": 8, "chains": 2, "warmup": 2, "steps": 2}
-    for noise, said in ((LaplaceNoise(), True), (0.05, False)):
-        found = innverse.solve(NEAR, P.Denoising(), Levels(), "posterior", noise=noise, **options)
+    for physics, said in ((both[0], True), (both[1], False), (stacked, True)):
+        y = physics.A(NEAR)
+        found = innverse.solve(y, physics, Levels(), "posterior", **options)
         assert ("LaplaceNoise is taken as Gaussian" in str(found.notes)) is said

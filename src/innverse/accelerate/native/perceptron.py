@@ -195,10 +195,8 @@ class _Network(torch.autograd.Function):
 def _library() -> ctypes.CDLL | None:
     pointers = {"forward": [ctypes.c_void_p] * 8, "backward": [ctypes.c_void_p] * 11}
     library = functions("perceptron", pointers)
-    for name in pointers if library is not None else ():
-        getattr(library, f"perceptron_{name}_scratch").restype = ctypes.c_int64
-    if library is not None:
-        library.perceptron_kept.restype = ctypes.c_int64
+    for name in ("forward_scratch", "backward_scratch", "kept") if library is not None else ():
+        getattr(library, f"perceptron_{name}").restype = ctypes.c_int64
     return library
 
 

@@ -141,6 +141,8 @@ def taken_as_gaussian(model: NoiseModel | None) -> str | None:
     """The name of a model of another library whose law is not known: only its deviation is."""
     if isinstance(model, RescaledNoise):
         return taken_as_gaussian(model.model)
+    if isinstance(model, StackedNoise):
+        return next(filter(None, map(taken_as_gaussian, model.models)), None)
     return type(model.model).__name__ if isinstance(model, ForeignNoise) else None
 
 

@@ -35,7 +35,7 @@ from .clean import CleanMoments, highest_level, through_noisy
 from .conditioning import STEPS, condition, curvatures
 from .hmc import Move
 from .latent import LatentTarget
-from .likelihood import likelihood_of, taken_as_gaussian
+from .likelihood import likelihood_of
 from .many import PAIR, by_workers
 from .memory import check_memory
 from .metric import Flat, Kinetic
@@ -140,9 +140,6 @@ class _Run:
         self.measured = self.annealed if len(set(self.ladder)) > 1 else options.warmup // 4
         self.in_latents = self.of_codes = is_of_codes(prior)
         self.notes: list[list[str]] = [[] for _ in range(problem.batch)]
-        if law := taken_as_gaussian(problem.model):
-            for row in self.notes:
-                row.append(f"{law} is taken as Gaussian of its deviation")
         likelihood = likelihood_of(self.problem, self.items)
         physics = self.problem.physics.select(self.items)
         like = y.new_zeros((chains, *self.shape))
