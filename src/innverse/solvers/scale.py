@@ -44,6 +44,14 @@ def checked_range(given) -> tuple[float, float] | None:
     return low, high
 
 
+def whole_numbers(y):
+    """Whole numbers as they are, where nothing is to be guessed of their scale."""
+    kind = getattr(y, "dtype", None)
+    if isinstance(y, Tensor):
+        return y if y.is_floating_point() or y.is_complex() else y.float()
+    return y.astype("float32") if getattr(kind, "kind", "") in ("i", "u") else y
+
+
 @torch.no_grad()
 def onto_unit(problem: Problem, x_range: tuple[float, float]) -> Problem:
     """The same problem for u in [0, 1]."""

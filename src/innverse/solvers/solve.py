@@ -26,7 +26,7 @@ from .latent import latent_shape
 from .noise_level import contradictions, estimate_noise, has_one_level, photon_gain
 from .problem import NOISELESS, Problem
 from .reconstruction import Measured, Reconstruction, SolveWarning
-from .scale import back, checked_range, misfits_scale, onto_unit
+from .scale import back, checked_range, misfits_scale, onto_unit, whole_numbers
 
 __all__ = ["METHODS", "Reconstruction", "options", "solve"]
 
@@ -111,9 +111,9 @@ def solve(
     started = time.perf_counter()
     gain = None
     if x_range is not None:
-        y = _whole_numbers(y)
+        y = whole_numbers(y)
     if isinstance(noise, str) and noise == COUNTS:
-        y = _whole_numbers(y)
+        y = whole_numbers(y)
         gain = photon_gain(Problem.build(y, physics, prior, NoNoise(), image_shape))
         noise = PoissonNoise(gain)
     problem = Problem.build(y, physics, prior, None if estimate else noise, image_shape, progress)
@@ -210,14 +210,6 @@ def check_init(problem: Problem, prior, latent: bool, init: Tensor | None) -> No
 
 def _levels(problem: Problem) -> list[float]:
     return torch.as_tensor(problem.noise).expand(problem.batch).tolist()
-
-
-def _whole_numbers(y):
-    """Whole numbers as they are, where nothing is to be guessed of their scale."""
-    kind = getattr(y, "dtype", None)
-    if isinstance(y, Tensor):
-        return y if y.is_floating_point() or y.is_complex() else y.float()
-    return y.astype("float32") if getattr(kind, "kind", "") in ("i", "u") else y
 
 
 def _is_auto(noise) -> bool:

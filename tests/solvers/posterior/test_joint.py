@@ -44,15 +44,18 @@ def measured(physics, n: int = 1) -> Tensor:
     return y + TRUE * torch.randn(y.shape, generator=g, dtype=torch.float64)
 
 
-def grid(y: Tensor, make, widths: Tensor, levels: Tensor) -> Tensor:
-    """p(width, level | y) with log-uniform priors, on a grid of both."""
+def grid(y: Tensor, make, widths: Tensor, levels: Tensor, black=0.0, span=1.0) -> Tensor:
+    """p(width, level | y) with log-uniform priors, on a grid of both, of images black + span u."""
     prior, eye = Gaussian(), torch.eye(16, dtype=torch.float64)
     table = torch.empty(len(widths), len(levels), dtype=torch.float64)
     for i, width in enumerate(widths.tolist()):
         a = make(width).A(eye.view(16, *SHAPE)).flatten(1).T
         for j, level in enumerate(levels.tolist()):
-            covariance = a @ prior.covariance @ a.T + level**2 * torch.eye(len(a)).double()
-            law = torch.distributions.MultivariateNormal(a @ prior.mean, covariance)
+            covariance = (
+                span**2 * a @ prior.covariance @ a.T + level**2 * torch.eye(len(a)).double()
+            )
+            mean = a @ (black + span * prior.mean)
+            law = torch.distributions.MultivariateNormal(mean, covariance)
             table[i, j] = law.log_prob(y.flatten())
     return table.flatten().softmax(0).view_as(table)
 
@@ -100,6 +103,46 @@ def test_noise_level_and_width_are_what_a_grid_says():
     weights = grid(y, blur, widths, levels)
     agrees(found.parameter, found.ess["parameter"], widths.log(), weights.sum(1), least=10)
     agrees(found.noise, found.ess["noise"], levels.log(), weights.sum(0), least=10)
+
+
+class Gain(LinearPhysics):
+    """An unknown gain: what it makes of black depends on it."""
+
+    def __init__(self, gain: float):
+        super().__init__()
+        self.gain = gain
+
+    def A(self, x):
+        return self.gain * x
+
+    def A_adjoint(self, y):
+        return self.gain * y
+
+
+@pytest.mark.parametrize("black", [20.0, -50.0])
+def test_images_on_another_scale(black):
+    span, few = 100.0, {"draws": 960, "chains": 8, "warmup": 60, "steps": 5}
+    scale, bounds = (black, black + span), (0.5, 2.0)
+    x = black + span * measured(Denoising())
+    found = joint_posterior(
+        0.9 * x,
+        Gain,
+        Gaussian(),
+        noise=(5.0, 100.0),
+        parameter=bounds,
+        x_range=scale,
+        init=x,
+        **few,
+    )
+    gains, levels = log_grid(bounds, 40), log_grid((5.0, 100.0), 40)
+    weights = grid(0.9 * x, Gain, gains, levels, black, span)
+    agrees(found.parameter, found.ess["parameter"], gains.log(), weights.sum(1), least=10)
+    agrees(found.noise, found.ess["noise"], levels.log(), weights.sum(0), least=10)
+    middle = found.images.x.mean()
+    assert abs(middle - x.mean()) < 0.3 * span
+    one = Gain(float(found.parameter.mean())).A(found.images.x) - 0.9 * x
+    want = one.norm() / (0.9 * x).norm()
+    assert torch.allclose(found.images.residual, want, rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -153,6 +196,19 @@ def test_pixels_that_were_not_measured_say_nothing_of_the_noise():
     ]
     log_p = torch.stack([law.log_prob(y.flatten()[seen]) for law in laws])
     agrees(found.noise, found.ess["noise"], levels.log(), log_p.softmax(0))
+
+
+def test_whole_numbers_and_levels_are_in_units_of_the_data():
+    y = (255 * measured(Denoising()).clamp(0, 1)).round().to(torch.uint8)
+    few = {"draws": 400, "chains": 4, "warmup": 60, "steps": 4}
+    of_bytes = joint_posterior(y, Denoising(), Gaussian(), x_range=(0, 255), init=y.double(), **few)
+    unit = joint_posterior(y.double() / 255, Denoising(), Gaussian(), init=y.double() / 255, **few)
+    for some, same in (
+        (of_bytes.noise, unit.noise),
+        (of_bytes.images.std, unit.images.std),
+        (of_bytes.images.x, unit.images.x),
+    ):
+        assert 0.5 < some.mean() / (255 * same.mean()) < 2
 
 
 def test_a_known_noise_level_stays_and_items_are_alone():

@@ -21,7 +21,7 @@ from ....accelerate.constant import constant_parameters
 from ....errors import UsageError
 from ....flows.padding import pad_to_multiple
 from ....metrics.chains import effective_size, r_hat
-from ....physics import LinearPhysics, as_physics
+from ....physics import LinearPhysics, NoNoise, as_physics
 from ....progress import Report
 from ....protocols import multiple_of
 from ....showing.shown import Shown
@@ -29,6 +29,7 @@ from ...levels import priors_at
 from ...needs import check_density
 from ...problem import Problem
 from ...reconstruction import Reconstruction
+from ...scale import back, checked_range, onto_unit, whole_numbers
 from ...solve import check_init, checked
 from ..adapt import DualAveraging, first_step
 from ..chains import transition
@@ -40,6 +41,8 @@ from ..verdict import ALIKE
 from .setting import length, level_of
 from .summary import summary
 from .unknown import Bounds, Measurement, OnePerItem, Parametrised
+
+_LEVELS = (0.002, 0.5)  # of noise that is not known, of images from 0 to 1
 
 
 @dataclass(repr=False)
@@ -97,7 +100,7 @@ def joint_posterior(
     physics,
     prior,
     *,
-    noise: float | Bounds = (0.002, 0.5),
+    noise: float | Bounds | None = None,
     parameter: Bounds | None = None,
     sigma: float | None = None,
     draws: int = 400,
@@ -105,6 +108,7 @@ def joint_posterior(
     warmup: int = 200,
     steps: int = 15,
     init: Tensor | None = None,
+    x_range: tuple[float, float] | None = None,
     image_shape: tuple[int, int, int] | None = None,
     seed: int = 0,
     progress: Report | None = None,
@@ -117,12 +121,13 @@ def joint_posterior(
             ``lambda width: Blur(gaussian_kernel(width))``. Its own noise level is not used.
         prior: a flow, noise-conditional or not.
         noise: bounds (low, high) between which the standard deviation is log-uniform, on the scale
-            of y; or one number if it is known.
+            of y; or one number if it is known. By default .002 and .5 of the way from black to white.
         parameter: bounds between which the parameter, > 0, is log-uniform; None: the operator is
             known.
         sigma: level of a noise-conditional prior, as of the method "posterior".
         draws, chains, warmup, steps, seed: likewise.
         init: images (B, C, H, W) to begin with; by default a reconstruction.
+        x_range: the values of x that stand for black and white, as of `innverse.solve`.
         image_shape: (C, H, W), for operators that do not know it.
         progress: called as progress(done, total, note).
 
@@ -148,10 +153,13 @@ def joint_posterior(
     numbers = {"draws": draws, "chains": chains, "warmup": warmup, "steps": steps, "seed": seed}
     found = checked("posterior", numbers | {"init": init, "sigma": sigma})
     draws, chains, warmup, steps, seed = (found[name] for name in numbers)
-    levels = _bounds("noise", noise if isinstance(noise, Sequence) else (noise, noise))
+    x_range = checked_range(x_range)
+    y = y if x_range is None else whole_numbers(y)
     widths = None if parameter is None else _bounds("parameter", parameter)
-    if widths is None and levels[0] == levels[1]:
-        raise UsageError("noise and operator are known: give bounds of one, or call solve")
+    if noise is not None:
+        noise = _bounds("noise", noise if isinstance(noise, Sequence) else (noise, noise))
+        if widths is None and noise[0] == noise[1]:
+            raise UsageError("noise and operator are known: give bounds of one, or call solve")
     if widths is not None and widths[0] == widths[1]:
         raise UsageError(
             f"parameter={parameter!r}: its bounds are equal; leave it out if it is known"
@@ -169,19 +177,31 @@ def joint_posterior(
     def make(value: float) -> LinearPhysics:
         return as_physics(physics(value), image_shape)
 
-    middle = math.sqrt(levels[0] * levels[1])
     known = physics if widths is None else make(math.sqrt(widths[0] * widths[1]))
     with constant_parameters():
-        problem = Problem.build(y, known, prior, middle, image_shape, progress)
-        if problem.given is not None:  # in units of the user, as the bounds are
-            y, known = problem.given
-            problem = dataclasses.replace(problem, y=y, physics=known, noise=middle, scale=1.0)
+        whole = Problem.build(y, known, prior, NoNoise(), image_shape, progress)
+        x_range = x_range or whole.given[1].image_range or (0.0, 1.0)
+        low, span = x_range[0], x_range[1] - x_range[0]
+        levels = _LEVELS if noise is None else (noise[0] / span, noise[1] / span)
+        problem = onto_unit(whole, x_range)
+        y, known = problem.given  # in units of the user, as the bounds are
+        middle = math.sqrt(levels[0] * levels[1])
+        problem = dataclasses.replace(problem, y=y, physics=known, noise=middle, scale=1.0)
         if widths is None:
             measurement = Measurement(problem, chains, levels)
         else:
-            measurement = Parametrised(problem, chains, levels, widths, make)
+            measurement = Parametrised(problem, chains, levels, widths, make, low / span)
+        if init is not None:
+            init = (init - low) / span
         check_init(problem, prior, False, init)
-        return _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed)
+        found = _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed)
+    if found.parameter is not None:
+        each = [make(mean) for mean in found.parameter.mean(0).tolist()]
+        whole.given = whole.given[0], OnePerItem(each)
+    back(found.images, x_range, whole)
+    if found.noise is not None:
+        found.noise = span * found.noise
+    return found
 
 
 def _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed) -> JointPosterior:
@@ -221,9 +241,6 @@ def _sample(problem, prior, measurement, sigma, draws, warmup, steps, init, seed
         told = f"{'warm-up' if k < warmup else 'sampling'}, acceptance {acceptance.mean():.2f}"
         problem.progress(k + 1, warmup + n, told)
     found = {name: torch.stack(v, 1).unflatten(0, (-1, chains)) for name, v in others.items()}
-    if "parameter" in found:
-        means = found["parameter"].flatten(1).mean(1).tolist()
-        problem.given = problem.y, OnePerItem([measurement.make(mean) for mean in means])
     images = summary(
         problem,
         density,

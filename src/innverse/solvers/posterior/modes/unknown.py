@@ -84,6 +84,10 @@ class Parametrised(Measurement):
     """A measurement by an operator ``make(parameter)``, the parameter log-uniform between bounds.
 
     Drawn by a random walk of its logarithm, whose step is adapted for each item.
+
+    Args:
+        black: what was subtracted from the images. The ``y`` of images u without it, y - A black, is
+            another for every parameter.
     """
 
     def __init__(
@@ -93,12 +97,14 @@ class Parametrised(Measurement):
         levels: Bounds,
         bounds: Bounds,
         make: Callable[[float], LinearPhysics],
+        black: float = 0.0,
     ):
         super().__init__(problem, chains, levels)
         self.bounds, self.make = bounds, make
+        self._black = self.y.new_full((len(self.y), *problem.shape), black)
+        self._measured = self.y + self.physics.A(self._black)
         self.parameter = _spread(bounds, problem, chains)
-        self._each = self._operators(self.parameter)
-        self.physics = OnePerItem(self._each)
+        self._take(self._operators(self.parameter))
         self._step = torch.full((problem.batch,), _FIRST).to(problem.y)
 
     @property
@@ -118,11 +124,17 @@ class Parametrised(Measurement):
         accepted = streams.uniform(k, "walked") < probability
         self.parameter = torch.where(accepted, there, self.parameter)
         rows = zip(accepted.tolist(), each, self._each, strict=True)
-        self._each = [new if yes else old for yes, new, old in rows]
-        self.physics = OnePerItem(self._each)
+        self._take([new if yes else old for yes, new, old in rows])
         if adapting:
             over = probability.view(-1, self.chains).mean(1) - _ACCEPTED
             self._step = self._step * (over * _GAIN / math.sqrt(k + 1)).exp()
+
+    def misfit(self, physics: LinearPhysics, image: Tensor) -> Tensor:
+        return (physics.A(image + self._black) - self._measured).flatten(1).square().sum(1)
+
+    def _take(self, each: list[LinearPhysics]) -> None:
+        self._each, self.physics = each, OnePerItem(each)
+        self.y = self._measured - self.physics.A(self._black)
 
     def _operators(self, parameter: Tensor) -> list[LinearPhysics]:
         return [self.make(p) for p in parameter.tolist()]
