@@ -13,11 +13,14 @@ from innverse import physics
 from innverse.metrics.calibration import SBC, counts_p, haar, holm, rank_test
 from innverse.solvers.posterior.adapt import TARGET, DualAveraging
 from innverse.solvers.posterior.few_data import FewData, gram_matrix
+from innverse.solvers.posterior.frequencies import Frequencies, Pixels
 from innverse.solvers.posterior.hmc import leapfrog, move
 from innverse.solvers.posterior.latent import LatentTarget
 from innverse.solvers.posterior.likelihood import log_of_count, poisson, poisson_gaussian
+from innverse.solvers.posterior.masked import Masked
 from innverse.solvers.posterior.metric import Flat, Metric
-from innverse.solvers.posterior.spectral import Spectral, diagonal, filtered
+from innverse.solvers.posterior.prior_spectrum import Spread
+from innverse.solvers.posterior.spectral import Basis, Spectral, diagonal
 from innverse.solvers.posterior.target import Point, Target
 
 from .levels import SHAPE, Levels
@@ -211,20 +214,29 @@ def with_metric(operator, make, n: int, seed: int = 0):
     return u, target, make(target, torch.full((n,), SIGMA, dtype=torch.float64)), g
 
 
-def spectral(target: Target, scale: Tensor, basis: str = "frequencies") -> Spectral:
-    a = diagonal(target, torch.zeros(len(scale), *SHAPE, dtype=torch.float64), basis)
-    return Spectral(target, scale, a, basis)
+J = torch.tensor([[0.2, 0.5, 1.0], [0.5, 0.6, 0.9], [1.0, 0.8, 0.9], [0.5, 0.6, 0.9]])
+J = J[None].double()
+SPREAD = Spread(Frequencies(), J)
 
 
-def few_data(target: Target, scale: Tensor, spectrum: Tensor | None = None) -> FewData:
-    def spread(x: Tensor) -> Tensor:
-        return x if spectrum is None else filtered(x, 1 / spectrum)
+def images(scale: Tensor) -> Tensor:
+    return torch.zeros(len(scale), *SHAPE, dtype=torch.float64)
 
+
+def spectral(
+    target: Target, scale: Tensor, basis: Basis = SPREAD.basis, j: Tensor | float = 1.0
+) -> Spectral:
+    return Spectral(target, scale, diagonal(target, images(scale), basis), basis, j)
+
+
+def masked(target: Target, scale: Tensor) -> Masked:
+    return Masked(target, scale, SPREAD, images(scale))
+
+
+def few_data(target: Target, scale: Tensor, spread: Spread | None = None) -> FewData:
     physics = getattr(target.physics, "physics", target.physics)  # without weights of items
-    return FewData(target, scale, gram_matrix(physics, target.y[:1], spread), spectrum)
-
-
-SPECTRUM = torch.tensor([[0.2, 0.5, 1.0], [0.5, 0.6, 0.9], [1.0, 0.8, 0.9], [0.5, 0.6, 0.9]])
+    between = spread or Spread()
+    return FewData(target, scale, gram_matrix(physics, target.y[:1], between), spread)
 
 
 def latent(n: int, seed: int = 0):
@@ -243,7 +255,7 @@ def saturated(n: int, seed: int = 0):
 
     def metric(target: Target, scale: Tensor) -> Spectral:
         derivative = Target(target.density, bent.at(grey), target.y, target.noise)
-        return spectral(derivative, scale, "pixels")
+        return spectral(derivative, scale, Pixels())
 
     return with_metric(bent, metric, n, seed)
 
@@ -257,8 +269,10 @@ MADE = {
     "few data, by frequency": functools.partial(
         with_metric,
         OPERATORS["matrix"],
-        functools.partial(few_data, spectrum=SPECTRUM.double()[None]),
+        functools.partial(few_data, spread=SPREAD),
     ),
+    "blur, by frequency": functools.partial(with_metric, BLUR, functools.partial(spectral, j=J)),
+    "a mask, by frequency": functools.partial(with_metric, OPERATORS["inpainting"], masked),
     "latent space": latent,
     "not linear": saturated,
 }

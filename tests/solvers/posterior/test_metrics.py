@@ -6,23 +6,38 @@ import pytest
 import torch
 from torch import Tensor
 
+from gaussian_prior import Plain, gaussian_prior
 from gaussian_prior import S as WIDTH
-from gaussian_prior import gaussian_prior
 from innverse import physics
+from innverse.bijections import Bijection
+from innverse.flows import Flow
+from innverse.solvers.each_channel import EachChannel
 from innverse.solvers.posterior.adapt import ROUND, Lengths
 from innverse.solvers.posterior.choose_metric import metric_for
-from innverse.solvers.posterior.conditioning import condition, curvatures
+from innverse.solvers.posterior.conditioning import condition, curvatures, ritz
 from innverse.solvers.posterior.few_data import FewData
+from innverse.solvers.posterior.frequencies import Frequencies, Pixels
 from innverse.solvers.posterior.hmc import leapfrog, move
+from innverse.solvers.posterior.masked import Masked
 from innverse.solvers.posterior.metric import Flat, Metric
-from innverse.solvers.posterior.prior_spectrum import prior_spectrum
+from innverse.solvers.posterior.prior_spectrum import Spread, prior_spectrum
 from innverse.solvers.posterior.randomness import Streams
-from innverse.solvers.posterior.spectral import Spectral, diagonal, filtered
+from innverse.solvers.posterior.spectral import Spectral
 from innverse.solvers.posterior.start import apart
 from innverse.solvers.posterior.target import Target
 
 from .levels import SHAPE
-from .test_hmc import SIGMA, SPECTRUM, Gaussian, few_data, matrix_of, problem
+from .test_hmc import (
+    SIGMA,
+    SPREAD,
+    Gaussian,
+    J,
+    few_data,
+    masked,
+    matrix_of,
+    problem,
+    spectral,
+)
 
 S = 0.2
 
@@ -56,9 +71,12 @@ def scales(n: int = 2) -> Tensor:
 def kinds(operator):
     target, like = target_of(operator), torch.zeros(2, *SHAPE, dtype=torch.float64)
     yield metric_for(target, like)(target, scales())
-    for basis in ("frequencies", "pixels"):
-        yield Spectral(target, scales(), diagonal(target, like, basis), basis)
-    yield few_data(target, scales(), SPECTRUM.double()[None])
+    for basis in (SPREAD.basis, Pixels()):
+        yield spectral(target, scales(), basis)
+    yield spectral(target, scales(), j=J)
+    yield few_data(target, scales(), SPREAD)
+    if operator.is_diagonal:
+        yield masked(target, scales())
     yield Metric(target, scales())
 
 
@@ -101,23 +119,77 @@ def test_few_data_and_closed_forms_are_the_metric_itself():
 
 def test_few_data_know_the_curvature_of_the_prior_by_frequency():
     target, p = target_of(OPERATORS["matrix"]), torch.randn(2, *SHAPE).double()
-    spectrum = SPECTRUM.double()[None]
     a = matrix_of(lambda e: target.physics.A(e.view(1, *SHAPE)).flatten(), 16)
-    prior = matrix_of(lambda e: filtered(e.view(1, *SHAPE), spectrum).flatten(), 16)
+    prior = matrix_of(lambda e: SPREAD.to_the(-1, e.view(1, *SHAPE)).flatten(), 16)
     want = torch.linalg.solve(a.T @ a / S**2 + prior / SIGMA**2, p.flatten(1).T).T
-    found = few_data(target, scales(), spectrum).velocity(p)
+    found = few_data(target, scales(), SPREAD).velocity(p)
     assert torch.allclose(found.flatten(1), want, rtol=1e-6, atol=1e-9)
 
 
-def test_curvature_of_the_prior_by_frequency():
-    prior, like = gaussian_prior(), torch.zeros(2, 1, 16, 12)
+@pytest.mark.parametrize("size", [(16, 12), (64, 64), (90, 135)])
+def test_curvature_of_the_prior_by_frequency(size):
+    prior, like = gaussian_prior(), torch.zeros(2, 1, *size)
     spectrum = prior_spectrum(prior.at(0.4), like)
-    assert spectrum.shape == (1, 16, 7)
-    want = 0.4**2 / (0.4**2 + WIDTH**2)  # that of N(0, 0.4^2) alone is 1
-    assert float(spectrum.mean()) == pytest.approx(want, rel=0.1)
-    assert (spectrum / want - 1).abs().max() < 0.6  # of 16 draws, and 9 frequencies
+    for level in (0.4, 0.1):  # measured at the first
+        j = spectrum.at(level)
+        assert j.shape == (1, size[0], size[1] // 2 + 1)
+        want = level**2 / (level**2 + WIDTH**2)  # that of N(0, level^2) alone is 1
+        assert float(j.median()) == pytest.approx(want, rel=0.1)
+        assert (j / want - 1).abs().max() < 3  # of 16 draws, and 9 frequencies
+        # as of a real operator: opposite frequencies are alike
+        assert torch.allclose(j[:, 1:, 0], j[:, 1:, 0].flip(1), rtol=1e-4)
     assert prior_spectrum(gaussian_prior(noise_conditional=False), like) is None
     assert prior_spectrum(prior.at(torch.tensor([[0.1], [0.2]])), like) is None
+
+
+COLOURS = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
+COLOURS = COLOURS / COLOURS.norm(dim=1, keepdim=True)
+
+
+class Natural(Bijection):
+    """A normal law whose first channel varies slowly, as brightness does, and others hardly at all."""
+
+    def __init__(self, shape: tuple[int, int, int]):
+        super().__init__()
+        channels, height, width = shape
+        f = torch.fft.fftfreq(height)[:, None].square() + torch.fft.rfftfreq(width).square()
+        self.power = torch.zeros(channels, *f.shape)
+        self.power[0] = 1 / (1 + f / 0.05**2) ** 1.5
+        self.basis = Frequencies(COLOURS if channels == 3 else None)
+
+    def forward(self, x, c=None):
+        root = (c[0, 0] ** 2 + self.power).sqrt()
+        log_det = -(root.log().sum((1, 2)) - 0.5 * root[..., [0, -1]].log().sum((1, 2))).sum()
+        return self.basis.filtered(x, 1 / root), 2 * log_det.expand(len(x))
+
+    def inverse(self, z, c=None):
+        root = (c[0, 0] ** 2 + self.power).sqrt()
+        return self.basis.filtered(z, root), None
+
+
+def natural(shape: tuple[int, int, int]) -> Flow:
+    flow = Flow(Natural(shape), shape)
+    flow.noise = Plain()
+    flow.register_parameter("nothing", torch.nn.Parameter(torch.zeros(1), requires_grad=False))
+    return flow.eval()
+
+
+def test_images_vary_where_their_channels_and_frequencies_do():
+    prior = natural((3, 16, 16)).at(0.1)
+    spectrum = prior_spectrum(prior, torch.zeros(1, 3, 16, 16))
+    j, brightness = spectrum.at(0.1), spectrum.basis.channels[0]  # of least curvature first
+    assert (brightness.abs() * 3**0.5 - 1).abs().max() < 0.1
+    want = 0.1**2 / (0.1**2 + prior.flow.bijection.power[0])
+    assert float(j[1:].mean()) > 0.85
+    assert (j[0].log() - want.log()).abs().mean() < 0.5
+    assert j[0, :2, :2].mean() < 0.2 * j[0, 6:10, 6:].mean()
+
+
+def test_a_prior_of_every_channel_has_the_spectrum_of_one():
+    prior, like = gaussian_prior(), torch.zeros(2, 1, 8, 8)
+    one = prior_spectrum(prior.at(0.4), like)
+    two = prior_spectrum(EachChannel(prior, 2).at(0.4), like.expand(-1, 2, -1, -1))
+    assert torch.equal(two.at(0.4), one.at(0.4).expand(2, -1, -1))
 
 
 def test_few_data_take_the_curvature_of_the_prior_at_each_level():
@@ -128,7 +200,44 @@ def test_few_data_take_the_curvature_of_the_prior_at_each_level():
     for level in (0.4, 0.1):
         metric = make(Target(prior.at(level), operator, y, s), torch.full((2,), level))
         want = level**2 / (level**2 + WIDTH**2)
-        assert float(metric.spectrum.mean()) == pytest.approx(want, rel=0.2)
+        assert float(metric.spread.j.median()) == pytest.approx(want, rel=0.2)
+
+
+def masks():
+    g = torch.Generator().manual_seed(0)
+    yield "denoising", physics.Denoising(), True
+    yield "half the pixels", physics.Inpainting.random((1, 32, 32), 0.5, g), False
+    yield "a blur", physics.Blur(physics.gaussian_kernel(1.0)), True
+    yield (
+        "frequencies",
+        physics.SubsampledFourier((torch.rand(32, 32, generator=g) > 0.7).float()),
+        True,
+    )
+
+
+@pytest.mark.parametrize(("name", "operator", "exact"), [*masks()])
+def test_closed_forms_know_the_curvature_of_the_prior(name, operator, exact):
+    """M itself where one basis serves both, else nearer to it than without the prior's spectrum."""
+    prior = natural((1, 32, 32))
+    like = torch.zeros(1, 1, 32, 32, dtype=torch.float64)
+    for level, noise in ((0.02, 0.1), (0.05, 0.05), (0.05, 0.01)):
+        scale, s = (torch.full((1,), v, dtype=torch.float64) for v in (level, noise))
+        target = Target(prior.at(level), operator, operator.A(like), s)
+        metric, plain = metric_for(target, like)(target, scale), Metric(target, scale)
+        spread = Spread.at(target.density, prior_spectrum(target.density, like))
+
+        def curvature(v, s=s, level=level, spread=spread):
+            return operator.A_normal(v) / s**2 + spread.to_the(-1, v) / level**2
+
+        p = torch.randn(like.shape, generator=torch.Generator().manual_seed(1)).double()
+        conditions = []
+        for m in (metric, plain):
+            values = ritz(curvature, m, p)
+            conditions.append(float(values.max() / values.min()))
+        assert conditions[0] < (1.01 if exact else 12), (level, noise)
+        assert not exact or isinstance(metric, (Spectral, Masked))
+        if noise >= level:
+            assert conditions[0] < 0.6 * conditions[1], (level, noise, conditions)
 
 
 def test_many_data_take_a_diagonal_that_is_near(monkeypatch):

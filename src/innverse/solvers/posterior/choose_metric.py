@@ -9,11 +9,15 @@ from torch import Tensor
 
 from .conditioning import ritz
 from .few_data import few_data
+from .frequencies import Frequencies, Pixels
+from .masked import Masked
 from .metric import Kinetic, Metric, add_inside, beside
-from .spectral import BASES, Spectral, diagonal
+from .prior_spectrum import PriorSpectrum, Spread, prior_spectrum
+from .spectral import Basis, Spectral, diagonal
 from .target import Target
 
-_NEAR = 10.0  # condition number of A^T A / s^2 + I / sigma0^2 in a metric that is near enough
+_EXACT = 1.5  # condition number of M in a metric that is as good as M itself
+_NEAR = 10.0  # of one that is near enough where M takes conjugate gradients
 
 
 def metric_for(target: Target, like: Tensor) -> Callable[[Target, Tensor], Kinetic]:
@@ -22,33 +26,54 @@ def metric_for(target: Target, like: Tensor) -> Callable[[Target, Tensor], Kinet
     Args:
         like: images (N, C, H, W) of the size that is sampled.
     """
-    if target.physics.direct:
+    physics, spectrum = target.physics, prior_spectrum(target.density, like)
+    if physics.direct and spectrum is None:
         return Metric
-    few = few_data(target, like)
-    if few is not None:
+    if physics.is_diagonal and spectrum is not None:
+        return lambda target, scale: Masked(
+            target, scale, Spread.at(target.density, spectrum), like
+        )
+    few = few_data(target, like, spectrum)
+    if few is not None and not physics.direct:
         return few
-    spectra = {basis: diagonal(target, like, basis) for basis in BASES}
-    return lambda target, scale: _nearest(target, scale, spectra, like)
+    bases: list[Basis] = [Frequencies() if spectrum is None else spectrum.basis]
+    bases += [] if physics.direct else [Pixels()]
+    spectra = [(basis, diagonal(target, like, basis)) for basis in bases]
+
+    def make(target: Target, scale: Tensor) -> Kinetic:
+        found = _nearest(target, scale, spectra, spectrum, like)
+        if found[0] < (_EXACT if physics.direct else _NEAR):
+            return found[1]
+        return Metric(target, scale) if few is None else few(target, scale)
+
+    return make
 
 
-def _nearest(target: Target, scale: Tensor, spectra: dict[str, Tensor], like: Tensor) -> Kinetic:
-    """The diagonal metric that is nearest to M for the hardest item, or conjugate gradients."""
-    exact = Metric(target, scale)
+def _nearest(
+    target: Target,
+    scale: Tensor,
+    spectra: list[tuple[Basis, Tensor]],
+    spectrum: PriorSpectrum | None,
+    like: Tensor,
+) -> tuple[float, Kinetic]:
+    """The diagonal metric in which the condition number of M is least for the hardest item."""
+    spread = Spread.at(target.density, spectrum)
 
     def curvature(v: Tensor) -> Tensor:
         physics = target.physics
         seen = physics.A_normal(target.crop(v)) / beside(target.noise, v).square()
-        return add_inside(v / beside(scale, v).square(), seen)
+        return add_inside(spread.to_the(-1.0, v) / beside(scale, v).square(), seen)
 
     generator = torch.Generator().manual_seed(1)
     normal = torch.randn(like.shape[1:], generator=generator).to(like).expand_as(like)
-    best: tuple[float, Kinetic] = (_NEAR, exact)
-    for basis, a in spectra.items():
-        metric = Spectral(target, scale, a, basis)
+    found: list[tuple[float, Kinetic]] = []
+    for basis, a in spectra:
+        of_prior = 1.0 if isinstance(basis, Pixels) else spread.j
+        metric = Spectral(target, scale, a, basis, of_prior)
         values = ritz(curvature, metric, metric.momenta(target.y, normal))
         condition = float((values.amax(1) / values.amin(1).clamp_min(1e-12)).max())
-        best = min(best, (condition, metric), key=lambda pair: pair[0])
-    return best[1]
+        found.append((condition, metric))
+    return min(found, key=lambda pair: pair[0])
 
 
 def scale_of(density, level: float | None, u: Tensor) -> Tensor:

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ...physics import LinearPhysics, Whitened
 from .metric import Metric, beside, put_inside
-from .prior_spectrum import level_of, prior_spectrum
-from .spectral import filtered
+from .prior_spectrum import PriorSpectrum, Spread, level_of
 from .target import Target
 
 _MOST_DATA = 4096  # values, beyond which a matrix of their products takes more than seconds
@@ -29,12 +28,12 @@ class FewData(Metric):
 
     Args:
         gram: A C A^T (m, m), of all chains, without their weights.
-        spectrum: j (C, H, W // 2 + 1); None for 1.
+        spread: C.
     """
 
-    def __init__(self, target: Target, scale: Tensor, gram: Tensor, spectrum: Tensor | None = None):
+    def __init__(self, target: Target, scale: Tensor, gram: Tensor, spread: Spread | None = None):
         super().__init__(target, scale)
-        self.spectrum = spectrum
+        self.spread = spread or Spread()
         kinds, self._which = _kinds(target, self._rho)
         eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
         self._factors = [
@@ -43,12 +42,10 @@ class FewData(Metric):
         ]
 
     def momenta(self, of_data: Tensor, of_image: Tensor) -> Tensor:
-        if self.spectrum is not None:
-            of_image = filtered(of_image, self.spectrum.sqrt())
-        return super().momenta(of_data, of_image)
+        return super().momenta(of_data, self.spread.to_the(-0.5, of_image))
 
     def velocity(self, p: Tensor) -> Tensor:
-        physics, v = self.target.physics, self._spread(p)
+        physics, v = self.target.physics, self.spread(p)
         seen = physics.A(self.target.crop(v))
         rows = seen.flatten(1).double()
         solved = torch.empty_like(rows)
@@ -56,15 +53,13 @@ class FewData(Metric):
             mine = self._which == i
             solved[mine] = torch.cholesky_solve(rows[mine].T, factor).T
         back = physics.A_adjoint(solved.to(seen).view_as(seen))
-        v = v - self._spread(put_inside(torch.zeros_like(p), back))
+        v = v - self.spread(put_inside(torch.zeros_like(p), back))
         return v * beside(self.scale, p).square()
 
-    def _spread(self, p: Tensor) -> Tensor:
-        """C p."""
-        return p if self.spectrum is None else filtered(p, 1 / self.spectrum)
 
-
-def few_data(target: Target, like: Tensor) -> Callable[[Target, Tensor], FewData] | None:
+def few_data(
+    target: Target, like: Tensor, spectrum: PriorSpectrum | None = None
+) -> Callable[[Target, Tensor], FewData] | None:
     """What makes the metric of a target and a scale, if there are few data in the operator of
     ``target`` and it has one such matrix for all.
 
@@ -79,21 +74,19 @@ def few_data(target: Target, like: Tensor) -> Callable[[Target, Tensor], FewData
     if len(_kinds(target, target.noise)[0]) * m**2 > _MOST_DATA**2:
         return None
     alone = plain.select(torch.zeros(1, dtype=torch.long, device=like.device))
-    known: dict[float | None, tuple[Tensor, Tensor | None]] = {}
+    known: dict[float | None, tuple[Tensor, Spread]] = {}
 
     def make(target: Target, scale: Tensor) -> FewData:
         level = level_of(target.density)
         if level not in known:
             known.clear()  # levels fall and do not come back, and matrices are large
-            spectrum = prior_spectrum(target.density, like)
+            spread = Spread.at(target.density, spectrum)
 
-            def spread(back: Tensor) -> Tensor:
-                if spectrum is None:
-                    return back
+            def between(back: Tensor) -> Tensor:
                 whole = put_inside(back.new_zeros(len(back), *like.shape[1:]), back)
-                return target.crop(filtered(whole, 1 / spectrum))
+                return target.crop(spread(whole))
 
-            known[level] = gram_matrix(alone, target.y[:1], spread), spectrum
+            known[level] = gram_matrix(alone, target.y[:1], between), spread
         return FewData(target, scale, *known[level])
 
     return make
