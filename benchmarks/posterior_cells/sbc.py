@@ -34,10 +34,10 @@ class Length(NamedTuple):
     steps: int = 8
 
 
-# Where 126 short transitions of a chain are too few: acceptance .68 (blur), R-hat 1.86 (Fourier).
+# Where 126 short transitions of a chain are too few: acceptance .67 (blur), R-hat 1.3 (Fourier).
 LONGER = {
-    "natural-gray-blur": Length(warmup=200, thin=4),
-    "natural-gray-fourier": Length(warmup=200, thin=3, steps=24),
+    "natural-gray-blur": Length(warmup=120),
+    "natural-gray-fourier": Length(warmup=100, thin=3, steps=12),
 }
 
 
