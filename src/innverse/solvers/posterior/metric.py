@@ -1,11 +1,12 @@
-"""The metric in which the posterior is nearly round: M = A^T A / s^2 + I / sigma0^2.
+"""The metric in which the posterior is nearly round: M = A^T A / s^2 + C^-1 / sigma0^2.
 
-Its first term is the curvature of the likelihood, its second the largest that the density of
-anything plus N(0, sigma0^2) can have. The Metropolis correction makes any fixed M exact, as long as
-the kinetic energy is p^T M^-1 p / 2 with momenta from N(0, M); this one takes away what is stiff.
+Its first term is the curvature of the likelihood, its second that of the prior, at most I / sigma0^2,
+since nothing plus N(0, sigma0^2) has a density that is curved more (see `prior_spectrum` for C, the
+identity where it is not known). The Metropolis correction makes any fixed M exact, as long as the
+kinetic energy is p^T M^-1 p / 2 with momenta from N(0, M); this one takes away what is stiff.
 
-`metric_for` takes the cheapest that is near: the closed form of the operator, that of few data, a
-diagonal in frequencies or in pixels, and conjugate gradients last.
+`metric_for` takes what has an inverse in closed form and is near: pixels, frequencies, a matrix of
+few data, the operator's own with C = I, and conjugate gradients last.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Flat:
 
 
 class Metric(Flat):
-    """M for the chains of a `Target`, inverted by ``solve_normal``; ``scale`` is sigma0 (N,)."""
+    """M with C = I for the chains of a `Target`, by ``solve_normal``; ``scale`` is sigma0 (N,)."""
 
     def __init__(self, target: Target, scale: Tensor):
         self.target, self.scale = target, scale

@@ -13,7 +13,9 @@ from ..each_channel import EachChannel
 from .frequencies import Frequencies
 
 _DRAWS, _AT_ONCE = 16, 4
-_SIDE = 64  # pixels of a draw: frequencies between those of it are interpolated
+_SIDE = (
+    64  # pixels of a draw, unless the prior is of larger images: other frequencies are interpolated
+)
 _LEAST = 1e-3
 
 
@@ -97,7 +99,8 @@ def prior_spectrum(density, like: Tensor) -> PriorSpectrum | None:
 def _gradients(density, like: Tensor) -> Tensor:
     """Of the log-density at draws, small ones where ``like`` is large."""
     side = round_up(_SIDE, multiple_of(density))
-    size = tuple(min(n, side) for n in like.shape[2:])
+    pairs = zip(like.shape[2:], density.shape[1:], strict=True)
+    size = tuple(min(n, max(own, side)) for n, own in pairs)
     g = torch.Generator().manual_seed(0)
     found = []
     for _ in range(_DRAWS // _AT_ONCE):
