@@ -153,6 +153,7 @@ def joint_posterior(
     numbers = {"draws": draws, "chains": chains, "warmup": warmup, "steps": steps, "seed": seed}
     found = checked("posterior", numbers | {"init": init, "sigma": sigma})
     draws, chains, warmup, steps, seed = (found[name] for name in numbers)
+    init = found.get("init")
     x_range = checked_range(x_range)
     y = y if x_range is None else whole_numbers(y)
     widths = None if parameter is None else _bounds("parameter", parameter)
