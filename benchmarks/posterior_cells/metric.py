@@ -99,4 +99,4 @@ def table(result: dict) -> str:
     words = (
         f"\nMedian gain, bulk: {min(gains):.2f} to {max(gains):.2f} times, {mean:.2f} in the mean."
     )
-    return harness.table(head, rows) + words
+    return "\n\n".join((harness.table(head, rows).rstrip(), words))

@@ -154,6 +154,7 @@ def _judge(u: Tensor, draws: Tensor, seconds: float, evaluations: int) -> dict:
         "seconds": seconds,
         "effective draws a second": independent * u.shape[0] / seconds,
         "effective draws in 1000 evaluations": 1000 * independent / evaluations,
+        "processor": harness.machine((), torch.get_num_threads())["processor"],
     }
 
 
@@ -191,7 +192,7 @@ def table(result: dict) -> str:
     for task, told in result["tasks"].items():
         for name, found in told.items():
             if found.get("diverged"):
-                rows.append([task, name, *["diverged"] * 5, f"{found['evaluations']}"])
+                rows.append([task, name, *["diverged"] * 5, f"{found['evaluations']}", ""])
                 continue
             r = found["R-hat of 99 %"]
             rows.append([
@@ -203,6 +204,7 @@ def table(result: dict) -> str:
                 "-" if r is None else f"{r:.2f}",
                 f"{found['effective draws a second']:.1f}",
                 f"{found['evaluations']}",
+                found["processor"],
             ])  # fmt: skip
     head = ["task", "sampler", "90 % hold, %", "mean, dB", "CRPS x 1000", "R-hat of 99 %"]
-    return harness.table([*head, "effective draws a second", "evaluations"], rows)
+    return harness.table([*head, "effective draws a second", "evaluations", "processor"], rows)
