@@ -33,8 +33,8 @@ def metric_for(target: Target, like: Tensor) -> Callable[[Target, Tensor], Kinet
         return lambda target, scale: Masked(
             target, scale, Spread.at(target.density, spectrum), like
         )
-    few = few_data(target, like, spectrum)
-    if few is not None and not physics.direct:
+    few = None if physics.direct else few_data(target, like, spectrum)
+    if few is not None:
         return few
     bases: list[Basis] = [Frequencies() if spectrum is None else spectrum.basis]
     bases += [] if physics.direct else [Pixels()]
@@ -42,9 +42,8 @@ def metric_for(target: Target, like: Tensor) -> Callable[[Target, Tensor], Kinet
 
     def make(target: Target, scale: Tensor) -> Kinetic:
         found = _nearest(target, scale, spectra, spectrum, like)
-        if found[0] < (_EXACT if physics.direct else _NEAR):
-            return found[1]
-        return Metric(target, scale) if few is None else few(target, scale)
+        near = _EXACT if physics.direct else _NEAR
+        return found[1] if found[0] < near else Metric(target, scale)
 
     return make
 
