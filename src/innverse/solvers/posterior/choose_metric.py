@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .conditioning import ritz
 from .few_data import few_data
-from .frequencies import Frequencies, Pixels
+from .frequencies import ComplexFrequencies, Frequencies, Pixels, whole_plane
 from .masked import Masked
 from .metric import Kinetic, Metric, add_inside, beside
 from .prior_spectrum import PriorSpectrum, Spread, prior_spectrum
@@ -36,8 +36,10 @@ def metric_for(target: Target, like: Tensor) -> Callable[[Target, Tensor], Kinet
     few = None if physics.direct else few_data(target, like, spectrum)
     if few is not None:
         return few
-    bases: list[Basis] = [Frequencies() if spectrum is None else spectrum.basis]
+    own = Frequencies() if spectrum is None else spectrum.basis
+    bases: list[Basis] = [own]
     bases += [] if physics.direct else [Pixels()]
+    bases += [ComplexFrequencies()] if like.shape[1] % 2 == 0 and own.channels is None else []
     spectra = [(basis, diagonal(target, like, basis)) for basis in bases]
 
     def make(target: Target, scale: Tensor) -> Kinetic:
@@ -67,12 +69,21 @@ def _nearest(
     normal = torch.randn(like.shape[1:], generator=generator).to(like).expand_as(like)
     found: list[tuple[float, Kinetic]] = []
     for basis, a in spectra:
-        of_prior = 1.0 if isinstance(basis, Pixels) else spread.j
-        metric = Spectral(target, scale, a, basis, of_prior)
+        metric = Spectral(target, scale, a, basis, _in(basis, spread.j, like))
         values = ritz(curvature, metric, metric.momenta(target.y, normal))
         condition = float((values.amax(1) / values.amin(1).clamp_min(1e-12)).max())
         found.append((condition, metric))
     return min(found, key=lambda pair: pair[0])
+
+
+def _in(basis: Basis, j: Tensor | float, like: Tensor) -> Tensor | float:
+    """The curvature j of the prior in a basis; 1, the most it can be, in pixels."""
+    if isinstance(basis, Pixels):
+        return 1.0
+    if isinstance(basis, Frequencies) or not isinstance(j, Tensor):
+        return j
+    parts = whole_plane(j, like.shape[3]).unflatten(0, (2, -1))  # real and imaginary
+    return parts.mean(0)
 
 
 def scale_of(density, level: float | None, u: Tensor) -> Tensor:

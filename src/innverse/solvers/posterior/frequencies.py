@@ -41,3 +41,21 @@ class Frequencies:
     @staticmethod
     def _mixed(x: Tensor, by: Tensor | None) -> Tensor:
         return x if by is None else torch.einsum("kc,nchw->nkhw", by, x)
+
+
+class ComplexFrequencies:
+    """The discrete Fourier transform (C, H, W) of complex images, whose channels (2 C, H, W) are all
+    real parts, then all imaginary ones; orthonormal."""
+
+    def to(self, x: Tensor) -> Tensor:
+        return torch.fft.fft2(torch.complex(*x.contiguous().chunk(2, 1)), norm="ortho")
+
+    def back(self, z: Tensor, like: Tensor) -> Tensor:
+        x = torch.fft.ifft2(z, norm="ortho")
+        return torch.cat((x.real, x.imag), 1)
+
+
+def whole_plane(half: Tensor, width: int) -> Tensor:
+    """(..., H, W // 2 + 1) of real images at all frequencies (..., H, W): opposite ones are alike."""
+    rest = half[..., 1 : (width + 1) // 2].flip((-2, -1)).roll(1, -2)
+    return torch.cat((half, rest), -1)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .frequencies import Frequencies, Pixels
+from .frequencies import ComplexFrequencies, Frequencies, Pixels
 from .metric import Flat, beside, put_inside
 from .target import Target
 
 _PROBES = 16
 
-Basis = Frequencies | Pixels
+Basis = Frequencies | ComplexFrequencies | Pixels
 
 
 class Spectral(Flat):
