@@ -97,6 +97,6 @@ def table(result: dict) -> str:
     head += ["least", "tails, median", "R-hat of 99 %, of all"]
     mean = math.exp(sum(map(math.log, gains)) / len(gains))
     words = (
-        f"\nMedian gain, bulk: {min(gains):.2f} to {max(gains):.2f} times, {mean:.2f} in the mean."
+        f"Median gain, bulk: {min(gains):.2f} to {max(gains):.2f} times, {mean:.2f} in the mean."
     )
     return "\n\n".join((harness.table(head, rows).rstrip(), words))

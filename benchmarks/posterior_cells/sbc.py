@@ -34,7 +34,7 @@ class Length(NamedTuple):
     steps: int = 8
 
 
-# Where 126 short transitions of a chain are too few: acceptance .67 (blur), R-hat 1.3 (Fourier).
+# Where 126 short transitions of a chain are too few to move far.
 LONGER = {
     "natural-gray-blur": Length(warmup=120),
     "natural-gray-fourier": Length(warmup=100, thin=3, steps=12),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from ..errors import UsageError
-from ..protocols import NoiseConditional
+from ..protocols import NoiseConditional, noise_range
 
 SHARP = 0.02  # where a noise-conditional density is sharp, yet smooth enough to climb
 
@@ -48,3 +50,12 @@ def priors_at(prior: Any, sigma: float | Sequence[float] | None = None) -> list:
     """The prior at each of its `levels_of`; a prior without levels as it is, once."""
     levels = levels_of(prior, sigma)
     return [prior] if levels is None else [prior.at(level) for level in levels]
+
+
+def level_of(density: object) -> float | None:
+    """The one noise level of a prior that is taken at one; None of any other density."""
+    level = getattr(density, "c", None)
+    if level is None or noise_range(density) is None:
+        return None
+    level = torch.as_tensor(level)
+    return float(level) if level.numel() == 1 else None

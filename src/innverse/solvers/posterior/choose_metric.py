@@ -38,14 +38,16 @@ def metric_for(target: Target, like: Tensor) -> Callable[[Target, Tensor], Kinet
         return few
     own = Frequencies() if spectrum is None else spectrum.basis
     bases: list[Basis] = [own]
-    bases += [] if physics.direct else [Pixels()]
-    bases += [ComplexFrequencies()] if like.shape[1] % 2 == 0 and own.channels is None else []
+    if not physics.direct:
+        bases.append(Pixels())
+    if like.shape[1] % 2 == 0 and own.channels is None:
+        bases.append(ComplexFrequencies())
     spectra = [(basis, diagonal(target, like, basis)) for basis in bases]
 
     def make(target: Target, scale: Tensor) -> Kinetic:
-        found = _nearest(target, scale, spectra, spectrum, like)
+        condition, metric = _nearest(target, scale, spectra, spectrum, like)
         near = _EXACT if physics.direct else _NEAR
-        return found[1] if found[0] < near else Metric(target, scale)
+        return metric if condition < near else Metric(target, scale)
 
     return make
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ...physics import LinearPhysics, Whitened
+from ..levels import level_of
 from .metric import Metric, beside, put_inside
-from .prior_spectrum import PriorSpectrum, Spread, level_of
+from .prior_spectrum import PriorSpectrum, Spread
 from .target import Target
 
 _MOST_DATA = 4096  # values, beyond which a matrix of their products takes more than seconds

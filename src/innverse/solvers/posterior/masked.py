@@ -35,10 +35,11 @@ class Masked(Flat):
         mean = gain.mean((1, 2, 3), keepdim=True)
         self._basis, self._pixels = spread.basis, 1 + gain
         self._root = ((spread.j + mean) / (1 + mean)).sqrt() / beside(scale, like)
+        self._inverse = 1 / self._root
 
     def momenta(self, of_data: Tensor, of_image: Tensor) -> Tensor:
         return self._basis.filtered(self._pixels.sqrt() * of_image, self._root)
 
     def velocity(self, p: Tensor) -> Tensor:
-        inverse = 1 / self._root
-        return self._basis.filtered(self._basis.filtered(p, inverse) / self._pixels, inverse)
+        v = self._basis.filtered(p, self._inverse) / self._pixels
+        return self._basis.filtered(v, self._inverse)

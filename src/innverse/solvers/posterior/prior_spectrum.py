@@ -8,14 +8,13 @@ from torch import Tensor
 
 from ...flows.conditioned import ConditionedFlow
 from ...flows.padding import round_up
-from ...protocols import multiple_of, noise_range
+from ...protocols import multiple_of
 from ..each_channel import EachChannel
+from ..levels import level_of
 from .frequencies import Frequencies
 
 _DRAWS, _AT_ONCE = 16, 4
-_SIDE = (
-    64  # pixels of a draw, unless the prior is of larger images: other frequencies are interpolated
-)
+_SIDE = 64  # pixels of a draw, of a prior of smaller images: further frequencies are interpolated
 _LEAST = 1e-3
 
 
@@ -37,16 +36,6 @@ class PriorSpectrum:
     def at(self, level: float) -> Tensor:
         """j (C, H, W // 2 + 1)."""
         return (level**2 / (level**2 + self.power)).clamp_min(_LEAST)
-
-
-def level_of(density) -> float | None:
-    """The one noise level of a noise-conditional flow; None of any other density."""
-    if isinstance(density, EachChannel):
-        return level_of(density.prior)
-    if not isinstance(density, ConditionedFlow) or noise_range(density.flow) is None:
-        return None
-    c = torch.as_tensor(density.c)
-    return float(c) if c.numel() == 1 else None
 
 
 class Spread:
@@ -82,7 +71,7 @@ def prior_spectrum(density, like: Tensor) -> PriorSpectrum | None:
         one = prior_spectrum(density.prior, like[:, :1])
         return one and PriorSpectrum(one.power.expand(like.shape[1], -1, -1))
     level = level_of(density)
-    if level is None:
+    if level is None or not isinstance(density, ConditionedFlow):
         return None
     gradients = torch.fft.fft2(_gradients(density, like), norm="ortho")
     covariance = torch.einsum("nchw,nkhw->ck", gradients, gradients.conj()).real

@@ -25,7 +25,7 @@ from ....physics import LinearPhysics, NoNoise, as_physics
 from ....progress import Report
 from ....protocols import multiple_of
 from ....showing.shown import Shown
-from ...levels import priors_at
+from ...levels import level_of, priors_at
 from ...needs import check_density
 from ...problem import Problem
 from ...reconstruction import Reconstruction
@@ -38,7 +38,7 @@ from ..metric import Metric
 from ..randomness import Streams
 from ..start import begin, reconstruction
 from ..verdict import ALIKE
-from .setting import length, level_of
+from .setting import length
 from .summary import summary
 from .unknown import Bounds, Measurement, OnePerItem, Parametrised
 

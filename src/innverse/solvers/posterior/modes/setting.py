@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from ....protocols import noise_range
 from ...problem import Problem
 from ..likelihood import likelihood_of
 from ..randomness import length_factor
@@ -17,12 +16,6 @@ def target_of(problem: Problem, density, each: int) -> Target:
     physics, y, level = problem.physics.select(items), problem.y[items], problem.deviation()
     likelihood = likelihood_of(problem, items)
     return Target(density, physics, y, level[items], problem.crop, likelihood)
-
-
-def level_of(density) -> float | None:
-    """The noise level of a prior that is taken at one; None of a density without levels."""
-    level = getattr(density, "c", None)
-    return None if level is None or noise_range(density) is None else float(level)
 
 
 def length(steps: int, k: int, seed: int) -> int:

@@ -17,7 +17,7 @@ from ....catalog import Method
 from ....errors import UsageError
 from ....options import LEVEL, SEEDS, real, whole
 from ....protocols import Generator, multiple_of
-from ...levels import priors_at
+from ...levels import level_of, priors_at
 from ...needs import check_density, check_noise
 from ...problem import Problem
 from ...reconstruction import Reconstruction
@@ -25,7 +25,7 @@ from ..choose_metric import scale_of
 from ..randomness import Streams
 from .constant import log_constant
 from .particles import Particles
-from .setting import level_of, target_of
+from .setting import target_of
 from .summary import summary
 
 _LOOK = 8  # draws at which the curvature of a density without noise levels is measured
