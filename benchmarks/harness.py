@@ -277,6 +277,29 @@ def with_earlier(name: str, rows: list[dict], key, same: dict, folder: Path | No
     return rows + [row for row in found["cells"] if key(row) not in done]
 
 
+def by_processor(name: str, folder: Path | None) -> dict[str, dict]:
+    """The last run of every processor in ``results/name.json``: the file is the last run of all, and
+    keeps those of ``others``."""
+    file = (folder or RESULTS) / f"{name}.json"
+    if not file.exists():
+        return {}
+    last = json.loads(file.read_text())
+    others = last.pop("others", [])
+    return {run["machine"]["processor"]: run for run in (last, *others)}
+
+
+def write_by_processor(
+    name: str, title: str, section: Callable[[dict], str], run: dict, folder: Path | None = None
+) -> None:
+    """Print and save ``run``, and after it the last ones of other processors in the file."""
+    earlier = by_processor(name, folder)
+    earlier.pop(run["machine"]["processor"], None)
+    others = list(earlier.values())
+    text = f"# {title}\n\n" + "\n".join(map(section, (run, *others)))
+    print(text)
+    write(name, text, run | {"others": others}, folder)
+
+
 def write_atomically(path: Path, data: dict) -> None:
     """JSON that is whole at every moment, whoever reads or stops; lists of numbers on one line."""
     path.parent.mkdir(parents=True, exist_ok=True)

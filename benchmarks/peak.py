@@ -4,7 +4,7 @@
 
 The peak is the best of a few large 3x3 convolutions in channels_last; the work of a step is counted
 by `torch.utils.flop_counter`. The Glow is that of step.py: 3x32x32, L = 3, K = 8, hidden 128,
-batch 32, float32.
+batch 32, float32. The file keeps the last run of each processor.
 """
 
 from __future__ import annotations
@@ -77,34 +77,35 @@ def main() -> None:
     for found in results[1]:
         found.pop("profile", None)
     peak, *rows = harness.summaries(cells, results)
-    lines = []
     for r in rows:
         r["share"] = r["gflop"] / r["seconds"] / peak["gflops"]
-        speed = r["gflop"] / r["seconds"]
-        lines.append(
-            [
-                r["library"],
-                f"{r['seconds'] * 1e3:.1f}",
-                f"{r['gflop']:.1f}",
-                f"{speed:.0f}",
-                f"{r['share']:.2f}",
-            ]
-        )
     info = harness.machine(PACKAGES, args.threads)
-    spent = [[name, f"{share:.1%}", str(count)] for name, share, count in profile]
-    text = "\n".join(
+    run = {"machine": info, "rounds": rounds, "peak": peak, "cells": rows, "profile": profile}
+    harness.write_by_processor("peak", "Share of the convolution peak", section, run, args.out)
+
+
+def section(run: dict) -> str:
+    """What one processor reached."""
+    lines = [
         [
-            "# Share of the convolution peak\n",
-            harness.machine_text(info, PACKAGES, rounds),
-            f"Best 3x3 convolution, float32, channels_last: {peak['gflops']:.0f} GFLOP/s.\n",
+            r["library"],
+            f"{r['seconds'] * 1e3:.1f}",
+            f"{r['gflop']:.1f}",
+            f"{r['gflop'] / r['seconds']:.0f}",
+            f"{r['share']:.2f}",
+        ]
+        for r in run["cells"]
+    ]
+    spent = [[name, f"{share:.1%}", str(count)] for name, share, count in run["profile"]]
+    return "\n".join(
+        [
+            harness.machine_text(run["machine"], PACKAGES, run["rounds"]),
+            f"Best 3x3 convolution, float32, channels_last: {run['peak']['gflops']:.0f} GFLOP/s.\n",
             harness.table(["", "step ms", "GFLOP", "GFLOP/s", "share of the peak"], lines) + "\n",
-            "## Where a step of innverse spends its time\n",
+            "Where a step of innverse spends its time:\n",
             harness.table(["operation", "share of time", "calls"], spent) + "\n",
         ]
     )
-    print(text)
-    data = {"machine": info, "rounds": rounds, "peak": peak, "cells": rows, "profile": profile}
-    harness.write("peak", text, data, args.out)
 
 
 def measure(cell: dict) -> dict:

@@ -4,7 +4,8 @@
                                  [--libraries ...] [--rounds 5] [--out FOLDER]
 
 D = 64: 12 couplings, networks of width 256; D = 6: 8 couplings, width 128; batch 512, float32.
-Splines have 8 bins on [-5, 5].
+Splines have 8 bins on [-5, 5]. Affine couplings are matrix products and little else: how much of the
+processor's speed of those a step reaches is told too. The file keeps the last run of each processor.
 """
 
 from __future__ import annotations
@@ -18,6 +19,26 @@ PACKAGES = ("torch", "innverse", *LIBRARIES[1:], "jax")
 CALLS = {"step": "seconds", "log_prob": "log_prob", "sample": "sample"}  # and their keys
 
 
+BATCH = 512
+
+
+def products(d: int) -> float:
+    """GFLOP of the products of a training step of affine couplings: value, and two gradients."""
+    layers, width = SIZES[d]
+    return 3 * 2e-9 * BATCH * layers * (d // 2 * width + width**2 + width * d)
+
+
+def product_peak(cell: dict) -> dict:
+    """GFLOP/s of the faster of PyTorch's large products and convolutions in float32."""
+    import torch
+    from peak import convolution_peak
+
+    found = convolution_peak(cell)["gflops"]
+    a = torch.randn(2048, 2048)
+    timed = harness.seconds(lambda: a @ a, enough=cell["enough"])
+    return {"gflops": max(found, 2e-9 * len(a) ** 3 / timed["fastest"])}
+
+
 def cells(only: list[str], libraries: list[str]) -> list[dict]:
     return [
         {"kind": kind, "d": d, "library": name}
@@ -28,6 +49,8 @@ def cells(only: list[str], libraries: list[str]) -> list[dict]:
 
 
 def measure(cell: dict) -> dict:
+    if cell.get("kind") == "peak":
+        return product_peak(cell)
     layers, width = SIZES[cell["d"]]
     kind, d = cell["kind"], cell["d"]
     if cell["library"] == "flowjax":
@@ -48,23 +71,25 @@ def measure(cell: dict) -> dict:
     return result
 
 
-def text_of(kind: str, d: int, rows: list[dict]) -> str:
+def text_of(kind: str, d: int, rows: list[dict], peak: float | None) -> str:
     layers, width = SIZES[d]
+    share_told = peak is not None and kind == "affine"
+    header = ["", "step ms", "range of rounds", "log_prob ms", "sample ms", "parameters"]
+    header += ["share of the peak"] if share_told else []
     lines = []
     for r in rows:
         if r.get("seconds") is None:
-            lines.append([r["library"], f"failed: {r['error'][:60]}", *[""] * 4])
+            failed = [r["library"], f"failed: {r['error'][:60]}"]
+            lines.append(failed + [""] * (len(header) - 2))
             continue
-        times = [f"{r[key] * 1e3:.2f}" for key in CALLS.values()]
+        step, *others = (f"{r[key] * 1e3:.2f}" for key in CALLS.values())
         low, high = (f"{t * 1e3:.1f}" for t in r["range"])
         busy = "" if r["idle"] else " (machine was busy)"
-        lines.append(
-            [r["library"] + busy, times[0], f"{low}-{high}", *times[1:], f"{r['parameters']:,}"]
-        )
-    header = ["", "step ms", "range of rounds", "log_prob ms", "sample ms", "parameters"]
+        line = [r["library"] + busy, step, f"{low}-{high}", *others, f"{r['parameters']:,}"]
+        lines.append(line + ([f"{products(d) / r['seconds'] / peak:.2f}"] if share_told else []))
     title = {"affine": "Affine", "spline": "Rational-quadratic spline"}[kind]
     return (
-        f"## {title} couplings, D = {d}, {layers} layers, width {width}, batch 512\n\n"
+        f"## {title} couplings, D = {d}, {layers} layers, width {width}, batch {BATCH}\n\n"
         + harness.table(header, lines)
         + "\n\n"
         + ratios(rows)
@@ -94,21 +119,34 @@ def main() -> None:
     rounds = args.rounds
     common = {"threads": args.threads, "enough": 0.5 if args.quick else 0.8}
     asked = cells(args.only, args.libraries)
-    full = [cell | common for cell in asked]
-    rows = harness.summaries(asked, harness.interleaved(__file__, full, rounds, args.threads))
-    out = args.out
-    if args.only != every:
-        question = lambda row: (row["kind"], row["d"])  # noqa: E731
-        rows = harness.with_earlier("vectors", rows, question, {"rounds": rounds}, out)
+    full = [cell | common for cell in ({"kind": "peak"}, *asked)]
+    peak, *rows = harness.summaries(
+        [{"kind": "peak"}, *asked], harness.interleaved(__file__, full, rounds, args.threads)
+    )
     info = harness.machine(PACKAGES, args.threads)
-    parts = ["# Coupling flows for vectors\n", harness.machine_text(info, PACKAGES, rounds)]
+    if args.only != every and (
+        mine := harness.by_processor("vectors", args.out).get(info["processor"])
+    ):
+        if mine["rounds"] != rounds:
+            raise SystemExit(f"the other rows are of {mine['rounds']} rounds: run all parts")
+        question = lambda row: (row["kind"], row["d"])  # noqa: E731
+        done = {question(row) for row in rows}
+        rows += [row for row in mine["cells"] if question(row) not in done]
+    run = {"machine": info, "rounds": rounds, "peak": peak["gflops"], "cells": rows}
+    harness.write_by_processor("vectors", "Coupling flows for vectors", section, run, args.out)
+
+
+def section(run: dict) -> str:
+    """What one processor took."""
+    peak = run.get("peak")
+    parts = [harness.machine_text(run["machine"], PACKAGES, run["rounds"])]
+    if peak:
+        parts.append(f"Best product or convolution in float32: {peak:.0f} GFLOP/s.\n")
     for kind, d in QUESTIONS:
-        mine = [r for r in rows if (r["kind"], r["d"]) == (kind, d)]
-        if mine:
-            parts.append(text_of(kind, d, mine))
-    text = "\n".join(parts)
-    print(text)
-    harness.write("vectors", text, {"machine": info, "rounds": rounds, "cells": rows}, out)
+        rows = [r for r in run["cells"] if (r["kind"], r["d"]) == (kind, d)]
+        if rows:
+            parts.append(text_of(kind, d, rows, peak))
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":
