@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 
@@ -268,6 +270,19 @@ def test_progress_says_acceptance_and_r_hat():
     innverse.solve(y, operator, Levels(), progress=lambda *a: said.append(a), **FEW)
     assert "warm-up, acceptance" in said[0][2] and "R-hat" in said[-1][2]
     assert said[-1][0] == said[-1][1] == 6 + 8
+
+
+def test_r_hat_on_the_way_costs_little(monkeypatch):
+    # all draws were once ranked anew at every transition
+    operator, y, _ = measured()
+    module, judged = importlib.import_module("innverse.solvers.posterior.solve"), []
+    r_hat = module.r_hat
+    monkeypatch.setattr(
+        module, "r_hat", lambda draws: judged.append(draws.shape[1]) or r_hat(draws)
+    )
+    innverse.solve(y, operator, Levels(), **(FEW | {"draws": 300}))
+    assert judged[0] == 4
+    assert sum(judged) < 10 * 100  # draws that were ranked; of each chain 100 were drawn
 
 
 def bent(x):

@@ -8,6 +8,7 @@ that adapt to each item (see `adapt`); all chains of all items in one batch.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from collections.abc import Generator as Generating
 from typing import Any
@@ -46,6 +47,7 @@ from .target import Target
 
 _MUCH_BETTER = 2.0  # times a smaller condition number, for which latent space is taken
 _SO_FAR = 64  # pixels, of all items, of which R-hat is told on the way
+_MORE = 1.2  # times as many draws as before: all of them are ranked anew, which is not free
 
 
 class PosteriorDraws(Method):
@@ -140,6 +142,7 @@ class _Run:
         self.measured = self.annealed if len(set(self.ladder)) > 1 else options.warmup // 4
         self.in_latents = self.of_codes = is_of_codes(prior)
         self.notes: list[list[str]] = [[] for _ in range(problem.batch)]
+        self.judged = 0, math.nan  # draws of each chain, and R-hat of some of their pixels
         likelihood = likelihood_of(self.problem, self.items)
         physics = self.problem.physics.select(self.items)
         like = y.new_zeros((chains, *self.shape))
@@ -313,10 +316,12 @@ class _Run:
         state = self.state
         words = ["warm-up" if state.k <= self.options.warmup else "sampling"]
         words.append(f"acceptance {float(result.acceptance.mean()):.2f}")
-        if state.kept >= 4:
+        if state.kept >= max(4, _MORE * self.judged[0]):
             every = state.draws[:, :, : state.kept].flatten(3).movedim(0, 2).flatten(2)
             some = every[..., :: max(1, every.shape[-1] // _SO_FAR)]
-            words.append(f"R-hat {float(r_hat(some).nan_to_num(1).max()):.2f}")
+            self.judged = state.kept, float(r_hat(some).nan_to_num(1).max())
+        if self.judged[0]:
+            words.append(f"R-hat {self.judged[1]:.2f}")
         return ", ".join(words)
 
     def _saved(self):
