@@ -58,9 +58,9 @@ def promised() -> bool:
     return _memory.get() is not None
 
 
-def remember(owner: object, given: tuple, make: Callable):
-    """``make()``, or what it gave when ``owner`` asked last with the very same ``given`` objects, none
-    of which needs a gradient."""
+def remember(owner: object, given: tuple, make: Callable, name: str = ""):
+    """``make()``, or what it gave when ``owner`` asked last, for the same ``name``, with the very same
+    ``given`` objects, none of which needs a gradient."""
     memory = None if torch.compiler.is_compiling() else _memory.get()
     if memory is None:
         return make()
@@ -69,11 +69,12 @@ def remember(owner: object, given: tuple, make: Callable):
     if learning or (tensors and _varying.get()):  # what is kept has no gradient
         with torch.set_grad_enabled(learning):
             return make()
-    found = memory.get(id(owner))
+    key = id(owner), name
+    found = memory.get(key)
     if found is None or not _alike(found[1], given):
         with torch.inference_mode(False), torch.no_grad():
             # owner and given are stored too, so that their ids stay theirs
-            found = memory[id(owner)] = (owner, given, make())
+            found = memory[key] = (owner, given, make())
     return found[2]
 
 

@@ -17,6 +17,8 @@ from .split import Split
 
 Class = TypeVar("Class", bound=type)
 
+_FUSED = set()  # methods that `fused` has made
+
 
 def fused(coupling: Class) -> Class:
     """A class decorator: kernels serve couplings of this class where they can. Its own methods are
@@ -49,7 +51,14 @@ def fused(coupling: Class) -> Class:
         return x, g_x
 
     cls.forward, cls.inverse, cls.pull_back = fused_forward, fused_inverse, fused_pull_back
+    _FUSED.update((fused_forward, fused_inverse))
     return coupling
+
+
+def is_fused(coupling: Any, direction: str) -> bool:
+    """Whether its class takes ``"forward"`` or ``"inverse"`` from one that is `fused`, and does nothing
+    else."""
+    return getattr(type(coupling), direction, None) in _FUSED
 
 
 class Fused:
@@ -125,6 +134,26 @@ class Fused:
         )
         return x, *self.network_backward(x, condition, tensors, kept, g_p, g_x, needed, signs)
 
+    def through(self, direction: str, x: Tensor, condition: Tensor | None, signs: bool):
+        """The result, its log-determinant, and what `back` needs; with ``signs`` that knows no
+        gradients of the tensors."""
+        x = dense(x)
+        p, kept = self.network(x, condition, keep=True, signs=signs)
+        run = getattr(self.transform.kernel, f"coupling_{direction}")
+        out, logdet = run(self.transform, self.split, x, p)
+        # the gradient of the inverse is read off its result
+        return out, logdet, (x if direction == "forward" else out, p, *kept)
+
+    def back(
+        self, direction: str, kept, condition, tensors, g: Tensor, g_logdet: Tensor, needed, signs
+    ):
+        """The gradients of x, the condition and the ``tensors``."""
+        of, p, *kept = kept
+        kernel, inverse = self.transform.kernel, direction == "inverse"
+        run = kernel.coupling_inverse_backward if inverse else kernel.coupling_backward
+        g_x, g_p = run(self.transform, self.split, of, p, dense(g), g_logdet.contiguous())
+        return self.network_backward(of, condition, tensors, kept, g_p, g_x, needed, signs)
+
     def network(self, x, condition, keep: bool, signs: bool = False):
         rows = self._rows(x, condition)
         return perceptron.forward(rows, self.kind, self.weights, keep, signs)
@@ -173,39 +202,30 @@ class _Node(torch.autograd.Function):
     @staticmethod
     @handwritten.in_given_types
     def forward(ctx, found, direction, x, condition, *tensors):
-        given = dense(x)
         ctx.signs = perceptron.signs_suffice(found.kind, ctx.needs_input_grad[4:])
-        p, kept = found.network(given, condition, keep=True, signs=ctx.signs)
-        run = getattr(found.transform.kernel, f"coupling_{direction}")
-        out, logdet = run(found.transform, found.split, given, p)
+        out, logdet, kept = found.through(direction, x, condition, ctx.signs)
         # checkpointing sees and drops saved tensors only, so the node holds no others of its own;
         # those of frozen networks are there anyway
         frozen = not any(ctx.needs_input_grad[3:])
         ctx.found = found if frozen else found.without_tensors()
         ctx.direction, ctx.n = direction, len(tensors)
-        # the gradient of the inverse is read off its result
-        of = given if direction == "forward" else out
-        ctx.save_for_backward(x, condition, *tensors, of, p, *kept)
+        ctx.save_for_backward(x, condition, *tensors, *kept)
         return out, logdet
 
     @staticmethod
     @handwritten.in_given_types
     def backward(ctx, *gradients):
         found, (x, condition, *saved) = ctx.found, ctx.saved_tensors
-        tensors, of, p, kept = saved[: ctx.n], *saved[ctx.n : ctx.n + 2], saved[ctx.n + 2 :]
-        needed = ctx.needs_input_grad[2:]
+        tensors, kept = saved[: ctx.n], saved[ctx.n :]
         if handwritten.wants_formula(*gradients):
             formula = functools.partial(found.formula, ctx.direction)
-            inputs = x, condition, *tensors
+            inputs, needed = (x, condition, *tensors), ctx.needs_input_grad[2:]
             return None, None, *handwritten.exact(formula, inputs, gradients, needed)
         if not found.tensors:
             weights = perceptron.Weights(tensors)
             found = Fused(found.split, found.transform, found.kind, tuple(tensors), None, weights)
-        kernel, g, g_logdet = found.transform.kernel, dense(gradients[0]), gradients[1].contiguous()
-        inverse = ctx.direction == "inverse"
-        run = kernel.coupling_inverse_backward if inverse else kernel.coupling_backward
-        g_x, g_p = run(found.transform, found.split, of, p, g, g_logdet)
-        g_x, g_c, rest = found.network_backward(
-            of, condition, tensors, kept, g_p, g_x, needed[2:], ctx.signs
+        needed = ctx.needs_input_grad[4:]
+        g_x, g_c, rest = found.back(
+            ctx.direction, kept, condition, tensors, *gradients, needed, ctx.signs
         )
         return None, None, g_x, g_c, *rest

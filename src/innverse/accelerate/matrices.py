@@ -119,6 +119,10 @@ class Steps:
         """Both directions, or None where nothing may be kept."""
         return remember(self, (), self._look_up) if self.linear else None
 
+    def are_kept(self) -> bool:
+        """Whether `forward` and `inverse` give the same objects as before."""
+        return not self.linear or self.kept() is not None
+
     def _look_up(self) -> tuple[ByStep, ByStep] | None:
         if (
             not handwritten.applies()  # comparing values would end in torch.func and torch.compile
@@ -166,6 +170,9 @@ class OfOneCondition:
                     self._logabsdet = self._logabsdet + logabsdet
                 self._there[len(self.all)], self._back[len(self.all)] = pair
             self.all.append(step)
+
+    def are_kept(self) -> bool:
+        return True
 
     def forward(self) -> ByStep:
         return self._there, self._logabsdet
@@ -317,19 +324,24 @@ def apply_matrix(w: Tensor, b: Tensor, x: Tensor) -> Tensor:
         raise ShapeError(f"a channel-linear layer takes {layout}, got {tuple(x.shape)}")
     # the state of the flow keeps its precision whatever autocast the caller is under
     with without_autocast(x.device.type):
-        if w.dim() == 1:
-            shape = (-1,) + (1,) * (x.dim() - 2)
-            return torch.addcmul(b.view(shape), x, w.view(shape))
-        if x.dim() == 2:
-            return F.linear(x, w, b)
-        exact = x.device.type == "cuda"  # where convolutions keep 10 bits of their factors (TF32)
-        # PyTorch 2.11 may compile the gradient of permuted products for other strides than they get
-        product = (exact or len(w) <= _FEW) and not torch.compiler.is_compiling()
-        if x.dim() == 4 and product and is_channels_last(x):
-            return F.linear(x.permute(0, 2, 3, 1), w, b).permute(0, 3, 1, 2)
-        if exact:
-            return (w @ x.flatten(2) + b.unsqueeze(1)).unflatten(2, x.shape[2:])
-        return _CONV[x.dim()](x, w.view(w.shape + (1,) * (x.dim() - 2)), b)
+        return product(w, b, x)
+
+
+def product(w: Tensor, b: Tensor, x: Tensor) -> Tensor:
+    """`apply_matrix` where shapes are known to fit, and no autocast is on."""
+    if w.dim() == 1:
+        shape = (-1,) + (1,) * (x.dim() - 2)
+        return torch.addcmul(b.view(shape), x, w.view(shape))
+    if x.dim() == 2:
+        return F.linear(x, w, b)
+    exact = x.device.type == "cuda"  # where convolutions keep 10 bits of their factors (TF32)
+    # PyTorch 2.11 may compile the gradient of permuted products for other strides than they get
+    permuted = (exact or len(w) <= _FEW) and not torch.compiler.is_compiling()
+    if x.dim() == 4 and permuted and is_channels_last(x):
+        return F.linear(x.permute(0, 2, 3, 1), w, b).permute(0, 3, 1, 2)
+    if exact:
+        return (w @ x.flatten(2) + b.unsqueeze(1)).unflatten(2, x.shape[2:])
+    return _CONV[x.dim()](x, w.view(w.shape + (1,) * (x.dim() - 2)), b)
 
 
 def per_item(logabsdet: Tensor, x: Tensor) -> Tensor:

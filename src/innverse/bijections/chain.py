@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..accelerate.compiled import layer_by_layer
+from ..accelerate.joined import joined
 from ..accelerate.matrices import ByStep, Matrices, Steps, apply_matrix, per_item
 from ..accelerate.modes import MODES, run_chain
 from ..accelerate.modes import set_memory as set_memory
@@ -16,6 +17,13 @@ from .base import Bijection, zero_logdet
 
 def _call(step: Bijection, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
     return step(x, c)
+
+
+def _walk(steps, x: Tensor, c: Tensor | None, total: Tensor) -> tuple[Tensor, Tensor]:
+    for step in steps:
+        x, logdet = step(x, c)
+        total = total + logdet
+    return x, total
 
 
 class Chain(Bijection):
@@ -84,6 +92,8 @@ class Chain(Bijection):
         total = zero_logdet(x)
         if matrices:
             total = total + per_item(logabsdet, x)
+        if run is _call and (short := joined(self, "forward", steps, matrices, x, c)):
+            return _walk(short, x, c, total)
         for i, step in enumerate(steps.all):
             if tape is not None and self._is_anchor(i):
                 tape.anchors.append(x)
@@ -104,6 +114,8 @@ class Chain(Bijection):
         total = zero_logdet(z)
         if matrices:
             total = total + per_item(logabsdet, z)
+        if short := joined(self, "inverse", steps, matrices, z, c):
+            return _walk(short, z, c, total)
         for i, step in reversed([*enumerate(steps.all)]):
             if i in matrices:
                 z = apply_matrix(*matrices[i], z)
