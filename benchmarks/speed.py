@@ -17,8 +17,9 @@ import harness
 
 
 def read(name: str) -> dict:
+    """What a benchmark left; of several processors that of the last step.json."""
     runs = harness.by_processor(name, None)
-    if len(runs) < 2:
+    if len(runs) < 2 or name == "step":
         return next(iter(runs.values()), {})
     return runs.get(read("step")["machine"]["processor"], {})
 

@@ -11,15 +11,13 @@ processor's speed of those a step reaches is told too. The file keeps the last r
 from __future__ import annotations
 
 import harness
+from vector_flows import BATCH
 
 SIZES = {64: (12, 256), 6: (8, 128)}
 QUESTIONS = [("affine", 64), ("affine", 6), ("spline", 64), ("spline", 6)]
 LIBRARIES = ["innverse", "FrEIA", "nflows", "normflows", "zuko", "torchflows", "flowjax"]
 PACKAGES = ("torch", "innverse", *LIBRARIES[1:], "jax")
 CALLS = {"step": "seconds", "log_prob": "log_prob", "sample": "sample"}  # and their keys
-
-
-BATCH = 512
 
 
 def products(d: int) -> float:

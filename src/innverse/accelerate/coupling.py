@@ -122,26 +122,21 @@ class Fused:
 
     def pull_back(self, z: Tensor, g_z: Tensor, g_logdet: Tensor):
         """From z and its gradients to x, g_x, and the gradients of condition and tensors."""
-        z, g_z = dense(z), dense(g_z)
         tensors = [t.detach() for t in self.tensors]
         needed = [t.requires_grad for t in self.tensors]
         condition = None if self.condition is None else self.condition.detach()
         signs = perceptron.signs_suffice(self.kind, needed)
-        p, kept = self.network(z, condition, keep=True, signs=signs)
-        x, _ = self.transform.kernel.coupling_inverse(self.transform, self.split, z, p)
-        g_x, g_p = self.transform.kernel.coupling_backward(
-            self.transform, self.split, x, p, g_z, g_logdet.contiguous()
-        )
-        return x, *self.network_backward(x, condition, tensors, kept, g_p, g_x, needed, signs)
+        x, _, kept = self.through("inverse", z, condition, signs)
+        return x, *self.back("forward", kept, condition, tensors, g_z, g_logdet, needed, signs)
 
     def through(self, direction: str, x: Tensor, condition: Tensor | None, signs: bool):
-        """The result, its log-determinant, and what `back` needs; with ``signs`` that knows no
-        gradients of the tensors."""
+        """The result, its log-determinant, and what `back` needs, in this direction or from the result
+        in the other; with ``signs`` that knows no gradients of the tensors."""
         x = dense(x)
         p, kept = self.network(x, condition, keep=True, signs=signs)
         run = getattr(self.transform.kernel, f"coupling_{direction}")
         out, logdet = run(self.transform, self.split, x, p)
-        # the gradient of the inverse is read off its result
+        # both gradients are read off what is not mapped yet, which of the inverse is its result
         return out, logdet, (x if direction == "forward" else out, p, *kept)
 
     def back(
